@@ -1,0 +1,21 @@
+"""Captions photos and shows, word by word, where the model looked."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capcli.captioner import Candidate, Caption, Captioner
+    from capcli.images import ImageError
+    from capcli.model import CaptionModel, ModelError
+
+__version__ = "0.1.0"
+__all__ = ["Candidate", "Caption", "CaptionModel", "Captioner", "ImageError", "ModelError"]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that `capcli --help` does not wait for PyTorch.
+    from importlib import import_module
+
+    for module in ("captioner", "images", "model"):
+        if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
+            return getattr(found, name)
+    raise AttributeError(f"module 'capcli' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""`python -m capcli`."""
+
+from capcli.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""Batched beam search over any decoder, attention weights carried along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from capcli.decoders import SoftAttentionDecoder
+from capcli.encoders import Features
+from capcli.vocabulary import END, START
+
+
+@dataclass(frozen=True)
+class BeamOptions:
+    """beam: hypotheses kept per image, and returned. max_length: words at most, `<end>` not counted.
+
+    length_penalty: the α in score = log_prob / nᵅ, n counting the words and `<end>`; 0 ranks by log_prob alone.
+    """
+
+    beam: int = 3
+    max_length: int = 20
+    length_penalty: float = 1.0
+
+
+@dataclass
+class Hypotheses:
+    """The finished sentences of a batch, best first.
+
+    words: (batch, beam, time) ids, zero (`<pad>`) after the last word, `<end>` left out; lengths: (batch, beam) words;
+    word_log_probs: (batch, beam, time + 1), that of `<end>` after the last word's, then zeros; scores: (batch, beam),
+    -inf where an image has fewer sentences than beams; attention: (batch, beam, time, locations) or None; gates:
+    (batch, beam, time) or None.
+    """
+
+    words: Tensor
+    lengths: Tensor
+    word_log_probs: Tensor
+    scores: Tensor
+    attention: Tensor | None
+    gates: Tensor | None
+
+
+@torch.inference_mode()
+def beam_search(decoder: SoftAttentionDecoder, features: Features, options: BeamOptions) -> Hypotheses:
+    """Look for the sentences of highest length-normalised log-probability.
+
+    At each step an image's beams are extended by every word. Extensions by `<end>` among the best `beam` are finished
+    sentences; the best `beam` others live on. An image leaves the batch once `beam` sentences are finished, and at
+    max_length every live beam is finished. So beam 1 is greedy search, and a beam wider than the number of possible
+    prefixes is exhaustive. An empty sentence is not considered.
+    """
+    beam, steps = options.beam, options.max_length + 1
+    batch, device = features.annotations.shape[0], features.annotations.device
+    state = decoder.start(features, beam)
+    words = torch.full((batch, beam), START, device=device)
+    # All beams begin alike: only the first may be extended at the first step.
+    log_probs = torch.full((batch, beam), -torch.inf, device=device)
+    log_probs[:, 0] = 0
+    images = torch.arange(batch, device=device)  # those still searched
+    # Step by step: the word each live beam took, its log-probability, and the beam that it came from.
+    trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
+    trellis_parents = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
+    trellis_log_probs = torch.zeros(steps, batch, beam, device=device)
+    attention = gates = None
+    # Finished sentences: score, log-probability of <end>, the step that ended them and the beam they were.
+    scores = torch.full((batch, beam), -torch.inf, device=device)
+    end_log_probs = torch.zeros(batch, beam, device=device)
+    ends = torch.zeros(batch, beam, dtype=torch.long, device=device)
+    end_beams = torch.zeros(batch, beam, dtype=torch.long, device=device)
+
+    for time in range(steps):
+        step = decoder.step(words, state)
+        if step.attention is not None:
+            if attention is None:
+                attention = step.attention.new_zeros(steps, batch, *step.attention.shape[1:])
+            attention[time, images] = step.attention
+        if step.gate is not None:
+            if gates is None:
+                gates = step.gate.new_zeros(steps, batch, beam)
+            gates[time, images] = step.gate
+        next_log_probs = step.logits.log_softmax(2)
+        if time == 0:
+            next_log_probs[..., END] = -torch.inf
+        if time == options.max_length:
+            next_log_probs[..., :END] = next_log_probs[..., END + 1 :] = -torch.inf
+        totals = log_probs.unsqueeze(2) + next_log_probs
+        vocabulary = totals.shape[2]
+        # At most `beam` of these are ends, so `beam` others are always among them.
+        totals, flat = totals.flatten(1).topk(min(2 * beam, beam * vocabulary), dim=1)
+        parents, chosen = flat // vocabulary, flat % vocabulary
+        chosen_log_probs = next_log_probs.flatten(1).gather(1, flat)
+        is_end = chosen == END
+
+        ending = is_end[:, :beam] & totals[:, :beam].isfinite()
+        new_scores = (totals[:, :beam] / (time + 1) ** options.length_penalty).masked_fill(~ending, -torch.inf)
+        scores_now, best = torch.cat([scores[images], new_scores], 1).topk(beam, dim=1)
+        scores[images] = scores_now
+        for kept, new in (
+            (end_log_probs, chosen_log_probs[:, :beam]),
+            (ends, torch.full_like(parents[:, :beam], time)),
+            (end_beams, parents[:, :beam]),
+        ):
+            kept[images] = torch.cat([kept[images], new], 1).gather(1, best)
+
+        # Stable sort: ends to the back, the others stay in order of log-probability.
+        alive = is_end.int().sort(dim=1, stable=True).indices[:, :beam]
+        log_probs = totals.masked_fill(is_end, -torch.inf).gather(1, alive)
+        words, parents = chosen.gather(1, alive), parents.gather(1, alive)
+        trellis_words[time, images] = words
+        trellis_parents[time, images] = parents
+        trellis_log_probs[time, images] = chosen_log_probs.gather(1, alive)
+        going = (scores_now.isinf().any(1) & log_probs.isfinite().any(1)).nonzero().squeeze(1)
+        if not len(going):
+            break
+        state = step.state.reorder(parents)
+        if len(going) < len(images):
+            images, state, words, log_probs = images[going], state.keep(going), words[going], log_probs[going]
+
+    return trace_back(
+        trellis_words, trellis_parents, trellis_log_probs, attention, gates, scores, end_log_probs, ends, end_beams
+    )
+
+
+def trace_back(
+    trellis_words: Tensor,
+    trellis_parents: Tensor,
+    trellis_log_probs: Tensor,
+    attention: Tensor | None,
+    gates: Tensor | None,
+    scores: Tensor,
+    end_log_probs: Tensor,
+    ends: Tensor,
+    end_beams: Tensor,
+) -> Hypotheses:
+    """Follow every finished sentence back through the trellis, all of a batch together."""
+    ends = ends.masked_fill(scores.isinf(), 0)
+    end_log_probs = end_log_probs.masked_fill(scores.isinf(), 0)
+    time = int(ends.max())
+    batch, beam = scores.shape
+    words = torch.zeros(batch, beam, time, dtype=torch.long, device=scores.device)
+    word_log_probs = torch.zeros(batch, beam, time + 1, device=scores.device)
+    word_log_probs.scatter_(2, ends.unsqueeze(2), end_log_probs.unsqueeze(2))
+    found_attention = None if attention is None else attention.new_zeros(batch, beam, time, attention.shape[3])
+    found_gates = None if gates is None else gates.new_zeros(batch, beam, time)
+    pointers = end_beams
+    for t in range(time - 1, -1, -1):
+        inside = t < ends
+        parents = trellis_parents[t].gather(1, pointers)
+        words[:, :, t] = trellis_words[t].gather(1, pointers) * inside
+        word_log_probs[:, :, t] += (trellis_log_probs[t].gather(1, pointers)).masked_fill(~inside, 0)
+        if found_attention is not None and attention is not None:
+            index = parents.unsqueeze(2).expand(-1, -1, attention.shape[3])
+            found_attention[:, :, t] = attention[t].gather(1, index) * inside.unsqueeze(2)
+        if found_gates is not None and gates is not None:
+            found_gates[:, :, t] = gates[t].gather(1, parents) * inside
+        pointers = torch.where(inside, parents, pointers)
+    return Hypotheses(words, ends, word_log_probs, scores, found_attention, found_gates)

@@ -1,0 +1,201 @@
+"""A checkpoint on a device: images in, captions out, in a stream of bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.images import ImageError, open_square, to_pixels
+from capcli.memory import keep_freed_memory
+from capcli.model import CaptionModel, ModelError
+
+Source = str | os.PathLike[str] | Image.Image
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sentence that the beam search finished.
+
+    text: as printed. words: its words; word_log_probs: natural logarithms, one per word and one for `<end>`; log_prob:
+    their sum; score: log_prob / nᵅ, n counting `<end>` too, α the length penalty. attention: (words, rows, columns),
+    each word's weights summing to 1, or None; gates: (words,), Xu et al.'s β_t in 0 … 1, or None.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    word_log_probs: tuple[float, ...]
+    log_prob: float
+    score: float
+    attention: Tensor | None
+    gates: Tensor | None
+
+
+@dataclass(frozen=True)
+class Caption(Candidate):
+    """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first."""
+
+    path: str
+    candidates: tuple[Candidate, ...]
+
+
+class Captioner:
+    """Captions images with one model on one device."""
+
+    def __init__(self, model: CaptionModel, device: torch.device) -> None:
+        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.device = device
+        config = model.config
+        self.options = BeamOptions(config.beam, config.max_length, config.length_penalty)
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Captioner:
+        """A captioner for a checkpoint folder (None: the bundled one).
+
+        device: auto, cpu, cuda, cuda:1, mps …. Raises ModelError for a checkpoint that cannot be used and ValueError
+        for a device that is not there.
+        """
+        keep_freed_memory()
+        chosen = choose_device(device)
+        return cls(CaptionModel.load(bundled_checkpoint() if model is None else Path(model)), chosen)
+
+    @overload  # a str is a sequence of str to the type checker, but always one path here
+    def caption(  # type: ignore[overload-overlap]
+        self, images: Source, num: int = ..., options: BeamOptions | None = ...
+    ) -> Caption: ...
+
+    @overload
+    def caption(self, images: Sequence[Source], num: int = ..., options: BeamOptions | None = ...) -> list[Caption]: ...
+
+    def caption(
+        self, images: Source | Sequence[Source], num: int = 1, options: BeamOptions | None = None
+    ) -> Caption | list[Caption]:
+        """Caption one image, or each of a list. Raises ImageError for the first that cannot be read."""
+        one = isinstance(images, (str, os.PathLike, Image.Image))
+        captions = []
+        for result in self.stream([images] if one else images, num, options):  # type: ignore[list-item, arg-type]
+            if isinstance(result, ImageError):
+                raise result
+            captions.append(result)
+        return captions[0] if one else captions
+
+    def stream(
+        self, images: Iterable[Source], num: int = 1, options: BeamOptions | None = None, batch_size: int = 32
+    ) -> Iterator[Caption | ImageError]:
+        """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError.
+
+        num: candidates per image. options: None takes those chosen for the checkpoint. batch_size: images that go
+        through the model together. Images are decoded in threads, at most three batches at a time.
+        """
+        options = options or self.options
+        if num > options.beam:
+            options = replace(options, beam=num)
+        size = self.model.config.image_size
+        remaining = iter(images)
+        waiting: deque[tuple[str, Future[Tensor]]] = deque()
+        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2))
+
+        def decode(image: Source) -> Tensor:
+            return to_pixels(open_square(image, size))
+
+        def look_ahead(count: int) -> None:
+            for image in islice(remaining, max(0, count - len(waiting))):
+                name = "image" if isinstance(image, Image.Image) else os.fspath(image)
+                waiting.append((name, pool.submit(decode, image)))
+
+        try:
+            look_ahead(batch_size)
+            while waiting:
+                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                look_ahead(BATCHES_AHEAD * batch_size)
+                yield from self.caption_batch(batch, num, options)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def caption_batch(
+        self, batch: list[tuple[str, Future[Tensor]]], num: int, options: BeamOptions
+    ) -> list[Caption | ImageError]:
+        """Results for images being decoded, in their order."""
+        results: list[Caption | ImageError | None] = []
+        pixels, names = [], []
+        for name, future in batch:
+            try:
+                pixels.append(future.result())
+                names.append(name)
+                results.append(None)
+            except ImageError as error:
+                results.append(error)
+        captions = iter(self.caption_pixels(torch.stack(pixels), names, num, options) if pixels else ())
+        return [next(captions) if result is None else result for result in results]
+
+    @torch.inference_mode()
+    def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: BeamOptions) -> list[Caption]:
+        """pixels: (batch, 3, size, size) uint8 → a caption each."""
+        features = self.model.encoder(pixels.to(self.device, memory_format=torch.channels_last))
+        found = beam_search(self.model.decoder, features, options)
+        candidates = self.read(found)
+        return [
+            Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
+            for name, several in zip(names, candidates, strict=True)
+        ]
+
+    def read(self, found: Hypotheses) -> list[list[Candidate]]:
+        """Hypotheses as candidates, best first, for each image."""
+        vocabulary = self.model.vocabulary
+        words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
+        log_probs = found.word_log_probs.tolist()
+        rows, columns = self.model.config.grid
+        attention = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu()
+        gates = None if found.gates is None else found.gates.cpu()
+        images = []
+        for i in range(len(words)):
+            candidates = []
+            for j, length in enumerate(lengths[i]):
+                if not length:  # fewer sentences exist than the beam is wide
+                    continue
+                ids, each = words[i][j][:length], log_probs[i][j][: length + 1]
+                candidates.append(
+                    Candidate(
+                        vocabulary.decode(ids),
+                        tuple(vocabulary.words[index] for index in ids),
+                        tuple(each),
+                        sum(each),
+                        scores[i][j],
+                        None if attention is None else attention[i, j, :length],
+                        None if gates is None else gates[i, j, :length],
+                    )
+                )
+            images.append(candidates)
+        return images
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, else Apple's MPS, else the CPU. Raises ValueError for an absent one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # PyTorch raises RuntimeError, AssertionError and others here
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def bundled_checkpoint() -> Path:
+    """The checkpoint that came with the package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "weights", package.parent / "weights"):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"{package / 'weights'}: the bundled checkpoint is missing")

@@ -1,0 +1,290 @@
+"""The command line: parse, call, print. Everything heavy is imported where a command needs it."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from capcli import __version__
+
+if TYPE_CHECKING:
+    from capcli.beam_search import BeamOptions
+    from capcli.captioner import Captioner
+
+app = typer.Typer(
+    name="capcli",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain messages, no panels, and no time spent on importing rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="Checkpoint folder; the bundled one if not given.", show_default=False),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [default: the checkpoint's]")]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        help="α in score = log_prob / nᵅ, n counting the words and <end>; 0 ranks by log_prob.  "
+        "[default: the checkpoint's]"
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model together.")]
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit status: 0 done, 1 some images failed, 2 usage, 130 interrupted."""
+    # File names are bytes: what cannot be decoded must come out as it went in, whatever the locale says.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has what it wanted; without this the interpreter complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
+    """One line on stderr, and out."""
+    typer.echo(f"capcli: {message}", err=True)
+    raise typer.Exit(status)
+
+
+def print_version(wanted: bool) -> None:
+    """`--version`."""
+    if wanted:
+        typer.echo(f"capcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Caption photos, and train the model that does."""
+
+
+@app.command()
+def caption(
+    paths: Annotated[list[str], typer.Argument(metavar="PATHS…", help="Image files, folders, globs, or - for stdin.")],
+    model: Model = None,
+    device: Device = "auto",
+    beam: Beam = None,
+    num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
+    max_length: MaxLength = None,
+    length_penalty: LengthPenalty = None,
+    batch_size: BatchSize = 32,
+    format: Annotated[str, typer.Option(metavar="text|json|jsonl", help="How to print.")] = "text",
+) -> None:
+    """Caption images.
+
+    One image file gives its caption alone, anything else `path<TAB>caption` lines. JSON rows are {"path", "caption",
+    "log_prob", "score"}: log_prob is the sum of the natural log-probabilities of the words and <end>, and the score
+    that ranks is log_prob / nᵅ, n counting the words and <end>, α the length penalty. With --num they have
+    "candidates" too. An image that cannot be read costs one line on stderr, and in JSON a row {"path", "error"}.
+
+    Exit status: 0 all captioned, 1 some images could not be read, 2 usage or no such path, 130 interrupted.
+    """
+    from capcli.images import ImageError, check_arguments, find_images
+    from capcli.writers import FORMATS, make_writer
+
+    if format not in FORMATS:
+        fail(f"--format {format}: not one of {', '.join(FORMATS)}")
+    absent = check_arguments(paths)
+    for path in absent:
+        typer.echo(f"capcli: {path}: no such file or folder", err=True)
+    if absent:
+        raise typer.Exit(2)
+    captioner = load_captioner(model, device)
+    options = beam_options(captioner, beam, max_length, length_penalty)
+    several = len(paths) > 1 or os.path.isdir(paths[0]) or not (paths[0] == "-" or os.path.exists(paths[0]))
+    writer = make_writer(format, sys.stdout, several, num)
+    found = failed = 0
+    for result in captioner.stream(find_images(paths), num, options, batch_size):
+        found += 1
+        if isinstance(result, ImageError):
+            failed += 1
+            typer.echo(f"capcli: {result}", err=True)
+        writer.write(result)
+    writer.close()
+    if not found:
+        fail("no image in " + ", ".join(paths), 1)
+    if failed:
+        if found > 1:
+            typer.echo(f"capcli: {failed} of {found} images could not be read", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    model: Model = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a checkpoint is, how good it is, and which device would be used."""
+    import json
+
+    from capcli.captioner import bundled_checkpoint
+    from capcli.card import as_text, describe_checkpoint
+
+    captioner = load_captioner(model, device)
+    folder = bundled_checkpoint() if model is None else Path(model)
+    description = describe_checkpoint(captioner.model, folder, captioner.device)
+    typer.echo(json.dumps(description, indent=1, ensure_ascii=False) if as_json else as_text(description))
+
+
+@app.command()
+def train(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA…",
+            help="Folder in the Flickr8k layout, folder with a JSON file, or JSON file; DATA=2 counts it twice.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder for checkpoints and the log.")],
+    resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch of RUN.")] = False,
+    device: Device = "auto",
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.01,
+    encoder_stride: Annotated[
+        int, typer.Option(help="Pixels per grid cell: 32 (7×7 cells at 224) or 16 (14×14).")
+    ] = 32,
+    image_size: Annotated[
+        int, typer.Option(min=32, help="Photos are squashed to a square of this side, in pixels.")
+    ] = 224,
+    views: Annotated[
+        int, typer.Option(min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …")
+    ] = 4,
+    hidden_size: Annotated[int, typer.Option(min=1)] = 512,
+    embedding_size: Annotated[int, typer.Option(min=1)] = 512,
+    attention_size: Annotated[int, typer.Option(min=1)] = 512,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99)] = 0.5,
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
+    attention_regularization: Annotated[
+        float, typer.Option(min=0, help="λ of doubly stochastic attention (Xu et al. 2015).")
+    ] = 0.0,
+    min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are not learnt.")] = 4,
+    max_length: Annotated[int, typer.Option(min=1, help="Words at most.")] = 20,
+    beam: Annotated[int, typer.Option(min=1, help="Beam width on dev, and the checkpoint's default.")] = 3,
+    length_penalty: Annotated[float, typer.Option(help="α on dev, and the checkpoint's default.")] = 1.0,
+    seed: int = 1,
+    feature_cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep encoded photos here for other runs too.")
+    ] = None,
+) -> None:
+    """Train a captioner on photos with captions.
+
+    The encoder stays as ImageNet left it. RUN gets the best checkpoint by dev CIDEr (a mean over the data sets' dev
+    photos), ready for `capcli caption --model RUN`, a line per epoch in log.jsonl, and after each epoch what --resume
+    needs.
+    """
+    from capcli.captioner import choose_device
+    from capcli.images import ImageError
+    from capcli.memory import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        from capcli.training.datasets import DataError
+        from capcli.training.loop import LAST_FILE, Run, TrainOptions
+
+        if (output / LAST_FILE).exists() and not resume:
+            fail(f"{output} holds a run; go on with --resume, or name another folder")
+        options = TrainOptions(
+            tuple(data), epochs, captions_per_batch, learning_rate, weight_decay, encoder_stride, image_size, views,
+            hidden_size, embedding_size, attention_size, dropout, label_smoothing, attention_regularization, min_count,
+            max_length, beam, length_penalty, seed,
+        )  # fmt: skip
+        run = Run(options, output, choose_device(device), feature_cache)
+        if resume and (output / LAST_FILE).exists():
+            run.resume()
+        run.train()
+    except ImportError as error:
+        fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
+    except (DataError, ImageError, ValueError, OSError) as error:
+        fail(error)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set as `capcli train` takes it.")],
+    split: Annotated[str, typer.Option(help="Which of its photos.")] = "dev",
+    model: Model = None,
+    device: Device = "auto",
+    beam: Beam = None,
+    max_length: MaxLength = None,
+    length_penalty: LengthPenalty = None,
+    batch_size: BatchSize = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every caption.")] = False,
+    extremes: Annotated[bool, typer.Option("--extremes", help="Also show the ten best and worst by CIDEr.")] = False,
+) -> None:
+    """Caption a data set's photos and score the captions.
+
+    BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, in percent. METEOR and the Penn Treebank tokenizer
+    need Java; without it METEOR is left out and our own tokenizer takes the other's place, which moves the scores by
+    a few tenths.
+    """
+    import json
+
+    from capcli.images import ImageError
+
+    try:
+        from capcli.training.datasets import DataError, read_data_set
+        from capcli.training.evaluation import evaluate_captioner, print_evaluation
+
+        data_set = read_data_set(data)
+        captioner = load_captioner(model, device)
+        options = beam_options(captioner, beam, max_length, length_penalty)
+        result = evaluate_captioner(captioner, data_set, split, options, batch_size)
+    except ImportError as error:
+        fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
+    except (DataError, ImageError) as error:
+        fail(error)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        print_evaluation(result, extremes)
+
+
+def load_captioner(model: str | None, device: str) -> Captioner:
+    """A captioner, or one line and exit status 2."""
+    from capcli.captioner import Captioner
+    from capcli.model import ModelError
+
+    try:
+        return Captioner.load(model, device)
+    except (ModelError, ValueError) as error:
+        fail(error)
+
+
+def beam_options(
+    captioner: Captioner, beam: int | None, max_length: int | None, length_penalty: float | None
+) -> BeamOptions:
+    """The checkpoint's decoding, with what was asked for in its place."""
+    from dataclasses import replace
+
+    options = captioner.options
+    return replace(
+        options,
+        beam=options.beam if beam is None else beam,
+        max_length=options.max_length if max_length is None else max_length,
+        length_penalty=options.length_penalty if length_penalty is None else length_penalty,
+    )

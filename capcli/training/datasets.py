@@ -1,0 +1,213 @@
+"""Captioned photos: the Flickr8k layout, Karpathy's JSON and a plain list; and batches of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from capcli.vocabulary import END, PAD, START, Vocabulary, tokenize
+
+PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
+SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
+FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
+HELD_OUT = 20  # one photo in so many becomes dev where a data set names none
+CAPTIONS_AT_ONCE = 5
+MIRRORED = {"left": "right", "right": "left"}
+
+
+class DataError(Exception):
+    """Training data that cannot be used; str() is one line naming the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image file, what people say of it, and which split it belongs to."""
+
+    path: Path
+    captions: tuple[str, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A named set of photos; repeat: how many times an epoch counts its training photos."""
+
+    name: str
+    photos: list[Photo]
+    repeat: int = 1
+
+    def split(self, name: str) -> list[Photo]:
+        """The photos of one split, in the order of the files that list them."""
+        return [photo for photo in self.photos if photo.split == name]
+
+
+def read_data_set(argument: str) -> DataSet:
+    """Read `PATH` or `PATH=N`, N being how often an epoch counts the set.
+
+    PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
+    JSON file, or a JSON file: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` or
+    `[{"file_path", "captions"}]`. Photos lie in `images/`, `Flicker8k_Dataset/` or beside the file. Where no photo is
+    marked dev (or val), every twentieth is held out. Raises DataError, also for photos that are missing.
+    """
+    name, _, count = argument.rpartition("=")
+    repeat = 1
+    if name and count.isdecimal() and not Path(argument).exists():
+        argument, repeat = name, int(count)
+        if repeat < 1:
+            raise DataError(f"{argument}: a data set counts once at least")
+    path = Path(argument)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_dir() and (tokens := sorted(path.glob("*.token.txt"))):
+        photos = read_flickr(tokens[0])
+    else:
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if path.is_dir() and (path / "dataset.json") in files:
+            files = [path / "dataset.json"]
+        if len(files) != 1:
+            raise DataError(f"{path}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
+        photos = read_json(files[0])
+    if not photos:
+        raise DataError(f"{path}: no captioned photo")
+    missing = [photo.path for photo in photos if not photo.path.is_file()]
+    if missing:
+        raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
+    if not any(photo.split == "dev" for photo in photos):
+        photos = [replace(p, split="dev") if i % HELD_OUT == 0 else p for i, p in enumerate(photos)]
+    return DataSet((path if path.is_dir() else path.parent).resolve().name, photos, repeat)
+
+
+def read_flickr(tokens: Path) -> list[Photo]:
+    """`name.jpg#0<TAB>caption` lines and one list of names per split."""
+    captions: dict[str, list[str]] = {}
+    for number, line in enumerate(read_lines(tokens), 1):
+        name, tab, caption = line.partition("\t")
+        if not tab:
+            raise DataError(f"{tokens}: line {number} has no tab between name and caption")
+        captions.setdefault(name.rpartition("#")[0], []).append(caption.strip())
+    photos = []
+    for split, pattern in FLICKR_SPLITS.items():
+        for listing in sorted(tokens.parent.glob(pattern)):
+            for name in filter(None, map(str.strip, read_lines(listing))):
+                if name not in captions:
+                    raise DataError(f"{listing}: {name} has no caption in {tokens.name}")
+                photos.append(Photo(locate(tokens.parent, name), tuple(captions[name]), split))
+    if not photos:
+        raise DataError(f"{tokens.parent}: no *trainImages.txt beside {tokens.name}")
+    return photos
+
+
+def read_json(path: Path) -> list[Photo]:
+    """Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`."""
+    try:
+        content = json.loads(path.read_bytes())
+        rows = content["images"] if isinstance(content, dict) else content
+        return [read_row(path.parent, row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{path}: not a list of captioned photos ({what})") from None
+
+
+def read_row(folder: Path, row: dict[str, Any]) -> Photo:
+    """One photo of either JSON form. Raises KeyError, TypeError or ValueError."""
+    if "file_path" in row:
+        name, captions = row["file_path"], row["captions"]
+    else:
+        name = str(Path(row.get("filepath", ""), row["filename"]))
+        captions = [sentence["raw"] for sentence in row["sentences"]]
+    split = row.get("split", "train")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
+    return Photo(locate(folder, name), tuple(map(str, captions)), SPLITS[split])
+
+
+def locate(folder: Path, name: str) -> Path:
+    """Where a photo lies; the first candidate if nowhere, so that the error can name it."""
+    candidates = [folder / place / name for place in PHOTO_FOLDERS]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a UTF-8 file. Raises DataError."""
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def mirror(caption: str) -> str:
+    """The caption of the photo flipped left to right: left and right change places."""
+    return " ".join(MIRRORED.get(word, word) for word in tokenize(caption))
+
+
+@dataclass
+class Batch:
+    """Several captions for each of several photos.
+
+    photos: (batch,) indices into the training photos; views: (batch,) which view of each; words: (batch, captions,
+    time) beginning with `<start>`; targets: the same moved one step on, ending with `<end>`; both padded.
+    """
+
+    photos: Tensor
+    views: Tensor
+    words: Tensor
+    targets: Tensor
+
+
+def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
+    """Word ids of every photo's captions, [photo][mirrored 0/1][caption], cut to max_length words."""
+    encoded = []
+    for photo in photos:
+        plain = tuple(vocabulary.encode(c)[:max_length] for c in photo.captions)
+        mirrored = tuple(vocabulary.encode(mirror(c))[:max_length] for c in photo.captions)
+        encoded.append([plain, mirrored])
+    return encoded
+
+
+def epoch_batches(
+    captions: list[list[tuple[list[int], ...]]],
+    order: list[int],
+    mirrored_views: list[bool],
+    captions_per_batch: int,
+    seed: int,
+) -> Iterator[Batch]:
+    """One epoch's batches, the same for the same seed.
+
+    order: photo indices, one for each time that the epoch shows a photo. All captions of a photo (five at most, drawn
+    anew each epoch) share one pass over its annotation vectors, so a batch holds photos with equally many captions.
+    Within large shuffled pools photos with captions of like length meet, so that little is padded.
+    """
+    rng = random.Random(seed)
+    drawn = []
+    for photo in order:
+        view = rng.randrange(len(mirrored_views))
+        all_captions = captions[photo][mirrored_views[view]]
+        drawn.append((photo, view, rng.sample(all_captions, min(len(all_captions), CAPTIONS_AT_ONCE))))
+    rng.shuffle(drawn)
+    batches: list[list[tuple[int, int, list[list[int]]]]] = []
+    pool = 20 * captions_per_batch
+    for begin in range(0, len(drawn), pool):
+        last_count = 0
+        for item in sorted(drawn[begin : begin + pool], key=lambda d: (len(d[2]), max(map(len, d[2])))):
+            count = len(item[2])
+            if count != last_count or (len(batches[-1]) + 1) * count > captions_per_batch:
+                batches.append([])
+            batches[-1].append(item)
+            last_count = count
+    rng.shuffle(batches)
+    for batch in batches:
+        time = 1 + max(len(c) for _, _, several in batch for c in several)
+        words = torch.full((len(batch), len(batch[0][2]), time), PAD)
+        targets = words.clone()
+        for row, (_, _, several) in enumerate(batch):
+            for column, ids in enumerate(several):
+                words[row, column, : len(ids) + 1] = torch.tensor([START, *ids])
+                targets[row, column, : len(ids) + 1] = torch.tensor([*ids, END])
+        yield Batch(torch.tensor([b[0] for b in batch]), torch.tensor([b[1] for b in batch]), words, targets)

@@ -1,0 +1,78 @@
+"""Caption a data set's photos end to end and score the captions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from capcli.beam_search import BeamOptions
+from capcli.captioner import Captioner
+from capcli.card import SCORES
+from capcli.images import ImageError
+from capcli.training.datasets import DataError, DataSet
+from capcli.training.metrics import describe, score_captions
+from capcli.vocabulary import tokenize
+
+EXTREMES = 10
+
+
+def evaluate_captioner(
+    captioner: Captioner, data_set: DataSet, split: str, options: BeamOptions, batch_size: int
+) -> dict[str, Any]:
+    """Scores of one split, with every caption and its CIDEr.
+
+    images_per_second counts decoding, encoding and search, not the loading of the checkpoint. "unseen" is measured
+    against the training captions of this data set. Raises DataError for an empty split and ImageError.
+    """
+    photos = data_set.split(split)
+    if not photos:
+        raise DataError(f"{data_set.name}: no photo of split {split!r}")
+    started = time.perf_counter()
+    captions = []
+    for result in captioner.stream((photo.path for photo in photos), options=options, batch_size=batch_size):
+        if isinstance(result, ImageError):
+            raise result
+        captions.append(result)
+    seconds = time.perf_counter() - started
+    texts = [caption.text for caption in captions]
+    scores = score_captions(texts, [photo.captions for photo in photos])
+    each = scores.pop("cider_each")
+    seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
+    rows = [
+        {
+            "path": c.path,
+            "caption": c.text,
+            "score": round(c.score, 4),
+            "cider": round(cider, 2),
+            "references": p.captions,
+        }
+        for c, cider, p in zip(captions, each, photos, strict=True)
+    ]
+    return {
+        "data": data_set.name,
+        "split": split,
+        "photos": len(photos),
+        "decoding": asdict(options),
+        "device": str(captioner.device),
+        "images_per_second": round(len(photos) / seconds, 1),
+        "scores": scores | describe(texts, seen),
+        "captions": rows,
+    }
+
+
+def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
+    """The scores, a line each, and on request the captions that CIDEr likes least and best."""
+    print(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
+    print(f"{result['images_per_second']} images/s on {result['device']}")
+    scores = result["scores"]
+    for key, title in SCORES.items():
+        if key in scores:
+            print(f"{title:15}{scores[key]:8.2f}")
+    print(f"tokenizer      {scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
+    if extremes:
+        ranked = sorted(result["captions"], key=lambda row: row["cider"])
+        for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
+            print(f"\n{title} by CIDEr")
+            for row in rows:
+                print(f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})")

@@ -1,0 +1,125 @@
+"""Frozen encoder features of the training photos, computed once and kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from capcli.encoders import EfficientNetLite2, Features
+from capcli.images import open_square, to_pixels
+from capcli.model import write_whole
+from capcli.training.datasets import Photo
+
+ENCODER_BATCH = 32
+CROP_AREA = 0.6  # of the photo at least, as a crop keeps the captions true
+
+
+def is_mirrored(view: int) -> bool:
+    """Views in turn: the photo, the photo mirrored, a crop, a mirrored crop, another crop …"""
+    return view % 2 == 1
+
+
+def load_view(photo: Photo, view: int, size: int) -> Tensor:
+    """One view of a photo as pixels, (3, size, size) uint8. Raises ImageError.
+
+    Views from the third on are random crops of at least CROP_AREA of the photo, always the same ones for a photo.
+    """
+    if view < 2:
+        image = open_square(photo.path, size)
+    else:
+        rng = random.Random(f"{photo.path.name} {view}")
+        image = open_square(photo.path, 2 * size)
+        width = round(image.width * rng.uniform(CROP_AREA, 1))
+        height = round(image.height * min(1.0, rng.uniform(CROP_AREA, 1) * image.width / width))
+        left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+        box = (left, top, left + width, top + height)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if is_mirrored(view):
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return to_pixels(image)
+
+
+def encode_views(
+    encoder: EfficientNetLite2, photos: list[Photo], views: int, size: int, device: torch.device
+) -> Iterator[Features]:
+    """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads."""
+    jobs = [(photo, view) for photo in photos for view in range(views)]
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool, torch.inference_mode():
+        batches = [jobs[i : i + ENCODER_BATCH] for i in range(0, len(jobs), ENCODER_BATCH)]
+
+        def decode(batch: list[tuple[Photo, int]]) -> list[Tensor]:
+            return [load_view(photo, view, size) for photo, view in batch]
+
+        waiting = [pool.submit(decode, batch) for batch in batches[:4]]
+        for index in range(len(batches)):
+            pixels = torch.stack(waiting.pop(0).result()).to(device, memory_format=torch.channels_last)
+            if index + 4 < len(batches):
+                waiting.append(pool.submit(decode, batches[index + 4]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+                yield encoder(pixels)
+
+
+class FeatureStore:
+    """Annotation vectors and global vectors of photos, as half-precision files mapped into memory.
+
+    annotations: (photos, views, locations, channels); global_vectors: (photos, views, channels).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: EfficientNetLite2,
+        photos: list[Photo],
+        views: int,
+        size: int,
+        device: torch.device,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Open the store for these photos in folder, encoding them first if it is not there yet.
+
+        progress is called with the number of views just encoded. Raises OSError (disk full) and ImageError.
+        """
+        state = hashlib.sha256()
+        for tensor in encoder.state_dict().values():
+            state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
+        state.update(json.dumps([listing, views, size, encoder.stride]).encode())
+        base = folder / state.hexdigest()[:16]
+        done = base.with_suffix(".json")
+        side = -(-size // encoder.stride)
+        shapes = ((len(photos), views, side * side, encoder.annotation_size), (len(photos), views, encoder.global_size))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.annotations, self.global_vectors = (
+            map_file(base.with_suffix(suffix), shape)
+            for suffix, shape in zip((".annotations", ".globals"), shapes, strict=True)
+        )
+        if done.exists():
+            return
+        position = 0
+        for features in encode_views(encoder, photos, views, size, device):
+            count = len(features.global_vector)
+            self.annotations.flatten(0, 1)[position : position + count] = features.annotations.half().cpu()
+            self.global_vectors.flatten(0, 1)[position : position + count] = features.global_vector.half().cpu()
+            position += count
+            progress(count)
+        write_whole(done, json.dumps({"photos": len(photos), "views": views}).encode())
+
+    def __getitem__(self, index: tuple[Tensor, Tensor]) -> Features:
+        """Features of photos (batch,) in views (batch,), on the CPU in half precision."""
+        photos, views = index
+        return Features(self.annotations[photos, views], self.global_vectors[photos, views])
+
+
+def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A half-precision tensor whose memory is a file, made at full length if absent."""
+    count = torch.Size(shape).numel()
+    return torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)

@@ -1,0 +1,102 @@
+"""Caption metrics: BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, and what BLEU hides."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from capcli.vocabulary import tokenize
+
+
+def have_java() -> bool:
+    """Whether METEOR and the PTB tokenizer, which are Java programs, can run."""
+    return shutil.which("java") is not None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what pycocoevalcap and its Java programs print away from stdout and stderr."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, target)
+                os.close(copy)
+
+
+def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
+    """Several sentences per photo in the form that the metrics compare: words parted by single spaces.
+
+    The Penn Treebank tokenizer of the COCO evaluation where Java is there, else `vocabulary.tokenize`, which differs
+    on contractions and on numbers.
+    """
+    if not have_java():
+        return [[" ".join(tokenize(s)) for s in several] for several in sentences]
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    with quiet():
+        rows = {i: [{"caption": s.replace("\n", " ")} for s in several] for i, several in enumerate(sentences)}
+        found = PTBTokenizer().tokenize(rows)
+    return [found[i] for i in range(len(sentences))]
+
+
+def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
+    """Scores in percent, as papers print them (CIDEr × 100 too).
+
+    captions: one per photo; references: what people said of each photo. meteor: also METEOR, which takes longest and
+    needs Java. `cider` is joined by `cider_each`, a list over photos. Raises ImportError without the `train` extra.
+    """
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.meteor.meteor import Meteor
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    tokenized = ptb_tokenize([[caption] for caption in captions] + [list(several) for several in references])
+    ours = dict(enumerate(tokenized[: len(captions)]))
+    theirs = dict(enumerate(tokenized[len(captions) :]))
+    bleu, _ = Bleu(4).compute_score(theirs, ours, verbose=0)
+    scores: dict[str, Any] = {f"bleu_{n + 1}": 100 * value for n, value in enumerate(bleu)}
+    scores["rouge_l"] = 100 * float(Rouge().compute_score(theirs, ours)[0])
+    cider, each = Cider().compute_score(theirs, ours)
+    scores |= {"cider": 100 * float(cider), "cider_each": [100 * float(value) for value in each]}
+    if meteor and have_java():
+        with quiet():
+            scores["meteor"] = 100 * float(Meteor().compute_score(theirs, ours)[0])
+    scores["tokenizer"] = "PTB" if have_java() else "capcli"
+    return scores
+
+
+def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, float]:
+    """What the scores above do not show, over the words of captions (one per photo).
+
+    distinct_words; mean_length in words; repetition, the percentage of captions in which a word follows itself or two
+    words in a row come back; unseen, the percentage that no training caption equals word for word.
+    """
+    tokens = [tokenize(caption) for caption in captions]
+    count = max(len(tokens), 1)
+    return {
+        "distinct_words": len({word for words in tokens for word in words}),
+        "mean_length": math.fsum(map(len, tokens)) / count,
+        "repetition": 100 * sum(map(repeats, tokens)) / count,
+        "unseen": 100 * sum(" ".join(words) not in training_captions for words in tokens) / count,
+    }
+
+
+def repeats(words: Sequence[str]) -> bool:
+    """Whether a word follows itself or a pair of words occurs twice."""
+    pairs = list(itertools.pairwise(words))
+    return any(a == b for a, b in pairs) or len(set(pairs)) < len(pairs)

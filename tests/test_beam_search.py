@@ -1,0 +1,139 @@
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.decoders import NEVER_PRINTED, SoftAttentionDecoder
+from capcli.encoders import Features
+from capcli.vocabulary import END, START
+
+VOCABULARY = 8  # <pad> <start> <end> <unk> and four words
+
+
+def make_decoder(seed: int) -> SoftAttentionDecoder:
+    torch.manual_seed(seed)
+    decoder = SoftAttentionDecoder(VOCABULARY, 6, hidden_size=8, embedding_size=8, attention_size=8).eval()
+    for parameter in decoder.parameters():
+        parameter.data.mul_(3)
+    return decoder
+
+
+def make_features(batch: int, seed: int = 0) -> Features:
+    annotations = torch.randn(batch, 4, 6, generator=torch.Generator().manual_seed(seed))
+    return Features(annotations, annotations.mean(1))
+
+
+@torch.inference_mode()
+def enumerate_sentences(
+    decoder: SoftAttentionDecoder, features: Features, max_length: int, length_penalty: float
+) -> list[tuple[float, list[int], list[float]]]:
+    """Every possible sentence of one image with its score, by the definition, best first."""
+    words = [w for w in range(VOCABULARY) if w not in NEVER_PRINTED and w != END]
+    found = []
+    for length in range(1, max_length + 1):
+        for sentence in itertools.product(words, repeat=length):
+            state, log_probs = decoder.start(features), []
+            for previous, word in zip((START, *sentence), (*sentence, END), strict=True):
+                step = decoder.step(torch.tensor([[previous]]), state)
+                state = step.state
+                log_probs.append(float(step.logits[0, 0].log_softmax(0)[word]))
+            found.append((sum(log_probs) / (length + 1) ** length_penalty, list(sentence), log_probs))
+    return sorted(found, key=lambda f: -f[0])
+
+
+def sentence(found: Hypotheses, image: int, rank: int) -> list[int]:
+    return found.words[image, rank, : int(found.lengths[image, rank])].tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0])
+def test_a_wide_beam_finds_what_enumeration_finds(seed: int, length_penalty: float) -> None:
+    decoder, features, max_length = make_decoder(seed), make_features(1, seed), 4
+    expected = enumerate_sentences(decoder, features, max_length, length_penalty)
+    assert len(expected) == 4 + 16 + 64 + 256
+    found = beam_search(decoder, features, BeamOptions(len(expected), max_length, length_penalty))
+    assert torch.allclose(found.scores[0], torch.tensor([score for score, _, _ in expected]), atol=1e-5)
+    for rank, (score, words, log_probs) in enumerate(expected):
+        assert sentence(found, 0, rank) == words or found.scores[0, rank] == pytest.approx(score, abs=1e-5)
+        if sentence(found, 0, rank) == words:
+            assert found.word_log_probs[0, rank, : len(log_probs)].tolist() == pytest.approx(log_probs, abs=1e-5)
+    assert {tuple(sentence(found, 0, rank)) for rank in range(len(expected))} == {tuple(w) for _, w, _ in expected}
+
+
+def test_beam_one_is_greedy_search() -> None:
+    decoder, features = make_decoder(5), make_features(6, 5)
+    found = beam_search(decoder, features, BeamOptions(beam=1, max_length=7))
+    for image in range(6):
+        alone = Features(features.annotations[image : image + 1], features.global_vector[image : image + 1])
+        state, word, greedy = decoder.start(alone), START, []
+        for time in range(8):
+            step = decoder.step(torch.tensor([[word]]), state)
+            logits = step.logits[0, 0].clone()
+            if time == 0:
+                logits[END] = -torch.inf
+            state, word = step.state, int(logits.argmax())
+            if word == END or time == 7:
+                break
+            greedy.append(word)
+        assert sentence(found, image, 0) == greedy
+
+
+@pytest.mark.parametrize("beam", [1, 2, 3, 5])
+def test_batched_equals_one_by_one_in_any_order(beam: int) -> None:
+    decoder, features = make_decoder(1), make_features(9)
+    options = BeamOptions(beam, max_length=8, length_penalty=0.8)
+    together = beam_search(decoder, features, options)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    shuffled = beam_search(decoder, Features(features.annotations[order], features.global_vector[order]), options)
+    for image in range(9):
+        alone = Features(features.annotations[image : image + 1], features.global_vector[image : image + 1])
+        single = beam_search(decoder, alone, options)
+        place = int((order == image).nonzero())
+        for rank in range(beam):
+            assert sentence(together, image, rank) == sentence(single, 0, rank) == sentence(shuffled, place, rank)
+        assert torch.allclose(together.scores[image], single.scores[0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_attention_log_probs_and_gates_belong_to_their_words() -> None:
+    decoder, features = make_decoder(2), make_features(4)
+    found = beam_search(decoder, features, BeamOptions(3, 6))
+    for image, rank in itertools.product(range(4), range(3)):
+        alone = Features(features.annotations[image : image + 1], features.global_vector[image : image + 1])
+        state, previous = decoder.start(alone), START
+        for time, word in enumerate([*sentence(found, image, rank), END]):
+            step = decoder.step(torch.tensor([[previous]]), state)
+            log_prob = step.logits[0, 0].log_softmax(0)[word]
+            assert found.word_log_probs[image, rank, time] == pytest.approx(float(log_prob), abs=1e-5)
+            if word != END:
+                assert torch.allclose(found.attention[image, rank, time], step.attention[0, 0], atol=1e-5)
+                assert found.attention[image, rank, time].sum() == pytest.approx(1, abs=1e-5)
+                assert found.gates[image, rank, time] == pytest.approx(float(step.gate[0, 0]), abs=1e-5)
+            state, previous = step.state, word
+
+
+def test_scores_are_length_normalised_sums_best_first() -> None:
+    options = BeamOptions(4, 6, 0.7)
+    found = beam_search(make_decoder(4), make_features(5), options)
+    sums = found.word_log_probs.sum(2)
+    assert torch.allclose(found.scores, sums / (found.lengths + 1) ** options.length_penalty, atol=1e-5)
+    assert (found.scores.diff(dim=1) <= 0).all()
+    longer = beam_search(make_decoder(4), make_features(5), replace(options, length_penalty=3.0))
+    assert longer.lengths[:, 0].sum() >= found.lengths[:, 0].sum()
+
+
+def test_special_words_and_empty_sentences_never_come_out() -> None:
+    for seed in range(5):
+        found = beam_search(make_decoder(seed), make_features(8, seed), BeamOptions(3, 7))
+        for image, rank in itertools.product(range(8), range(3)):
+            words = sentence(found, image, rank)
+            assert words
+            assert not {*NEVER_PRINTED, END} & set(words)
+
+
+def test_fewer_sentences_than_beams_leave_empty_places() -> None:
+    found = beam_search(make_decoder(0), make_features(2), BeamOptions(9, max_length=1))
+    assert found.scores.isfinite().sum(1).tolist() == [4, 4]
+    assert (found.lengths > 0).sum(1).tolist() == [4, 4]

@@ -1,0 +1,163 @@
+import io
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from capcli.images import ImageError, check_arguments, find_images, natural, open_square, to_pixels
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def halves(size: tuple[int, int] = (40, 20)) -> Image.Image:
+    """Left half red, right half blue."""
+    image = Image.new("RGB", size, BLUE)
+    image.paste(RED, (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def near(pixel: tuple[int, ...], expected: tuple[int, ...], tolerance: int = 12) -> bool:
+    return all(abs(a - b) <= tolerance for a, b in zip(pixel, expected, strict=True))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> None:
+    # How a camera stores an upright picture whose top is red, for each orientation: red lies where row 0 or column 0
+    # of the stored pixels does, as the EXIF standard's table says.
+    where = {1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "left", 7: "right", 8: "right"}[orientation]
+    image = Image.new("RGB", (40, 40), BLUE)
+    image.paste(
+        RED, {"top": (0, 0, 40, 20), "bottom": (0, 20, 40, 40), "left": (0, 0, 20, 40), "right": (20, 0, 40, 40)}[where]
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    square = open_square(tmp_path / "photo.jpg", 32)
+    assert near(square.getpixel((16, 4)), RED)
+    assert near(square.getpixel((16, 28)), BLUE)
+
+
+def test_mirrored_orientations_differ_from_turned_ones(tmp_path: Path) -> None:
+    for orientation, left in ((1, RED), (2, BLUE)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        halves().save(tmp_path / "photo.png", exif=exif)
+        assert near(open_square(tmp_path / "photo.png", 32).getpixel((4, 16)), left)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "CMYK", "YCbCr", "I;16", "F", "RGBA", "PA", "I"])
+def test_every_mode_keeps_light_and_dark(tmp_path: Path, mode: str) -> None:
+    grey = Image.new("L", (40, 20), 255)
+    grey.paste(0, (0, 0, 20, 20))
+    if mode == "I;16":
+        image = Image.frombytes("I;16", (40, 20), b"".join((v * 257).to_bytes(2, "little") for v in grey.tobytes()))
+    elif mode == "I":
+        image = grey.convert("I").point(lambda v: v * 257)
+    elif mode == "PA":
+        image = grey.convert("P").convert("PA")
+    else:
+        image = grey.convert(mode)
+    square = open_square(image, 32)
+    assert square.mode == "RGB"
+    assert near(square.getpixel((4, 16)), (0, 0, 0))
+    assert near(square.getpixel((28, 16)), WHITE)
+
+
+def test_sixteen_bit_greys_keep_their_tones(tmp_path: Path) -> None:
+    values = [0, 16384, 32768, 49152, 65535]
+    image = Image.frombytes("I;16", (5, 1), b"".join(v.to_bytes(2, "little") for v in values)).resize((500, 100), 0)
+    image.save(tmp_path / "grey.png")
+    square = open_square(tmp_path / "grey.png", 50)
+    assert [square.getpixel((x, 25))[0] for x in (5, 15, 25, 35, 45)] == pytest.approx(
+        [v // 256 for v in values], abs=2
+    )
+
+
+def test_transparency_becomes_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 10, 20))
+    image.save(tmp_path / "a.png")
+    image.quantize().save(tmp_path / "palette.png")
+    for name in ("a.png", "palette.png"):
+        square = open_square(tmp_path / name, 32)
+        assert near(square.getpixel((4, 16)), BLUE)
+        assert near(square.getpixel((28, 16)), WHITE)
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, WHITE)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert near(open_square(tmp_path / "a.gif", 8).getpixel((4, 4)), RED)
+
+
+def test_large_jpegs_look_the_same_as_decoded_whole(tmp_path: Path) -> None:
+    picture = Image.radial_gradient("L").resize((1600, 1200)).convert("RGB")
+    picture.save(tmp_path / "large.jpg", quality=95)
+    square = open_square(tmp_path / "large.jpg", 64)
+    whole = Image.open(tmp_path / "large.jpg").convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    difference = max(abs(a - b) for a, b in zip(square.tobytes(), whole.tobytes(), strict=True))
+    assert difference <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.jpg", b"", "the file is empty"),
+        ("text.jpg", b"this is no picture", "not an image in a format that can be read"),
+        ("cut.jpg", None, "truncated"),
+    ],
+)
+def test_unreadable_files_say_why(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
+    if content is None:
+        buffer = io.BytesIO()
+        Image.radial_gradient("L").save(buffer, "JPEG")
+        content = buffer.getvalue()[: len(buffer.getvalue()) // 2]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=reason) as caught:
+        open_square(tmp_path / name, 32)
+    assert caught.value.path == str(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folders_and_bombs_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        open_square(tmp_path / "absent.jpg", 32)
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(ImageError, match="is a directory"):
+        open_square(tmp_path / "folder.jpg", 32)
+    halves().save(tmp_path / "big.png")
+    monkeypatch.setattr("capcli.images.MAX_PIXELS", 799)
+    with pytest.raises(ImageError, match="40×20 pixels, more than the limit"):
+        open_square(tmp_path / "big.png", 32)
+
+
+def test_pixels_are_channels_first() -> None:
+    pixels = to_pixels(halves((4, 2)))
+    assert pixels.shape == (3, 2, 4)
+    assert pixels[:, 0, 0].tolist() == list(RED)
+    assert pixels[:, 1, 3].tolist() == list(BLUE)
+
+
+def test_natural_order() -> None:
+    assert sorted(["b", "photo10", "Photo2", "a", "2"], key=natural) == ["2", "a", "b", "Photo2", "photo10"]
+
+
+def test_folders_are_walked_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/10.png", "b/1.JPG", "a.webp", "notes.txt", ".hidden.png", ".git/x.png", "c/.x/y.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.symlink(tmp_path, tmp_path / "b" / "loop")
+    found = [os.path.relpath(path, tmp_path) for path in find_images([str(tmp_path)])]
+    assert found == ["a.webp", "b/1.JPG", "b/2.png", "b/10.png"]
+
+
+def test_arguments_of_every_kind(tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "10.png", "odd.dat"):
+        (tmp_path / name).touch()
+    pattern, odd = str(tmp_path / "*.png"), str(tmp_path / "odd.dat")
+    assert [Path(p).name for p in find_images([pattern])] == ["1.png", "2.png", "10.png"]
+    assert list(find_images([odd, "-"])) == [odd, "-"]
+    assert check_arguments([pattern, odd, "-", str(tmp_path)]) == []
+    assert check_arguments([str(tmp_path / "*.gif"), odd, "absent.jpg"]) == [str(tmp_path / "*.gif"), "absent.jpg"]
