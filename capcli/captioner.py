@@ -24,7 +24,7 @@ Source = str | os.PathLike[str] | Image.Image
 BATCHES_AHEAD = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
 class Candidate:
     """One sentence that the beam search finished.
 
@@ -42,7 +42,7 @@ class Candidate:
     gates: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Caption(Candidate):
     """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first."""
 

@@ -160,6 +160,13 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder for checkpoints and the log.")],
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch of RUN.")] = False,
+    init: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Begin with this checkpoint, its architecture and its words.")
+    ] = None,
+    self_critical: Annotated[
+        bool,
+        typer.Option("--self-critical", help="Reward sampled captions by CIDEr-D (Rennie et al. 2017); use --init."),
+    ] = False,
     device: Device = "auto",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
@@ -203,13 +210,15 @@ def train(
 
     keep_freed_memory()
     try:
+        from capcli.model import ModelError
         from capcli.training.datasets import DataError
         from capcli.training.loop import LAST_FILE, Run, TrainOptions
 
         if (output / LAST_FILE).exists() and not resume:
             fail(f"{output} holds a run; go on with --resume, or name another folder")
         options = TrainOptions(
-            tuple(data), epochs, captions_per_batch, learning_rate, weight_decay, encoder_stride, image_size, views,
+            tuple(data), init, self_critical,
+            epochs, captions_per_batch, learning_rate, weight_decay, encoder_stride, image_size, views,
             hidden_size, embedding_size, attention_size, dropout, label_smoothing, attention_regularization, min_count,
             max_length, beam, length_penalty, seed,
         )  # fmt: skip
@@ -219,7 +228,7 @@ def train(
         run.train()
     except ImportError as error:
         fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
-    except (DataError, ImageError, ValueError, OSError) as error:
+    except (DataError, ImageError, ModelError, ValueError, OSError) as error:
         fail(error)
 
 

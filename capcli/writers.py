@@ -40,7 +40,7 @@ class TextWriter:
 
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
-        for candidate in getattr(result, "candidates", ()):
+        for candidate in getattr(result, "candidates", ())[: self.num]:
             columns = [on_one_line(result.path)] if self.several else []
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
             self.file.write("\t".join([*columns, candidate.text]) + "\n")

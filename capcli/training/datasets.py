@@ -177,9 +177,11 @@ def epoch_batches(
     mirrored_views: list[bool],
     captions_per_batch: int,
     seed: int,
+    samples: int = 0,
 ) -> Iterator[Batch]:
     """One epoch's batches, the same for the same seed.
 
+    samples: 0, or how many captions will be drawn from the decoder for each photo, which then count instead of people's.
     order: photo indices, one for each time that the epoch shows a photo. All captions of a photo (five at most, drawn
     anew each epoch) share one pass over its annotation vectors, so a batch holds photos with equally many captions.
     Within large shuffled pools photos with captions of like length meet, so that little is padded.
@@ -189,14 +191,16 @@ def epoch_batches(
     for photo in order:
         view = rng.randrange(len(mirrored_views))
         all_captions = captions[photo][mirrored_views[view]]
-        drawn.append((photo, view, rng.sample(all_captions, min(len(all_captions), CAPTIONS_AT_ONCE))))
+        drawn.append(
+            (photo, view, rng.sample(all_captions, min(len(all_captions), 1 if samples else CAPTIONS_AT_ONCE)))
+        )
     rng.shuffle(drawn)
     batches: list[list[tuple[int, int, list[list[int]]]]] = []
     pool = 20 * captions_per_batch
     for begin in range(0, len(drawn), pool):
         last_count = 0
         for item in sorted(drawn[begin : begin + pool], key=lambda d: (len(d[2]), max(map(len, d[2])))):
-            count = len(item[2])
+            count = samples or len(item[2])
             if count != last_count or (len(batches[-1]) + 1) * count > captions_per_batch:
                 batches.append([])
             batches[-1].append(item)

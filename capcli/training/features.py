@@ -90,7 +90,8 @@ class FeatureStore:
         """
         state = hashlib.sha256()
         for tensor in encoder.state_dict().values():
-            state.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+            # In half precision, so that a checkpoint read back from its file is recognised.
+            state.update(tensor.detach().cpu().half().numpy().tobytes())
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
         state.update(json.dumps([listing, views, size, encoder.stride]).encode())
         base = folder / state.hexdigest()[:16]

@@ -26,17 +26,20 @@ from capcli.card import write_card
 from capcli.encoders import Features, imagenet_lite2
 from capcli.model import CaptionModel, ModelConfig, write_whole
 from capcli.training.datasets import (
+    Batch,
     DataError,
     DataSet,
     Photo,
     encode_captions,
     epoch_batches,
+    mirror,
     read_data_set,
 )
 from capcli.training.features import FeatureStore, is_mirrored
 from capcli.training.losses import caption_loss, doubly_stochastic
 from capcli.training.metrics import describe, score_captions
-from capcli.vocabulary import Vocabulary, tokenize
+from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
+from capcli.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"
@@ -44,6 +47,7 @@ WARM_UP = 0.05  # of all steps
 FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
 GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
+SAMPLES = 5  # captions drawn per photo in self-critical training
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class TrainOptions:
     """What fixes a run's result, and so has to be the same when it is resumed.
 
     data: arguments of `read_data_set`. captions_per_batch: captions, not photos. views: how many views of each photo
-    (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. length of time: epochs.
+    (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
+    folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead of
+    predicting people's words.
     """
 
     data: tuple[str, ...]
+    init: str | None = None
+    self_critical: bool = False
     epochs: int = 10
     captions_per_batch: int = 160
     learning_rate: float = 1e-3
@@ -99,26 +107,7 @@ class Run:
             self.order += list(range(begin, begin + len(data_set.split("train")))) * data_set.repeat
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
-        vocabulary = Vocabulary.build((c for photo in self.train_photos for c in photo.captions), options.min_count)
-        shared = {f.name for f in dataclasses.fields(ModelConfig)} & {f.name for f in dataclasses.fields(TrainOptions)}
-        config = ModelConfig(
-            **{name: getattr(options, name) for name in shared},
-            training={
-                "command": shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None,
-                "data": [
-                    {
-                        "name": s.name,
-                        "photos": len(s.split("train")),
-                        "captions": sum(len(p.captions) for p in s.split("train")),
-                        "repeat": s.repeat,
-                    }
-                    for s in self.sets
-                ],
-                "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "data"},
-            },
-        )
-        self.model = CaptionModel(config, vocabulary)
-        self.model.encoder.load_imagenet(imagenet_lite2())
+        self.model = self.build_model()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.encoder.requires_grad_(False).eval()
         self.cache = cache or folder / "features"
@@ -127,7 +116,11 @@ class Run:
         self.dev_stores = {
             s.name: self.encode(f"{s.name} dev photos", s.split("dev"), 1) for s in self.sets if s.split("dev")
         }
-        self.captions = encode_captions(self.train_photos, vocabulary, options.max_length)
+        self.captions = encode_captions(self.train_photos, self.model.vocabulary, options.max_length)
+        if options.self_critical:
+            # Two entries per photo, as it is and mirrored.
+            turns = ((photo, turn) for photo in self.train_photos for turn in (str, mirror))
+            self.reward = CiderD([[tokenize(turn(c)) for c in photo.captions] for photo, turn in turns])
         self.seen = {" ".join(tokenize(caption)) for photo in self.train_photos for caption in photo.captions}
         self.optimizer = torch.optim.AdamW(
             self.model.decoder.parameters(),
@@ -138,6 +131,37 @@ class Run:
         self.epoch = 0
         self.best = -math.inf
         self.steps_per_epoch = len(list(self.batches(0)))
+
+    def build_model(self) -> CaptionModel:
+        """The checkpoint to begin from, or a fresh decoder on ImageNet's encoder. Raises ModelError."""
+        options = self.options
+        record = {
+            "command": shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None,
+            "data": [
+                {
+                    "name": s.name,
+                    "photos": len(s.split("train")),
+                    "captions": sum(len(photo.captions) for photo in s.split("train")),
+                    "repeat": s.repeat,
+                }
+                for s in self.sets
+            ],
+            "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "data"},
+        }
+        names = ("beam", "length_penalty", "max_length")
+        decoding: dict[str, Any] = {name: getattr(options, name) for name in names}
+        if options.init:
+            model = CaptionModel.load(Path(options.init))
+            record["begun_from"] = model.config.training
+            model.config = dataclasses.replace(model.config, training=record, scores={}, **decoding)
+            return model
+        architecture = ("encoder_stride", "image_size", "hidden_size", "embedding_size", "attention_size", "dropout")
+        sizes: dict[str, Any] = {name: getattr(options, name) for name in architecture}
+        config = ModelConfig(**sizes, **decoding, training=record)
+        sentences = (caption for photo in self.train_photos for caption in photo.captions)
+        model = CaptionModel(config, Vocabulary.build(sentences, options.min_count))
+        model.encoder.load_imagenet(imagenet_lite2())
+        return model
 
     def order_base(self, data_set: DataSet) -> int:
         """Where a data set's photos begin among all training photos."""
@@ -158,22 +182,23 @@ class Run:
                 lambda done: bar.advance(task, done),
             )
 
-    def batches(self, epoch: int) -> Iterator[Any]:
+    def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same each time they are asked for."""
         views = [is_mirrored(view) for view in range(self.options.views)]
         seed = self.options.seed * 100_003 + epoch
-        return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed)
+        samples = SAMPLES if self.options.self_critical else 0
+        return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
 
     def train(self) -> None:
         """Train to the last epoch, keeping the best checkpoint and the last, then measure and describe the best."""
         while self.epoch < self.options.epochs:
             started = time.perf_counter()
-            loss = self.train_epoch()
+            result = self.train_epoch()
             seconds = time.perf_counter() - started
             scores, examples = self.validate()
             photos = {name: len(self.dev_stores[name].global_vectors) for name in scores}
             mean = sum(scores[n]["cider"] * count for n, count in photos.items()) / max(sum(photos.values()), 1)
-            row = {"epoch": self.epoch + 1, "loss": loss, "seconds": round(seconds, 1), "dev": scores, "cider": mean}
+            row = {"epoch": self.epoch + 1, **result, "seconds": round(seconds, 1), "dev": scores, "cider": mean}
             self.report(row, examples)
             # Without a dev photo there is nothing to choose by, and the last epoch is kept.
             if mean > self.best or not scores:
@@ -183,36 +208,59 @@ class Run:
             self.save_last(row)
         self.finish()
 
-    def train_epoch(self) -> float:
-        """One pass over the training photos. Returns the mean loss per batch."""
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training photos. Returns the mean over batches of the loss or the reward."""
         # Seeded by the epoch, so that a resumed run draws the dropout that an uninterrupted one would have drawn.
         torch.manual_seed(self.options.seed * 7919 + self.epoch)
-        self.model.decoder.train()
-        total = 0.0
+        # The captions that are rewarded are to be those of the decoder as it will be used: without dropout.
+        self.model.decoder.train(not self.options.self_critical)
+        what, total = "reward" if self.options.self_critical else "loss", 0.0
         with progress_bar(self.console) as bar:
-            task = bar.add_task(f"epoch {self.epoch + 1}/{self.options.epochs}", total=self.steps_per_epoch)
+            name = f"epoch {self.epoch + 1}/{self.options.epochs}"
+            task = bar.add_task(name, total=self.steps_per_epoch)
             for index, batch in enumerate(self.batches(self.epoch)):
                 rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 features = self.on_device(self.store[batch.photos, batch.views])
-                targets = batch.targets.to(self.device)
                 with self.autocast():
-                    reading = self.model.decoder(features, batch.words.to(self.device))
-                    loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
-                    if self.options.attention_regularization:
-                        regularization = doubly_stochastic(reading.attention, targets)
-                        loss = loss + self.options.attention_regularization * regularization
+                    if self.options.self_critical:
+                        loss, figure = self.self_critical_loss(features, batch)
+                    else:
+                        loss = self.cross_entropy(features, batch)
+                        figure = loss.item()
                 self.optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.model.decoder.parameters(), GRADIENT_NORM)
                 self.optimizer.step()
-                total += loss.item()
-                bar.update(
-                    task, advance=1, description=f"epoch {self.epoch + 1}/{self.options.epochs}  loss {loss:.3f}"
-                )
+                total += figure
+                bar.update(task, advance=1, description=f"{name}  {what} {figure:.3f}")
         self.model.decoder.eval()
-        return total / self.steps_per_epoch
+        return {what: total / self.steps_per_epoch}
+
+    def cross_entropy(self, features: Features, batch: Batch) -> Tensor:
+        """How badly the decoder predicts each next word of people's captions, and how unevenly it looks."""
+        targets = batch.targets.to(self.device)
+        reading = self.model.decoder(features, batch.words.to(self.device))
+        loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
+        if self.options.attention_regularization:
+            loss = loss + self.options.attention_regularization * doubly_stochastic(reading.attention, targets)
+        return loss
+
+    def self_critical_loss(self, features: Features, batch: Batch) -> tuple[Tensor, float]:
+        """The policy loss of freshly sampled captions, and their mean CIDEr-D."""
+        drawn = sample_captions(self.model.decoder, features, SAMPLES, self.options.max_length)
+        words = self.model.vocabulary.words
+        rewards = torch.empty(drawn.shape[:2])
+        for i, (photo, view, several) in enumerate(
+            zip(batch.photos.tolist(), batch.views.tolist(), drawn.tolist(), strict=True)
+        ):
+            for j, ids in enumerate(several):
+                sentence = [words[index] for index in ids if index > UNKNOWN]
+                rewards[i, j] = self.reward.score(sentence, 2 * photo + is_mirrored(view))
+        given = torch.cat([torch.full_like(drawn[:, :, :1], START), drawn[:, :, :-1]], 2)
+        logits = self.model.decoder(features, given).logits
+        return policy_loss(logits, drawn, advantages(rewards).to(self.device)), float(rewards.mean())
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to FINAL_RATE."""
@@ -252,7 +300,8 @@ class Run:
     def report(self, row: dict[str, Any], examples: list[tuple[str, str, str]]) -> None:
         """One line per epoch and data set, and a few captions beside what a person wrote."""
         say = self.console.print
-        say(f"epoch {row['epoch']}/{self.options.epochs}: loss {row['loss']:.3f}, {row['seconds']:.0f} s", markup=False)
+        what = "reward" if self.options.self_critical else "loss"
+        say(f"epoch {row['epoch']}/{self.options.epochs}: {what} {row[what]:.3f}, {row['seconds']:.0f} s", markup=False)
         for name, scores in row["dev"].items():
             figures = "  ".join(f"{k} {scores[k]:.1f}" for k in ("bleu_4", "rouge_l", "cider", "repetition"))
             say(f"  {name} dev: {figures}  distinct_words {scores['distinct_words']}", markup=False)

@@ -1,0 +1,108 @@
+"""Self-critical sequence training: sampled captions, rewarded by CIDEr-D.
+
+Rennie et al. 2017 (arXiv:1612.00563), with the mean reward of a photo's other samples as the baseline (Luo 2020,
+arXiv:2003.09971) instead of the greedy caption's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from capcli.decoders import NEVER_PRINTED, SoftAttentionDecoder
+from capcli.encoders import Features
+from capcli.vocabulary import END, PAD, START
+
+LONGEST_NGRAM = 4
+SIGMA = 6.0  # of the length penalty, in words
+Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # per n: tf-idf by n-gram, and its norm
+
+
+class CiderD:
+    """CIDEr-D (Vedantam et al. 2015 §8) against references whose tf-idf vectors are computed once.
+
+    Every sentence ends with an end mark that counts as a word: without it sampled training learns to stop in the
+    middle, since a sentence cut after "with a" scores as well as one that ends.
+    """
+
+    def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
+        """references: words of the sentences of each photo."""
+        seen: Counter[tuple[str, ...]] = Counter()
+        for sentences in references:
+            seen.update({gram for words in sentences for grams in count_ngrams(words) for gram in grams})
+        self.idf_unseen = math.log(max(len(references), 2))
+        self.idf = {gram: self.idf_unseen - math.log(count) for gram, count in seen.items()}
+        self.references = [[(self.vectors(words), len(words)) for words in sentences] for sentences in references]
+
+    def vectors(self, words: Sequence[str]) -> Vectors:
+        """tf-idf of a sentence's n-grams, for n from 1 to 4."""
+        result = []
+        for grams in count_ngrams(words):
+            weights = {gram: count * self.idf.get(gram, self.idf_unseen) for gram, count in grams.items()}
+            result.append((weights, math.sqrt(sum(w * w for w in weights.values()))))
+        return result
+
+    def score(self, words: Sequence[str], photo: int) -> float:
+        """CIDEr-D of a sentence for a photo, 0 … 10."""
+        ours, total = self.vectors(words), 0.0
+        for theirs, length in self.references[photo]:
+            penalty = math.exp(-((len(words) - length) ** 2) / (2 * SIGMA**2))
+            for (a, norm_a), (b, norm_b) in zip(ours, theirs, strict=True):
+                if norm_a and norm_b:
+                    # Clipped, so that saying a rare word again and again gains nothing.
+                    product = sum(min(weight, b[gram]) * b[gram] for gram, weight in a.items() if gram in b)
+                    total += penalty * product / (norm_a * norm_b)
+        return 10 * total / (LONGEST_NGRAM * len(self.references[photo]))
+
+
+def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
+    """The n-grams of a sentence and its end mark, for n from 1 to 4."""
+    marked = (*words, "")
+    return [Counter(marked[i : i + n] for i in range(len(marked) - n + 1)) for n in range(1, LONGEST_NGRAM + 1)]
+
+
+@torch.no_grad()
+def sample_captions(decoder: SoftAttentionDecoder, features: Features, count: int, max_length: int) -> Tensor:
+    """Draw count captions per image word by word from the decoder's distribution.
+
+    Returns (batch, count, time) ids, each `<end>` included and `<pad>` after it; the last word may be missing its
+    `<end>` where max_length was reached.
+    """
+    state = decoder.start(features, count)
+    batch = features.annotations.shape[0]
+    words = torch.full((batch, count), START, device=features.annotations.device)
+    going = torch.ones_like(words, dtype=torch.bool)
+    drawn = []
+    for _ in range(max_length + 1):
+        step = decoder.step(words, state)
+        state = step.state
+        words = step.logits.softmax(2).flatten(0, 1).multinomial(1).view(batch, count).masked_fill(~going, PAD)
+        drawn.append(words)
+        going = going & (words != END)
+        if not going.any():
+            break
+    return torch.stack(drawn, 2)
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """Each sample's reward less the mean of the photo's others; rewards: (batch, count), count ≥ 2."""
+    count = rewards.shape[1]
+    return (rewards - rewards.mean(1, keepdim=True)) * count / (count - 1)
+
+
+def policy_loss(logits: Tensor, drawn: Tensor, advantage: Tensor) -> Tensor:
+    """REINFORCE: minus the log-probability of every drawn word, weighted by its caption's advantage, a mean over words.
+
+    logits: (batch, count, time, vocabulary) of reading the drawn captions; drawn: (batch, count, time); advantage:
+    (batch, count).
+    """
+    logits = logits.float()
+    logits[..., NEVER_PRINTED] = -torch.inf  # they were not to be drawn either
+    chosen = drawn.masked_fill(drawn == PAD, END)  # any word that is possible; its loss is masked
+    log_probs = logits.log_softmax(3).gather(3, chosen.unsqueeze(3)).squeeze(3)
+    mask = drawn != PAD
+    return -(log_probs * advantage.unsqueeze(2) * mask).sum() / mask.sum()

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PHOTOS
+from PIL import Image
+
+from capcli import Caption, Captioner, ImageError
+from capcli.beam_search import BeamOptions
+from capcli.captioner import choose_device
+from capcli.model import CaptionModel
+from capcli.vocabulary import SPECIAL_WORDS
+
+
+@pytest.fixture
+def captioner(tiny_model: CaptionModel) -> Captioner:
+    return Captioner(tiny_model, torch.device("cpu"))
+
+
+def test_paths_pictures_and_lists_agree(captioner: Captioner) -> None:
+    path = PHOTOS / "coffee.jpg"
+    by_path = captioner.caption(str(path))
+    assert by_path.text == captioner.caption(path).text
+    assert by_path.path == str(path)
+    assert captioner.caption(Image.open(path)).text == by_path.text
+    several = captioner.caption([path, PHOTOS / "chelsea.jpg"])
+    assert [c.path for c in several] == [str(path), str(PHOTOS / "chelsea.jpg")]
+    assert several[0].text == by_path.text
+
+
+def test_what_a_caption_says_of_itself(captioner: Captioner) -> None:
+    caption = captioner.caption(PHOTOS / "coffee.jpg", num=4)
+    assert isinstance(caption, Caption)
+    assert len(caption.candidates) == 4
+    assert caption.candidates[0].text == caption.text
+    assert [c.score for c in caption.candidates] == sorted((c.score for c in caption.candidates), reverse=True)
+    for candidate in caption.candidates:
+        assert (
+            captioner.model.vocabulary.decode(captioner.model.vocabulary.ids[w] for w in candidate.words)
+            == candidate.text
+        )
+        assert len(candidate.word_log_probs) == len(candidate.words) + 1
+        assert candidate.log_prob == pytest.approx(sum(candidate.word_log_probs))
+        assert candidate.score == pytest.approx(candidate.log_prob / (len(candidate.words) + 1) ** 0.7, abs=1e-4)
+        assert candidate.attention.shape == (len(candidate.words), 2, 2)
+        assert torch.allclose(candidate.attention.sum((1, 2)), torch.ones(len(candidate.words)), atol=1e-5)
+        assert not set(candidate.words) & set(SPECIAL_WORDS)
+
+
+def test_a_stream_keeps_order_and_survives_bad_files(captioner: Captioner, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    paths = [PHOTOS / "coffee.jpg", tmp_path / "bad.jpg", PHOTOS / "chelsea.jpg", PHOTOS / "astronaut.jpg"] * 5
+    results = list(captioner.stream(paths, batch_size=3))
+    assert [r.path for r in results] == [str(path) for path in paths]
+    assert [isinstance(r, ImageError) for r in results] == [False, True, False, False] * 5
+    alone = {str(p): captioner.caption(p).text for p in paths[:4:2]}
+    for result in results:
+        if result.path in alone:
+            assert result.text == alone[result.path]
+
+
+def test_a_stream_is_lazy(captioner: Captioner) -> None:
+    asked = []
+
+    def endless():
+        while True:
+            asked.append(PHOTOS / "coffee.jpg")
+            yield asked[-1]
+
+    stream = captioner.stream(endless(), batch_size=2)
+    assert next(stream).text
+    assert len(asked) <= 6
+    stream.close()
+
+
+def test_a_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file"):
+        captioner.caption(tmp_path / "absent.jpg")
+
+
+def test_options_are_heeded(captioner: Captioner) -> None:
+    short = captioner.caption(PHOTOS / "coffee.jpg", options=BeamOptions(2, max_length=2))
+    assert len(short.words) <= 2
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("cuda:99", "toaster"):
+        with pytest.raises(ValueError, match=f"device '{name}' cannot be used"):
+            choose_device(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_gives_the_captions_of_the_cpu(tiny_checkpoint: Path) -> None:
+    paths = sorted(PHOTOS.glob("*.jpg"))
+    on_cpu = Captioner.load(tiny_checkpoint, "cpu").caption(paths)
+    on_cuda = Captioner.load(tiny_checkpoint, "cuda").caption(paths)
+    assert [c.text for c in on_cpu] == [c.text for c in on_cuda]

@@ -1,0 +1,45 @@
+"""The README names only what exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import typer.main
+
+from capcli.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands() -> list[list[str]]:
+    """Every capcli command line in the README, as words."""
+    lines = re.findall(r"^(?:\$ )?(?:curl .*\| )?(capcli .*)$", README, re.M) + re.findall(
+        r"`(?:[^`]*&& )?(capcli [^`]*)`", README
+    )
+    assert len(lines) > 8
+    return [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
+
+
+def test_commands_and_options_exist() -> None:
+    root = typer.main.get_command(app)
+    context = click.Context(root)
+    for words in commands():
+        command = root.get_command(context, words[1])
+        assert command is not None, words
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= known, words
+
+
+def test_options_named_in_passing_exist() -> None:
+    root = typer.main.get_command(app)
+    known = {o for c in root.commands.values() for p in c.params for o in p.opts} | {"--help"}
+    for option in re.findall(r"`(--[a-z-]+)", README):
+        assert option in known, option
+
+
+def test_files_exist() -> None:
+    for name in re.findall(r"\]\(([^):]+)\)", README) + re.findall(r"tests/photos/\w+\.jpg", README):
+        assert (ROOT / name).exists(), name

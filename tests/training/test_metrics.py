@@ -1,0 +1,36 @@
+import pytest
+
+from capcli.training import metrics
+from capcli.training.metrics import describe, have_java, score_captions
+
+REFERENCES = [["A cat sits on a sofa.", "a cat on a sofa"], ["Two dogs run!", "two dogs are running on grass"]]
+
+
+def test_a_reference_scores_highest(capfd: pytest.CaptureFixture[str]) -> None:
+    same = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
+    other = score_captions(["a man on a horse", "a red bus"], REFERENCES)
+    assert same["bleu_1"] == pytest.approx(100)
+    assert same["rouge_l"] > 90
+    assert other["cider"] < same["cider"]
+    assert len(same["cider_each"]) == 2
+    assert same["cider"] == pytest.approx(sum(same["cider_each"]) / 2)
+    assert capfd.readouterr().out == ""
+    assert ("meteor" in same) == have_java()
+
+
+def test_without_java_the_other_scores_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "have_java", lambda: False)
+    scores = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
+    assert scores["tokenizer"] == "capcli"
+    assert "meteor" not in scores
+    assert scores["bleu_4"] > 90
+
+
+def test_what_the_scores_hide() -> None:
+    captions = ["a dog and a dog", "the the cat", "a man on grass", "a man on grass"]
+    assert describe(captions, {"a man on grass"}) == {
+        "distinct_words": 8,
+        "mean_length": 4.0,
+        "repetition": 50.0,
+        "unseen": 50.0,
+    }
