@@ -181,7 +181,7 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """One epoch's batches, the same for the same seed.
 
-    samples: 0, or how many captions will be drawn from the decoder for each photo, which then count instead of people's.
+    samples: 0, or how many captions are to be drawn from the decoder for each photo, which then count instead.
     order: photo indices, one for each time that the epoch shows a photo. All captions of a photo (five at most, drawn
     anew each epoch) share one pass over its annotation vectors, so a batch holds photos with equally many captions.
     Within large shuffled pools photos with captions of like length meet, so that little is padded.

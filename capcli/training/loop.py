@@ -56,8 +56,8 @@ class TrainOptions:
 
     data: arguments of `read_data_set`. captions_per_batch: captions, not photos. views: how many views of each photo
     (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
-    folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead of
-    predicting people's words.
+    folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by
+    CIDEr-D instead of predicting people's words.
     """
 
     data: tuple[str, ...]
