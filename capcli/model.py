@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capcli.decoders import SoftAttentionDecoder
-from capcli.encoders import EfficientNetLite2
+from capcli.decoders import AttentionDecoder, Decoder, ParInjectDecoder, PreInjectDecoder
+from capcli.encoders import STRIDES, Encoder, make_encoder
 from capcli.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
+DECODERS = ("pre-inject", "par-inject", "soft", "hard")
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
 
 
@@ -28,6 +29,7 @@ class ModelError(Exception):
 class ModelConfig:
     """Everything that fixes the tensors' shapes, and what a user may want to know of their origin.
 
+    encoder: a name of `encoders.STRIDES`; decoder: a name of DECODERS; feed_previous_word: see `decoders.Decoder`.
     encoder_stride: pixels per grid cell (32: 7×7 cells at 224 px; 16: 14×14). image_size: pixels; every photo is
     squashed to a square of this side. Sizes are channels. beam, length_penalty, max_length: the decoding chosen on dev.
     training, scores: free-form records for the model card.
@@ -37,6 +39,7 @@ class ModelConfig:
     encoder_stride: int = 32
     image_size: int = 224
     decoder: str = "soft"
+    feed_previous_word: bool = True
     hidden_size: int = 512
     embedding_size: int = 512
     attention_size: int = 512
@@ -67,16 +70,16 @@ class ModelConfig:
             if name not in fields:
                 raise ModelError(f"{source}: unknown entry {name!r}")
             wanted = str(fields[name].type)
-            kinds = {"int": int, "float": (int, float), "str": str}.get(wanted, dict)
-            if not isinstance(value, kinds) or isinstance(value, bool):  # type: ignore[arg-type]
+            kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}.get(wanted, dict)
+            if not isinstance(value, kinds) or isinstance(value, bool) != (wanted == "bool"):  # type: ignore[arg-type]
                 raise ModelError(f"{source}: {name} is {value!r}, not of type {wanted.split('[')[0]}")
             if wanted == "int" and not 1 <= value <= 65536:
                 raise ModelError(f"{source}: {name} is {value}, not between 1 and 65536")
         config = cls(**values)
         for name, value, known in (
-            ("encoder", config.encoder, ("efficientnet_lite2",)),
-            ("encoder_stride", config.encoder_stride, (16, 32)),
-            ("decoder", config.decoder, ("soft",)),
+            ("encoder", config.encoder, tuple(STRIDES)),
+            ("encoder_stride", config.encoder_stride, STRIDES.get(config.encoder, ())),
+            ("decoder", config.decoder, DECODERS),
         ):
             if value not in known:
                 raise ModelError(f"{source}: {name} is {value!r}; known: {', '.join(map(str, known))}")
@@ -97,15 +100,8 @@ class CaptionModel(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.encoder = EfficientNetLite2(config.encoder_stride)
-        self.decoder = SoftAttentionDecoder(
-            len(vocabulary),
-            self.encoder.annotation_size,
-            config.hidden_size,
-            config.embedding_size,
-            config.attention_size,
-            config.dropout,
-        )
+        self.encoder = make_encoder(config.encoder, config.encoder_stride)
+        self.decoder = make_decoder(config, len(vocabulary), self.encoder)
 
     def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write config.json, vocabulary.json and model.safetensors, each whole or not at all.
@@ -161,6 +157,26 @@ class CaptionModel(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.num_batches_tracked = torch.tensor(0)
         return model.eval()
+
+
+def make_decoder(config: ModelConfig, vocabulary_size: int, encoder: Encoder) -> Decoder:
+    """A fresh decoder for an encoder's features. Raises ValueError for a name that is not known."""
+    if config.decoder not in DECODERS:
+        raise ValueError(f"decoder {config.decoder!r} is not known; there are {', '.join(DECODERS)}")
+    sizes = (config.hidden_size, config.embedding_size)
+    if config.decoder == "pre-inject":
+        return PreInjectDecoder(vocabulary_size, encoder.global_size, *sizes, config.dropout)
+    if config.decoder == "par-inject":
+        return ParInjectDecoder(vocabulary_size, encoder.global_size, *sizes, config.dropout, config.feed_previous_word)
+    return AttentionDecoder(
+        vocabulary_size,
+        encoder.annotation_size,
+        *sizes,
+        config.attention_size,
+        config.dropout,
+        config.feed_previous_word,
+        hard=config.decoder == "hard",
+    )
 
 
 def check_tensors(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from capcli.beam_search import BeamOptions, Hypotheses, beam_search
-from capcli.decoders import NEVER_PRINTED, SoftAttentionDecoder
+from capcli.decoders import NEVER_PRINTED, AttentionDecoder
 from capcli.encoders import Features
 from capcli.vocabulary import END, START
 
 VOCABULARY = 8  # <pad> <start> <end> <unk> and four words
 
 
-def make_decoder(seed: int) -> SoftAttentionDecoder:
+def make_decoder(seed: int) -> AttentionDecoder:
     torch.manual_seed(seed)
-    decoder = SoftAttentionDecoder(VOCABULARY, 6, hidden_size=8, embedding_size=8, attention_size=8).eval()
+    decoder = AttentionDecoder(VOCABULARY, 6, hidden_size=8, embedding_size=8, attention_size=8).eval()
     for parameter in decoder.parameters():
         parameter.data.mul_(3)
     return decoder
@@ -27,7 +27,7 @@ def make_features(batch: int, seed: int = 0) -> Features:
 
 @torch.inference_mode()
 def enumerate_sentences(
-    decoder: SoftAttentionDecoder, features: Features, max_length: int, length_penalty: float
+    decoder: AttentionDecoder, features: Features, max_length: int, length_penalty: float
 ) -> list[tuple[float, list[int], list[float]]]:
     """Every possible sentence of one image with its score, by the definition, best first."""
     words = [w for w in range(VOCABULARY) if w not in NEVER_PRINTED and w != END]

@@ -1,9 +1,14 @@
-import torch
+from pathlib import Path
 
+import pytest
+import torch
+from conftest import WORDS
+
+from capcli.beam_search import BeamOptions, beam_search
 from capcli.decoders import NEVER_PRINTED
 from capcli.encoders import Features
-from capcli.model import CaptionModel
-from capcli.vocabulary import START, UNKNOWN
+from capcli.model import DECODERS, CaptionModel, ModelConfig
+from capcli.vocabulary import START, UNKNOWN, Vocabulary
 
 
 def features(batch: int, seed: int = 0) -> Features:
@@ -44,3 +49,57 @@ def test_kept_images_go_on_as_if_alone(tiny_model: CaptionModel) -> None:
     kept = decoder.step(torch.tensor([[7], [7]]), state.keep(torch.tensor([0, 2])))
     everyone = decoder.step(torch.full((3, 1), 7), state)
     assert torch.allclose(kept.logits, everyone.logits[[0, 2]], atol=1e-5)
+
+
+SIZES = {"hidden_size": 16, "embedding_size": 16, "attention_size": 16, "image_size": 64, "max_length": 6}
+
+
+def make(decoder: str, feed_previous_word: bool = True) -> CaptionModel:
+    torch.manual_seed(0)
+    config = ModelConfig(decoder=decoder, feed_previous_word=feed_previous_word, **SIZES)
+    model = CaptionModel(config, Vocabulary(WORDS)).eval()
+    for parameter in model.decoder.parameters():
+        parameter.data.mul_(3)
+    return model
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("feed_previous_word", [True, False])
+def test_every_decoder_steps_as_it_reads_and_is_saved(name: str, feed_previous_word: bool, tmp_path: Path) -> None:
+    if name == "pre-inject" and not feed_previous_word:
+        pytest.skip("pre-inject without words would be fed nothing at all")
+    model = make(name, feed_previous_word)
+    given, words = features(2), torch.tensor([[[START, 4, 5]], [[START, 6, 7]]])
+    with torch.no_grad():
+        reading, state = model.decoder(given, words), model.decoder.start(given)
+        for time in range(3):
+            step = model.decoder.step(words[:, :, time], state)
+            state = step.state
+            assert torch.allclose(step.logits[..., 4:], reading.logits[:, :, time, 4:], atol=1e-5)
+    assert (step.attention is not None) == (name in ("soft", "hard"))
+    if name == "hard":
+        assert ((step.attention == 0) | (step.attention == 1)).all()
+    model.save(tmp_path)
+    loaded = CaptionModel.load(tmp_path)
+    assert loaded.config == model.config
+    found = [beam_search(m.decoder, given, BeamOptions(3, 6)) for m in (model, loaded)]
+    assert torch.equal(found[0].words, found[1].words)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_only_a_decoder_that_is_fed_words_depends_on_them(name: str) -> None:
+    for feed in (True, False):
+        if name == "pre-inject" and not feed:
+            continue
+        decoder = make(name, feed).decoder
+        with torch.no_grad():
+            a, b = (decoder(features(1), torch.tensor([[[START, word, 5]]])).logits[0, 0, 2] for word in (4, 6))
+        assert torch.allclose(a, b, atol=1e-6) != feed
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_every_decoder_sees_the_image(name: str) -> None:
+    decoder, words = make(name).decoder, torch.tensor([[[START, 4, 5]]])
+    with torch.no_grad():
+        a, b = (decoder(features(1, seed), words).logits for seed in (0, 1))
+    assert (a - b).abs().max() > 1e-3

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from capcli.encoders import EfficientNetLite2, imagenet_lite2
+from capcli.encoders import STRIDES, EfficientNetLite2, make_encoder, pretrained_weights
 
 
 @pytest.fixture(scope="module")
 def imagenet() -> dict[str, torch.Tensor]:
-    return imagenet_lite2()
+    return pretrained_weights("efficientnet_lite2")
 
 
 @pytest.mark.parametrize("size", [224, 225, 260])
@@ -16,7 +16,7 @@ def test_every_stage_equals_the_published_network(imagenet: dict[str, torch.Tens
     theirs = EfficientNet.from_name("efficientnet-lite2", image_size=[size, size]).eval()
     theirs.load_state_dict(imagenet)
     ours = EfficientNetLite2().eval()
-    ours.load_imagenet(imagenet)
+    ours.load_pretrained(imagenet)
     pixels = torch.randint(0, 256, (2, 3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     x = y = (pixels.float() - 127) / 128
     with torch.no_grad():
@@ -39,8 +39,8 @@ def test_every_stage_equals_the_published_network(imagenet: dict[str, torch.Tens
 
 def test_the_denser_grid_refines_the_coarse_one(imagenet: dict[str, torch.Tensor]) -> None:
     coarse, dense = EfficientNetLite2(32).eval(), EfficientNetLite2(16).eval()
-    coarse.load_imagenet(imagenet)
-    dense.load_imagenet(imagenet)
+    coarse.load_pretrained(imagenet)
+    dense.load_pretrained(imagenet)
     pixels = torch.randint(0, 256, (1, 3, 224, 224), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         a = coarse.stages(coarse.stem((pixels - 127) / 128))
@@ -54,10 +54,53 @@ def test_the_denser_grid_refines_the_coarse_one(imagenet: dict[str, torch.Tensor
 
 
 def test_a_grid_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="stride 16 or 32, not 8"):
-        EfficientNetLite2(8)
+    with pytest.raises(ValueError, match="stride 32 or 16, not 8"):
+        make_encoder("efficientnet_lite2", 8)
+    with pytest.raises(ValueError, match="'alexnet' is not known; there are efficientnet_lite2, vgg16"):
+        make_encoder("alexnet", 32)
 
 
 def test_weights_of_another_network_are_refused(imagenet: dict[str, torch.Tensor]) -> None:
     with pytest.raises(ValueError, match="not the weights"):
-        EfficientNetLite2().load_imagenet({name: t for name, t in imagenet.items() if "head" not in name})
+        EfficientNetLite2().load_pretrained({name: t for name, t in imagenet.items() if "head" not in name})
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "channels", "pooled"),
+    [
+        ("vgg16", 14, 512, 4096),
+        ("resnet50", 7, 2048, 2048),
+        ("resnet101", 7, 2048, 2048),
+        ("mobilenet_v3_large", 7, 960, 960),
+        ("convnext_tiny", 7, 768, 768),
+    ],
+)
+def test_torchvision_encoders_equal_the_network_up_to_its_classifier(
+    name: str, grid: int, channels: int, pooled: int
+) -> None:
+    from torchvision import models
+    from torchvision.transforms import Normalize
+
+    torch.manual_seed(0)
+    network = models.get_model(name, weights=None).eval()
+    encoder = make_encoder(name, STRIDES[name][0]).eval()
+    encoder.load_pretrained(network.state_dict())
+    pixels = torch.randint(0, 256, (1, 3, 224, 224), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    seen = {}
+    classifier = network.fc if name.startswith("resnet") else network.classifier
+    last = network.classifier[6] if name == "vgg16" else classifier[2] if name.startswith("convnext") else classifier
+    last.register_forward_pre_hook(lambda module, inputs: seen.update(pooled=inputs[0]))
+    with torch.no_grad():
+        network(Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(pixels / 255))
+        features = encoder(pixels)
+    assert features.annotations.shape == (1, grid * grid, channels) == (1, grid * grid, encoder.annotation_size)
+    assert features.global_vector.shape == (1, pooled) == (1, encoder.global_size)
+    assert 224 // encoder.stride == grid
+    assert torch.allclose(features.global_vector, seen["pooled"], atol=1e-5)
+    names = set(dict(encoder.named_parameters()))
+    assert not any("classifier" in name or "fc." in name for name in names)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="Error"):
+        make_encoder("resnet50", 32).load_pretrained({})

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from capcli.encoders import EfficientNetLite2, Features
+from capcli.encoders import Encoder, Features
 from capcli.images import open_square, to_pixels
 from capcli.model import write_whole
 from capcli.training.datasets import Photo
@@ -49,7 +49,7 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
 
 
 def encode_views(
-    encoder: EfficientNetLite2, photos: list[Photo], views: int, size: int, device: torch.device
+    encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device
 ) -> Iterator[Features]:
     """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads."""
     jobs = [(photo, view) for photo in photos for view in range(views)]
@@ -77,7 +77,7 @@ class FeatureStore:
     def __init__(
         self,
         folder: Path,
-        encoder: EfficientNetLite2,
+        encoder: Encoder,
         photos: list[Photo],
         views: int,
         size: int,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from capcli.beam_search import BeamOptions, beam_search
+from capcli.captioner import Captioner
 from capcli.card import write_card
-from capcli.encoders import Features, imagenet_lite2
+from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.model import CaptionModel, ModelConfig, write_whole
 from capcli.training.datasets import (
     Batch,
@@ -35,8 +39,9 @@ from capcli.training.datasets import (
     mirror,
     read_data_set,
 )
-from capcli.training.features import FeatureStore, is_mirrored
-from capcli.training.losses import caption_loss, doubly_stochastic
+from capcli.training.evaluation import evaluate_captioner
+from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view
+from capcli.training.losses import caption_log_probs, caption_loss, doubly_stochastic, hard_attention_loss
 from capcli.training.metrics import describe, score_captions
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 from capcli.vocabulary import START, UNKNOWN, Vocabulary, tokenize
@@ -47,6 +52,8 @@ WARM_UP = 0.05  # of all steps
 FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
 GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
+BATCHES_AHEAD = 3
+BASELINE_DECAY = 0.9  # Xu et al. 2015 §4.1
 SAMPLES = 5  # captions drawn per photo in self-critical training
 
 
@@ -56,8 +63,10 @@ class TrainOptions:
 
     data: arguments of `read_data_set`. captions_per_batch: captions, not photos. views: how many views of each photo
     (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
-    folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by
-    CIDEr-D instead of predicting people's words.
+    folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
+    of predicting people's words. encoder_stride: None is the encoder's default. encoder_weights: a torchvision state
+    dict in the place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops.
+    monte_carlo_samples: locations drawn for each caption while hard attention trains.
     """
 
     data: tuple[str, ...]
@@ -67,7 +76,14 @@ class TrainOptions:
     captions_per_batch: int = 160
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    encoder_stride: int = 32
+    encoder: str = "efficientnet_lite2"
+    encoder_stride: int | None = None
+    encoder_weights: str | None = None
+    fine_tune: bool = False
+    encoder_learning_rate: float = 5e-5
+    decoder: str = "soft"
+    feed_previous_word: bool = True
+    monte_carlo_samples: int = 1
     image_size: int = 224
     views: int = 4
     hidden_size: int = 512
@@ -109,26 +125,29 @@ class Run:
         torch.manual_seed(options.seed)
         self.model = self.build_model()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model.encoder.requires_grad_(False).eval()
+        # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
+        self.model.eval().encoder.requires_grad_(options.fine_tune)
         self.cache = cache or folder / "features"
         self.keep_cache = cache is not None
-        self.store = self.encode("training photos", self.train_photos, options.views)
-        self.dev_stores = {
-            s.name: self.encode(f"{s.name} dev photos", s.split("dev"), 1) for s in self.sets if s.split("dev")
-        }
+        self.stores: dict[str, FeatureStore] = {}
+        if not options.fine_tune:
+            self.stores["train"] = self.encode("training photos", self.train_photos, options.views)
+            for data_set in self.sets:
+                if data_set.split("dev"):
+                    what = f"{data_set.name} dev photos"
+                    self.stores[data_set.name] = self.encode(what, data_set.split("dev"), 1)
         self.captions = encode_captions(self.train_photos, self.model.vocabulary, options.max_length)
         if options.self_critical:
             # Two entries per photo, as it is and mirrored.
             turns = ((photo, turn) for photo in self.train_photos for turn in (str, mirror))
             self.reward = CiderD([[tokenize(turn(c)) for c in photo.captions] for photo, turn in turns])
         self.seen = {" ".join(tokenize(caption)) for photo in self.train_photos for caption in photo.captions}
-        self.optimizer = torch.optim.AdamW(
-            self.model.decoder.parameters(),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            betas=(0.9, 0.98),
-        )
+        groups: list[dict[str, Any]] = [{"params": self.model.decoder.parameters(), "peak": options.learning_rate}]
+        if options.fine_tune:
+            groups.append({"params": self.model.encoder.parameters(), "peak": options.encoder_learning_rate})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, betas=(0.9, 0.98))
         self.epoch = 0
+        self.baseline: float | None = None  # of hard attention's rewards
         self.best = -math.inf
         self.steps_per_epoch = len(list(self.batches(0)))
 
@@ -155,12 +174,17 @@ class Run:
             record["begun_from"] = model.config.training
             model.config = dataclasses.replace(model.config, training=record, scores={}, **decoding)
             return model
-        architecture = ("encoder_stride", "image_size", "hidden_size", "embedding_size", "attention_size", "dropout")
-        sizes: dict[str, Any] = {name: getattr(options, name) for name in architecture}
-        config = ModelConfig(**sizes, **decoding, training=record)
+        shared = {f.name for f in dataclasses.fields(ModelConfig)} & {f.name for f in dataclasses.fields(options)}
+        architecture = {name: getattr(options, name) for name in shared - decoding.keys()}
+        if options.encoder_stride is None:
+            architecture["encoder_stride"] = STRIDES.get(options.encoder, (0,))[0]
+        config = ModelConfig(**architecture, **decoding, training=record)
         sentences = (caption for photo in self.train_photos for caption in photo.captions)
         model = CaptionModel(config, Vocabulary.build(sentences, options.min_count))
-        model.encoder.load_imagenet(imagenet_lite2())
+        if options.encoder_weights:
+            model.encoder.load_pretrained(torch.load(options.encoder_weights, map_location="cpu", weights_only=True))
+        else:
+            model.encoder.load_pretrained(pretrained_weights(options.encoder))
         return model
 
     def order_base(self, data_set: DataSet) -> int:
@@ -177,14 +201,14 @@ class Run:
                 self.model.encoder,
                 photos,
                 views,
-                self.options.image_size,
+                self.model.config.image_size,
                 self.device,
                 lambda done: bar.advance(task, done),
             )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same each time they are asked for."""
-        views = [is_mirrored(view) for view in range(self.options.views)]
+        views = [is_mirrored(view) for view in range(2 if self.options.fine_tune else self.options.views)]
         seed = self.options.seed * 100_003 + epoch
         samples = SAMPLES if self.options.self_critical else 0
         return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
@@ -196,8 +220,8 @@ class Run:
             result = self.train_epoch()
             seconds = time.perf_counter() - started
             scores, examples = self.validate()
-            photos = {name: len(self.dev_stores[name].global_vectors) for name in scores}
-            mean = sum(scores[n]["cider"] * count for n, count in photos.items()) / max(sum(photos.values()), 1)
+            photos = {s.name: len(s.split("dev")) for s in self.sets}
+            mean = sum(scores[n]["cider"] * photos[n] for n in scores) / max(sum(photos.values()), 1)
             row = {"epoch": self.epoch + 1, **result, "seconds": round(seconds, 1), "dev": scores, "cider": mean}
             self.report(row, examples)
             # Without a dev photo there is nothing to choose by, and the last epoch is kept.
@@ -218,33 +242,62 @@ class Run:
         with progress_bar(self.console) as bar:
             name = f"epoch {self.epoch + 1}/{self.options.epochs}"
             task = bar.add_task(name, total=self.steps_per_epoch)
-            for index, batch in enumerate(self.batches(self.epoch)):
-                rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
+            for index, (batch, seen) in enumerate(self.shown(self.batches(self.epoch))):
+                rate = self.rate(self.epoch * self.steps_per_epoch + index)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                features = self.on_device(self.store[batch.photos, batch.views])
+                    group["lr"] = rate * group["peak"]
                 with self.autocast():
+                    features = self.model.encoder(seen) if isinstance(seen, Tensor) else seen
                     if self.options.self_critical:
                         loss, figure = self.self_critical_loss(features, batch)
                     else:
-                        loss = self.cross_entropy(features, batch)
+                        loss = self.likelihood_loss(features, batch)
                         figure = loss.item()
                 self.optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.model.decoder.parameters(), GRADIENT_NORM)
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
                 self.optimizer.step()
                 total += figure
                 bar.update(task, advance=1, description=f"{name}  {what} {figure:.3f}")
         self.model.decoder.eval()
         return {what: total / self.steps_per_epoch}
 
-    def cross_entropy(self, features: Features, batch: Batch) -> Tensor:
-        """How badly the decoder predicts each next word of people's captions, and how unevenly it looks."""
-        targets = batch.targets.to(self.device)
-        reading = self.model.decoder(features, batch.words.to(self.device))
+    def shown(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Features | Tensor]]:
+        """Each batch with what the encoder said of its photos, or with their pixels while it is trained itself."""
+        if not self.options.fine_tune:
+            for batch in batches:
+                yield batch, self.on_device(self.stores["train"][batch.photos, batch.views])
+            return
+        size, first_view = self.model.config.image_size, 2 + 2 * self.epoch  # crops that no epoch repeats
+
+        def load(batch: Batch) -> Tensor:
+            views = zip(batch.photos.tolist(), batch.views.tolist(), strict=True)
+            return torch.stack([load_view(self.train_photos[p], first_view + v, size) for p, v in views])
+
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+            waiting: deque[tuple[Batch, Future[Tensor]]] = deque()
+            for batch in batches:
+                waiting.append((batch, pool.submit(load, batch)))
+                if len(waiting) > BATCHES_AHEAD:
+                    batch, pixels = waiting.popleft()
+                    yield batch, pixels.result().to(self.device, memory_format=torch.channels_last)
+            for batch, pixels in waiting:
+                yield batch, pixels.result().to(self.device, memory_format=torch.channels_last)
+
+    def likelihood_loss(self, features: Features, batch: Batch) -> Tensor:
+        """How badly the decoder predicts people's words; for hard attention also what its choices were worth."""
+        samples = self.options.monte_carlo_samples if self.model.config.decoder == "hard" else 1
+        targets = batch.targets.to(self.device).repeat_interleave(samples, 1)
+        reading = self.model.decoder(features, batch.words.to(self.device).repeat_interleave(samples, 1))
         loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
-        if self.options.attention_regularization:
-            loss = loss + self.options.attention_regularization * doubly_stochastic(reading.attention, targets)
+        if self.options.attention_regularization and reading.distribution is not None:
+            loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
+        if self.model.config.decoder == "hard":
+            rewards = caption_log_probs(reading.logits, targets)
+            if self.baseline is None:
+                self.baseline = float(rewards.mean())
+            loss = loss + hard_attention_loss(reading, targets, rewards - self.baseline)
+            self.baseline = BASELINE_DECAY * self.baseline + (1 - BASELINE_DECAY) * float(rewards.mean())
         return loss
 
     def self_critical_loss(self, features: Features, batch: Batch) -> tuple[Tensor, float]:
@@ -262,16 +315,25 @@ class Run:
         logits = self.model.decoder(features, given).logits
         return policy_loss(logits, drawn, advantages(rewards).to(self.device)), float(rewards.mean())
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to FINAL_RATE."""
+    def rate(self, step: int) -> float:
+        """The share of the learning rates: linear warm-up, then a cosine down to FINAL_RATE."""
         steps = self.steps_per_epoch * self.options.epochs
         warm_up = max(1, round(WARM_UP * steps))
         if step < warm_up:
-            return self.options.learning_rate * (step + 1) / warm_up
+            return (step + 1) / warm_up
         cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
-        return self.options.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+        return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
-    def validate(self, meteor: bool = False) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
+    def dev_features(self, data_set: DataSet) -> Iterator[Features]:
+        """Features of a data set's dev photos, in batches."""
+        photos = data_set.split("dev")
+        if self.options.fine_tune:
+            yield from encode_views(self.model.encoder, photos, 1, self.model.config.image_size, self.device)
+            return
+        for rows in torch.arange(len(photos)).split(64):
+            yield self.on_device(self.stores[data_set.name][rows, torch.zeros_like(rows)])
+
+    def validate(self) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
         """Scores on every data set's dev photos, and some captions: (photo, ours, a person's)."""
         options = BeamOptions(self.options.beam, self.options.max_length, self.options.length_penalty)
         scores, examples = {}, []
@@ -279,22 +341,20 @@ class Run:
             photos = data_set.split("dev")
             if not photos:
                 continue
-            store, captions = self.dev_stores[data_set.name], []
+            captions: list[str] = []
             with progress_bar(self.console) as bar:
                 task = bar.add_task(f"captioning {data_set.name} dev", total=len(photos))
-                for rows in torch.arange(len(photos)).split(64):
-                    features = self.on_device(store[rows, torch.zeros_like(rows)])
+                for features in self.dev_features(data_set):
                     with self.autocast():
                         found = beam_search(self.model.decoder, features, options)
                     captions += [self.model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
-                    bar.advance(task, len(rows))
-            results = score_captions(captions, [photo.captions for photo in photos], meteor)
+                    bar.advance(task, len(features.global_vector))
+            results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
             del results["cider_each"]
             scores[data_set.name] = results | describe(captions, self.seen)
             stride = max(1, len(photos) // SHOWN_CAPTIONS)
-            examples += [(p.path.name, c, p.captions[0]) for p, c in zip(photos, captions, strict=True)][::stride][
-                :SHOWN_CAPTIONS
-            ]
+            shown = list(zip(photos, captions, strict=True))[::stride][:SHOWN_CAPTIONS]
+            examples += [(photo.path.name, caption, photo.captions[0]) for photo, caption in shown]
         return scores, examples
 
     def report(self, row: dict[str, Any], examples: list[tuple[str, str, str]]) -> None:
@@ -317,13 +377,18 @@ class Run:
         dtype = torch.float32 if self.device.type == "mps" else torch.bfloat16
         return Features(features.annotations.to(self.device, dtype), features.global_vector.to(self.device, dtype))
 
+    def trained(self) -> torch.nn.Module:
+        """The part of the model that changes."""
+        return self.model if self.options.fine_tune else self.model.decoder
+
     def save_last(self, row: dict[str, Any]) -> None:
         """Everything a resumed run needs in one file, replaced at once; then the log, which can be told from it."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.decoder.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in self.trained().state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         log = [*(json.loads(line) for line in self.read_log()[: self.epoch - 1]), row]
         record = {"options": dataclasses.asdict(self.options), "epoch": self.epoch, "best": self.best, "log": log}
+        record["baseline"] = self.baseline
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self.folder / LAST_FILE, save(content, metadata={"run": json.dumps(record)}))
         write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in log).encode())
@@ -342,8 +407,9 @@ class Run:
         for name, value in record["options"].items():
             if options[name] != value:
                 raise DataError(f"{self.folder}: begun with {name} {value!r}, cannot be resumed with {options[name]!r}")
-        decoder = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        self.model.decoder.load_state_dict(decoder)
+        self.trained().load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
@@ -351,17 +417,21 @@ class Run:
                 index, _, key = rest.partition(".")
                 state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.epoch, self.best = record["epoch"], record["best"]
+        self.epoch, self.best, self.baseline = record["epoch"], record["best"], record["baseline"]
         write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in record["log"]).encode())
         self.console.print(f"resuming after epoch {self.epoch}", markup=False)
 
     def finish(self) -> None:
         """Measure the checkpoint as it is stored, write its card, and drop the encoded photos."""
         stored = CaptionModel.load(self.folder)
-        self.model.load_state_dict(stored.state_dict())
-        scores, _ = self.validate(meteor=True)
-        rounded = {n: {k: round(v, 2) if isinstance(v, float) else v for k, v in s.items()} for n, s in scores.items()}
-        stored.config = dataclasses.replace(stored.config, scores=rounded)
+        captioner = Captioner(stored, self.device)
+        scores = {}
+        for data_set in self.sets:
+            if data_set.split("dev"):
+                self.console.print(f"scoring {data_set.name} dev", markup=False)
+                found = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)["scores"]
+                scores[data_set.name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+        stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_config(self.folder)
         write_card(stored, self.folder)
         if not self.keep_cache:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from capcli.decoders import NEVER_PRINTED, SoftAttentionDecoder
+from capcli.decoders import NEVER_PRINTED, Decoder
 from capcli.encoders import Features
 from capcli.vocabulary import END, PAD, START
 
@@ -66,7 +66,7 @@ def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
 
 
 @torch.no_grad()
-def sample_captions(decoder: SoftAttentionDecoder, features: Features, count: int, max_length: int) -> Tensor:
+def sample_captions(decoder: Decoder, features: Features, count: int, max_length: int) -> Tensor:
     """Draw count captions per image word by word from the decoder's distribution.
 
     Returns (batch, count, time) ids, each `<end>` included and `<pad>` after it; the last word may be missing its

@@ -1,7 +1,11 @@
+import itertools
+
 import pytest
 import torch
 
-from capcli.training.losses import caption_loss, doubly_stochastic
+from capcli.decoders import AttentionDecoder
+from capcli.encoders import Features
+from capcli.training.losses import caption_log_probs, caption_loss, doubly_stochastic, hard_attention_loss
 from capcli.vocabulary import PAD
 
 
@@ -25,3 +29,46 @@ def test_attention_that_looks_everywhere_once_costs_nothing() -> None:
     # The fourth place is never looked at, and the glance under <pad> does not count.
     assert doubly_stochastic(once, targets) == pytest.approx(1.0)
     assert doubly_stochastic(torch.full((1, 1, 4, 4), 1 / 3), targets) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_reinforce_estimates_the_exact_gradient() -> None:
+    """Against E_s[log p(y | s)] summed over every way to look at a grid of two cells."""
+    torch.manual_seed(3)
+    decoder = AttentionDecoder(6, 3, 6, 6, 6, dropout=0.0, hard=True).double()
+    for parameter in decoder.parameters():
+        parameter.data.mul_(2)
+    decoder.eval()  # no image is shown the expected context
+    annotations = torch.randn(1, 2, 3, dtype=torch.double)
+    features = Features(annotations, annotations.mean(1))
+    words, targets = torch.tensor([[[1, 4, 5]]]), torch.tensor([[[4, 5, 2]]])
+    watched = [decoder.attention.query.weight, decoder.attention.score.weight, decoder.annotation.weight]
+
+    def gradient(objective: torch.Tensor) -> torch.Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(objective, watched)])
+
+    expected = torch.zeros((), dtype=torch.double)
+    for locations in itertools.product(range(2), repeat=3):
+        choices = iter(locations)
+        decoder.attention.choose = lambda d, c=choices: torch.eye(2, dtype=d.dtype)[next(c)].expand_as(d)
+        reading = decoder(features, words)
+        probability = (reading.distribution * reading.attention).sum(3).prod()
+        log_likelihood = reading.logits.log_softmax(3).gather(3, targets.unsqueeze(3)).sum()
+        expected = expected + probability * log_likelihood
+    exact = gradient(expected)
+
+    del decoder.attention.choose
+    decoder.attention.sampling = True
+    count, samples = 150, 40
+    words, targets = words.expand(1, samples, 3), targets.expand(1, samples, 3)
+    estimates = []
+    for _ in range(count):
+        reading = decoder(features, words)
+        advantage = caption_log_probs(reading.logits, targets) - (-5.0)
+        loss = caption_loss(reading.logits, targets)
+        estimates.append(-3 * gradient(loss + hard_attention_loss(reading, targets, advantage, entropy_weight=0.0)))
+    stacked = torch.stack(estimates)
+    error = stacked.std(0) / count**0.5
+    assert exact.abs().max() > 0.05
+    z = (stacked.mean(0) - exact) / error.clamp_min(1e-9)
+    assert z.abs().max() < 4.5
+    assert z.square().mean() < 2

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from capcli.decoders import SoftAttentionDecoder
+from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 from capcli.vocabulary import END, PAD, START
@@ -34,9 +34,9 @@ def test_advantage_is_against_the_other_samples() -> None:
     assert advantages(rewards).tolist() == [[1 - 4.0, 2 - 3.5, 6 - 1.5], [0, 0, 0]]
 
 
-def make_decoder() -> tuple[SoftAttentionDecoder, Features]:
+def make_decoder() -> tuple[AttentionDecoder, Features]:
     torch.manual_seed(0)
-    decoder = SoftAttentionDecoder(7, 5, hidden_size=8, embedding_size=8, attention_size=8).eval()
+    decoder = AttentionDecoder(7, 5, hidden_size=8, embedding_size=8, attention_size=8).eval()
     annotations = torch.randn(2, 3, 5)
     return decoder, Features(annotations, annotations.mean(1))
 
