@@ -30,7 +30,8 @@ class Candidate:
 
     text: as printed. words: its words; word_log_probs: natural logarithms, one per word and one for `<end>`; log_prob:
     their sum; score: log_prob / nᵅ, n counting `<end>` too, α the length penalty. attention: (words, rows, columns),
-    each word's weights summing to 1, or None; gates: (words,), Xu et al.'s β_t in 0 … 1, or None.
+    each word's weights summing to 1, or None; gates: (words,), Xu et al.'s β_t in 0 … 1, or None. cell_offset: the
+    encoder's, which says what part of the picture a cell of the attention describes.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Candidate:
     score: float
     attention: Tensor | None
     gates: Tensor | None
+    cell_offset: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +176,7 @@ class Captioner:
                         scores[i][j],
                         None if attention is None else attention[i, j, :length],
                         None if gates is None else gates[i, j, :length],
+                        self.model.encoder.cell_offset,
                     )
                 )
             images.append(candidates)

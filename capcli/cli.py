@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,7 +17,9 @@ from capcli import __version__
 
 if TYPE_CHECKING:
     from capcli.beam_search import BeamOptions
-    from capcli.captioner import Captioner
+    from capcli.captioner import Caption, Captioner
+    from capcli.images import ImageError
+    from capcli.writers import Writer
 
 app = typer.Typer(
     name="capcli",
@@ -39,6 +44,30 @@ LengthPenalty = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model together.")]
+Attention = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Per image a folder in DIR: a picture per word, a contact sheet, the weights as JSON.",
+        show_default=False,
+    ),
+]
+AttentionSize = Annotated[int, typer.Option(min=16, metavar="PIXELS", help="Longest side of a word's picture.")]
+AttentionStyle = Annotated[str, typer.Option(metavar="heat|spotlight", help="Colour, or darkness around.")]
+AttentionScale = Annotated[
+    str,
+    typer.Option(
+        metavar="word|caption",
+        help="Every word at full strength, or measured against the caption's strongest, the gate applied.",
+    ),
+]
+Smooth = Annotated[bool, typer.Option("--smooth/--no-smooth", help="Interpolate, or show the raw cells.")]
+Gif = Annotated[bool, typer.Option("--gif", help="With --attention, also an animation.")]
+Show = Annotated[bool, typer.Option("--show", help="Draw the heat in the terminal.")]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="One page with all captions; words show their heat.", show_default=False),
+]
 
 
 def main() -> NoReturn:
@@ -91,6 +120,14 @@ def caption(
     length_penalty: LengthPenalty = None,
     batch_size: BatchSize = 32,
     format: Annotated[str, typer.Option(metavar="text|json|jsonl", help="How to print.")] = "text",
+    attention: Attention = None,
+    attention_size: AttentionSize = 640,
+    attention_style: AttentionStyle = "heat",
+    attention_scale: AttentionScale = "word",
+    smooth: Smooth = True,
+    gif: Gif = False,
+    show: Show = False,
+    html: Html = None,
 ) -> None:
     """Caption images.
 
@@ -116,12 +153,16 @@ def caption(
     several = len(paths) > 1 or os.path.isdir(paths[0]) or not (paths[0] == "-" or os.path.exists(paths[0]))
     writer = make_writer(format, sys.stdout, several, num)
     found = failed = 0
-    for result in captioner.stream(find_images(paths), num, options, batch_size):
-        found += 1
-        if isinstance(result, ImageError):
-            failed += 1
-            typer.echo(f"capcli: {result}", err=True)
-        writer.write(result)
+    with open_views(
+        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
+    ) as view:
+        for result in captioner.stream(find_images(paths), num, options, batch_size):
+            found += 1
+            if isinstance(result, ImageError):
+                failed += 1
+                typer.echo(f"capcli: {result}", err=True)
+            writer.write(result)
+            failed += view(result)
     writer.close()
     if not found:
         fail("no image in " + ", ".join(paths), 1)
@@ -129,6 +170,80 @@ def caption(
         if found > 1:
             typer.echo(f"capcli: {failed} of {found} images could not be read", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
+    sentence: Annotated[
+        str | None, typer.Argument(metavar="[SENTENCE]", help="What you say of it.", show_default=False)
+    ] = None,
+    text_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Many sentences to compare, one a line.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    length_penalty: LengthPenalty = None,
+    attention: Attention = None,
+    attention_size: AttentionSize = 640,
+    attention_style: AttentionStyle = "heat",
+    attention_scale: AttentionScale = "word",
+    smooth: Smooth = True,
+    gif: Gif = False,
+    show: Show = False,
+    html: Html = None,
+) -> None:
+    """Let the model read your sentence over a photo, to check an alt text or to compare captions.
+
+    For each word: its probability after the words before it, the natural logarithm of that, and how many times as
+    likely the photo makes it as a blank picture does. A ? marks the words that the photo makes less than half as
+    likely; words that the model does not know are named. Several sentences come ranked by what the photo gives them in
+    all, as lines `gain<TAB>log_prob<TAB>sentence`, gain being a difference of log_probs.
+
+    Exit status: 0 done, 1 the photo cannot be read, 2 usage.
+    """
+    import json
+
+    from capcli.explain import as_line, as_row, as_table, ranked
+    from capcli.explain import explain as read_sentences
+    from capcli.images import ImageError
+
+    if (sentence is None) == (text_file is None):
+        fail("give a sentence or --text-file")
+    if text_file is None:
+        sentences = [str(sentence)]
+    else:
+        try:
+            sentences = [line.strip() for line in text_file.read_text("utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeError) as error:
+            fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
+        if not sentences:
+            fail(f"{text_file}: no sentence in it")
+    if photo != "-" and not os.path.exists(photo):
+        fail(f"{photo}: no such file")
+    captioner = load_captioner(model, device)
+    captioner.options = beam_options(captioner, None, None, length_penalty)
+    with open_views(
+        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
+    ) as view:
+        try:
+            explained = ranked(read_sentences(captioner, photo, sentences))
+        except ImageError as error:
+            fail(error, 1)
+        except ValueError as error:
+            fail(error)
+        if as_json:
+            rows = [as_row(e) for e in explained]
+            typer.echo(json.dumps(rows if text_file else rows[0], ensure_ascii=False))
+        else:
+            for e in explained:
+                typer.echo(as_line(e))
+                for line in () if text_file else as_table(e):
+                    typer.echo(line)
+        if sum(map(view, explained)):
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -258,6 +373,15 @@ def evaluate(
     batch_size: BatchSize = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every caption.")] = False,
     extremes: Annotated[bool, typer.Option("--extremes", help="Also show the ten best and worst by CIDEr.")] = False,
+    pointing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BOXES",
+            help='Instead of scores: how often words for people point at one. JSON, {"name.jpg": [[centre x, centre y, '
+            "width, height], …]} in fractions of the photo.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Caption a data set's photos and score the captions.
 
@@ -276,6 +400,13 @@ def evaluate(
         data_set = read_data_set(data)
         captioner = load_captioner(model, device)
         options = beam_options(captioner, beam, max_length, length_penalty)
+        if pointing:
+            from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
+
+            require_attention(captioner, "--pointing")
+            points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
+            typer.echo(json.dumps(points, indent=1, ensure_ascii=False)) if as_json else print_pointing(points)
+            return
         result = evaluate_captioner(captioner, data_set, split, options, batch_size)
     except ImportError as error:
         fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
@@ -296,6 +427,79 @@ def load_captioner(model: str | None, device: str) -> Captioner:
         return Captioner.load(model, device)
     except (ModelError, ValueError) as error:
         fail(error)
+
+
+def require_attention(captioner: Captioner, option: str) -> None:
+    """One line and exit status 2 for a checkpoint that has nothing to show."""
+    from capcli.heatmaps import ATTENTION_DECODERS
+
+    if (decoder := captioner.model.config.decoder) not in ATTENTION_DECODERS:
+        fail(f"{option}: this checkpoint's decoder, {decoder}, has no attention to show")
+
+
+@contextmanager
+def open_views(
+    captioner: Captioner,
+    attention: Path | None,
+    attention_size: int,
+    attention_style: str,
+    attention_scale: str,
+    smooth: bool,
+    gif: bool,
+    show: bool,
+    html: Path | None,
+    num: int,
+) -> Iterator[Callable[[Caption | ImageError], int]]:
+    """A function that puts a result into every wanted view of the attention and returns how many failed (0 or 1).
+
+    Says what is wrong with the options before any work, and completes what was begun however the block is left.
+    """
+    if not (attention or show or html):
+        yield lambda result: 0
+        return
+    from capcli.heatmaps import SCALES, STYLES, AttentionFolders, OverlayOptions
+    from capcli.images import ImageError
+    from capcli.report import HtmlReport
+    from capcli.terminal import TerminalPictures, why_not
+
+    for option, value, known in (
+        ("--attention-style", attention_style, STYLES),
+        ("--attention-scale", attention_scale, SCALES),
+    ):
+        if value not in known:
+            fail(f"{option} {value}: not one of {', '.join(known)}")
+    if attention or show:
+        require_attention(captioner, "--attention" if attention else "--show")
+    if html and html.suffix.lower() not in (".html", ".htm"):
+        fail(f"--html {html}: the name of a page ends in .html")
+    if show and (reason := why_not(sys.stdout)):
+        typer.echo(f"capcli: --show draws nothing: {reason}", err=True)
+        show = False
+    options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
+
+    def guarded(action: Callable[[], None]) -> int:
+        """0, or 1 where the image cannot be read any more; one line and exit status 1 where nothing can be written."""
+        try:
+            action()
+        except ImageError as error:
+            typer.echo(f"capcli: {error}", err=True)
+            return 1
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            fail(f"{error.filename or html or attention}: {error.strerror or error}", 1)
+        return 0
+
+    with ExitStack() as stack:
+        try:
+            views: list[Writer] = [TerminalPictures(sys.stdout, options)] if show else []
+            views += [AttentionFolders(attention, options)] if attention else []
+            views += [HtmlReport(html, options, num)] if html else []
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}")
+        for opened in views:
+            stack.callback(guarded, opened.close)
+        yield lambda result: max([0, *(guarded(partial(opened.write, result)) for opened in views)])
 
 
 def beam_options(

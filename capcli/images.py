@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -21,6 +22,7 @@ SUFFIXES = frozenset(
     ".pcx .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp .xbm .xpm".split()
 )
 MAX_PIXELS = 100_000_000
+ATTENTION_FILE = "attention.json"  # lies in every folder of overlays that we write
 ORIENTATION_TAG = 0x0112
 # What undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
@@ -73,10 +75,12 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def walk(folder: str) -> Iterator[str]:
-    """Image files under a folder, natural order in each, files before subfolders; hidden names and links to folders
-    are passed over."""
+    """Image files under a folder, natural order in each, files before subfolders; hidden names, links to folders and
+    folders of attention overlays are passed over."""
     with os.scandir(folder) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural(e.name))
+    if any(entry.name == ATTENTION_FILE for entry in visible):
+        return
     for entry in visible:
         if entry.is_file() and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield entry.path
@@ -95,31 +99,51 @@ def open_square(source: str | os.PathLike[str] | Image.Image, size: int) -> Imag
 
     Large JPEGs are decoded at a fraction of their size, at least twice `size`. Raises ImageError.
     """
+    return open_resized(source, 2 * size, lambda width, height: (size, size))
+
+
+def open_upright(source: str | os.PathLike[str] | Image.Image, longest_side: int) -> Image.Image:
+    """An image as a person sees it: as `open_square`, but in its own shape, no side above longest_side pixels."""
+
+    def fit(width: int, height: int) -> tuple[int, int]:
+        scale = min(1.0, longest_side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    return open_resized(source, longest_side, fit)
+
+
+def open_resized(
+    source: str | os.PathLike[str] | Image.Image, draft: int, fit: Callable[[int, int], tuple[int, int]]
+) -> Image.Image:
+    """First frame, upright, RGB, resized.
+
+    draft: pixels that both sides keep when a JPEG is decoded at a fraction of its size; fit: stored width and height
+    to new ones. Raises ImageError.
+    """
     name = "image" if isinstance(source, Image.Image) else os.fspath(source)
     try:
         if isinstance(source, Image.Image):
-            return squash(source, size)
-        with Image.open(read_standard_input() if name == STANDARD_INPUT else name) as image:
+            return resize_upright(source, fit)
+        with Image.open(io.BytesIO(read_standard_input()) if name == STANDARD_INPUT else name) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(name, f"{image.width}×{image.height} pixels, more than the limit of {MAX_PIXELS:,}")
-            image.draft(None, (2 * size, 2 * size))
-            return squash(image, size)
+            image.draft(None, (draft, draft))
+            return resize_upright(image, fit)
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise ImageError(name, why_unreadable(name, error)) from None
 
 
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """Upright RGB, size × size pixels."""
+def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]]) -> Image.Image:
+    """Upright RGB, resized before it is turned: the same picture, and cheap."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
     except Exception:  # damaged EXIF says nothing about the pixels
         orientation = None
-    square = to_rgb(image).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    # Turning after squashing is the same picture, and cheap.
+    resized = to_rgb(image).resize(fit(*image.size), Image.Resampling.BICUBIC, reducing_gap=3.0)
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return square if turn is None else square.transpose(turn)
+    return resized if turn is None else resized.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -138,9 +162,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_standard_input() -> io.BytesIO:
-    """The bytes of an image piped in."""
-    return io.BytesIO(sys.stdin.buffer.read())
+@functools.cache
+def read_standard_input() -> bytes:
+    """The bytes of an image piped in; kept, since overlays open the image once more."""
+    return sys.stdin.buffer.read()
 
 
 def why_unreadable(name: str, error: Exception) -> str:

@@ -1,0 +1,163 @@
+"""Read a person's sentence over a photo: how likely the model finds each word, and where it looks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from capcli.captioner import Caption, Captioner, Source
+from capcli.decoders import NEVER_PRINTED
+from capcli.heatmaps import attention_record
+from capcli.images import open_square, to_pixels
+from capcli.vocabulary import END, PAD, START, UNKNOWN, tokenize
+
+DOUBT = math.log(1 / 2)  # a word is doubted if the photo halves its probability, compared with a blank picture
+BLANK = 127  # grey, halfway between black and white
+AT_ONCE = 64  # sentences read together
+
+
+@dataclass(frozen=True)
+class Explanation(Caption):
+    """A sentence as the model reads it; its log-probabilities are those that it would have as a caption.
+
+    unknown: for each word, whether the vocabulary lacks it. Such a word is read as `<unk>` and counts with the
+    log-probability of any unknown word. The others have an entry for each word and one for the sentence's end. gains:
+    how much more likely the photo makes it than a blank picture does, as a difference of log-probabilities; below
+    DOUBT it is doubted. favourites, favourite_log_probs: the model's own choice in its place.
+    """
+
+    unknown: tuple[bool, ...]
+    gains: tuple[float, ...]
+    favourites: tuple[str, ...]
+    favourite_log_probs: tuple[float, ...]
+
+    @property
+    def doubted(self) -> tuple[bool, ...]:
+        """Whether the photo speaks against each word and the sentence's end."""
+        return tuple(gain < DOUBT for gain in self.gains)
+
+    @property
+    def gain(self) -> float:
+        """How much more likely the photo makes the whole sentence, as a difference of log-probabilities."""
+        return sum(self.gains)
+
+
+@torch.inference_mode()
+def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
+    """Every sentence read over one image by teacher forcing, in their order.
+
+    Raises ImageError for the image and ValueError for a sentence without a word.
+    """
+    for sentence in sentences:
+        if not tokenize(sentence):
+            raise ValueError(f"{sentence!r} has no word")
+    model, device = captioner.model, captioner.device
+    pixels = to_pixels(open_square(image, model.config.image_size))
+    both = torch.stack([pixels, torch.full_like(pixels, BLANK)])
+    features = model.encoder(both.to(device, memory_format=torch.channels_last))
+    path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "image"
+    found: list[Explanation] = []
+    for begin in range(0, len(sentences), AT_ONCE):
+        some = sentences[begin : begin + AT_ONCE]
+        ids = [model.vocabulary.encode(sentence) for sentence in some]
+        words = torch.full((len(ids), 1 + max(map(len, ids))), PAD)
+        for row, sentence_ids in enumerate(ids):
+            words[row, : 1 + len(sentence_ids)] = torch.tensor([START, *sentence_ids])
+        reading = model.decoder(features, words.to(device).expand(2, -1, -1))
+        logits = reading.logits.float().cpu()
+        attention = None if reading.attention is None else reading.attention[0].unflatten(2, model.config.grid).cpu()
+        gates = None if reading.gate is None else reading.gate[0].cpu()
+        for row, sentence in enumerate(some):
+            length = len(ids[row])
+            each, favourite_log_probs, favourites = read_logits(logits[0, row, : length + 1], ids[row])
+            blank, _, _ = read_logits(logits[1, row, : length + 1], ids[row])
+            log_prob = float(each.double().sum())
+            found.append(
+                Explanation(
+                    text=sentence,
+                    words=tuple(tokenize(sentence)),
+                    word_log_probs=tuple(each.tolist()),
+                    log_prob=log_prob,
+                    score=log_prob / (length + 1) ** captioner.options.length_penalty,
+                    attention=None if attention is None else attention[row, :length],
+                    gates=None if gates is None else gates[row, :length],
+                    cell_offset=model.encoder.cell_offset,
+                    path=path,
+                    candidates=(),
+                    unknown=tuple(index == UNKNOWN for index in ids[row]),
+                    gains=tuple((each - blank).tolist()),
+                    favourites=tuple(model.vocabulary.words[index] for index in favourites.tolist()),
+                    favourite_log_probs=tuple(favourite_log_probs.tolist()),
+                )
+            )
+    return found
+
+
+def read_logits(logits: Tensor, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of a sentence's words and `<end>`, those of the likeliest words, and these words' ids.
+
+    logits: (words + 1, vocabulary). What captions never say is left out, so that known words compete as in a caption.
+    """
+    targets = torch.tensor([*ids, END])
+    log_probs = logits.index_fill(1, torch.tensor(NEVER_PRINTED), -torch.inf).log_softmax(1)
+    any_unknown = logits.log_softmax(1)[:, UNKNOWN]
+    each = torch.where(targets == UNKNOWN, any_unknown, log_probs.gather(1, targets[:, None]).squeeze(1))
+    best, favourites = log_probs.max(1)
+    return each, best, favourites
+
+
+def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:
+    """By gain, the sentence first that the photo supports most.
+
+    Not by score: rare words and long sentences cost log-probability whatever the photo shows.
+    """
+    return sorted(explanations, key=lambda e: -e.gain)
+
+
+def as_line(e: Explanation) -> str:
+    """`gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
+    notes = []
+    for name, marks in (("doubted", e.doubted), ("unknown", e.unknown)):
+        words = [word for word, marked in zip(e.words, marks, strict=False) if marked]
+        notes += [f"{name}: {', '.join(words)}"] if words else []
+    return f"{e.gain:+.3f}\t{e.log_prob:.3f}\t{e.text}" + (f"\t({'; '.join(notes)})" if notes else "")
+
+
+def as_table(e: Explanation) -> Iterator[str]:
+    """A line for each word and one for the sum; `?` marks what is doubted, and says what the model would rather say."""
+    words = [*e.words, "(end)"]
+    width = max(map(len, words))
+    yield f"  {'':{width}}  {'prob':>7}  {'log_prob':>8}  {'photo':>7}"
+    for index, (word, log_prob, gain) in enumerate(zip(words, e.word_log_probs, e.gains, strict=True)):
+        note = ""
+        if index < len(e.words) and e.unknown[index]:
+            note = "not in the vocabulary: the probability is that of any unknown word"
+        elif e.doubted[index]:
+            favourite = e.favourites[index].replace("<end>", "(end)")
+            note = f"rather: {favourite} {math.exp(e.favourite_log_probs[index]):.0%}"
+        line = f"{'?' if e.doubted[index] else ' '} {word:{width}}  {math.exp(log_prob):7.2%}  {log_prob:8.3f}"
+        yield f"{line}  {factor(gain):>7}  {note}".rstrip()
+    yield f"  {'':{width}}  {'':7}  {e.log_prob:8.3f}  {factor(e.gain):>7}"
+
+
+def factor(gain: float) -> str:
+    """A difference of log-probabilities as a factor with two digits."""
+    times = math.exp(gain) if abs(gain) < 100 else math.inf if gain > 0 else 0.0
+    return f"×{times:.0f}" if 10 <= times < 10000 else f"×{times:.2g}"
+
+
+def as_row(e: Explanation) -> dict[str, Any]:
+    """The record that attention.json holds with `log_prob`, `score`, `gain` and `end_log_prob`, and of every word also
+    `gain`, `doubted`, `unknown` and the model's `favourite`."""
+    row = attention_record(e.path, e)
+    for index, word in enumerate(row["words"]):
+        word["gain"], word["doubted"], word["unknown"] = round(e.gains[index], 4), e.doubted[index], e.unknown[index]
+        word["favourite"] = {"word": e.favourites[index], "log_prob": round(e.favourite_log_probs[index], 4)}
+    rest = {"log_prob": e.log_prob, "score": e.score, "gain": e.gain, "end_log_prob": e.word_log_probs[-1]}
+    return row | {name: round(value, 4) for name, value in rest.items()}

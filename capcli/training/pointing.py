@@ -1,0 +1,132 @@
+"""Where attention points: for the words that name people, does it lie on a person?
+
+The pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop", §4.2), played with the words
+of our own captions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capcli.images import ImageError
+from capcli.training.datasets import DataError, DataSet
+
+if TYPE_CHECKING:
+    from capcli.beam_search import BeamOptions
+    from capcli.captioner import Candidate, Captioner
+
+# left, top, right and bottom in fractions of the picture
+Box = tuple[float, float, float, float]
+# Words that mean people wherever they stand; "group", "couple" or "adult" may speak of animals.
+PERSON_WORDS = frozenset(
+    "man men woman women boy boys girl girls child children kid kids baby toddler person people guy guys lady ladies "
+    "gentleman player players batter pitcher catcher umpire skier skiers snowboarder snowboarders skateboarder "
+    "skateboarders surfer surfers rider riders cyclist cyclists biker bikers swimmer climber dancer crowd family "
+    "teenager teenagers friends pedestrian pedestrians officer soldier soldiers".split()
+)
+MOST_OF_THE_PICTURE = 0.5
+
+
+def read_boxes(path: Path) -> dict[str, list[Box]]:
+    """`{"name.jpg": [[centre x, centre y, width, height], …]}` in fractions of the picture. Raises DataError."""
+    try:
+        rows = json.loads(path.read_bytes())
+        return {name: [corners(*map(float, box)) for box in boxes] for name, boxes in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not boxes by file name ({error})") from None
+
+
+def corners(x: float, y: float, width: float, height: float) -> Box:
+    """Centre and size to corners, cut off at the picture's edges."""
+    return max(0.0, x - width / 2), max(0.0, y - height / 2), min(1.0, x + width / 2), min(1.0, y + height / 2)
+
+
+def inside(x: float, y: float, boxes: Iterable[Box]) -> bool:
+    """Whether a point lies in one of the boxes."""
+    return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
+
+
+def covered(boxes: Sequence[Box]) -> float:
+    """The part of the picture that boxes cover together, exactly: a sum over the cells that their edges cut out."""
+    xs = sorted({edge for box in boxes for edge in (box[0], box[2])})
+    ys = sorted({edge for box in boxes for edge in (box[1], box[3])})
+    return math.fsum(
+        (x1 - x0) * (y1 - y0)
+        for x0, x1 in itertools.pairwise(xs)
+        for y0, y1 in itertools.pairwise(ys)
+        if inside((x0 + x1) / 2, (y0 + y1) / 2, boxes)
+    )
+
+
+def pointed_at(candidate: Candidate, word: int) -> tuple[float, float]:
+    """Where overlays are brightest, the middle of what the strongest cell describes: x and y in fractions."""
+    assert candidate.attention is not None
+    rows, columns = candidate.attention.shape[1:]
+    row, column = divmod(int(candidate.attention[word].argmax()), columns)
+    return (column + 0.5 + candidate.cell_offset) / columns, (row + 0.5 + candidate.cell_offset) / rows
+
+
+def measure_pointing(
+    captioner: Captioner,
+    data_set: DataSet,
+    split: str,
+    boxes: dict[str, list[Box]],
+    options: BeamOptions,
+    batch_size: int,
+) -> dict[str, Any]:
+    """Caption a split's photos that have boxes and look where each word for people points.
+
+    Photos that people fill by more than half are skipped: there anything would hit. In percent of the words counted:
+    "hits"; "chance", the mean area of the boxes; "centre", how often the picture's centre would hit. "misses" lists
+    the words that point elsewhere. Raises DataError and ImageError.
+    """
+    photos = {str(p.path): boxes[p.path.name] for p in data_set.split(split) if boxes.get(p.path.name)}
+    areas = {path: covered(several) for path, several in photos.items()}
+    chosen = [path for path in photos if areas[path] <= MOST_OF_THE_PICTURE]
+    if not chosen:
+        raise DataError(f"{data_set.name}: no photo of split {split!r} has boxes that fill no more than half of it")
+    words = hits = centre = 0
+    chance = 0.0
+    misses = []
+    for result in captioner.stream(chosen, options=options, batch_size=batch_size):
+        if isinstance(result, ImageError):
+            raise result
+        for index, word in enumerate(result.words):
+            if word not in PERSON_WORDS:
+                continue
+            x, y = pointed_at(result, index)
+            hit = inside(x, y, photos[result.path])
+            words, hits = words + 1, hits + hit
+            chance += areas[result.path]
+            centre += inside(0.5, 0.5, photos[result.path])
+            if not hit:
+                misses.append({"path": result.path, "word": word, "x": round(x, 3), "y": round(y, 3)})
+    if not words:
+        raise DataError(f"{data_set.name}: no caption of split {split!r} names a person")
+    return {
+        "data": data_set.name,
+        "split": split,
+        "photos": len(chosen),
+        "skipped": len(photos) - len(chosen),
+        "words": words,
+        "hits": 100 * hits / words,
+        "chance": 100 * chance / words,
+        "centre": 100 * centre / words,
+        "misses": misses,
+    }
+
+
+def print_pointing(result: dict[str, Any]) -> None:
+    """The figures, a line each."""
+    print(
+        f"{result['data']} {result['split']}: {result['photos']} photos with people "
+        f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"
+    )
+    print(f"points at a person       {result['hits']:6.1f} %")
+    print(f"the picture's centre     {result['centre']:6.1f} %")
+    print(f"chance (area of people)  {result['chance']:6.1f} %")

@@ -1,0 +1,181 @@
+import errno
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from capcli.captioner import Captioner
+from capcli.cli import app
+from capcli.model import CaptionModel
+
+PHOTOS = Path(__file__).parents[1] / "photos"
+
+
+def capcli(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "capcli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(PHOTOS, photos, ignore=shutil.ignore_patterns("*.md"))
+    (photos / "again").mkdir()
+    shutil.copy(photos / "coffee.jpg", photos / "again" / "coffee.jpg")
+    (photos / "bad.jpg").write_bytes(b"nothing")
+    arguments = ["caption", photos, "--model", tiny_checkpoint, "--format", "jsonl", "--show", "--gif"]
+    arguments += ["--attention", photos / "out", "--attention-size", 100, "--html", tmp_path / "r.html"]
+    for _ in range(2):  # the second run finds its own folders and does not caption its pictures
+        done = capcli(*arguments, "--attention-scale", "caption", "--attention-style", "spotlight", "--no-smooth")
+        assert done.returncode == 1
+        assert "--show draws nothing: the output is no terminal" in done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(rows) == 5
+        assert sorted(p.name for p in (photos / "out").iterdir()) == ["astronaut", "chelsea", "coffee", "coffee-2"]
+    captions = {row["path"]: row.get("caption") for row in rows}
+    for folder in (photos / "out").iterdir():
+        record = json.loads((folder / "attention.json").read_text())
+        assert captions[record["path"]] == record["caption"]
+        assert record["grid"] == [2, 2]
+        pictures = sorted(p.name for p in folder.glob("??_*.png"))
+        assert pictures == [
+            f"{i:02}_{word['word'].replace(chr(39), '_')}.png" for i, word in enumerate(record["words"])
+        ]
+        assert (folder / "attention.gif").exists()
+        assert (folder / "attention.png").exists()
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert page.count('<li class="card"') == 4
+    assert "bad.jpg: not an image" in page
+
+
+def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLORTERM": "truecolor", "PYTHONIOENCODING": "utf-8", "COLUMNS": "90"}
+    environment.pop("NO_COLOR", None)
+    command = [sys.executable, "-m", "capcli", "caption", PHOTOS / "coffee.jpg", "--show", "--model", tiny_checkpoint]
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # what Linux says when the other end is closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    assert process.wait(timeout=120) == 0
+    assert process.stderr.read() == b""
+    os.close(ours)
+    assert output.decode().count("▀") > 500
+    assert "\x1b[38;2;" in output.decode()
+
+
+def test_standard_input_is_kept_for_the_overlays(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with (PHOTOS / "coffee.jpg").open("rb") as file:
+        done = capcli("caption", "-", "--model", tiny_checkpoint, "--attention", tmp_path / "out", stdin=file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "stdin" / "attention.png").exists()
+
+
+def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("a cat on grass\n\na dog\nman zyzzyva\n")
+    arguments = ["explain", PHOTOS / "chelsea.jpg", "--model", tiny_checkpoint]
+    one = capcli(*arguments, "a cat on Mars", "--attention", tmp_path / "out")
+    assert (one.returncode, one.stderr) == (0, "")
+    assert [line.split()[0].strip("?") for line in one.stdout.splitlines()[2:6]] == ["a", "cat", "on", "mars"]
+    assert "not in the vocabulary" in one.stdout
+    assert (tmp_path / "out" / "chelsea" / "03_mars.png").exists()
+    many = capcli(*arguments, "--text-file", sentences, "--json", "--html", tmp_path / "r.html")
+    assert (many.returncode, many.stderr) == (0, "")
+    rows = json.loads(many.stdout)
+    assert sorted(row["caption"] for row in rows) == ["a cat on grass", "a dog", "man zyzzyva"]
+    assert [row["gain"] for row in rows] == sorted((row["gain"] for row in rows), reverse=True)
+    assert (tmp_path / "r.html").read_text("utf-8").count('<li class="card"') == 3
+
+
+@pytest.fixture
+def without_attention(tiny_model: CaptionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_model.config = replace(tiny_model.config, decoder="pre-inject")
+    captioner = Captioner(tiny_model, torch.device("cpu"))
+    monkeypatch.setattr(Captioner, "load", lambda *_: captioner)
+
+
+@pytest.mark.usefixtures("without_attention")
+@pytest.mark.parametrize("option", ["--attention", "--show", "--pointing"])
+def test_a_checkpoint_without_attention_is_refused(tmp_path: Path, option: str) -> None:
+    arguments = ["caption", str(PHOTOS / "coffee.jpg"), option]
+    if option == "--attention":
+        arguments.append(str(tmp_path / "out"))
+    if option == "--pointing":
+        rows = [{"file_path": str(PHOTOS / "coffee.jpg"), "captions": ["a cup"]}]
+        (tmp_path / "data.json").write_text(json.dumps(rows))
+        (tmp_path / "boxes.json").write_text(json.dumps({"coffee.jpg": [[0.5, 0.5, 0.5, 0.5]]}))
+        arguments = ["evaluate", str(tmp_path / "data.json"), option, str(tmp_path / "boxes.json")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert done.stderr == f"capcli: {option}: this checkpoint's decoder, pre-inject, has no attention to show\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["caption", "PHOTO", "--attention", "OUT", "--attention-style", "x"], "--attention-style x: not one of heat"),
+        (["caption", "PHOTO", "--attention", "OUT", "--attention-scale", "x"], "--attention-scale x: not one of word"),
+        (["caption", "PHOTO", "--html", "PHOTO"], "the name of a page ends in .html"),
+        (["caption", "PHOTO", "--html", "OUT/a/r.html"], "No such file or directory"),
+        (["caption", "PHOTO", "--attention", "PHOTO"], "File exists"),
+        (["explain", "PHOTO"], "give a sentence or --text-file"),
+        (["explain", "PHOTO", "a cat", "--text-file", "PHOTO"], "give a sentence or --text-file"),
+        (["explain", "PHOTO", "--text-file", "OUT"], "No such file or directory"),
+        (["explain", "PHOTO", "--text-file", "PHOTO"], "can't decode"),
+        (["explain", "PHOTO", "!?"], "'!?' has no word"),
+        (["explain", "absent.jpg", "a cat"], "absent.jpg: no such file"),
+    ],
+)
+def test_wrong_usage_is_told_before_any_work(
+    tmp_path: Path, tiny_checkpoint: Path, arguments: list[str], message: str
+) -> None:
+    places = {
+        "PHOTO": str(tmp_path / "x.jpg"),
+        "OUT": str(tmp_path / "out"),
+        "OUT/a/r.html": str(tmp_path / "a/r.html"),
+    }
+    shutil.copy(PHOTOS / "coffee.jpg", places["PHOTO"])
+    done = CliRunner().invoke(app, [*(places.get(a, a) for a in arguments), "--model", str(tiny_checkpoint)])
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert (PHOTOS / "coffee.jpg").read_bytes() == Path(places["PHOTO"]).read_bytes()
+
+
+def test_an_unreadable_photo_costs_explain_exit_status_one(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "x.jpg").touch()
+    done = CliRunner().invoke(app, ["explain", str(tmp_path / "x.jpg"), "a cat", "--model", str(tiny_checkpoint)])
+    assert done.exit_code == 1
+    assert done.stderr == f"capcli: {tmp_path / 'x.jpg'}: the file is empty\n"
+
+
+def test_a_full_disk_is_one_line_and_the_report_is_completed(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_nothing(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("capcli.heatmaps.write_whole", write_nothing)
+    arguments = ["--attention", str(tmp_path / "out"), "--html", str(tmp_path / "r.html")]
+    arguments += ["--model", str(tiny_checkpoint)]
+    done = CliRunner().invoke(app, ["caption", str(PHOTOS / "coffee.jpg"), *arguments])
+    assert done.exit_code == 1
+    assert done.stderr == f"capcli: {tmp_path}/out/coffee/attention.json: No space left on device\n"
+    assert (tmp_path / "r.html").read_text("utf-8").endswith("</html>\n")

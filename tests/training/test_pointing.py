@@ -1,0 +1,72 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from capcli.captioner import Captioner
+from capcli.model import CaptionModel
+from capcli.training.datasets import DataError, read_data_set
+from capcli.training.pointing import corners, covered, inside, measure_pointing, print_pointing, read_boxes
+
+
+def test_boxes_are_cut_at_the_edges(tmp_path: Path) -> None:
+    assert corners(0.5, 0.5, 0.2, 0.4) == pytest.approx((0.4, 0.3, 0.6, 0.7))
+    assert corners(0.0, 1.0, 0.2, 0.4) == pytest.approx((0, 0.8, 0.1, 1))
+    path = tmp_path / "boxes.json"
+    path.write_text('{"a.jpg": [[0.5, 0.5, 1, 1]]}')
+    assert read_boxes(path) == {"a.jpg": [(0, 0, 1, 1)]}
+    for content in ("[1]", "{", '{"a.jpg": [[1, 2]]}', '{"a.jpg": [["x", 1, 1, 1]]}'):
+        path.write_text(content)
+        with pytest.raises(DataError, match=r"boxes\.json"):
+            read_boxes(path)
+    with pytest.raises(DataError, match="No such file"):
+        read_boxes(tmp_path / "absent.json")
+
+
+def test_overlapping_boxes_count_once() -> None:
+    assert covered([]) == 0
+    assert covered([(0, 0, 0.5, 0.5), (0.25, 0.25, 0.75, 0.75)]) == pytest.approx(0.25 + 0.25 - 0.0625)
+    rng = random.Random(2)
+    boxes = [corners(*(rng.random() for _ in range(4))) for _ in range(5)]
+    points = [(rng.random(), rng.random()) for _ in range(20000)]
+    assert covered(boxes) == pytest.approx(sum(inside(x, y, boxes) for x, y in points) / len(points), abs=0.02)
+
+
+def test_hits_are_counted_per_word(
+    tiny_model: CaptionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    rows, boxes = [], {}
+    # A 2×2 grid whose second cell is always looked at; one photo in three has its person there.
+    places = [[[0.9, 0.4, 0.2, 0.3]], [[0.2, 0.2, 0.2, 0.2]], [[0.5, 0.5, 0.3, 0.3], [0.1, 0.9, 0.1, 0.1]]]
+    for index, several in enumerate([*places, [[0.5, 0.5, 0.9, 0.9]], []]):
+        name = f"{index}.png"
+        Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / "images" / name)
+        rows.append({"filename": name, "split": "dev", "sentences": [{"raw": "x"}]})
+        boxes[name] = several
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": rows}))
+    (tmp_path / "boxes").write_text(json.dumps(boxes))
+
+    def planted(hidden: torch.Tensor, keys: torch.Tensor, annotations: torch.Tensor) -> tuple:
+        weights = torch.tensor([0.1, 0.7, 0.1, 0.1]).expand(*hidden.shape[:2], -1)
+        return weights @ annotations, weights
+
+    monkeypatch.setattr(tiny_model.decoder.attention, "forward", planted)
+    tiny_model.decoder.output_bias.data[tiny_model.vocabulary.ids["man"]] = 30.0  # says nothing else
+    captioner = Captioner(tiny_model, torch.device("cpu"))
+    data_set = read_data_set(str(tmp_path))
+    result = measure_pointing(captioner, data_set, "dev", read_boxes(tmp_path / "boxes"), captioner.options, 2)
+    assert result["photos"] == 3
+    assert result["skipped"] == 1
+    assert result["words"] % 3 == 0
+    assert result["hits"] == pytest.approx(100 / 3)
+    assert result["centre"] == pytest.approx(100 / 3)
+    assert result["chance"] == pytest.approx(100 * (0.1 * 2 * 0.3 - 0.0 + 0.04 + 0.09 + 0.01) / 3, abs=2)
+    assert {row["path"][-5:] for row in result["misses"]} == {"1.png", "2.png"}
+    print_pointing(result)
+    assert "points at a person" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no photo of split 'train' has boxes"):
+        measure_pointing(captioner, data_set, "train", read_boxes(tmp_path / "boxes"), captioner.options, 2)
