@@ -14,8 +14,6 @@ PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    # An untrained encoder lets almost nothing through: amplified, it tells pictures apart.
-    tiny_model.encoder.head[0][1].weight.data.mul_(3e8)
     return Captioner(tiny_model, torch.device("cpu"))
 
 
