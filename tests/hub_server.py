@@ -50,6 +50,11 @@ class HubServer(ThreadingHTTPServer):
         self.requests: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
+    def stop(self) -> None:
+        """Be unreachable from now on."""
+        self.shutdown()
+        self.server_close()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
