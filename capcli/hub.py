@@ -75,11 +75,12 @@ def download(
         """Shown on a terminal only, only while there is something to wait for, and not for what is cached."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.shown_from = time.monotonic() + BAR_AFTER_SECONDS
             hidden = options.get("disable") or not sys.stderr.isatty()
             super().__init__(*arguments, **options | {"disable": hidden, "leave": False})
 
         def display(self, *arguments: Any, **options: Any) -> Any:
-            if time.time() > self.start_t + BAR_AFTER_SECONDS:
+            if time.monotonic() > self.shown_from:
                 super().display(*arguments, **options)
 
     shown = repository if revision == "main" else f"{repository}@{revision}"

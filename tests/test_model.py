@@ -253,6 +253,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_model: CaptionModel, t
     resource = pytest.importorskip("resource", reason="no limits on file sizes on this system")
     tiny_model.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() >= set(CHECKPOINT_FILES)
     other = CaptionModel(dataclasses.replace(TINY, hidden_size=24), Vocabulary([*WORDS, "bird"]))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # the system refuses to write on, as when full

@@ -48,6 +48,23 @@ def test_a_pushed_run_is_captioned_with_from_the_hub(
     assert denied.stderr.count("\n") == 1
 
 
+def test_a_terminal_may_watch_the_download(
+    hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes]
+) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+    hub.add("user/tiny", checkpoint_files)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "capcli", "caption", "--model", "user/tiny", CAT]
+    done = subprocess.run(command, env=hub_environment, stdout=subprocess.PIPE, stderr=theirs, timeout=120, check=False)
+    os.write(theirs, b"end\n")
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0, shown
+    assert done.stdout.count(b"\n") == 1
+    assert "capcli: " not in shown
+
+
 def test_info_tells_the_facts_and_the_card(tiny_checkpoint: Path) -> None:
     (tiny_checkpoint / "README.md").write_text("---\nlicense: mit\n---\n# Of cats\n")
     shown = capcli("info", "--model", str(tiny_checkpoint), "--device", "cpu")
