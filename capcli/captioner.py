@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.memory import keep_freed_memory
 from capcli.model import CaptionModel, ModelError
@@ -63,14 +64,14 @@ class Captioner:
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Captioner:
-        """A captioner for a checkpoint folder (None: the bundled one).
+        """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
 
         device: auto, cpu, cuda, cuda:1, mps …. Raises ModelError for a checkpoint that cannot be used and ValueError
         for a device that is not there.
         """
         keep_freed_memory()
         chosen = choose_device(device)
-        return cls(CaptionModel.load(bundled_checkpoint() if model is None else Path(model)), chosen)
+        return cls(CaptionModel.load(bundled_checkpoint() if model is None else find_checkpoint(model)), chosen)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]

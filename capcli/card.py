@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capcli.model import WEIGHTS_FILE, CaptionModel, write_whole
+from capcli.model import CHECKPOINT_FILES, CaptionModel, printable
 
 if TYPE_CHECKING:
     import torch
 
 CARD_FILE = "README.md"
+MAX_CARD_BYTES = 1 << 20
 SCORES = {
     "bleu_1": "BLEU-1",
     "bleu_2": "BLEU-2",
@@ -24,6 +26,8 @@ SCORES = {
     "repetition": "repetition %",
     "unseen": "unseen %",
 }
+# What the Hub calls the scores that it knows, for its search and its leader boards.
+HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
 
 
 def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
             "encoder": sum(p.numel() for p in model.encoder.parameters()),
             "decoder": sum(p.numel() for p in model.decoder.parameters()),
         },
-        "bytes": (folder / WEIGHTS_FILE).stat().st_size,
+        "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
         "decoding": {
             "beam": config.beam,
             "length_penalty": config.length_penalty,
@@ -52,11 +56,12 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
         "training": config.training,
         "scores": config.scores,
         "device": str(device),
+        "card": read_card(folder),
     }
 
 
 def as_text(description: dict[str, Any]) -> str:
-    """A description for a person, one fact per line."""
+    """A description for a person: one fact per line, as the files tell it, then the card, as its author tells it."""
     d = description
     rows, columns = d["grid"]
     decoding, parameters = d["decoding"], d["parameters"]
@@ -72,7 +77,10 @@ def as_text(description: dict[str, Any]) -> str:
     ]
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
-    return "\n".join([*lines, f"device       {d['device']}"])
+    lines += [f"device       {d['device']}"]
+    if d["card"]:
+        lines += ["", without_metadata(d["card"])]
+    return printable("\n".join(lines))
 
 
 def data_line(row: dict[str, Any]) -> str:
@@ -83,43 +91,131 @@ def data_line(row: dict[str, Any]) -> str:
 
 def score_line(scores: dict[str, Any]) -> str:
     """The scores that papers print first."""
-    return ", ".join(f"{SCORES[k]} {scores[k]:.1f}" for k in ("bleu_4", "meteor", "rouge_l", "cider") if k in scores)
+    found = numbers(scores)
+    return ", ".join(f"{SCORES[k]} {found[k]:.1f}" for k in ("bleu_4", "meteor", "rouge_l", "cider") if k in found)
 
 
-def model_card(model: CaptionModel) -> str:
-    """A card in Markdown with the Hub's metadata header, from what the checkpoint's config records."""
+def numbers(scores: dict[str, Any]) -> dict[str, float]:
+    """Those of a data set's scores that the tables show."""
+    return {k: scores[k] for k in SCORES if isinstance(scores.get(k), int | float)}
+
+
+def read_card(folder: Path) -> str | None:
+    """The card that lies beside the weights, None without one that can be read."""
+    path = folder / CARD_FILE
+    try:
+        return path.read_text("utf-8", "replace") if path.stat().st_size <= MAX_CARD_BYTES else None
+    except OSError:
+        return None
+
+
+def without_metadata(card: str) -> str:
+    """A card without the YAML between two `---` lines that the Hub wants at its head."""
+    if card.startswith("---\n"):
+        _, end, body = card[3:].partition("\n---\n")
+        card = body if end else card
+    return card.strip()
+
+
+def checkpoint_card(model: CaptionModel, folder: Path, name: str) -> str:
+    """The card to publish under this name: the folder's own if somebody wrote or edited it, else a generated one."""
+    card = read_card(folder)
+    return model_card(model, name) if card in (None, model_card(model)) else str(card)
+
+
+def model_card(model: CaptionModel, name: str = "FOLDER") -> str:
+    """A card in Markdown under the Hub's metadata, from what the checkpoint's config records.
+
+    name: how --model is to be told of the checkpoint.
+    """
     config = model.config
-    names = list(config.scores)
-    table = [
-        "| | " + " | ".join(f"{name} dev" for name in names) + " |",
-        "|---|" + "---:|" * len(names),
-    ]
-    for key, title in SCORES.items():
-        values = [config.scores[name].get(key) for name in names]
-        if any(value is not None for value in values):
-            table.append(f"| {title} | " + " | ".join("" if v is None else f"{v:g}" for v in values) + " |")
-    rows, columns = config.grid
-    tokenizers = {scores.get("tokenizer") for scores in config.scores.values()}
-    command = config.training.get("command")
+    records = config.training
     sections = [
-        "---\nlanguage: en\nlibrary_name: capcli\npipeline_tag: image-to-text\n"
-        "tags: [image-captioning, visual-attention, lstm]\nmetrics: [bleu, meteor, rouge, cider]\n---",
+        f"---\n{metadata(model, name)}---",
         f"# Image captioner: {config.encoder} encoder, {config.decoder}-attention LSTM decoder",
-        f"Input {config.image_size}×{config.image_size} px (squashed), {rows}×{columns} annotation vectors, "
-        f"LSTM {config.hidden_size}, {len(model.vocabulary):,} words. Read it with "
-        "`capcli caption --model FOLDER photo.jpg`.",
-        "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in config.training.get("data", [])),
-        f"## Command\n\n```sh\n{command}\n```" if command else "",
-        (
-            f"## Scores\n\nThe stored weights, beam {config.beam}, length penalty {config.length_penalty:g}, "
-            f"pycocoevalcap, {' and '.join(sorted(map(str, tokenizers)))} tokenizer, in percent.\n\n" + "\n".join(table)
-        )
-        if names
-        else "",
+        "Writes one English sentence about a photo, and tells for each word where in the photo it looked. Made with "
+        "capcli after *Show, Attend and Tell* ([Xu et al. 2015](https://arxiv.org/abs/1502.03044)).",
+        f"```sh\npip install capcli\ncapcli caption --model {name} photo.jpg\n```",
+        f'```python\nfrom capcli import Captioner\n\nprint(Captioner.load("{name}").caption("photo.jpg").text)\n```',
+        "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(model)),
+        "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in records["data"]) if records.get("data") else "",
+        training_section(records),
+        scores_section(model),
+        "## Limits\n\nIt knows what its training photos showed and how their captions spoke: other subjects, drawings "
+        "and documents are described in terms of those, fluently and wrongly. It repeats what people assumed of the "
+        "persons they saw. Do not rely on it where a mistake could harm anyone.",
+        "## Files\n\nWeights as safetensors, settings and words as JSON: loading them runs no code of this repository.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def write_card(model: CaptionModel, folder: Path) -> None:
-    """Write README.md beside the weights."""
-    write_whole(folder / CARD_FILE, model_card(model).encode())
+def metadata(model: CaptionModel, name: str) -> str:
+    """The YAML at the card's head (Hugging Face, "Model Cards"); strings as JSON, which YAML contains."""
+    lines = [
+        "language: en",
+        "library_name: capcli",
+        "pipeline_tag: image-to-text",
+        "tags: [image-captioning, visual-attention, lstm]",
+        "metrics: [bleu, meteor, rouge, cider]",
+    ]
+    results = []
+    for data_set, scores in model.config.scores.items():
+        found = numbers(scores)
+        metrics = [
+            {"type": kind, "name": f"{SCORES[key]} (dev)", "value": found[key]}
+            for key, kind in HUB_METRICS.items()
+            if key in found
+        ]
+        data = {"name": data_set, "type": data_set, "split": "dev"}
+        task = {"type": "image-to-text", "name": "Image captioning"}
+        results.append({"task": task, "dataset": data, "metrics": metrics})
+    if results:
+        index = [{"name": name.rpartition("/")[2], "results": results}]
+        lines.append(f"model-index: {json.dumps(index)}")
+    return "\n".join(lines) + "\n"
+
+
+def architecture(model: CaptionModel) -> list[str]:
+    """The model in a few lines of Markdown."""
+    config = model.config
+    rows, columns = config.grid
+    encoder, decoder = (sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder))
+    return [
+        f"input: {config.image_size}×{config.image_size} px, the whole photo squashed to a square",
+        f"encoder: {config.encoder}, pretrained on ImageNet; {rows}×{columns} annotation vectors; "
+        f"{encoder / 1e6:.1f} M parameters",
+        f"decoder: LSTM with {config.decoder} attention; hidden {config.hidden_size}, embedding "
+        f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
+        f"vocabulary: {len(model.vocabulary):,} words",
+        f"decoding unless told otherwise: beam {config.beam}, length penalty {config.length_penalty:g}, at most "
+        f"{config.max_length} words",
+    ]
+
+
+def training_section(records: dict[str, Any]) -> str:
+    """The command, and all options including those it left at their defaults."""
+    command, options = records.get("command"), records.get("options")
+    parts = [f"```sh\n{command}\n```"] if command else []
+    if isinstance(options, dict) and options:
+        parts.append(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items()) + ".")
+    return "\n\n".join(["## Training", *parts]) if parts else ""
+
+
+def scores_section(model: CaptionModel) -> str:
+    """A table of every dev score, and how they were measured."""
+    config = model.config
+    columns = {name: numbers(scores) for name, scores in config.scores.items()}
+    if not any(columns.values()):
+        return ""
+    table = [
+        "| | " + " | ".join(f"{name} dev" for name in columns) + " |",
+        "|---|" + "---:|" * len(columns),
+    ]
+    for key, title in SCORES.items():
+        values = [found.get(key) for found in columns.values()]
+        if any(value is not None for value in values):
+            table.append(f"| {title} | " + " | ".join("" if v is None else f"{v:g}" for v in values) + " |")
+    tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
+    how = f"beam {config.beam}, length penalty {config.length_penalty:g}, pycocoevalcap"
+    how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
+    return f"## Scores\n\nIn percent, on photos that were not trained on: {how}.\n\n" + "\n".join(table)

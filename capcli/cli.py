@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -31,7 +31,12 @@ app = typer.Typer(
 
 Model = Annotated[
     str | None,
-    typer.Option(metavar="FOLDER", help="Checkpoint folder; the bundled one if not given.", show_default=False),
+    typer.Option(
+        metavar="FOLDER|USER/NAME[@REVISION]",
+        help="Checkpoint folder or, where there is none of this name, a repository on the Hugging Face Hub; the "
+        "bundled one if not given.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
@@ -252,16 +257,64 @@ def info(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a checkpoint is, how good it is, and which device would be used."""
+    """Say what a checkpoint is, how good it is, and which device would be used; then print its model card."""
+    import json
+
+    from capcli.card import as_text, describe_checkpoint
+
+    folder = checkpoint_folder(model)
+    captioner = load_captioner(str(folder), device)
+    description = describe_checkpoint(captioner.model, folder, captioner.device)
+    typer.echo(json.dumps(description, indent=1) if as_json else as_text(description))
+
+
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+    """List the checkpoints at hand: the bundled one and those downloaded from the Hugging Face Hub.
+
+    One a line: what --model takes (`bundled`: leave --model out), the size, and the folder.
+    """
     import json
 
     from capcli.captioner import bundled_checkpoint
-    from capcli.card import as_text, describe_checkpoint
+    from capcli.hub import cached_checkpoints
+    from capcli.model import CHECKPOINT_FILES, ModelError
 
-    captioner = load_captioner(model, device)
-    folder = bundled_checkpoint() if model is None else Path(model)
-    description = describe_checkpoint(captioner.model, folder, captioner.device)
-    typer.echo(json.dumps(description, indent=1, ensure_ascii=False) if as_json else as_text(description))
+    rows: list[dict[str, Any]] = []
+    try:
+        bundled = bundled_checkpoint()
+        size = sum((bundled / name).stat().st_size for name in CHECKPOINT_FILES)
+        rows.append({"model": "bundled", "bytes": size, "folder": str(bundled)})
+    except (ModelError, OSError) as error:
+        typer.echo(f"capcli: {error}", err=True)
+    rows += [{"model": c.name, "bytes": c.bytes, "folder": str(c.folder)} for c in cached_checkpoints()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        width = max((len(row["model"]) for row in rows), default=0)
+        for row in rows:
+            typer.echo(f"{row['model']:{width}}  {row['bytes'] / 1e6:7.1f} MB  {row['folder']}")
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` leaves it.")],
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Hub repository; made if need be.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it one that only you see.")] = False,
+    message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "Upload a captioner",
+) -> None:
+    """Upload a trained captioner, with its model card, to the Hugging Face Hub.
+
+    The token is HF_TOKEN, or the one that `hf auth login` stored. Four files go up, as one commit whose address is
+    printed: config.json, vocabulary.json, model.safetensors and README.md, the card, which you may edit before.
+    """
+    from capcli import hub
+    from capcli.model import ModelError
+
+    try:
+        typer.echo(hub.push(run, repository, private, None, message))
+    except ModelError as error:
+        fail(error)
 
 
 @app.command()
@@ -416,6 +469,18 @@ def evaluate(
         typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
     else:
         print_evaluation(result, extremes)
+
+
+def checkpoint_folder(model: str | None) -> Path:
+    """The folder that --model stands for, or one line and exit status 2."""
+    from capcli.captioner import bundled_checkpoint
+    from capcli.hub import find_checkpoint
+    from capcli.model import ModelError
+
+    try:
+        return bundled_checkpoint() if model is None else find_checkpoint(model)
+    except ModelError as error:
+        fail(error)
 
 
 def load_captioner(model: str | None, device: str) -> Captioner:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import HubServer
 
-from capcli.model import CaptionModel, ModelConfig
+from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig
 from capcli.vocabulary import SPECIAL_WORDS, Vocabulary
 
 PHOTOS = Path(__file__).parent / "photos"
@@ -35,3 +38,26 @@ def tiny_checkpoint(tiny_model: CaptionModel, tmp_path: Path) -> Path:
     folder = tmp_path / "tiny"
     tiny_model.save(folder)
     return folder
+
+
+@pytest.fixture
+def checkpoint_files(tiny_checkpoint: Path) -> dict[str, bytes]:
+    """The three files of the tiny checkpoint."""
+    return {name: (tiny_checkpoint / name).read_bytes() for name in CHECKPOINT_FILES}
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """An empty Hub on loopback."""
+    server = HubServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub_environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
+    """For a subprocess: that Hub, an empty cache of its own, no token."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    # Xet, the Hub's other protocol for large files, is spoken by a service that this server does not have.
+    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    return environment | {"NO_PROXY": "127.0.0.1,localhost"}

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from capcli.encoders import STRIDES, EfficientNetLite2, make_encoder, pretrained_weights
+from capcli.model import ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,8 @@ def test_the_denser_grid_refines_the_coarse_one(imagenet: dict[str, torch.Tensor
 
 
 def test_a_grid_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="encoder_stride is 16; resnet50 has 32"):
+        ModelConfig(encoder="resnet50", encoder_stride=16)
     with pytest.raises(ValueError, match="stride 32 or 16, not 8"):
         make_encoder("efficientnet_lite2", 8)
     with pytest.raises(ValueError, match="'alexnet' is not known; there are efficientnet_lite2, vgg16"):

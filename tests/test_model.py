@@ -1,65 +1,273 @@
+"""Checkpoints: what is saved comes back, and whatever else lies in a folder gives one clear error."""
+
+from __future__ import annotations
+
+import dataclasses
 import json
+import pickle
+import random
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from conftest import TINY, WORDS
+from safetensors.torch import load_file, save_file
 
-from capcli.model import CaptionModel, ModelConfig, ModelError
+from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError, write_together
+from capcli.vocabulary import Vocabulary
 
 
-def test_saved_and_loaded_is_bit_equal(tiny_model: CaptionModel, tmp_path: Path) -> None:
-    tiny_model.save(tmp_path)
-    loaded = CaptionModel.load(tmp_path)
+def test_what_is_saved_comes_back(tiny_model: CaptionModel, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path / "new" / "folder")
+    loaded = CaptionModel.from_pretrained(tmp_path / "new" / "folder")
     assert loaded.config == tiny_model.config
     assert loaded.vocabulary.words == tiny_model.vocabulary.words
-    for name, tensor in tiny_model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor), name
-    pixels = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    with torch.no_grad():
-        assert torch.equal(loaded.encoder(pixels).annotations, tiny_model.encoder(pixels).annotations)
+    assert not loaded.training
+    before, after = tiny_model.state_dict(), loaded.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n], after[n]) for n in before if not n.endswith("num_batches_tracked"))
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "vocabulary.json",
+    ]  # fmt: skip
 
 
-def test_half_precision_is_half_the_size(tiny_model: CaptionModel, tmp_path: Path) -> None:
-    tiny_model.save(tmp_path / "full")
-    tiny_model.save(tmp_path / "half", torch.float16)
-    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
-    assert sizes[1] < 0.55 * sizes[0]
-    assert all(p.dtype == torch.float32 for p in CaptionModel.load(tmp_path / "half").parameters())
+def test_half_precision_is_half_the_size_and_loads_as_float32(tiny_model: CaptionModel, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path / "whole")
+    tiny_model.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.52 * whole
+    loaded = CaptionModel.load(tmp_path / "half")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_a_model_outlives_its_file(tiny_checkpoint: Path) -> None:
+    loaded = CaptionModel.load(tiny_checkpoint)
+    before = loaded.decoder.output_bias.sum().item()
+    weights = tiny_checkpoint / "model.safetensors"
+    weights.write_bytes(b"\0" * weights.stat().st_size)  # in place: a mapped tensor would change with it
+    assert loaded.decoder.output_bias.sum().item() == before
+
+
+def edit_config(**entries: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return edit
+
+
+def drop_config_entry(name: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != name}))
+
+    return edit
+
+
+def write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def edit_tensors(edit: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        edit(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return change
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    return lambda folder: [(folder / name).unlink() for name in names] and None
+
+
+def cut_off(keep: float) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        content = path.read_bytes()
+        path.write_bytes(content[: int(keep * len(content))])
+
+    return cut
+
+
+def only_pickles(folder: Path) -> None:
+    remove(*CHECKPOINT_FILES)(folder)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+
+
+def pickle_in_disguise(folder: Path) -> None:
+    torch.save({"w": torch.zeros(3)}, folder / "model.safetensors")
+
+
+NAME = "decoder.output_bias"
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no files": (remove(*CHECKPOINT_FILES), "no config.json, no vocabulary.json, no model.safetensors"),
+    "no weights": (remove("model.safetensors"), "no model.safetensors"),
+    "no vocabulary": (remove("vocabulary.json"), "no vocabulary.json"),
+    "pickles": (only_pickles, "'pytorch_model.bin', a pickle: opening one can run any program"),
+    "pickle in disguise": (pickle_in_disguise, "model.safetensors: not a safetensors file"),
+    "config is no JSON": (write("config.json", b"{"), "config.json: Expecting property name"),
+    "config is no UTF-8": (write("config.json", b"\xff\xfe\xfa"), "config.json: "),
+    "config is a list": (write("config.json", b"[]"), "config.json: not a JSON object"),
+    "config nested deeply": (write("config.json", b"[" * 200_000), "config.json: nested too deeply"),
+    "config too big": (write("config.json", b" " * 2_000_000), "config.json: 2,000,000 bytes, more than the limit"),
+    "no version": (drop_config_entry("format_version"), "config.json: no format_version: not a capcli checkpoint"),
+    "version a text": (edit_config(format_version="1"), "format_version '1': not a capcli checkpoint"),
+    "newer": (edit_config(format_version=2), "format version 2 is newer than this capcli reads (1): pip install --up"),
+    "older": (edit_config(format_version=0), "format version 0 is older than this capcli reads (1): use the capcli"),
+    "unknown entry": (edit_config(colour="red"), "config.json: unknown entry 'colour'"),
+    "unknown encoder": (edit_config(encoder="../../etc/passwd"), "encoder is '../../etc/passwd'; known: eff"),
+    "unknown decoder": (edit_config(decoder="gpt"), "decoder is 'gpt'; known: soft"),
+    "size a text": (edit_config(hidden_size="16"), "hidden_size is '16', not of type int"),
+    "size a truth": (edit_config(hidden_size=True), "hidden_size is True, not of type int"),
+    "size null": (edit_config(hidden_size=None), "hidden_size is None, not of type int"),
+    "size a fraction": (edit_config(hidden_size=16.5), "hidden_size is 16.5, not of type int"),
+    "size zero": (edit_config(hidden_size=0), "hidden_size is 0, not between 1 and 16384"),
+    "size absurd": (edit_config(hidden_size=10**12), "hidden_size is 1000000000000, not between"),
+    "picture absurd": (edit_config(image_size=10**6), "image_size is 1000000, not between 32 and 2048"),
+    "beam absurd": (edit_config(beam=10**6), "beam is 1000000, not between 1 and 1000"),
+    "dropout": (edit_config(dropout=1.5), "dropout is 1.5, not between 0 and 0.99"),
+    "not a number": (edit_config(length_penalty=float("nan")), "length_penalty is nan, not between -10 and 10"),
+    "infinite": (edit_config(length_penalty=float("inf")), "length_penalty is inf, not between -10 and 10"),
+    "sizes disagree": (edit_config(hidden_size=17), "has shape"),
+    "data of the wrong form": (edit_config(training={"data": [1]}), "training.data is [1], not a list of"),
+    "command of the wrong form": (edit_config(training={"command": 3}), "training.command is 3, not a text"),
+    "scores of the wrong form": (edit_config(scores={"dev": [1]}), "scores of 'dev' are [1], not figures"),
+    "vocabulary an object": (write("vocabulary.json", b"{}"), "vocabulary.json: not a JSON array of words"),
+    "vocabulary of numbers": (write("vocabulary.json", b"[1]"), "vocabulary.json: not a JSON array of words"),
+    "vocabulary headless": (write("vocabulary.json", b'["a"]'), "vocabulary.json: a vocabulary begins with <pad>"),
+    "word twice": (write("vocabulary.json", json.dumps([*WORDS[:-1], "cat"]).encode()), "a word stands twice"),
+    "words that command a terminal": (
+        write("vocabulary.json", json.dumps([*WORDS[:-1], "\x1b[2J"]).encode()),
+        r"vocabulary.json: '\x1b[2J' is not a word that can be printed",
+    ),
+    "half a character": (
+        write("vocabulary.json", json.dumps([*WORDS[:-1], "\ud800"]).encode()),
+        r"'\ud800' is not a word that can be printed",
+    ),
+    "words missing": (
+        write("vocabulary.json", json.dumps(WORDS[:-1]).encode()),
+        "vocabulary.json: 11 words, but model.safetensors was trained with 12 words",
+    ),
+    "words too many": (
+        write("vocabulary.json", json.dumps([*WORDS, "bird"]).encode()),
+        "vocabulary.json: 13 words, but model.safetensors was trained with 12 words",
+    ),
+    "empty weights": (write("model.safetensors", b""), "model.safetensors: damaged or cut off"),
+    "weights cut off": (cut_off(0.7), "model.safetensors: damaged or cut off"),
+    "header cut off": (cut_off(0.0005), "model.safetensors: damaged or cut off"),
+    "10 GB header": (
+        write("model.safetensors", struct.pack("<Q", 10_000_000_000) + b"{}"),
+        "model.safetensors: not a safetensors file: its header would be 10,000,000,000 bytes long",
+    ),
+    "header of garbage": (write("model.safetensors", struct.pack("<Q", 9) + b"{garbage}"), "damaged or cut off"),
+    "tensor missing": (edit_tensors(lambda t: t.pop(NAME)), f"missing tensor '{NAME}' (1 in all)"),
+    "tensor extra": (
+        edit_tensors(lambda t: t.update({"\x1b[31m": torch.zeros(1)})),
+        r"unknown tensor '\x1b[31m' (1 in all)",
+    ),
+    "tensor of another shape": (
+        edit_tensors(lambda t: t.update({"decoder.gate.bias": torch.zeros(2)})),
+        "tensor decoder.gate.bias has shape (2,) instead of (1,)",
+    ),
+    "tensor of integers": (
+        edit_tensors(lambda t: t.update({NAME: t[NAME].long()})),
+        f"tensor {NAME} holds I64, not floating-point numbers",
+    ),
+    "tensor not finite": (
+        edit_tensors(lambda t: t[NAME].fill_(float("nan"))),
+        f"tensor {NAME} holds values that are not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_checkpoint_is_one_clear_line(tiny_checkpoint: Path, case: str) -> None:
+    damage, words = BROKEN[case]
+    damage(tiny_checkpoint)
+    with pytest.raises(ModelError) as caught:
+        CaptionModel.load(tiny_checkpoint)
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith(str(tiny_checkpoint))
+    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 500
+
+
+def test_a_hostile_pickle_beside_the_weights_is_never_opened(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    for name in ("pytorch_model.bin", "model.pt", "last.ckpt"):
+        (tiny_checkpoint / name).write_bytes(pickle.dumps(Trap()))
+    CaptionModel.load(tiny_checkpoint)
+    (tiny_checkpoint / "model.safetensors").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ModelError):
+        CaptionModel.load(tiny_checkpoint)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_random_damage_gives_an_error_or_a_model(tiny_model: CaptionModel, tmp_path: Path) -> None:
+    tiny_model.save(tmp_path, torch.float16)
+    rng = random.Random(5)
+    messages = []
+    for name in CHECKPOINT_FILES:
+        path = tmp_path / name
+        whole = path.read_bytes()
+        # Of the weights' ten megabytes, the header's beginning and end matter most.
+        header = 8 + int.from_bytes(whole[:8], "little") if name.endswith(".safetensors") else len(whole)
+        for _ in range(60):
+            damaged = bytearray(whole)
+            for _ in range(rng.choice((1, 1, 3))):
+                damaged[rng.randrange(header)] = rng.randrange(256)
+            path.write_bytes(damaged)
+            try:
+                CaptionModel.load(tmp_path)
+            except ModelError as error:
+                messages.append(str(error))
+        path.write_bytes(whole)
+    assert len(messages) > 60
+    assert all(map(str.isprintable, messages))
+    CaptionModel.load(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format_version": 99}, "format version 99"),
-        ({"hidden_size": "512"}, "hidden_size is '512'"),
-        ({"hidden_size": 0}, "hidden_size is 0"),
-        ({"encoder": "vgg"}, "encoder is 'vgg'"),
-        ({"surprise": 1}, "unknown entry 'surprise'"),
-        ({"hidden_size": 32}, "instead of"),
-    ],
+    ("entry", "value"),
+    [("hidden_size", 0), ("encoder_stride", 8), ("dropout", -0.1), ("beam", 2.0), ("encoder", "vgg99"), ("scores", [])],
 )
-def test_a_wrong_config_is_one_line(tiny_checkpoint: Path, change: dict, message: str) -> None:
-    path = tiny_checkpoint / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError, match=message) as caught:
-        CaptionModel.load(tiny_checkpoint)
-    assert "\n" not in str(caught.value)
+def test_a_config_cannot_be_made_that_could_not_be_loaded(entry: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=entry):
+        dataclasses.replace(TINY, **{entry: value})
 
 
-@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "model.safetensors"])
-def test_a_missing_or_cut_file_is_named(tiny_checkpoint: Path, name: str) -> None:
-    path = tiny_checkpoint / name
-    content = path.read_bytes()
-    for damaged in (content[: len(content) // 2], b"", None):
-        path.unlink()
-        if damaged is not None:
-            path.write_bytes(damaged)
-        with pytest.raises(ModelError, match=name):
-            CaptionModel.load(tiny_checkpoint)
-        path.write_bytes(content)
+def test_defaults_fill_in_for_entries_that_an_older_file_lacks() -> None:
+    assert ModelConfig.from_json({"format_version": 1, "hidden_size": 8}, "x") == ModelConfig(hidden_size=8)
 
 
-def test_the_grid_follows_from_image_and_stride() -> None:
-    assert ModelConfig(image_size=224, encoder_stride=32).grid == (7, 7)
-    assert ModelConfig(image_size=224, encoder_stride=16).grid == (14, 14)
-    assert ModelConfig(image_size=260, encoder_stride=32).grid == (9, 9)
+def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_model: CaptionModel, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limits on file sizes on this system")
+    tiny_model.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() >= set(CHECKPOINT_FILES)
+    other = CaptionModel(dataclasses.replace(TINY, hidden_size=24), Vocabulary([*WORDS, "bird"]))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # the system refuses to write on, as when full
+    try:
+        with pytest.raises(OSError, match=r"model\.safetensors"):
+            other.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(OSError, match="absent"):
+        write_together({tmp_path / "a": b"new", tmp_path / "absent" / "b": b"new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"

@@ -121,6 +121,9 @@ class FeatureStore:
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A half-precision tensor whose memory is a file, made at full length if absent."""
+    """A half-precision tensor whose memory is a file, made at full length if absent. Raises OSError (disk full)."""
     count = torch.Size(shape).numel()
+    if hasattr(os, "posix_fallocate"):  # now: writing to a mapped page that finds no room would kill the process
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, 2 * count)
     return torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from capcli.beam_search import BeamOptions, beam_search
 from capcli.captioner import Captioner
-from capcli.card import write_card
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.model import CaptionModel, ModelConfig, write_whole
 from capcli.training.datasets import (
@@ -177,7 +176,7 @@ class Run:
         shared = {f.name for f in dataclasses.fields(ModelConfig)} & {f.name for f in dataclasses.fields(options)}
         architecture = {name: getattr(options, name) for name in shared - decoding.keys()}
         if options.encoder_stride is None:
-            architecture["encoder_stride"] = STRIDES.get(options.encoder, (0,))[0]
+            architecture["encoder_stride"] = STRIDES.get(options.encoder, STRIDES["efficientnet_lite2"])[0]
         config = ModelConfig(**architecture, **decoding, training=record)
         sentences = (caption for photo in self.train_photos for caption in photo.captions)
         model = CaptionModel(config, Vocabulary.build(sentences, options.min_count))
@@ -399,17 +398,29 @@ class Run:
         return path.read_text("utf-8").splitlines() if path.exists() else []
 
     def resume(self) -> None:
-        """Go back to the last finished epoch. Raises DataError if the run was begun with other options."""
-        with safe_open(self.folder / LAST_FILE, "pt") as file:
-            record = json.loads(file.metadata()["run"])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        """Go back to the last finished epoch.
+
+        Raises DataError if the run was begun with other options or other data, or its file is damaged.
+        """
+        for leftover in self.folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+        path = self.folder / LAST_FILE
+        try:
+            with safe_open(path, "pt") as file:
+                record = json.loads(file.metadata()["run"])
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: damaged ({error}); delete it to begin anew") from None
         options = dataclasses.asdict(self.options) | {"data": list(self.options.data)}
         for name, value in record["options"].items():
             if options[name] != value:
                 raise DataError(f"{self.folder}: begun with {name} {value!r}, cannot be resumed with {options[name]!r}")
-        self.trained().load_state_dict(
-            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        )
+        try:
+            self.trained().load_state_dict(
+                {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+            )
+        except RuntimeError:  # the vocabulary's size is among the shapes
+            raise DataError(f"{path}: begun with other captions; restore them, or name another folder") from None
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
@@ -432,8 +443,7 @@ class Run:
                 found = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)["scores"]
                 scores[data_set.name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
         stored.config = dataclasses.replace(stored.config, scores=scores)
-        stored.save_config(self.folder)
-        write_card(stored, self.folder)
+        stored.save_description(self.folder)
         if not self.keep_cache:
             shutil.rmtree(self.cache, ignore_errors=True)
         self.console.print(f"the best checkpoint is in {self.folder}", markup=False)

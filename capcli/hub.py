@@ -1,0 +1,205 @@
+"""Checkpoints by name: a folder, or `user/name[@revision]` on the Hugging Face Hub and in its cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from capcli import __version__
+from capcli.card import CARD_FILE, checkpoint_card
+from capcli.model import (
+    CHECKPOINT_FILES,
+    CONFIG_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+    CaptionModel,
+    ModelError,
+    check_files,
+    read_config,
+    reason,
+)
+
+# No part of either begins with a dot, so that neither can climb out of the cache; the Hub refuses more.
+PART = r"\w[\w.-]*"
+REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
+REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
+HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # those that huggingface_hub has used, whose errors mean the network
+BAR_AFTER_SECONDS = 0.5
+LOG_IN = "set HF_TOKEN or run `hf auth login`"
+
+
+def find_checkpoint(
+    name: str | os.PathLike[str],
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of this name or, where there is none, of a Hub repository, downloaded if need be.
+
+    name: a folder, or `user/name[@revision]`. Raises ModelError. Arguments as `CaptionModel.from_pretrained`.
+    """
+    if os.path.isdir(name):
+        return Path(name)
+    if os.path.exists(name):
+        raise ModelError(f"{name}: not a folder; name the folder that holds {', '.join(CHECKPOINT_FILES)}")
+    repository, at, rest = str(name).partition("@")
+    if not REPOSITORY.fullmatch(repository):
+        raise ModelError(f"{name}: no such checkpoint folder, and not a Hub id (user/name or user/name@revision)")
+    revision = revision or (rest if at else "main")
+    if not REVISION.fullmatch(revision):
+        raise ModelError(f"{name}: {revision!r} is not the name of a revision (a branch, a tag or a commit)")
+    return download(repository, revision, token, cache_dir, local_files_only)
+
+
+def download(
+    repository: str,
+    revision: str,
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+) -> Path:
+    """The cached snapshot of a repository, its missing files fetched: the three of a checkpoint and its card, no more.
+
+    Raises ModelError in one line for whatever goes wrong.
+    """
+    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub.utils import tqdm
+
+    class PatientBar(tqdm):
+        """Shown on a terminal only, only while there is something to wait for, and not for what is cached."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.shown_from = time.monotonic() + BAR_AFTER_SECONDS
+            hidden = options.get("disable") or not sys.stderr.isatty()
+            super().__init__(*arguments, **options | {"disable": hidden, "leave": False})
+
+        def display(self, *arguments: Any, **options: Any) -> Any:
+            if time.monotonic() > self.shown_from:
+                super().display(*arguments, **options)
+
+    shown = repository if revision == "main" else f"{repository}@{revision}"
+
+    def fetch(files: list[str], revision: str) -> Path:
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=files,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                library_name="capcli",
+                library_version=__version__,
+                tqdm_class=PatientBar,
+            )
+        )
+        if not all((folder / file).is_file() for file in files if file in CHECKPOINT_FILES):
+            check_files(list_repo_files(repository, revision=folder.name, token=token), shown)
+        return folder
+
+    try:
+        # The weights last: another library's model is refused before its gigabytes arrive.
+        folder = fetch([CONFIG_FILE, VOCABULARY_FILE, CARD_FILE], revision)
+        read_config(folder)
+        return fetch([WEIGHTS_FILE], folder.name)
+    except ModelError:
+        raise
+    except Exception as error:  # huggingface_hub's HTTP client, and with it its exceptions, changes between releases
+        denied = "no repository on the Hub has this name, or your token does not open it"
+        explain(error, shown, f"{shown}: no such folder, not in the cache, and ", denied)
+
+
+def push(folder: Path, repository: str, private: bool, token: str | bool | None, message: str) -> str:
+    """Upload a checkpoint folder, checked first, as one commit to the Hub's main branch; returns the commit's address.
+
+    The repository is made if need be. A card that nobody edited is written anew, with the repository's name. Raises
+    ModelError, also where private is asked for and the repository is public.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise ModelError(f"{repository}: not the name of a Hub repository (user/name)")
+    card = checkpoint_card(CaptionModel.load(folder), folder, repository)
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(token=token, library_name="capcli", library_version=__version__)
+    try:
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise ModelError(f"{repository}: exists and is public; make it private in its settings first")
+        operations = [CommitOperationAdd(CARD_FILE, card.encode())]
+        operations += [CommitOperationAdd(file, folder / file) for file in CHECKPOINT_FILES]
+        return str(api.create_commit(repository, operations, commit_message=message).commit_url)
+    except ModelError:
+        raise
+    except Exception as error:  # as above
+        explain(error, repository, f"{repository}: ", "you have no token that may write there")
+
+
+def explain(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
+    """Raise ModelError saying in one line what kept us from the Hub.
+
+    shown: the repository as the user knows it. lead: what to begin with where nothing of this name could be had.
+    denied: what it means that the Hub knows no such repository or refuses the token.
+    """
+    from huggingface_hub import constants, errors
+
+    # Where a look-up fails, huggingface_hub searches its cache and then reports the cache's failure, not the first.
+    cause = (isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__) or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if isinstance(cause, errors.GatedRepoError):
+        page = f"{constants.ENDPOINT}/{shown.partition('@')[0]}"
+        text = f"{shown}: gated: ask for access at {page}, then {LOG_IN}"
+    elif isinstance(cause, errors.RevisionNotFoundError):
+        text = f"{shown}: the repository has no such revision"
+    elif isinstance(cause, errors.RepositoryNotFoundError) or status in (401, 403):
+        text = f"{lead}{denied}: {LOG_IN}"
+    elif isinstance(cause, errors.OfflineModeIsEnabled):
+        text = f"{lead}HF_HUB_OFFLINE forbids asking the Hub"
+    elif isinstance(cause, errors.LocalEntryNotFoundError):
+        text = f"{shown}: no such folder, and not whole in the cache"
+    elif status is not None:
+        text = f"{shown}: the Hub answers {status}: {reason(cause)}"
+    elif type(cause).__module__.partition(".")[0] in HTTP_CLIENTS:
+        text = f"{lead}no connection to {constants.ENDPOINT}: {reason(cause)}"
+    else:
+        text = f"{shown}: {reason(cause)}"
+    raise ModelError(text) from None
+
+
+@dataclass(frozen=True)
+class CachedCheckpoint:
+    """A checkpoint in the Hub's cache. name: as --model takes it; bytes: of its files."""
+
+    name: str
+    folder: Path
+    bytes: int
+
+
+def cached_checkpoints() -> list[CachedCheckpoint]:
+    """The checkpoints in the Hub's cache, by name; each revision for itself.
+
+    Read from the cache's folders, whose layout is documented: huggingface_hub's own scan leaves out repositories of
+    which one revision was looked up and not downloaded.
+    """
+    from huggingface_hub import constants
+
+    found = []
+    for folder in Path(constants.HF_HUB_CACHE).glob("models--*--*/snapshots/*"):
+        try:
+            check_files(os.listdir(folder), str(folder))
+            read_config(folder)
+        except (ModelError, OSError):  # another library's, or one not whole
+            continue
+        home = folder.parents[1]
+        repository = home.name.removeprefix("models--").replace("--", "/")
+        refs = [path for path in home.glob("refs/**/*") if path.is_file() and path.read_text() == folder.name]
+        size = sum((folder / file).stat().st_size for file in CHECKPOINT_FILES)
+        for revision in [path.relative_to(home / "refs").as_posix() for path in refs] or [folder.name]:
+            name = repository if revision == "main" else f"{repository}@{revision}"
+            found.append(CachedCheckpoint(name, folder, size))
+    return sorted(found, key=lambda checkpoint: checkpoint.name)
