@@ -167,8 +167,8 @@ class TorchvisionEncoder(nn.Module):
             normalise = [network.classifier[0]] if name.startswith("convnext") else []
             self.pool = nn.Sequential(network.avgpool, *normalise, nn.Flatten())
             self.annotation_size = self.global_size = {"mobilenet_v3_large": 960, "convnext_tiny": 768}[name]
-        # As EfficientNetLite2.cell_offset, but torchvision pads both sides alike, which centres a strided convolution on
-        # the first of its two pixels; pooling and patches without overlap are centred. From geometry, not measured.
+        # As EfficientNetLite2.cell_offset, but torchvision pads both sides alike, which centres a strided convolution
+        # on the first of its two pixels; pooling and patches without overlap are centred. By geometry, not measured.
         self.cell_offset = -0.35 if name.startswith(("resnet", "mobilenet")) else 0.0
         self.network = [network]  # in a list, so that the classifier is no part of this module
 

@@ -54,8 +54,9 @@ def caption_of(attention: torch.Tensor, words: str = "a cat 's t-shirt", gates: 
     )  # fmt: skip
 
 
-def model_with_grid(stride: int) -> CaptionModel:
-    config = ModelConfig(encoder_stride=stride, hidden_size=8, embedding_size=8, attention_size=8, beam=1, max_length=2)
+def model_with_grid(stride: int, decoder: str = "soft") -> CaptionModel:
+    sizes = {"hidden_size": 8, "embedding_size": 8, "attention_size": 8}
+    config = ModelConfig(encoder_stride=stride, decoder=decoder, beam=1, max_length=2, **sizes)
     torch.manual_seed(3)
     return CaptionModel(config, Vocabulary([*SPECIAL_WORDS, "a", "cat"]))
 
@@ -67,19 +68,18 @@ def test_planted_attention_shines_in_its_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: str, stride: int, kind: str
 ) -> None:
     """From a file through model, search and overlay back to a file: the brightest point lies in the planted cell."""
-    model = model_with_grid(stride)
+    model = model_with_grid(stride, "hard" if kind == "hard" else "soft")
     rows, columns = model.config.grid
     cells = [(0, columns - 1), (rows - 1, 0), (rows // 2, 1)]
     steps = iter(cells)
 
-    def planted(hidden: torch.Tensor, keys: torch.Tensor, annotations: torch.Tensor) -> tuple:
+    def planted(hidden: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         row, column = next(steps, cells[-1])
-        weights = torch.rand(annotations.shape[1], generator=torch.Generator().manual_seed(row)) * (kind != "hard")
+        weights = torch.rand(keys.shape[1], generator=torch.Generator().manual_seed(row))
         weights[row * columns + column] = 3.0
-        weights = (weights / weights.sum()).expand(*hidden.shape[:2], -1)
-        return weights @ annotations, weights
+        return (weights / weights.sum()).expand(*hidden.shape[:2], -1)
 
-    monkeypatch.setattr(model.decoder.attention, "forward", planted)
+    monkeypatch.setattr(model.decoder.attention, "distribution", planted)
     width, height = SHAPES[shape]
     save_photo(tmp_path / "photo.png", Image.new("RGB", (width, height), GREY), shape == "rotated")
     captioner = Captioner(model, torch.device("cpu"))
@@ -114,14 +114,13 @@ def test_overlays_lie_where_the_picture_changes(tmp_path: Path, monkeypatch: pyt
     captioner = Captioner(model, torch.device("cpu"))
     reference = []
 
-    def look(hidden: torch.Tensor, keys: torch.Tensor, annotations: torch.Tensor) -> tuple:
+    def look(hidden: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         if not reference:
-            reference.append(annotations)
-        distance = (annotations - reference[0]).norm(dim=2)
-        weights = (distance / distance.sum().clamp(min=1e-9)).unsqueeze(1)
-        return weights @ annotations, weights
+            reference.append(keys)
+        distance = (keys - reference[0]).norm(dim=2)
+        return (distance / distance.sum().clamp(min=1e-9)).unsqueeze(1)
 
-    monkeypatch.setattr(model.decoder.attention, "forward", look)
+    monkeypatch.setattr(model.decoder.attention, "distribution", look)
     monkeypatch.setattr(model.decoder, "annotation", torch.nn.Identity())
     model.decoder.initial = torch.nn.Sequential(torch.nn.Linear(1280, 16))
     model.decoder.lstm = torch.nn.LSTMCell(8 + 1280, 8)
