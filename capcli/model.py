@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from capcli.decoders import SoftAttentionDecoder
 from capcli.encoders import EfficientNetLite2
+from capcli.files import write_whole
 from capcli.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -190,16 +190,3 @@ def json_bytes(value: Any) -> bytes:
 def reason(error: Exception) -> str:
     """An exception's message in one line, without the path that the caller names already."""
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or leave the old one as it was: a temporary file beside it, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
