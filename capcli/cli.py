@@ -196,7 +196,9 @@ def caption(
         shape = Template(template)
     except (ValueError, IndexError, KeyError) as error:
         fail(f"--template {template!r}: {error}")
-    absent = [*check_arguments(paths), *([files_from] if files_from and not os.path.exists(files_from) else [])]
+    absent = check_arguments(paths)
+    if files_from not in (None, STANDARD_INPUT) and not os.path.exists(files_from):
+        absent.append(files_from)
     for path in absent:
         say(f"{path}: no such file or folder")
     if absent:

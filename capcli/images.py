@@ -12,7 +12,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -184,6 +184,20 @@ def open_square(source: str | os.PathLike[str] | Image.Image, size: int, max_pix
     Large JPEGs are decoded at a fraction of their size, at least twice `size`. max_pixels: images that say they have
     more are refused unread (None: MAX_PIXELS). Raises ImageError.
     """
+    return open_resized(source, 2 * size, lambda width, height: (size, size), max_pixels)
+
+
+def open_resized(
+    source: str | os.PathLike[str] | Image.Image,
+    draft: int,
+    fit: Callable[[int, int], tuple[int, int]],
+    max_pixels: int | None = None,
+) -> Image.Image:
+    """First frame, upright, RGB, resized.
+
+    draft: pixels that both sides keep when a JPEG is decoded at a fraction of its size; fit: stored width and height
+    to new ones. Raises ImageError.
+    """
     name = "image" if isinstance(source, Image.Image) else os.fspath(source)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     # Pillow's own guard, for images inside others (icons), of which the outer header says nothing: it raises at twice
@@ -191,14 +205,14 @@ def open_square(source: str | os.PathLike[str] | Image.Image, size: int, max_pix
     Image.MAX_IMAGE_PIXELS = limit
     try:
         if isinstance(source, Image.Image):
-            return squash(source, size)
+            return resize_upright(source, fit)
         with open_file(name) as file, open_image(file, name) as image:
             if image.width * image.height > limit:
                 raise ImageError(name, f"{image.width}×{image.height} pixels, more than the limit of {limit:,}")
-            image.draft(None, (2 * size, 2 * size))
+            image.draft(None, (draft, draft))
             large = image.width * image.height > LARGE_PIXELS
             with one_large if large else contextlib.nullcontext():
-                return squash(image, size)
+                return resize_upright(image, fit)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -241,23 +255,23 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     return Image.open(file)
 
 
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """Upright RGB, size × size pixels."""
+def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]]) -> Image.Image:
+    """Upright RGB, resized before it is turned: the same picture, and cheap."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG)
     except Exception:  # damaged EXIF says nothing about the pixels
         orientation = None
+    size = fit(*image.size)
     box = (0.0, 0.0, float(image.width), float(image.height))
     if image.width * image.height > TILE * TILE and not is_plain(image):
-        columns, rows = (max(1, side // (REDUCING_GAP * size)) for side in image.size)
+        columns, rows = (max(1, old // (REDUCING_GAP * new)) for old, new in zip(image.size, size, strict=True))
         box = (0.0, 0.0, image.width / columns, image.height / rows)
         rgb = reduce_by_tiles(image, columns, rows)
     else:
         rgb = to_rgb(image)
-    square = rgb.resize((size, size), Image.Resampling.BICUBIC, box, REDUCING_GAP)
-    # Turning after squashing is the same picture, and cheap.
+    resized = rgb.resize(size, Image.Resampling.BICUBIC, box, REDUCING_GAP)
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return square if turn is None else square.transpose(turn)
+    return resized if turn is None else resized.transpose(turn)
 
 
 def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:

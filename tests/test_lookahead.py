@@ -80,10 +80,9 @@ def test_exceptions_of_items_are_results_and_those_of_the_source_come_last() -> 
         raise OSError("the list broke off")
 
     ahead = LookAhead(lambda x: 6 // x, items(), 10)
-    results = []
+    results = [ahead.take(1)[0] for _ in range(3)]
     with pytest.raises(OSError, match="the list broke off"):
-        while batch := ahead.take(1):
-            results += batch
+        ahead.take(1)
     assert sorted(index for index, _, _ in results) == [0, 1, 2]
     by_item = {item: result for _, item, result in results}
     assert by_item[1] == 6

@@ -61,7 +61,9 @@ def files() -> dict[str, bytes]:
         "plain.jpg": encode("JPEG"),
         "exif.jpg": encode("JPEG", exif=exif()),
         "xmp.jpg": encode("JPEG", xmp=XMP % b"<d:source>x</d:source>"),
-        "all.jpg": encode("JPEG", exif=exif(), xmp=XMP % b"", icc_profile=profile(), comment=b"hello", progressive=True),
+        "all.jpg": encode(
+            "JPEG", exif=exif(), xmp=XMP % b"", icc_profile=profile(), comment=b"hello", progressive=True
+        ),
         "fill.jpg": encode("JPEG").replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1),
         "trailing.jpg": encode("JPEG") + b"a video of the same moment",
         "cmyk.jpg": encode("JPEG", picture("CMYK")),
