@@ -181,10 +181,10 @@ def natural(name: str) -> list[tuple[int, str]]:
 def open_square(source: str | os.PathLike[str] | Image.Image, size: int, max_pixels: int | None = None) -> Image.Image:
     """An image as the model sees it: first frame, upright, RGB, alpha on white, squashed to size × size pixels.
 
-    Large JPEGs are decoded at a fraction of their size, at least twice `size`. max_pixels: images that say they have
-    more are refused unread (None: MAX_PIXELS). Raises ImageError.
+    Large JPEGs are decoded at a fraction of their size, at least three times `size`. max_pixels: images that say they
+    have more are refused unread (None: MAX_PIXELS). Raises ImageError.
     """
-    return open_resized(source, 2 * size, lambda width, height: (size, size), max_pixels)
+    return open_resized(source, REDUCING_GAP * size, lambda width, height: (size, size), max_pixels)
 
 
 def open_resized(

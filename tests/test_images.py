@@ -239,6 +239,14 @@ def test_folders_that_cannot_be_listed_are_errors(tmp_path: Path, monkeypatch: p
     assert str(second) == f"{tmp_path / 'a'}: permission denied"
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever runs this may read everything")
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    halves().save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(ImageError, match=r"a\.png: permission denied"):
+        open_square(tmp_path / "a.png", 32)
+
+
 def test_lists_of_names(tmp_path: Path) -> None:
     list_file = tmp_path / "list"
     list_file.write_bytes(b"a.jpg\r\n\n b.jpg \nc\xff.jpg")

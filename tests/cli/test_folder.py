@@ -197,9 +197,12 @@ def test_a_folder_with_bad_files_among_many(tiny_checkpoint: Path, tmp_path: Pat
         (folder / f"{i}.{format.lower()}").write_bytes(photo_bytes(i % 60, format))
     whole, empty = photo_bytes(1), tmp_path / "gone"
     bad = {
-        "empty{}.jpg": b"", "text{}.jpg": b"Dear diary", "cut{}.jpg": whole[:-300], "cut{}.png": photo_bytes(1, "PNG")[:-90],
+        "empty{}.jpg": b"",
+        "text{}.jpg": b"Dear diary",
+        "cut{}.jpg": whole[:-300],
+        "cut{}.png": photo_bytes(1, "PNG")[:-90],
         "zeros{}.jpg": bytes(5000),
-    }  # fmt: skip
+    }
     for i in range(number // 95):
         for name, content in bad.items():
             (folder / name.format(i)).write_bytes(content)
