@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -18,11 +15,12 @@ from torch import Tensor
 from capcli.beam_search import BeamOptions, Hypotheses, beam_search
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
+from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
 from capcli.model import CaptionModel, ModelError
 
 Source = str | os.PathLike[str] | Image.Image
-BATCHES_AHEAD = 2
+BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
@@ -94,53 +92,72 @@ class Captioner:
         return captions[0] if one else captions
 
     def stream(
-        self, images: Iterable[Source], num: int = 1, options: BeamOptions | None = None, batch_size: int = 32
+        self,
+        images: Iterable[Source | ImageError],
+        num: int = 1,
+        options: BeamOptions | None = None,
+        batch_size: int = 32,
+        max_pixels: int | None = None,
     ) -> Iterator[Caption | ImageError]:
-        """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError.
+        """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError, and one that
+        is an ImageError already as itself.
 
         num: candidates per image. options: None takes those chosen for the checkpoint. batch_size: images that go
-        through the model together. Images are decoded in threads, at most three batches at a time.
+        through the model together, fewer at first so that the first caption comes at once. max_pixels: larger images
+        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads, at most four batches ahead
+        of the captions given out, so the memory needed does not grow with their number.
         """
+        for batch in self.batches(images, num, options, batch_size, max_pixels):
+            yield from batch
+
+    def batches(
+        self,
+        images: Iterable[Source | ImageError],
+        num: int = 1,
+        options: BeamOptions | None = None,
+        batch_size: int = 32,
+        max_pixels: int | None = None,
+    ) -> Iterator[list[Caption | ImageError]]:
+        """As `stream`, in lists of what is known at a time: at the end of each the model has nothing half done."""
         options = options or self.options
         if num > options.beam:
             options = replace(options, beam=num)
         size = self.model.config.image_size
-        remaining = iter(images)
-        waiting: deque[tuple[str, Future[Tensor]]] = deque()
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2))
 
-        def decode(image: Source) -> Tensor:
-            return to_pixels(open_square(image, size))
+        def decode(image: Source | ImageError) -> Image.Image:
+            if isinstance(image, ImageError):
+                raise image
+            return open_square(image, size, max_pixels)
 
-        def look_ahead(count: int) -> None:
-            for image in islice(remaining, max(0, count - len(waiting))):
-                name = "image" if isinstance(image, Image.Image) else os.fspath(image)
-                waiting.append((name, pool.submit(decode, image)))
-
+        ahead = LookAhead(decode, images, BATCHES_AHEAD * batch_size)
+        results: dict[int, Caption | ImageError] = {}
+        given, count = 0, 1
         try:
-            look_ahead(batch_size)
-            while waiting:
-                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                look_ahead(BATCHES_AHEAD * batch_size)
-                yield from self.caption_batch(batch, num, options)
+            while batch := ahead.take(count):
+                count = min(2 * count, batch_size)
+                numbers, names, pixels = [], [], []
+                for number, image, outcome in batch:
+                    if isinstance(outcome, ImageError):
+                        results[number] = outcome
+                    elif isinstance(outcome, Exception):
+                        raise outcome
+                    else:
+                        numbers.append(number)
+                        names.append("image" if isinstance(image, Image.Image) else os.fspath(image))  # type: ignore[arg-type]
+                        pixels.append(to_pixels(outcome))
+                if pixels:
+                    captions = self.caption_pixels(torch.stack(pixels), names, num, options)
+                    results.update(zip(numbers, captions, strict=True))
+                # What is ready may lie behind an image that is not.
+                ready = []
+                while given in results:
+                    ready.append(results.pop(given))
+                    given += 1
+                ahead.release(len(ready))
+                if ready:
+                    yield ready
         finally:
-            pool.shutdown(cancel_futures=True)
-
-    def caption_batch(
-        self, batch: list[tuple[str, Future[Tensor]]], num: int, options: BeamOptions
-    ) -> list[Caption | ImageError]:
-        """Results for images being decoded, in their order."""
-        results: list[Caption | ImageError | None] = []
-        pixels, names = [], []
-        for name, future in batch:
-            try:
-                pixels.append(future.result())
-                names.append(name)
-                results.append(None)
-            except ImageError as error:
-                results.append(error)
-        captions = iter(self.caption_pixels(torch.stack(pixels), names, num, options) if pixels else ())
-        return [next(captions) if result is None else result for result in results]
+            ahead.close()
 
     @torch.inference_mode()
     def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: BeamOptions) -> list[Caption]:

@@ -16,10 +16,11 @@ import typer
 from capcli import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from capcli.beam_search import BeamOptions
     from capcli.captioner import Caption, Captioner
     from capcli.images import ImageError
-    from capcli.writers import Writer
 
 app = typer.Typer(
     name="capcli",
@@ -116,7 +117,10 @@ def root(
 
 @app.command()
 def caption(
-    paths: Annotated[list[str], typer.Argument(metavar="PATHS…", help="Image files, folders, globs, or - for stdin.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATHS…", help="Image files, folders, globs, or - for an image on stdin."),
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     beam: Beam = None,
@@ -124,7 +128,56 @@ def caption(
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
     batch_size: BatchSize = 32,
-    format: Annotated[str, typer.Option(metavar="text|json|jsonl", help="How to print.")] = "text",
+    recursive: Annotated[bool, typer.Option(help="Go into folders' subfolders.")] = True,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Of a folder, take only files like this; a glob with / sees the path.  [repeatable]"
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Of a folder, leave out files and subfolders like this.  [repeatable]"),
+    ] = None,
+    files_from: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
+    ] = None,
+    null: Annotated[bool, typer.Option("--null", "-0", help="Names there end in NUL, as find -print0 does.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|json|jsonl|csv|tsv", help="How to write.  [default: by FILE's ending, text on stdout]"
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with FILE where an earlier run stopped.")] = False,
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False,
+    output_dir: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Put sidecars there instead, in a tree like the images'.")
+    ] = None,
+    write_metadata: Annotated[
+        bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
+    ] = False,
+    existing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="skip|overwrite|append|prepend|fail",
+            help="What to do where a sidecar or metadata hold a caption.  [default: skip]",
+        ),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="What text, sidecars and metadata say; also {name} {path} {score}.")
+    ] = "{caption}",
+    min_score: Annotated[
+        float | None, typer.Option(metavar="S", help="Leave a caption empty if it scores less.", show_default=False)
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more pixels.")] = 100_000_000,
+    on_error: Annotated[
+        str, typer.Option(metavar="skip|fail", help="After an image that fails, go on or stop.")
+    ] = "skip",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
     attention: Attention = None,
     attention_size: AttentionSize = 640,
     attention_style: AttentionStyle = "heat",
@@ -141,40 +194,91 @@ def caption(
     that ranks is log_prob / nᵅ, n counting the words and <end>, α the length penalty. With --num they have
     "candidates" too. An image that cannot be read costs one line on stderr, and in JSON a row {"path", "error"}.
 
-    Exit status: 0 all captioned, 1 some images could not be read, 2 usage or no such path, 130 interrupted.
-    """
-    from capcli.images import ImageError, check_arguments, find_images
-    from capcli.writers import FORMATS, make_writer
+    A FILE that exists is refused without --resume or --existing overwrite. After Ctrl-C or a crash, --resume goes on
+    with a jsonl, csv or tsv FILE; sidecars and metadata need no more than the same command again.
 
-    if format not in FORMATS:
-        fail(f"--format {format}: not one of {', '.join(FORMATS)}")
+    Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted.
+    """
+    import warnings
+
+    from capcli.files import OutputError
+    from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, read_names
+    from capcli.metadata import Metadata
+    from capcli.progress import Bar
+    from capcli.resume import RESUMABLE, open_output
+    from capcli.run import Run, say
+    from capcli.sidecars import EXISTING, Place, Sidecars, common_root
+    from capcli.writers import FORMATS, Template, format_by_ending, make_writer
+
+    paths = paths or []
+    if not paths and files_from is None:
+        fail("nothing to caption: name PATHS or --files-from FILE; --help says more")
+    if null and files_from is None:
+        fail("--null goes with --files-from")
+    if files_from == STANDARD_INPUT and STANDARD_INPUT in paths:
+        fail("stdin cannot be both an image and --files-from")
+    if format is None and (format := format_by_ending(output)) is None:
+        fail(f"{output}: its ending says no format; give --format {'|'.join(FORMATS)}")
+    for option, value, known in (
+        ("format", format, FORMATS),
+        ("existing", existing or "skip", EXISTING),
+        ("on-error", on_error, ("skip", "fail")),
+    ):
+        if value not in known:
+            fail(f"--{option} {value}: not one of {', '.join(known)}")
+    if output_dir is not None and not sidecar:
+        fail("--output-dir goes with --sidecar")
+    if existing and not (sidecar or write_metadata or (output and existing == "overwrite")):
+        fail(f"--existing {existing} goes with --sidecar or --write-metadata")
+    if resume and (output is None or format not in RESUMABLE):
+        fail(f"--resume needs --output FILE and one of the formats {', '.join(RESUMABLE)}")
+    try:
+        shape = Template(template)
+    except (ValueError, IndexError, KeyError) as error:
+        fail(f"--template {template!r}: {error}")
     absent = check_arguments(paths)
+    if files_from not in (None, STANDARD_INPUT) and not os.path.exists(files_from):
+        absent.append(files_from)
     for path in absent:
-        typer.echo(f"capcli: {path}: no such file or folder", err=True)
+        say(f"{path}: no such file or folder")
     if absent:
         raise typer.Exit(2)
+
+    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
+    root = common_root([path for path in paths if path != STANDARD_INPUT])
+    places: list[Place] = [Sidecars(existing or "skip", shape, num, min_score, output_dir, root)] if sidecar else []
+    places += [Metadata(existing or "skip", shape, min_score)] if write_metadata else []
+
+    def images() -> Iterator[str | ImageError]:
+        yield from find_images(paths, selection)
+        if files_from is not None:
+            yield from read_names(files_from, null)
+
+    try:
+        file, finished = open_output(output, format, num, resume, existing == "overwrite")
+    except OutputError as error:
+        fail(error)
     captioner = load_captioner(model, device)
     options = beam_options(captioner, beam, max_length, length_penalty)
-    several = len(paths) > 1 or os.path.isdir(paths[0]) or not (paths[0] == "-" or os.path.exists(paths[0]))
-    writer = make_writer(format, sys.stdout, several, num)
-    found = failed = 0
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
+    one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
+    writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished)
+    total = None if files_from == STANDARD_INPUT else lambda: sum(1 for _ in images())
+    bar = Bar(sys.stderr.isatty() and not quiet, total)
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
     ) as view:
-        for result in captioner.stream(find_images(paths), num, options, batch_size):
-            found += 1
-            if isinstance(result, ImageError):
-                failed += 1
-                typer.echo(f"capcli: {result}", err=True)
-            writer.write(result)
-            failed += view(result)
-    writer.close()
-    if not found:
-        fail("no image in " + ", ".join(paths), 1)
-    if failed:
-        if found > 1:
-            typer.echo(f"capcli: {failed} of {found} images could not be read", err=True)
-        raise typer.Exit(1)
+        run = Run(writer, file, tuple(places), view, finished, min_score, stop_at_failure=on_error == "fail")
+        status = run.execute(captioner.batches(run.to_do(images()), num, options, batch_size, max_pixels), bar, quiet)
+    if status == 130:
+        again = "the same command goes on" if places else ""
+        again = "the same command with --resume goes on" if output and format in RESUMABLE else again
+        say("interrupted" + (f"; {again}" if again else ""))
+    elif not run.found and not run.skipped:
+        fail("no image in " + ", ".join([*paths, *([files_from] if files_from else [])]), 1)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()
@@ -557,7 +661,9 @@ def open_views(
 
     with ExitStack() as stack:
         try:
-            views: list[Writer] = [TerminalPictures(sys.stdout, options)] if show else []
+            views: list[TerminalPictures | AttentionFolders | HtmlReport] = (
+                [TerminalPictures(sys.stdout, options)] if show else []
+            )
             views += [AttentionFolders(attention, options)] if attention else []
             views += [HtmlReport(html, options, num)] if html else []
         except OSError as error:

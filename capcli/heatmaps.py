@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from capcli.files import write_whole
 from capcli.images import ATTENTION_FILE, STANDARD_INPUT, ImageError, open_upright
-from capcli.model import write_whole
 from capcli.writers import dump
 
 if TYPE_CHECKING:
@@ -206,18 +206,18 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
     whole; pictures that an earlier caption left there are removed. Raises OSError.
     """
     # First, because it marks the folder as this image's.
-    write_whole(folder / ATTENTION_FILE, (dump(attention_record(path, candidate)) + "\n").encode())
+    write_whole(folder / ATTENTION_FILE, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
     overlays = [
         draw_overlay(photo, heat, candidate.cell_offset, options.style, options.smooth)
         for heat in heatmaps(candidate, options.scale)
     ]
     names = [f"{index:02}_{safe_name(word)}.png" for index, word in enumerate(candidate.words)]
     for name, overlay in zip(names, overlays, strict=True):
-        write_whole(folder / name, encode(overlay))
+        write_whole(folder / name, encode(overlay), durable=False)
     sheet = contact_sheet(photo, overlays, candidate.words, candidate.word_log_probs, candidate.text)
-    write_whole(folder / "attention.png", encode(sheet))
+    write_whole(folder / "attention.png", encode(sheet), durable=False)
     if options.gif:
-        write_whole(folder / "attention.gif", animate(photo, overlays, candidate.words))
+        write_whole(folder / "attention.gif", animate(photo, overlays, candidate.words), durable=False)
     kept = {*names, "attention.gif"} if options.gif else set(names)
     for old in folder.iterdir():
         if WRITTEN.fullmatch(old.name) and old.name not in kept:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from capcli.decoders import AttentionDecoder, Decoder, ParInjectDecoder, PreInjectDecoder
 from capcli.encoders import STRIDES, Encoder, make_encoder
+from capcli.files import write_together
 from capcli.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -417,30 +418,3 @@ def reason(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Text without what could command a terminal; line ends and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or leave the old one as it was. Raises OSError naming it."""
-    write_together({path: content})
-
-
-def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files whole, or leave all of them as they were where the disk is full: temporary files first, then renames.
-
-    Raises OSError naming the file.
-    """
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
-    try:
-        for path, content in contents.items():
-            try:
-                with temporaries[path].open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from None
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)

@@ -6,11 +6,11 @@ import base64
 import io
 import json
 import math
-import os
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capcli.files import WholeFile
 from capcli.heatmaps import OverlayOptions, color_table, heatmaps
 from capcli.images import ImageError, open_upright
 
@@ -38,8 +38,7 @@ class HtmlReport:
         template = template.replace("/*colors*/[]", json.dumps(color_table(options.style)))
         template = template.replace("CHECKED", " checked" if options.scale == "caption" else "")
         head, self.tail = template.split("<!-- captions -->\n")
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self.file = self.temporary.open("w", encoding="utf-8")
+        self.file = WholeFile(path)
         self.file.write(head)
 
     def write(self, result: Caption | ImageError) -> None:
@@ -105,15 +104,13 @@ class HtmlReport:
         rows = "".join(f"<li>{escape(printable(str(error)))}</li>" for error in self.failures)
         listed = f'<section id="failures"><h2>Could not be read</h2><ul>{rows}</ul></section>' if rows else ""
         pictures = "1 picture" if self.written == 1 else f"{self.written} pictures"
-        summary = f"{pictures}, {self.file.tell() / 1e6:.1f} MB in one file. Made with capcli."
+        summary = f"{pictures}, {self.file.file.tell() / 1e6:.1f} MB in one file. Made with capcli."
         try:
-            with self.file:
-                self.file.write(self.tail.replace("<!-- failures -->", listed).replace("<!-- summary -->", summary))
-                self.file.flush()
-                os.fsync(self.file.fileno())
-            os.replace(self.temporary, self.path)
-        finally:
-            self.temporary.unlink(missing_ok=True)
+            self.file.write(self.tail.replace("<!-- failures -->", listed).replace("<!-- summary -->", summary))
+            self.file.close()
+        except BaseException:
+            self.file.discard()
+            raise
 
 
 def pack(heat: Tensor) -> str:

@@ -1,15 +1,35 @@
-"""Captions as text, JSON Lines and JSON."""
+"""Captions as text, JSON Lines, JSON, CSV and TSV."""
 
 from __future__ import annotations
 
+import csv
 import json
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+import os
+import string
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
     from capcli.images import ImageError
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "csv", "tsv")
+ENDINGS = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def format_by_ending(path: str | None) -> str | None:
+    """The format that a file's ending says: text without a file, None for an ending that says nothing."""
+    return "text" if path is None else ENDINGS.get(os.path.splitext(path)[1].lower())
+
+
+class TextSink(Protocol):
+    """What writers write to: an open text file will do."""
+
+    def write(self, text: str, /) -> object:
+        """Add text."""
+
+    def flush(self) -> object:
+        """Let others see it."""
 
 
 class Writer(Protocol):
@@ -18,64 +38,119 @@ class Writer(Protocol):
     def write(self, result: Caption | ImageError) -> None:
         """Put a caption or a failure into the output."""
 
+    def flush(self) -> None:
+        """Let others see what was written so far."""
+
     def close(self) -> None:
         """Complete the output."""
 
 
-def make_writer(name: str, file: TextIO, several: bool, num: int) -> Writer:
+class Template:
+    """The text written for a caption: `{caption}, photo`."""
+
+    def __init__(self, text: str = "{caption}") -> None:
+        """text: as for str.format, with the fields caption, score, log_prob, path and name (of the file, without its
+        ending). Raises ValueError for any other field, or a format that does not fit."""
+        self.text = text
+        fields = {"caption": "", "score": 0.0, "log_prob": 0.0, "path": "", "name": ""}
+        for _, name, _, _ in string.Formatter().parse(text):
+            if name is not None and name not in fields:
+                raise ValueError(f"no field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
+        text.format(**fields)
+
+    def fill(self, path: str, candidate: Any) -> str:
+        """The text for a candidate of the image at path."""
+        return self.text.format(
+            caption=candidate.text,
+            score=candidate.score,
+            log_prob=candidate.log_prob,
+            path=path,
+            name=os.path.splitext(os.path.basename(path))[0],
+        )
+
+
+CAPTION_ALONE = Template()
+
+
+def make_writer(
+    name: str,
+    file: TextSink,
+    several: bool,
+    num: int,
+    template: Template = CAPTION_ALONE,
+    min_score: float | None = None,
+    heading: bool = True,
+) -> Writer:
     """The writer for a format of FORMATS.
 
-    several: whether text lines name the image; num: candidates per image, with their scores if more than one.
+    several: whether text lines name the image. num: candidates per image, with their scores if more than one. template:
+    shapes the text format. min_score: a caption that scores less is left empty. heading: whether CSV and TSV begin
+    with the names of the columns.
     """
     if name == "text":
-        return TextWriter(file, several, num)
-    return JsonWriter(file, num) if name == "json" else JsonLinesWriter(file, num)
+        return TextWriter(file, several, num, template, min_score)
+    if name in DELIMITERS:
+        return TableWriter(file, num, min_score, DELIMITERS[name], heading)
+    return (JsonWriter if name == "json" else JsonLinesWriter)(file, num, min_score)
 
 
 class TextWriter:
     """One caption per line: `caption`, `path<TAB>caption`, and a score before the caption where there are several."""
 
-    def __init__(self, file: TextIO, several: bool, num: int) -> None:
-        self.file, self.several, self.num = file, several, num
+    def __init__(self, file: TextSink, several: bool, num: int, template: Template, min_score: float | None) -> None:
+        self.file, self.several, self.num, self.template, self.min_score = file, several, num, template, min_score
 
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
         for candidate in getattr(result, "candidates", ())[: self.num]:
+            text = "" if is_unsure(candidate, self.min_score) else self.template.fill(result.path, candidate)
             columns = [on_one_line(result.path)] if self.several else []
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
-            self.file.write("\t".join([*columns, candidate.text]) + "\n")
+            self.file.write("\t".join([*columns, text]) + "\n")
+
+    def flush(self) -> None:
+        """Let others see what was written so far."""
         self.file.flush()
 
     def close(self) -> None:
         """Nothing is left to write."""
+        self.file.flush()
 
 
 class JsonLinesWriter:
-    """One JSON object per line, written as soon as it is known."""
+    """One JSON object per line."""
 
-    def __init__(self, file: TextIO, num: int) -> None:
-        self.file, self.num = file, num
+    def __init__(self, file: TextSink, num: int, min_score: float | None = None) -> None:
+        self.file, self.num, self.min_score = file, num, min_score
 
     def write(self, result: Caption | ImageError) -> None:
         """A row for a caption or a failure."""
-        self.file.write(dump(as_row(result, self.num)) + "\n")
+        self.file.write(dump(as_row(result, self.num, self.min_score)) + "\n")
+
+    def flush(self) -> None:
+        """Let others see what was written so far."""
         self.file.flush()
 
     def close(self) -> None:
         """Nothing is left to write."""
+        self.file.flush()
 
 
 class JsonWriter:
     """The same rows as one JSON array."""
 
-    def __init__(self, file: TextIO, num: int) -> None:
-        self.file, self.num = file, num
+    def __init__(self, file: TextSink, num: int, min_score: float | None = None) -> None:
+        self.file, self.num, self.min_score = file, num, min_score
         self.lead = "["
 
     def write(self, result: Caption | ImageError) -> None:
         """A row for a caption or a failure."""
-        self.file.write(f"{self.lead}\n{dump(as_row(result, self.num))}")
+        self.file.write(f"{self.lead}\n{dump(as_row(result, self.num, self.min_score))}")
         self.lead = ","
+
+    def flush(self) -> None:
+        """Let others see what was written so far."""
+        self.file.flush()
 
     def close(self) -> None:
         """End the array."""
@@ -83,20 +158,60 @@ class JsonWriter:
         self.file.flush()
 
 
-def as_row(result: Caption | ImageError, num: int) -> dict[str, Any]:
+class TableWriter:
+    """CSV or TSV, a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other
+    candidates, error. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
+
+    def __init__(self, file: TextSink, num: int, min_score: float | None, delimiter: str, heading: bool) -> None:
+        self.num, self.min_score, self.file = num, min_score, file
+        self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        if heading:
+            self.table.writerow(columns(num))
+            file.flush()
+
+    def write(self, result: Caption | ImageError) -> None:
+        """A record for a caption or a failure."""
+        row = as_row(result, self.num, self.min_score)
+        cells: list[Any] = []
+        for candidate in row.get("candidates", [row] if "caption" in row else []):
+            cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
+        cells += [None] * (3 * self.num - len(cells))
+        self.table.writerow([row["path"], *cells, row.get("error")])
+
+    def flush(self) -> None:
+        """Let others see what was written so far."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+        self.file.flush()
+
+
+def columns(num: int) -> list[str]:
+    """The names of the columns of a table with num candidates per image."""
+    numbers = ["", *(f"_{i}" for i in range(2, num + 1))]
+    return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error"]
+
+
+def is_unsure(candidate: Any, min_score: float | None) -> bool:
+    """Whether a candidate scores too low to be given."""
+    return min_score is not None and candidate.score < min_score
+
+
+def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
     """`{"path", "caption", "log_prob", "score"}`, `candidates` too if num > 1; `{"path", "error"}` for a failure."""
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
-    row = {"path": result.path, **as_candidate(result)}
+    row = {"path": result.path, **as_candidate(result, min_score)}
     if num > 1:
-        row["candidates"] = [as_candidate(candidate) for candidate in result.candidates]
+        row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
     return row
 
 
-def as_candidate(candidate: Any) -> dict[str, Any]:
-    """`{"caption", "log_prob", "score"}`."""
+def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
+    """`{"caption", "log_prob", "score"}`; the caption is None where it scores less than min_score."""
     return {
-        "caption": candidate.text,
+        "caption": None if is_unsure(candidate, min_score) else candidate.text,
         "log_prob": round(candidate.log_prob, 4),
         "score": round(candidate.score, 4),
     }

@@ -1,11 +1,25 @@
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from capcli.images import ImageError, check_arguments, find_images, natural, open_square, to_pixels
+from capcli import images
+from capcli.images import (
+    SUFFIXES,
+    ImageError,
+    Selection,
+    check_arguments,
+    find_images,
+    natural,
+    open_square,
+    read_names,
+    resize_upright,
+    to_pixels,
+    walk,
+)
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -120,6 +134,7 @@ def test_unreadable_files_say_why(tmp_path: Path, name: str, content: bytes | No
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_missing_folders_and_bombs_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match="no such file"):
         open_square(tmp_path / "absent.jpg", 32)
@@ -161,3 +176,126 @@ def test_arguments_of_every_kind(tmp_path: Path) -> None:
     assert list(find_images([odd, "-"])) == [odd, "-"]
     assert check_arguments([pattern, odd, "-", str(tmp_path)]) == []
     assert check_arguments([str(tmp_path / "*.gif"), odd, "absent.jpg"]) == [str(tmp_path / "*.gif"), "absent.jpg"]
+
+
+def test_every_format_that_pillow_reads_is_found() -> None:
+    Image.init()
+    readable = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    stubs = {s for s, name in Image.registered_extensions().items() if name in ("BUFR", "GRIB", "HDF5", "MPEG", "WMF")}
+    heif = {".heic", ".heics", ".heif", ".heifs", ".hif"}
+    assert readable - stubs <= SUFFIXES
+    assert heif <= SUFFIXES
+    assert SUFFIXES - readable - heif <= {".mpo", ".avif", ".avifs", ".webp", ".jp2"}  # as Pillow was built
+
+
+def test_a_selection_narrows_what_a_folder_gives(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.png", "thumbs/a.jpg", "c/thumbs/b.jpg", "c/d.jpg", "c/e/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(*selection: object) -> list[str]:
+        return [os.path.relpath(p, tmp_path) for p in find_images([str(tmp_path)], Selection(*selection))]  # type: ignore[arg-type]
+
+    assert found() == ["a.JPG", "b.png", "c/d.jpg", "c/e/f.png", "c/thumbs/b.jpg", "thumbs/a.jpg"]
+    assert found(False) == ["a.JPG", "b.png"]
+    assert found(True, ("*.jpg",)) == ["a.JPG", "c/d.jpg", "c/thumbs/b.jpg", "thumbs/a.jpg"]
+    assert found(True, (), ("thumbs/",)) == ["a.JPG", "b.png", "c/d.jpg", "c/e/f.png"]
+    assert found(True, (), ("c/thumbs", "B.*")) == ["a.JPG", "c/d.jpg", "c/e/f.png", "thumbs/a.jpg"]
+    assert found(True, ("c/*",), ("*.png",)) == ["c/d.jpg", "c/thumbs/b.jpg"]
+    # What is named outright is meant.
+    assert list(find_images([str(tmp_path / "b.png")], Selection(exclude=("*.png",)))) == [str(tmp_path / "b.png")]
+
+
+def test_links_to_nothing_are_errors_and_pipes_are_passed_over(tmp_path: Path) -> None:
+    os.symlink(tmp_path / "gone", tmp_path / "a.jpg")
+    os.symlink(tmp_path / "b.jpg", tmp_path / "b.jpg")
+    os.mkfifo(tmp_path / "c.jpg")
+    (tmp_path / "d.jpg").mkdir()
+    found = list(walk(str(tmp_path)))
+    assert found == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    with pytest.raises(ImageError, match="no such file"):
+        open_square(found[0], 32)
+    with pytest.raises(ImageError, match="too many levels of symbolic links"):
+        open_square(found[1], 32)
+    with pytest.raises(ImageError, match="not a regular file"):
+        open_square(tmp_path / "c.jpg", 32)
+    assert list(find_images([str(tmp_path / "c.jpg"), found[0]])) == [str(tmp_path / "c.jpg"), found[0]]
+
+
+def test_folders_that_cannot_be_listed_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.jpg").touch()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("a"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    first, second = walk(str(tmp_path))
+    assert first == str(tmp_path / "b.jpg")
+    assert isinstance(second, ImageError)
+    assert str(second) == f"{tmp_path / 'a'}: permission denied"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever runs this may read everything")
+def test_files_that_may_not_be_read(tmp_path: Path) -> None:
+    halves().save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(0)
+    with pytest.raises(ImageError, match=r"a\.png: permission denied"):
+        open_square(tmp_path / "a.png", 32)
+
+
+def test_lists_of_names(tmp_path: Path) -> None:
+    list_file = tmp_path / "list"
+    list_file.write_bytes(b"a.jpg\r\n\n b.jpg \nc\xff.jpg")
+    assert list(read_names(str(list_file))) == ["a.jpg", " b.jpg ", "c\udcff.jpg"]
+    list_file.write_bytes(b"a\n.jpg\0\0b.jpg\r\0")
+    assert list(read_names(str(list_file), null_separated=True)) == ["a\n.jpg", "b.jpg\r"]
+    many = [f"photos/{i}.jpg" for i in range(20_000)]  # more than is read at a time
+    list_file.write_text("\n".join(many) + "\n")
+    assert list(read_names(str(list_file))) == many
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20000, 10), (10, 20000), (1, 3000)])
+def test_odd_shapes(tmp_path: Path, size: tuple[int, int]) -> None:
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", size, RED).save(tmp_path / name)
+        assert near(open_square(tmp_path / name, 32).getpixel((16, 16)), RED)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK", "I;16", "F"])
+def test_large_images_are_converted_piece_by_piece(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    image = Image.radial_gradient("L").resize((701, 503))
+    if mode == "RGBA":
+        alpha = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).point(lambda v: 255 if v > 90 else v)
+        image = image.convert("RGB")
+        image.putalpha(alpha)
+    elif mode == "I;16":
+        image = Image.frombytes("I;16", image.size, b"".join((v * 257).to_bytes(2, "little") for v in image.tobytes()))
+    else:
+        image = image.convert(mode)
+    whole = resize_upright(image, lambda *_: (24, 24))
+    monkeypatch.setattr(images, "TILE", 100)
+    pieces = resize_upright(image, lambda *_: (24, 24))
+    difference = max(abs(a - b) for a, b in zip(whole.tobytes(), pieces.tobytes(), strict=True))
+    assert difference <= (6 if mode == "F" else 2)
+
+
+def test_wrong_endings_do_not_matter(tmp_path: Path) -> None:
+    halves().save(tmp_path / "a.jpg", "PNG")
+    assert near(open_square(tmp_path / "a.jpg", 32).getpixel((4, 16)), RED)
+
+
+def test_heic(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    heif.from_pillow(halves((64, 64))).save(tmp_path / "a.heic")
+    assert near(open_square(tmp_path / "a.heic", 32).getpixel((4, 16)), RED, 30)
+
+
+def test_heic_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(ImageError, match=r"pip install 'capcli\[heif\]'"):
+        open_square(tmp_path / "a.heic", 32)

@@ -16,7 +16,8 @@ import torch
 from conftest import TINY, WORDS
 from safetensors.torch import load_file, save_file
 
-from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError, write_together
+from capcli.files import write_together
+from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError
 from capcli.vocabulary import Vocabulary
 
 

@@ -1,62 +1,104 @@
+import csv
 import io
 import json
+from dataclasses import dataclass, field
 
 import pytest
-from conftest import PHOTOS
 
-from capcli.captioner import Captioner
 from capcli.images import ImageError
-from capcli.model import CaptionModel
-from capcli.writers import FORMATS, make_writer
+from capcli.writers import Template, format_by_ending, make_writer
 
 
-@pytest.fixture
-def results(tiny_model: CaptionModel) -> list:
-    import torch
+@dataclass
+class Found:
+    """As much of a Caption as writers look at."""
 
-    captioner = Captioner(tiny_model, torch.device("cpu"))
-    caption = captioner.caption(PHOTOS / "coffee.jpg", num=2)
-    return [caption, ImageError("bad\udcff.jpg", "the file is empty"), caption]
+    path: str
+    text: str
+    score: float = -0.5
+    log_prob: float = -3.25
+    candidates: list = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.candidates = self.candidates or [self]
 
 
-def write(name: str, results: list, several: bool = True, num: int = 1) -> str:
-    file = io.StringIO()
-    writer = make_writer(name, file, several, num)
+CAT, DOG = Found("cat.jpg", "a cat"), Found("b/dog.jpg", 'a "dog", brown', -2.0, -9.0)
+BAD = ImageError("bad.jpg", "the file is empty")
+STRANGE = Found('tab\t, "line\nend \udcff é.jpg', "a man")
+
+
+def write(name: str, *results: object, several: bool = True, num: int = 1, **options: object) -> str:
+    file = io.StringIO(newline="")
+    writer = make_writer(name, file, several, num, **options)  # type: ignore[arg-type]
     for result in results:
-        writer.write(result)
+        writer.write(result)  # type: ignore[arg-type]
     writer.close()
     return file.getvalue()
 
 
-def test_text(results: list) -> None:
-    caption = results[0]
-    assert write("text", results) == f"{caption.path}\t{caption.text}\n" * 2
-    assert write("text", results[:1], several=False) == f"{caption.text}\n"
-    lines = write("text", results[:1], several=False, num=2).splitlines()
-    assert lines == [f"{c.score:.4f}\t{c.text}" for c in caption.candidates]
+def test_text() -> None:
+    assert write("text", CAT, BAD, DOG) == 'cat.jpg\ta cat\nb/dog.jpg\ta "dog", brown\n'
+    assert write("text", CAT, several=False) == "a cat\n"
+    assert write("text", STRANGE) == 'tab\\t, "line\\nend \udcff é.jpg\ta man\n'
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    assert write("text", two, several=False, num=2) == '-0.5000\ta cat\n-2.0000\ta "dog", brown\n'
 
 
-def test_a_line_stays_a_line(results: list) -> None:
-    from dataclasses import replace
-
-    odd = replace(results[0], path="a\tb\nc\\d.jpg")
-    assert write("text", [odd]) == f"a\\tb\\nc\\\\d.jpg\t{odd.text}\n"
-
-
-@pytest.mark.parametrize("name", ["json", "jsonl"])
-def test_rows(results: list, name: str) -> None:
-    text = write(name, results)
-    rows = json.loads(text) if name == "json" else [json.loads(line) for line in text.splitlines()]
-    keys = {"path", "caption", "log_prob", "score"}
-    assert [set(row) for row in rows] == [keys, {"path", "error"}, keys]
-    assert rows[1] == {"path": "bad\udcff.jpg", "error": "the file is empty"}
-    assert rows[0]["log_prob"] == pytest.approx(results[0].log_prob, abs=1e-4)
-    text = write(name, results[:1], num=2)
-    (row,) = json.loads(text) if name == "json" else [json.loads(text)]
-    assert [set(c) for c in row["candidates"]] == [{"caption", "log_prob", "score"}] * 2
-    assert row["candidates"][0]["caption"] == row["caption"]
+def test_json_lines() -> None:
+    rows = [json.loads(line) for line in write("jsonl", CAT, BAD, STRANGE).splitlines()]
+    assert rows == [
+        {"path": "cat.jpg", "caption": "a cat", "log_prob": -3.25, "score": -0.5},
+        {"path": "bad.jpg", "error": "the file is empty"},
+        {"path": STRANGE.path, "caption": "a man", "log_prob": -3.25, "score": -0.5},
+    ]
 
 
-def test_nothing_is_still_an_array() -> None:
-    assert json.loads(write("json", [])) == []
-    assert set(FORMATS) == {"text", "json", "jsonl"}
+def test_json() -> None:
+    assert json.loads(write("json")) == []
+    assert [row["path"] for row in json.loads(write("json", CAT, BAD))] == ["cat.jpg", "bad.jpg"]
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_tables_read_back(name: str, delimiter: str) -> None:
+    text = write(name, CAT, BAD, DOG, STRANGE)
+    assert text.startswith(delimiter.join(["path", "caption", "log_prob", "score", "error"]) + "\n")
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    assert [row["path"] for row in rows] == [r.path for r in (CAT, BAD, DOG, STRANGE)]
+    assert [row["caption"] for row in rows] == ["a cat", "", 'a "dog", brown', "a man"]
+    assert [row["error"] for row in rows] == ["", "the file is empty", "", ""]
+    assert float(rows[2]["score"]) == -2.0
+    assert write(name, CAT, heading=False).startswith("cat.jpg" + delimiter)
+
+
+def test_tables_have_columns_for_every_candidate() -> None:
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    one = Found("x.jpg", "x")  # a beam may find fewer
+    rows = list(csv.reader(io.StringIO(write("csv", two, one, BAD, num=2))))
+    assert rows[0] == ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error"]
+    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", ""]
+    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", ""]
+    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty"]
+
+
+def test_a_score_too_low_leaves_the_caption_empty() -> None:
+    assert write("text", CAT, DOG, min_score=-1.0) == "cat.jpg\ta cat\nb/dog.jpg\t\n"
+    rows = [json.loads(line) for line in write("jsonl", CAT, DOG, min_score=-1.0).splitlines()]
+    assert [(row["caption"], row["score"]) for row in rows] == [("a cat", -0.5), (None, -2.0)]
+    assert "b/dog.jpg,,-9.0,-2.0," in write("csv", DOG, min_score=-1.0)
+
+
+def test_templates() -> None:
+    assert Template("{caption}, photo").fill("a/b.c.jpg", CAT) == "a cat, photo"
+    assert Template("{{{name}}} {path} {score:.1f} {log_prob}").fill("a/b.c.jpg", CAT) == "{b.c} a/b.c.jpg -0.5 -3.25"
+    assert write("text", CAT, template=Template("<{caption}>")) == "cat.jpg\t<a cat>\n"
+    for wrong in ("{words}", "{}", "{caption.__class__}", "{caption", "{score:x}"):
+        with pytest.raises((ValueError, KeyError, IndexError)):
+            Template(wrong)
+
+
+def test_the_ending_says_the_format() -> None:
+    assert format_by_ending(None) == "text"
+    assert [format_by_ending("x" + e) for e in (".txt", ".CSV", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")] == [
+        "text", "csv", "tsv", "json", "jsonl", "jsonl", None,
+    ]  # fmt: skip

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.encoders import Encoder, Features
+from capcli.files import write_whole
 from capcli.images import open_square, to_pixels
-from capcli.model import write_whole
 from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32

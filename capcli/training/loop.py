@@ -27,7 +27,8 @@ from torch import Tensor
 from capcli.beam_search import BeamOptions, beam_search
 from capcli.captioner import Captioner
 from capcli.encoders import STRIDES, Features, pretrained_weights
-from capcli.model import CaptionModel, ModelConfig, write_whole
+from capcli.files import write_whole
+from capcli.model import CaptionModel, ModelConfig
 from capcli.training.datasets import (
     Batch,
     DataError,

@@ -169,7 +169,7 @@ def test_an_unreadable_photo_costs_explain_exit_status_one(tmp_path: Path, tiny_
 def test_a_full_disk_is_one_line_and_the_report_is_completed(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_nothing(path: Path, content: bytes) -> None:
+    def write_nothing(path: Path, content: bytes, durable: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("capcli.heatmaps.write_whole", write_nothing)

@@ -1,0 +1,197 @@
+"""Files that are whole at every moment: written beside and renamed, or growing by whole lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class OutputError(Exception):
+    """A file that cannot be written, which ends a run; str() is one line with the path and the reason."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str | OSError) -> None:
+        if isinstance(reason, OSError):
+            reason = (reason.strerror or str(reason)).lower()
+        super().__init__(f"{os.fspath(path)}: {reason}")
+
+
+def write_whole(path: Path, content: bytes, durable: bool = True, like: Path | None = None) -> None:
+    """Write a file whole or leave the old one as it was: a temporary file beside it, then a rename.
+
+    durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions and,
+    where allowed, its owner. Raises OSError naming the file.
+    """
+    try:
+        with WholeFile(path, durable, like) as file:
+            file.file.write(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files whole, or leave all of them as they were where the disk is full: temporary files first, then renames.
+
+    Raises OSError naming the file.
+    """
+    with contextlib.ExitStack() as begun:
+        files = []
+        for path, content in contents.items():
+            try:
+                file = WholeFile(path)
+                begun.callback(file.discard)  # of no effect on those in their place
+                file.file.write(content)
+                file.file.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
+            files.append(file)
+        for file in files:
+            file.close()
+
+
+class OutputFile(Protocol):
+    """What a run writes to. Everything raises OSError but discard()."""
+
+    @property
+    def path(self) -> str | os.PathLike[str]:
+        """For messages."""
+
+    def write(self, text: str, /) -> object:
+        """Add text; undecodable parts of file names come out as the bytes they were."""
+
+    def flush(self) -> object:
+        """Let others see what was written."""
+
+    def close(self) -> None:
+        """Complete it."""
+
+    def discard(self) -> None:
+        """Let go of it as it is."""
+
+
+class StandardOutput:
+    """sys.stdout, which outlives its run."""
+
+    path = "standard output"
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        sys.stdout.write(text)
+
+    def flush(self) -> None:
+        """Let others see it."""
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Let others see it."""
+        sys.stdout.flush()
+
+    def discard(self) -> None:
+        """Let nothing more go to where nothing more is taken: the interpreter would complain when it flushes it."""
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class WholeFile:
+    """A file under a temporary name until close(), which puts it in its place; leaving `with` by an error drops it."""
+
+    def __init__(self, path: str | os.PathLike[str], durable: bool = True, like: Path | None = None) -> None:
+        """Raises OSError."""
+        self.path, self.durable, self.like = Path(path), durable, like
+        # Short, as the name it replaces may be as long as names can be.
+        handle, self.temporary = tempfile.mkstemp(".tmp", ".capcli-", self.path.parent)
+        self.file = os.fdopen(handle, "wb")
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        self.file.write(text.encode("utf-8", "surrogateescape"))
+
+    def flush(self) -> None:
+        """Nobody sees the file before close()."""
+
+    def close(self) -> None:
+        """Complete the file and put it in its place. Raises OSError and leaves what was there."""
+        try:
+            self.file.flush()
+            if self.durable:
+                os.fsync(self.file.fileno())
+            self.file.close()
+            if self.like is None:
+                os.chmod(self.temporary, 0o666 & ~current_umask())  # mkstemp's are for the owner's eyes only
+            else:
+                old = os.stat(self.like)
+                with contextlib.suppress(OSError, AttributeError):
+                    os.chown(self.temporary, old.st_uid, old.st_gid)
+                shutil.copymode(self.like, self.temporary)
+            os.replace(self.temporary, self.path)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Forget it."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.temporary)
+
+    def __enter__(self) -> WholeFile:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class GrowingFile:
+    """A file that grows by whole lines: what was written reaches it in one piece at flush()."""
+
+    def __init__(self, path: str, append: bool) -> None:
+        """Raises OSError."""
+        self.path = path
+        self.file = open(path, "ab" if append else "wb", buffering=0)  # noqa: SIM115 (close() does)
+        self.pending: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Whole lines, for the next flush."""
+        self.pending.append(text)
+
+    def flush(self) -> None:
+        """Raises OSError; what could not be written whole is then not in the file."""
+        rest = memoryview("".join(self.pending).encode("utf-8", "surrogateescape"))
+        self.pending.clear()
+        end = self.file.tell() if self.file.seekable() else None
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError:
+            if end is not None:
+                with contextlib.suppress(OSError):
+                    self.file.truncate(end)  # a full disk takes half a line
+            raise
+
+    def close(self) -> None:
+        """Raises OSError."""
+        try:
+            self.flush()
+        finally:
+            self.file.close()
+
+    def discard(self) -> None:
+        """Leave the file as it is."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+
+def current_umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

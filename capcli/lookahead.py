@@ -1,0 +1,100 @@
+"""A function over a stream of items in threads, ahead of whoever takes the results."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+PATIENCE = 0.5  # seconds that a full batch is waited for when part of one could be computed
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than cores: some wait for the disk
+
+
+class LookAhead(Generic[T, R]):
+    """Results of function(item), taken in batches in almost the order of the items.
+
+    A batch is what is ready: one slow item holds up neither the items after it nor whoever takes them. At most `limit`
+    items are under way between the source and `release`. The source is read, and the function called, in daemon
+    threads, so that a hung disk cannot keep the program from ending.
+    """
+
+    def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int) -> None:
+        self.function = function
+        self.slots = threading.Semaphore(limit)
+        self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
+        self.changed = threading.Condition()
+        self.done: dict[int, tuple[T, R | Exception]] = {}
+        self.listed = self.taken = 0
+        self.complete = self.closed = False
+        self.failure: BaseException | None = None
+        self.threads = min(THREADS, limit)
+        threading.Thread(target=self.read, args=(iter(items),), daemon=True).start()
+        for _ in range(self.threads):
+            threading.Thread(target=self.work, daemon=True).start()
+
+    def read(self, items: Iterator[T]) -> None:
+        """Thread: number the items and hand them to the workers as slots become free."""
+        try:
+            while True:
+                self.slots.acquire()  # first, so that no item is read before it is wanted
+                if self.closed:
+                    return
+                item = next(items)
+                with self.changed:
+                    index, self.listed = self.listed, self.listed + 1
+                self.tasks.put((index, item))
+        except StopIteration:
+            pass
+        except BaseException as error:  # for whoever takes the results
+            self.failure = error
+        with self.changed:
+            self.complete = True
+            self.changed.notify_all()
+
+    def work(self) -> None:
+        """Thread: call the function."""
+        while (task := self.tasks.get()) is not None and not self.closed:
+            index, item = task
+            try:
+                result: R | Exception = self.function(item)
+            except Exception as error:  # belongs to the item; take() hands it on
+                result = error
+            with self.changed:
+                self.done[index] = item, result
+                self.changed.notify_all()
+
+    def take(self, count: int) -> list[tuple[int, T, R | Exception]]:
+        """Up to count of (number of the item, item, result or exception), lowest numbers first; empty at the end.
+
+        Waits for `count` results, but no longer than PATIENCE once there is one. Raises what the source raised, after
+        the results for everything before.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self.ready(1))
+            self.changed.wait_for(lambda: self.ready(count), PATIENCE)
+            batch = [(index, *self.done.pop(index)) for index in sorted(self.done)[:count]]
+            self.taken += len(batch)
+            if not batch and self.failure:
+                raise self.failure
+        return batch
+
+    def ready(self, count: int) -> bool:
+        """Whether count results are there, or all that will ever be."""
+        return len(self.done) >= count or (self.complete and self.listed == self.taken + len(self.done))
+
+    def release(self, count: int) -> None:
+        """Let as many items more be read."""
+        for _ in range(count):
+            self.slots.release()
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.closed = True
+        self.slots.release()
+        for _ in range(self.threads):
+            self.tasks.put(None)

@@ -1,0 +1,222 @@
+"""A captioning run: results to the output and to the places, counted, stoppable, and in a state to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from capcli.files import OutputError, OutputFile
+from capcli.images import ImageError
+from capcli.sidecars import Place
+from capcli.writers import Writer, is_unsure
+
+if TYPE_CHECKING:
+    from capcli.captioner import Caption
+    from capcli.progress import Bar
+
+REASONS_SHOWN = 20
+
+
+@dataclass
+class Run:
+    """What is to be done, and how far it is.
+
+    file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
+    attention that are wanted and returns how many failed. finished: path → whether it has a caption, for
+    the images in an output that is continued. found, failed, skipped, unsure: images so far; reasons: of failures.
+    """
+
+    writer: Writer
+    file: OutputFile
+    places: tuple[Place, ...] = ()
+    view: Callable[[Caption | ImageError], int] = lambda result: 0
+    finished: dict[str, bool] = field(default_factory=dict)
+    min_score: float | None = None
+    stop_at_failure: bool = False
+    found: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unsure: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
+        """The images that are not captioned everywhere yet; those that cannot be come as their ImageError."""
+        for image in images:
+            try:
+                wanted = isinstance(image, ImageError) or self.is_wanted(image)
+            except ImageError as error:
+                yield error
+                continue
+            if wanted:
+                yield image
+            else:
+                self.skipped += 1
+
+    def is_wanted(self, image: str) -> bool:
+        """Whether there is work left. Raises ImageError."""
+        if self.finished.get(image) is False:  # it was unsure, and would be again
+            return False
+        wanted = [place.wants(image) for place in self.places]
+        # An interrupted run may have got as far as the output with an image, and not to the places.
+        return any(wanted) or (image not in self.finished and not wanted)
+
+    def execute(self, batches: Iterable[list[Caption | ImageError]], bar: Bar, quiet: bool) -> int:
+        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 130 stopped."""
+        stopped = False
+        try:
+            with native_chatter_silenced(), Interrupt() as interrupt:
+                try:
+                    for batch in batches:
+                        with bar.aside():
+                            goes_on = self.keep(batch)
+                        bar.update(self.found + self.skipped, self.failed)
+                        stopped = interrupt.requested
+                        if stopped or not goes_on:
+                            break
+                except KeyboardInterrupt:  # the second one
+                    stopped = True
+                finally:
+                    bar.close()
+                with self.writing():
+                    self.writer.close()
+                    self.file.close()
+        except BrokenPipeError:  # the reader has what it wanted
+            self.file.discard()
+            return 0
+        except BaseException as error:
+            self.file.discard()
+            if not isinstance(error, (OSError, OutputError)):
+                raise
+            say(error)
+            return 1
+        self.summarise(quiet)
+        return 130 if stopped else 1 if self.failed else 0
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what goes wrong into OutputError, but for a closed pipe."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(self.file.path, error) from None
+
+    def keep(self, batch: list[Caption | ImageError]) -> bool:
+        """Put a batch where it belongs; whether to go on."""
+        if self.stop_at_failure:
+            failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
+            batch = batch[: failures[0] + 1] if failures else batch
+        self.found += len(batch)
+        for result in batch:
+            if isinstance(result, ImageError):
+                self.fail(result)
+            elif is_unsure(result, self.min_score):
+                self.unsure += 1
+        # The output first: --resume looks at the places again, but could not give back a lost row.
+        with self.writing():
+            for result in batch:
+                if result.path not in self.finished:
+                    self.writer.write(result)
+            self.writer.flush()
+        for result in batch:
+            if not isinstance(result, ImageError):
+                try:
+                    for place in self.places:
+                        place.put(result)
+                except ImageError as error:
+                    self.fail(error)
+            self.failed += self.view(result)
+        return not (self.stop_at_failure and self.failed)
+
+    def fail(self, error: ImageError) -> None:
+        """One line on stderr."""
+        self.failed += 1
+        if len(self.reasons) < 1000 or error.reason in self.reasons:
+            self.reasons[error.reason] += 1
+        say(error)
+
+    def summarise(self, quiet: bool) -> None:
+        """Say on stderr what failed and why, and what was left out."""
+        if quiet:
+            return
+        if self.skipped:
+            say(f"{count(self.skipped, 'image')} skipped: captioned already")
+        if self.unsure:
+            say(f"{count(self.unsure, 'caption')} left empty: score below {self.min_score:g}")
+        if self.failed and self.found > 1:
+            say(f"{self.failed} of {self.found} images failed")
+            for reason, times in self.reasons.most_common(REASONS_SHOWN):
+                say(f"{times:5} × {reason}")
+            if len(self.reasons) > REASONS_SHOWN:
+                say(f"      and {len(self.reasons) - REASONS_SHOWN} other reasons")
+
+
+class Interrupt:
+    """Makes the first Ctrl-C a request and the second one an order."""
+
+    requested = False
+
+    def __enter__(self) -> Interrupt:
+        try:
+            self.before = signal.getsignal(signal.SIGINT)
+            if self.before is signal.default_int_handler:  # not where someone decided otherwise, nohup for one
+                signal.signal(signal.SIGINT, self.handle)
+        except ValueError:  # not the main thread: Ctrl-C does not come here
+            self.before = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.before)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        with contextlib.suppress(OSError):  # not by sys.stderr, which may be in the middle of a line
+            os.write(sys.stderr.fileno(), b"\ncapcli: stopping after this batch; Ctrl-C again stops at once\n")
+
+
+@contextlib.contextmanager
+def native_chatter_silenced() -> Iterator[None]:
+    """Keep what C libraries print on stderr, libtiff above all, from being taken for our own: they write to the file
+    descriptor, we to a copy of it."""
+    try:
+        sys.stderr.flush()
+        copy = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # no real stderr: nothing to protect
+        yield
+        return
+    ours, theirs = os.fdopen(copy, "w", buffering=1, encoding="utf-8", errors="surrogateescape"), sys.stderr
+    descriptor = theirs.fileno()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    sys.stderr = ours
+    try:
+        yield
+    finally:
+        ours.flush()
+        os.dup2(copy, descriptor)
+        sys.stderr = theirs
+        ours.close()
+
+
+def say(message: object) -> None:
+    """One line on stderr, whatever a file name in it contains."""
+    text = "".join(c if c >= " " and not "\x7f" <= c <= "\x9f" else repr(c)[1:-1] for c in f"capcli: {message}")
+    print(text, file=sys.stderr, flush=True)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

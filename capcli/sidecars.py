@@ -1,0 +1,144 @@
+"""Captions in a text file beside each image, as training sets want them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from capcli.files import OutputError, write_whole
+from capcli.images import STANDARD_INPUT, ImageError
+from capcli.writers import Template, is_unsure
+
+if TYPE_CHECKING:
+    from capcli.captioner import Caption
+
+EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
+SEPARATOR = ", "
+# After these no other file can be written either.
+HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+class Place(Protocol):
+    """Where an image's caption is kept, outside the output."""
+
+    def wants(self, path: str) -> bool:
+        """Whether the image is to be captioned for this place's sake. Raises ImageError if that cannot be."""
+
+    def put(self, caption: Caption) -> None:
+        """Keep the caption. Raises ImageError for trouble with this image, OutputError for trouble with all."""
+
+
+class Sidecars:
+    """`photo.txt` beside `photo.jpg`, or in the same place of another tree."""
+
+    def __init__(
+        self,
+        existing: str = "skip",
+        template: Template | None = None,
+        num: int = 1,
+        min_score: float | None = None,
+        tree: str | None = None,
+        root: str = "",
+    ) -> None:
+        """existing: one of EXISTING, what to do about captions already there. num: candidates, a line each. min_score:
+        captions that score less are not written. tree: folder to write into, at the image's path below root."""
+        self.existing, self.template, self.num, self.min_score = existing, template or Template(), num, min_score
+        self.tree, self.root = tree, root
+        self.folder = ""
+        self.images: dict[str, str] = {}  # sidecar → image, of the folder that is being walked
+
+    def sidecar(self, image: str) -> str:
+        """The sidecar's path."""
+        if self.tree is None:
+            return os.path.splitext(image)[0] + ".txt"
+        below = os.path.relpath(os.path.abspath(image), self.root)
+        if below.split(os.sep)[0] == os.pardir:  # not under root: keep the whole path, as `cp --parents` does
+            below = os.path.splitdrive(os.path.abspath(image))[1].lstrip("/\\")
+        return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
+
+    def wants(self, path: str) -> bool:
+        """Whether the image has no caption yet, or it is to be changed. Raises ImageError where existing is `fail` and
+        there is one, and where another image of the folder has the same sidecar."""
+        if path == STANDARD_INPUT:
+            raise ImageError(path, "standard input has no place for a sidecar")
+        sidecar = self.sidecar(path)
+        if os.path.dirname(sidecar) != self.folder:
+            self.folder = os.path.dirname(sidecar)
+            self.images.clear()
+        if self.images.setdefault(sidecar, path) != path:
+            raise ImageError(path, f"its sidecar {sidecar} is that of {self.images[sidecar]} too")
+        if sidecar == path:
+            raise ImageError(path, "is a sidecar's name itself")
+        if self.existing in ("skip", "fail") and has_content(sidecar):
+            if self.existing == "fail":
+                raise ImageError(path, f"{sidecar} exists")
+            return False
+        return True
+
+    def put(self, caption: Caption) -> None:
+        """Write the sidecar, whole or not at all. Raises ImageError, OutputError."""
+        if is_unsure(caption, self.min_score):
+            return
+        sidecar = self.sidecar(caption.path)
+        texts = [self.template.fill(caption.path, c) for c in caption.candidates if not is_unsure(c, self.min_score)]
+        new = "\n".join(texts)
+        try:
+            os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
+            old = read_text(sidecar)
+            text = merge(old, new, self.existing)
+            if text != old:
+                # No waiting for the disk: after a power cut the caption can be made again, the photo is untouched.
+                write_whole(Path(sidecar), (text + "\n").encode("utf-8", "surrogateescape"), durable=False)
+        except OSError as error:
+            raise trouble(caption.path, sidecar, error) from None
+
+
+def merge(old: str, new: str, existing: str) -> str:
+    """The text for a place that holds `old` (empty for none). Adding what has been added before changes nothing, so
+    that an interrupted run can be repeated."""
+    if not old or existing == "overwrite":
+        return new
+    if existing == "append":
+        return old if old == new or old.endswith(SEPARATOR + new) else old + SEPARATOR + new
+    if existing == "prepend":
+        return old if old == new or old.startswith(new + SEPARATOR) else new + SEPARATOR + old
+    return old
+
+
+def trouble(image: str, path: str, error: OSError) -> ImageError | OutputError:
+    """What a failed write means: the end of the run, or of this image only."""
+    if error.errno in HOPELESS:
+        return OutputError(path, error)
+    return ImageError(image, f"{path}: {(error.strerror or str(error)).lower()}")
+
+
+def has_content(path: str) -> bool:
+    """Whether there is a file with anything in it."""
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def read_text(path: str) -> str:
+    """A text file without the line end at its end; empty if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(path).read_bytes().decode("utf-8", "surrogateescape").rstrip("\r\n")
+    return ""
+
+
+def common_root(arguments: list[str]) -> str:
+    """The folder that a mirrored tree begins at: the deepest one that holds all that the arguments stand for."""
+    folders = []
+    for argument in arguments:
+        folder = os.path.abspath(argument)
+        while not os.path.isdir(folder):  # a file, or a glob
+            folder = os.path.dirname(folder)
+        folders.append(folder)
+    try:
+        return os.path.commonpath(folders) if folders else os.getcwd()
+    except ValueError:  # on different drives
+        return os.getcwd()

@@ -1,0 +1,55 @@
+"""Does memory grow with the number of images? Peak memory of `capcli caption` over 300 and over 3,000.
+
+    python tests/benchmarks/memory.py [--model FOLDER] [NUMBER …]
+
+The photos are generated: 40 different ones of 1200×900 pixels, linked as often as needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+DIFFERENT = 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("numbers", type=int, nargs="*", default=[300, 3000])
+    parser.add_argument("--model")
+    options = parser.parse_args()
+    model = ["--model", options.model] if options.model else []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rng = random.Random(0)
+        for i in range(DIFFERENT):
+            noise = Image.frombytes("RGB", (12, 9), rng.randbytes(12 * 9 * 3))
+            noise.resize((1200, 900), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
+        print(f"{'images':>7} {'seconds':>8} {'peak MB':>8}")
+        for number in options.numbers:
+            photos = folder / f"{number} photos"
+            photos.mkdir()
+            for i in range(number):
+                os.link(folder / f"{i % DIFFERENT}.jpg", photos / f"{i}.jpg")
+            output = folder / f"{number}.jsonl"
+            command = [sys.executable, "-m", "capcli", "caption", str(photos), *model, "--output", str(output)]
+            start = time.monotonic()
+            process = subprocess.Popen(command)
+            # The child's own peak; what getrusage says of children would be the largest of all so far.
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - start
+            assert status == 0
+            assert sum(1 for _ in output.open()) == number
+            print(f"{number:7,} {seconds:8.1f} {usage.ru_maxrss / 1024:8.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

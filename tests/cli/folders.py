@@ -1,0 +1,56 @@
+"""Folders of generated photos, and the command that captions them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+# One thread for PyTorch: the tiny model gains nothing by more, and other tests want the cores.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "capcli", "caption", *map(str, arguments)]
+
+
+def capcli(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The finished command; undecodable bytes of its output as surrogates."""
+    options = {"capture_output": True, "text": True, "errors": "surrogateescape", "timeout": 240} | options
+    return subprocess.run(command(*arguments), env=ENVIRONMENT, check=False, **options)
+
+
+def photo_bytes(seed: int, format: str = "JPEG") -> bytes:
+    """A coloured blur, different for each seed."""
+    noise = random.Random(seed).randbytes(3 * 3 * 3)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (3, 3), noise).resize((90, 70), Image.Resampling.BICUBIC).save(buffer, format)
+    return buffer.getvalue()
+
+
+def make_photos(folder: Path, number: int) -> list[Path]:
+    """photo0.jpg … in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"photo{i}.jpg" for i in range(number)]
+    for i, path in enumerate(paths):
+        path.write_bytes(photo_bytes(i))
+    return paths
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def captions(path: Path) -> dict[str, str]:
+    """path → caption of a JSONL file in which no path comes twice."""
+    found = {row["path"]: row["caption"] for row in rows(path)}
+    assert len(found) == len(rows(path))
+    return found

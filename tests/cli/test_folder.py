@@ -1,0 +1,220 @@
+"""Captioning folders, as a user does it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
+
+from capcli.metadata import read_caption
+
+FULL = bool(os.environ.get("CAPCLI_FULL_TESTS"))
+
+
+def test_a_folder_in_every_format(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 12)
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"not a photo")
+    (tmp_path / "photos" / "sub").mkdir()
+    (tmp_path / "photos" / "sub" / "x.png").write_bytes(photo_bytes(99, "PNG"))
+    (tmp_path / "photos" / "notes.txt").touch()
+    order = [str(p) for p in (photos[0].with_name("bad.jpg"), *photos, tmp_path / "photos" / "sub" / "x.png")]
+    done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, "--format", "jsonl")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["path"] for row in found] == order
+    assert found[0] == {"path": order[0], "error": "not an image in a format that can be read"}
+    assert all(row.keys() == {"path", "caption", "log_prob", "score"} for row in found[1:])
+    assert len({row["caption"] for row in found[1:]}) > 2
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"capcli: {order[0]}: not an image in a format that can be read",
+        "capcli: 1 of 14 images failed",
+        "capcli:     1 × not an image in a format that can be read",
+    ]
+    for name in ("out.txt", "out.tsv", "out.json"):
+        output = tmp_path / name
+        done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--quiet")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert len(done.stderr.splitlines()) == 1
+        text = output.read_text()
+        if name == "out.txt":
+            assert text.splitlines() == [f"{row['path']}\t{row['caption']}" for row in found[1:]]
+        elif name == "out.json":
+            assert [row.get("caption") for row in json.loads(text)] == [row.get("caption") for row in found]
+        else:
+            table = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+            assert [row["caption"] or None for row in table] == [row.get("caption") for row in found]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_captions_do_not_depend_on_what_else_is_in_the_batch(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 30)
+    for size in (1, 7):
+        capcli(tmp_path / "photos", "--model", tiny_checkpoint, "-o", tmp_path / f"{size}.jsonl", "--batch-size", size)
+    assert captions(tmp_path / "1.jsonl") == captions(tmp_path / "7.jsonl")
+    assert list(captions(tmp_path / "1.jsonl")) == [str(p) for p in photos]
+
+
+def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    odd = ["quote'\".jpg", "new\nline.jpg", "emoji 🐈.jpg", "tab\t.jpg", os.fsdecode(b"byte\xff.jpg"), " -x.jpg"]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, name in enumerate(odd):
+        (folder / name).write_bytes(photo_bytes(i))
+    names = b"".join(os.fsencode(folder / name) + b"\0" for name in [*odd, "gone\n\x1b[31m.jpg"])
+    done = capcli(
+        "--files-from", "-", "-0", "--model", tiny_checkpoint, "--format", "jsonl",
+        input=names.decode(errors="surrogateescape"),
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["path"] for row in found] == [str(folder / name) for name in [*odd, "gone\n\x1b[31m.jpg"]]
+    assert [row.get("error") for row in found] == [None] * 6 + ["no such file or directory"]
+    assert done.stderr.splitlines()[0] == f"capcli: {folder}/gone\\n\\x1b[31m.jpg: no such file or directory"
+    # The same by a folder, into a table, and then once more with --resume: nothing is left to do.
+    table = tmp_path / "out.csv"
+    for resume in ((), ("--resume",)):
+        done = capcli(folder, "--model", tiny_checkpoint, "-o", table, "--exclude", "emoji*", *resume)
+        assert done.returncode == 0, done.stderr
+        with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            assert {row["path"] for row in csv.DictReader(file)} == {str(folder / n) for n in odd if "emoji" not in n}
+    assert done.stderr == "capcli: 5 images skipped: captioned already\n"
+
+
+def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 4)
+    (tmp_path / "photos" / "photo1.txt").write_text("my own words\n")
+    (tmp_path / "photos" / "anim.gif").write_bytes(photo_bytes(5, "GIF"))
+    common = (tmp_path / "photos", "--model", tiny_checkpoint)
+    done = capcli(*common, "--sidecar", "--template", "{caption}, photo", "--include", "*.jpg")
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert list(printed) == [str(photos[i]) for i in (0, 2, 3)]
+    assert done.stderr == "capcli: 1 image skipped: captioned already\n"
+    for i in (0, 2, 3):
+        text = photos[i].with_suffix(".txt").read_text()
+        assert text == printed[str(photos[i])] + "\n"
+        assert text.endswith(", photo\n")
+    assert photos[1].with_suffix(".txt").read_text() == "my own words\n"
+
+    done = capcli(*common, "--sidecar", "--output-dir", tmp_path / "tree", "--write-metadata", "-q")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"capcli: {tmp_path / 'photos' / 'anim.gif'}: captions can be written into JPEG, PNG, WebP and TIFF files only"
+    ]
+    for photo in photos:
+        assert read_caption(str(photo)) + "\n" == (tmp_path / "tree" / photo.name).with_suffix(".txt").read_text()
+
+    done = capcli(*common, "--sidecar", "--existing", "prepend", "--include", "photo1*", "-q")
+    assert done.returncode == 0
+    assert photos[1].with_suffix(".txt").read_text() == done.stdout.split("\t")[1].strip() + ", my own words\n"
+
+
+def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "photo1.jpg").write_bytes(b"")
+    done = capcli(
+        tmp_path / "photos", "--model", tiny_checkpoint, "--format", "jsonl", "--min-score", "0", "--on-error", "fail",
+        "--sidecar",
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found[0]["caption"] is None
+    assert found[0]["score"] < 0
+    assert found[1]["error"] == "the file is empty"
+    assert len(found) == 2
+    assert done.returncode == 1
+    assert list((tmp_path / "photos").glob("*.txt")) == []
+    done = capcli(
+        tmp_path / "photos",
+        "--model",
+        tiny_checkpoint,
+        "--format",
+        "csv",
+        "--max-pixels",
+        "6299",
+        "--exclude",
+        "*1.jpg",
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("90×70 pixels, more than the limit of 6,299\n") == 3  # two images and the summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to caption"),
+        (("absent.jpg",), "absent.jpg: no such file or folder"),
+        (("absent\n.jpg",), "absent\\n.jpg: no such file or folder"),
+        (("--files-from", "absent"), "absent: no such file or folder"),
+        ((".", "-0"), "--null goes with --files-from"),
+        (("-", "--files-from", "-"), "stdin cannot be both"),
+        ((".", "--format", "xml"), "--format xml: not one of text, json, jsonl, csv, tsv"),
+        ((".", "--existing", "keep", "--sidecar"), "--existing keep: not one of skip, overwrite"),
+        ((".", "--existing", "append"), "--existing append goes with --sidecar"),
+        ((".", "--on-error", "cry"), "--on-error cry: not one of skip, fail"),
+        ((".", "--output-dir", "x"), "--output-dir goes with --sidecar"),
+        ((".", "--resume"), "--resume needs --output FILE"),
+        ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
+        ((".", "-o", "a.xml"), "a.xml: its ending says no format"),
+        ((".", "--template", "{words}"), "--template '{words}': no field {words}"),
+        ((".", "-o", "absent/a.csv"), "absent/a.csv: no such file or directory"),
+        ((".", "-o", "there.csv"), "there.csv: exists; say --resume or --existing overwrite"),
+        ((".", "-o", "there.csv", "--resume"), "there.csv: not the csv of this command; left as it is"),
+    ],
+)
+def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    (tmp_path / "there.csv").write_text("my,own,table\n")
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.getenv("PYTHONPATH")]))}
+    done = subprocess.run(
+        command(*arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("capcli: " + message)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert (tmp_path / "there.csv").read_text() == "my,own,table\n"
+
+
+def test_usage_errors_do_not_wait_for_pytorch() -> None:
+    code = "import sys, capcli.cli as c\ntry: c.app(['caption', '.', '--on-error', 'x'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'rich', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
+def test_a_folder_with_bad_files_among_many(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A thousand images with 50 bad ones (CAPCLI_FULL_TESTS=1; otherwise a fifth of that)."""
+    number = 950 if FULL else 190
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    formats = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+    for i in range(number):
+        format = formats[i % len(formats)]
+        (folder / f"{i}.{format.lower()}").write_bytes(photo_bytes(i % 60, format))
+    whole, empty = photo_bytes(1), tmp_path / "gone"
+    bad = {
+        "empty{}.jpg": b"",
+        "text{}.jpg": b"Dear diary",
+        "cut{}.jpg": whole[:-300],
+        "cut{}.png": photo_bytes(1, "PNG")[:-90],
+        "zeros{}.jpg": bytes(5000),
+    }
+    for i in range(number // 95):
+        for name, content in bad.items():
+            (folder / name.format(i)).write_bytes(content)
+    (folder / "zeros0.jpg").unlink()
+    (folder / "zeros0.jpg").symlink_to(empty)
+    done = capcli(folder, "--model", tiny_checkpoint, "-o", tmp_path / "out.jsonl")
+    found = rows(tmp_path / "out.jsonl")
+    failed = number // 95 * 5
+    assert done.returncode == 1
+    assert sum("caption" in row for row in found) == number
+    assert sum("error" in row for row in found) == failed
+    lines = done.stderr.splitlines()
+    assert lines[failed] == f"capcli: {failed} of {number + failed} images failed"
+    assert sum(int(line.split(" × ")[0].split()[-1]) for line in lines[failed + 1 :]) == failed
+    assert done.stdout == ""

@@ -1,0 +1,199 @@
+"""Runs that are killed, interrupted, cut off, or find no room.
+
+CAPCLI_FULL_TESTS=1 pytest tests/cli/test_survival.py kills the command twenty times instead of three.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import pty
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
+
+KILLS = 20 if os.environ.get("CAPCLI_FULL_TESTS") else 3
+
+
+def wait_for_growth(process: subprocess.Popen, path: Path, size: int) -> None:
+    """Return when the file is larger than size, or the process has ended."""
+    while not path.exists() or path.stat().st_size <= size:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
+            return
+
+
+@pytest.mark.timeout(1200)
+def test_killed_at_random_and_resumed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 300)
+    photos[7].write_bytes(b"no photo")
+    options = ("--model", tiny_checkpoint, "--batch-size", 8)
+    capcli(tmp_path / "photos", *options, "-o", tmp_path / "whole.jsonl")
+    whole = [row for row in rows(tmp_path / "whole.jsonl") if "caption" in row]
+    assert len(whole) == 299
+    output, rng, kills = tmp_path / "out.jsonl", random.Random(1), 0
+    resume = command(tmp_path / "photos", *options, "-o", output, "--resume", "--sidecar", "--existing", "append")
+    while kills < KILLS:
+        size = output.stat().st_size if output.exists() else 0
+        process = subprocess.Popen(resume, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_growth(process, output, size)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0, 0.1))
+        if process.poll() is not None:  # it got to the end: once more from the beginning
+            shutil.rmtree(tmp_path / "photos")
+            make_photos(tmp_path / "photos", 300)[7].write_bytes(b"no photo")
+            output.unlink()
+            continue
+        process.kill()
+        process.wait()
+        kills += 1
+        *lines, half = output.read_bytes().split(b"\n")
+        assert all(json.loads(line)["path"] for line in lines)
+        if rng.random() < 0.5:  # as a power cut may leave it
+            output.write_bytes(output.read_bytes()[: -rng.randrange(1, 40)] if lines else half)
+    done = subprocess.run(resume, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "1 of" in done.stderr
+    expected = {row["path"]: row["caption"] for row in whole}
+    found = [row for row in rows(output) if "caption" in row]
+    assert len(found) == 299  # none twice
+    assert {row["path"]: row["caption"] for row in found} == expected
+    assert [row["path"] for row in rows(output) if "error" in row] == [str(photos[7])]
+    for row in whole:
+        assert Path(row["path"]).with_suffix(".txt").read_text() == row["caption"] + "\n"
+
+
+def test_a_table_is_resumed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "pho,tos", 20)
+    output = tmp_path / "out.csv"
+    options = (tmp_path / "pho,tos", "--model", tiny_checkpoint, "-o", output)
+    assert capcli(*options).returncode == 0
+    whole = output.read_bytes()
+    output.write_bytes(whole[: len(whole) * 2 // 3])
+    photos[15].unlink()
+    assert capcli(*options, "--resume").returncode == 0
+    found = [row["path"] for row in csv.DictReader(output.read_text().splitlines())]
+    assert found == [str(p) for p in photos if p != photos[15]]
+    photos[15].write_bytes(photo_bytes(15))
+    assert capcli(*options, "--resume").returncode == 0
+    assert sorted(output.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 400)
+    output = tmp_path / "out.jsonl"
+    options = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--batch-size", 4)
+    process = subprocess.Popen(command(*options), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    wait_for_growth(process, output, 0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.endswith("capcli: interrupted; the same command with --resume goes on\n")
+    some = rows(output)  # whole rows only
+    assert 0 < len(some) < 400
+    assert capcli(*options, "--resume").returncode == 0
+    assert len(captions(output)) == 400
+    assert rows(output)[: len(some)] == some
+
+
+def test_a_closed_pipe_ends_quietly(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 300)
+    process = subprocess.Popen(
+        command(tmp_path / "photos", "--model", tiny_checkpoint, "--batch-size", 4),
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith(str(tmp_path).encode())
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(120) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_no_room_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photo = make_photos(tmp_path, 1)[0]
+    message = os.strerror(errno.ENOSPC).lower()
+    with open("/dev/full", "w") as full:
+        done = capcli(photo, "--model", tiny_checkpoint, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, f"capcli: standard output: {message}\n")
+    done = capcli(photo, "--model", tiny_checkpoint, "-o", "/dev/full", "--format", "jsonl")
+    assert (done.returncode, done.stderr) == (1, f"capcli: /dev/full: {message}\n")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.json"])
+def test_a_disk_that_fills_up_leaves_something_valid(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    photos = make_photos(tmp_path / "photos", 60)
+    output = tmp_path / name
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # an error instead of the signal, as a full disk gives
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from capcli.cli import main\n"
+        "sys.argv[0] = 'capcli'\n"
+        "main()\n"
+    )
+    arguments = command(tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--batch-size", 8)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, f"capcli: {output}: {os.strerror(errno.EFBIG).lower()}\n")
+    if name == "out.json":
+        assert not output.exists()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "tiny"]
+    else:
+        assert 0 < len(rows(output)) < 60
+        assert capcli(*arguments[1:], "--resume").returncode == 0
+        assert list(captions(output)) == [str(p) for p in photos]
+
+
+def test_the_bar_is_for_terminals(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 20)
+    photos[3].write_bytes(b"")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command(tmp_path / "photos", "--model", tiny_checkpoint),
+        env=ENVIRONMENT | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux's end of file for a terminal
+        while chunk := os.read(ours, 1 << 16):
+            seen += chunk
+    os.close(ours)
+    assert process.wait(120) == 1
+    assert printed.count(b"\n") == 19
+    assert b"20/20" in seen
+    assert b"images/s" in seen
+    assert b"1 failed" in seen
+    assert b"photo3.jpg: the file is empty" in seen
+
+
+def test_what_c_libraries_say_is_not_ours(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    whole = bytearray(photo_bytes(1, "TIFF"))
+    from io import BytesIO
+
+    from PIL import Image
+
+    buffer = BytesIO()
+    Image.open(BytesIO(whole)).save(buffer, "TIFF", compression="tiff_lzw")
+    broken = bytearray(buffer.getvalue())
+    broken[40:60] = bytes(20)
+    (tmp_path / "a.tif").write_bytes(broken)
+    done = capcli(tmp_path / "a.tif", "--model", tiny_checkpoint)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"capcli: {tmp_path / 'a.tif'}: ")
+    assert done.stderr.count("\n") == 1

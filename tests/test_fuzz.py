@@ -1,0 +1,118 @@
+"""Damaged images in eight formats: no crash, no hang, no flood of memory, nothing on stdout.
+
+CAPCLI_FULL_TESTS=1 pytest tests/test_fuzz.py runs 2,000 mutations instead of 160.
+"""
+
+import io
+import multiprocessing
+import os
+import random
+import resource
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image, features
+
+from capcli.images import ImageError, open_square
+
+MUTATIONS = 2000 if os.environ.get("CAPCLI_FULL_TESTS") else 160
+SECONDS = 10
+MEGABYTES = 1000
+FORMATS = {
+    "JPEG": {"quality": 80},
+    "PNG": {},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {"compression": "tiff_lzw"},
+    "WEBP": {},
+    "ICO": {"sizes": [(64, 48)]},
+    "JPEG2000": {},
+}
+NEEDS = {"WEBP": "webp", "JPEG2000": "jpg_2000", "TIFF": "libtiff"}
+
+
+def samples() -> dict[str, bytes]:
+    """A picture in each format that this Pillow can write."""
+    picture = Image.radial_gradient("L").resize((160, 120)).convert("RGB")
+    picture.paste(Image.linear_gradient("L").resize((60, 60)).convert("RGB"), (20, 30))
+    found = {}
+    for name, options in FORMATS.items():
+        if features.check(NEEDS.get(name, "zlib")):
+            buffer = io.BytesIO()
+            picture.save(buffer, name, **options)
+            found[name] = buffer.getvalue()
+    return found
+
+
+def mutate(seed: int, files: list[bytes]) -> bytes:
+    """One of the files with flipped bits, cut short, or with the beginning of another."""
+    rng = random.Random(seed)
+    content = bytearray(rng.choice(files))
+    kind = rng.choice(("header", "anywhere", "cut", "splice"))
+    if kind == "cut":
+        del content[rng.randrange(len(content)) :]
+    elif kind == "splice":
+        other = rng.choice(files)
+        length = rng.randrange(4, 64)
+        content[:length] = other[:length]
+    if kind != "cut":
+        for _ in range(rng.choice((1, 3, 20))):
+            content[rng.randrange(min(len(content), 100 if kind == "header" else 1 << 20))] ^= 1 << rng.randrange(8)
+    return bytes(content)
+
+
+def try_to_open(content: bytes) -> tuple[str, int]:
+    """What became of a file, and the most memory that this process has used, in megabytes."""
+    with open(f"{os.getpid()}.dat", "wb") as file:
+        file.write(content)
+    try:
+        square = open_square(file.name, 64)
+        result = f"{square.mode} {square.size}"
+    except ImageError as error:
+        result = error.reason
+    return result, peak_megabytes()
+
+
+def peak_megabytes() -> int:
+    """The most memory that this process has used."""
+    status = Path("/proc/self/status")
+    if status.exists():  # where ru_maxrss begins with that of the process that started this one
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
+
+
+@pytest.mark.timeout(MUTATIONS * SECONDS)
+def test_damaged_images_cost_an_error_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = list(samples().values())
+    monkeypatch.chdir(tmp_path)
+    results = []
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for seed in range(MUTATIONS):
+                # A crash breaks the pool and a hang runs into the limit; the seed is in the traceback's locals.
+                try:
+                    result, memory = pool.submit(try_to_open, mutate(seed, files)).result(SECONDS + 20 * (seed == 0))
+                except Exception as error:
+                    raise AssertionError(f"seed {seed}: {error!r}") from None
+                assert memory < MEGABYTES, f"seed {seed}: {memory} MB"
+                assert result, f"seed {seed}"
+                assert "\n" not in result, f"seed {seed}"
+                results.append(result)
+        finally:
+            for process in list(pool._processes.values()):
+                process.kill()
+    assert len(results) == MUTATIONS
+    read = sum(result == "RGB (64, 64)" for result in results)
+    assert MUTATIONS * 0.1 < read < MUTATIONS * 0.9  # it damages, but not everything beyond recognition
+    assert capfd.readouterr().out == ""
+
+
+def test_an_enormous_image_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = samples()["BMP"]
+    (tmp_path / "bomb.bmp").write_bytes(header[:18] + (60000).to_bytes(4, "little") * 2 + header[26:])
+    with pytest.raises(ImageError, match="more than the limit of 100,000,000"):
+        open_square(tmp_path / "bomb.bmp", 64)

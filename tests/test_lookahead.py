@@ -1,0 +1,100 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from capcli import lookahead
+from capcli.lookahead import LookAhead
+
+
+def everything(ahead: LookAhead, count: int) -> list[tuple]:
+    taken = []
+    while batch := ahead.take(count):
+        assert len(batch) <= count
+        taken += batch
+        ahead.release(len(batch))
+    return taken
+
+
+def test_each_item_comes_once_with_its_result() -> None:
+    ahead = LookAhead(lambda x: x * x, range(100), 10)
+    assert sorted(everything(ahead, 7)) == [(i, i, i * i) for i in range(100)]
+    ahead.close()
+
+
+def test_no_items_end_at_once() -> None:
+    assert LookAhead(str, [], 3).take(5) == []
+
+
+def test_no_more_items_are_read_than_the_limit() -> None:
+    read = []
+
+    def items() -> Iterator[int]:
+        for i in range(50):
+            read.append(i)
+            yield i
+
+    ahead = LookAhead(lambda x: x, items(), 6)
+    first = ahead.take(6)
+    assert [index for index, _, _ in first] == list(range(6))
+    assert len(read) == 6  # all slots are taken until something is released
+    ahead.release(2)
+    assert [index for index, _, _ in ahead.take(2)] == [6, 7]
+    assert len(read) == 8
+    ahead.close()
+
+
+def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "PATIENCE", 0.01)
+    open_now = threading.Event()
+    ahead = LookAhead(lambda i: open_now.wait(60) if i == 0 else i, range(20), 100)
+    seen: list[int] = []
+    while len(seen) < 19:
+        seen += [index for index, _, _ in ahead.take(8)]
+    assert sorted(seen) == list(range(1, 20))
+    open_now.set()
+    assert ahead.take(8) == [(0, 0, True)]
+    assert ahead.take(8) == []
+    ahead.close()
+
+
+def test_a_slow_list_holds_up_nothing_that_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "PATIENCE", 0.01)
+    go_on = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        go_on.wait(60)
+        yield 2
+
+    ahead = LookAhead(lambda x: x, items(), 10)
+    assert ahead.take(8) == [(0, 1, 1)]
+    go_on.set()
+    assert ahead.take(8) == [(1, 2, 2)]
+    assert ahead.take(8) == []
+
+
+def test_exceptions_of_items_are_results_and_those_of_the_source_come_last() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 0, 2)
+        raise OSError("the list broke off")
+
+    ahead = LookAhead(lambda x: 6 // x, items(), 10)
+    results = [ahead.take(1)[0] for _ in range(3)]
+    with pytest.raises(OSError, match="the list broke off"):
+        ahead.take(1)
+    assert sorted(index for index, _, _ in results) == [0, 1, 2]
+    by_item = {item: result for _, item, result in results}
+    assert by_item[1] == 6
+    assert by_item[2] == 3
+    assert isinstance(by_item[0], ZeroDivisionError)
+
+
+def test_close_lets_the_threads_end() -> None:
+    before = set(threading.enumerate())
+    ahead = LookAhead(lambda x: x, iter(int, 1), 4)  # a source without an end
+    ahead.take(2)
+    ahead.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,0 +1,102 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from test_writers import Found
+
+from capcli.files import OutputError
+from capcli.images import ImageError
+from capcli.sidecars import Sidecars, common_root, merge
+from capcli.writers import Template
+
+
+def test_what_becomes_of_captions_already_there() -> None:
+    for existing in ("skip", "overwrite", "append", "prepend", "fail"):
+        assert merge("", "a cat", existing) == "a cat"
+    assert merge("tags", "a cat", "skip") == "tags"
+    assert merge("tags", "a cat", "overwrite") == "a cat"
+    assert merge("tags", "a cat", "append") == "tags, a cat"
+    assert merge("tags", "a cat", "prepend") == "a cat, tags"
+
+
+@pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
+def test_doing_it_again_changes_nothing(existing: str) -> None:
+    once = merge("tags", "a cat", existing)
+    assert merge(once, "a cat", existing) == once
+
+
+def test_sidecars_are_written_beside_the_images(tmp_path: Path) -> None:
+    image = str(tmp_path / "a.b.jpg")
+    sidecars = Sidecars(template=Template("{caption}, photo"))
+    assert sidecars.wants(image)
+    sidecars.put(Found(image, "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a.b.txt").read_text() == "a cat, photo\n"
+    assert not sidecars.wants(image)
+    assert os.listdir(tmp_path) == ["a.b.txt"]
+    (tmp_path / "a.b.txt").write_text("")
+    assert sidecars.wants(image)  # an empty file holds no caption
+    (tmp_path / "a.b.txt").write_text("mine")
+    sidecars.put(Found(image, "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a.b.txt").read_text() == "mine"
+    with pytest.raises(ImageError, match=r"a\.b\.txt exists"):
+        Sidecars("fail").wants(image)
+    Sidecars("append").put(Found(image, "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a.b.txt").read_text() == "mine, a cat\n"
+
+
+def test_candidates_take_a_line_each_and_low_scores_none(tmp_path: Path) -> None:
+    image = str(tmp_path / "a.jpg")
+    one, two, three = (Found(image, text, score) for text, score in (("one", -1), ("two", -2), ("three", -3)))
+    one.candidates = [one, two, three]
+    Sidecars(num=3, min_score=-2.5).put(one)  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+    Sidecars("overwrite", min_score=-0.5).put(one)  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+
+
+def test_two_images_never_share_a_sidecar(tmp_path: Path) -> None:
+    sidecars = Sidecars("overwrite")
+    assert sidecars.wants(str(tmp_path / "a.jpg"))
+    assert sidecars.wants(str(tmp_path / "a.jpg"))
+    assert sidecars.wants(str(tmp_path / "b" / "c.jpg"))
+    assert sidecars.wants(str(tmp_path / "a.jpg"))
+    with pytest.raises(ImageError, match=r"is that of .*a\.jpg too"):
+        sidecars.wants(str(tmp_path / "a.png"))
+    with pytest.raises(ImageError, match="standard input"):
+        sidecars.wants("-")
+    with pytest.raises(ImageError, match="is a sidecar's name itself"):
+        sidecars.wants(str(tmp_path / "picture.txt"))
+
+
+def test_another_tree_mirrors_the_images(tmp_path: Path) -> None:
+    photos, tree = tmp_path / "photos", tmp_path / "tree"
+    (photos / "sub").mkdir(parents=True)
+    sidecars = Sidecars(tree=str(tree), root=common_root([str(photos)]))
+    sidecars.put(Found(str(photos / "sub" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert (tree / "sub" / "a.txt").read_text() == "a cat\n"
+    elsewhere = sidecars.sidecar("/elsewhere/b.jpg")
+    assert elsewhere == str(tree / "elsewhere" / "b.txt")
+
+
+def test_the_root_is_what_holds_everything(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "x.jpg").touch()
+    assert common_root([str(tmp_path / "a")]) == str(tmp_path / "a")
+    assert common_root([str(tmp_path / "a" / "x.jpg")]) == str(tmp_path / "a")
+    assert common_root([str(tmp_path / "a" / "*.jpg"), str(tmp_path / "b")]) == str(tmp_path)
+    assert common_root([]) == os.getcwd()
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, OutputError), (errno.EACCES, ImageError)])
+def test_a_full_disk_ends_the_run_and_a_closed_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(kind, match=r"a\.txt: " + os.strerror(number).lower()):
+        Sidecars().put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
