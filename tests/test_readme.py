@@ -15,11 +15,16 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def commands() -> list[list[str]]:
     """Every capcli command line in the README, as words."""
-    lines = re.findall(r"^(?:\$ )?(?:curl .*\| )?(capcli .*)$", README, re.M) + re.findall(
-        r"`(?:[^`]*&& )?(capcli [^`]*)`", README
+    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| )?(capcli .*)$", README, re.M) + re.findall(
+        r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", README
     )
     assert len(lines) > 8
     return [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
+
+
+def options(command: click.Command) -> set[str]:
+    """Everything that may follow a command and begins with a hyphen."""
+    return {"--help"}.union(*((*parameter.opts, *parameter.secondary_opts) for parameter in command.params))
 
 
 def test_commands_and_options_exist() -> None:
@@ -28,14 +33,16 @@ def test_commands_and_options_exist() -> None:
     for words in commands():
         command = root.get_command(context, words[1])
         assert command is not None, words
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+            "--help"
+        }
         used = {word.split("=")[0] for word in words if word.startswith("--")}
         assert used <= known, words
 
 
 def test_options_named_in_passing_exist() -> None:
     root = typer.main.get_command(app)
-    known = {o for c in root.commands.values() for p in c.params for o in p.opts} | {"--help"}
+    known = set().union(*map(options, root.commands.values()))
     for option in re.findall(r"`(--[a-z-]+)", README):
         assert option in known, option
 

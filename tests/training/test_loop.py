@@ -58,36 +58,39 @@ def test_two_photos_are_learnt_by_heart(data: Path, tmp_path: Path) -> None:
     assert "capcli train" in card
 
 
-def test_a_resumed_run_ends_like_an_uninterrupted_one(data: Path, tmp_path: Path) -> None:
-    common = [data, "--epochs", 4, "--captions-per-batch", 2, *SMALL[:-4], "--dropout", "0.3", "--device", "cpu"]
-    assert train(*common, "--output", tmp_path / "whole").returncode == 0
-    script = (
-        "import sys; from capcli.training import loop; save = loop.Run.save_last\n"
-        "def stop(self, row):\n save(self, row)\n if self.epoch == 2: import os; os._exit(9)\n"
-        "loop.Run.save_last = stop; from capcli.cli import main; main()"
-    )
-    arguments = ["train", *map(str, common), "--output", str(tmp_path / "cut")]
-    interrupted = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, env={**os.environ, "PATH": ""}
-    )
-    assert interrupted.returncode == 9
-    refused = train(*common, "--output", tmp_path / "cut")
+def test_a_run_is_not_overwritten_nor_resumed_with_other_options(data: Path, tmp_path: Path) -> None:
+    common = [data, "--output", tmp_path / "run", "--epochs", 1, *SMALL]
+    assert train(*common).returncode == 0
+    refused = train(*common)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
-    other = train(*common, "--output", tmp_path / "cut", "--resume", "--seed", 5)
+    other = train(*common, "--resume", "--seed", 5)
     assert other.returncode == 2
     assert "begun with seed 1" in other.stderr
-    resumed = train(*common, "--output", tmp_path / "cut", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resuming after epoch 2" in resumed.stderr
-    whole, cut = CaptionModel.load(tmp_path / "whole"), CaptionModel.load(tmp_path / "cut")
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(cut.state_dict()[name], tensor), name
-    logs = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (tmp_path / r / "log.jsonl").open()]
-        for r in ("whole", "cut")
-    ]
-    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("more", [["--self-critical"], ["--fine-tune", "--encoder-learning-rate", "1e-4"]])
+def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: list[str]) -> None:
+    assert train(data, "--output", tmp_path / "first", "--epochs", 1, *SMALL).returncode == 0
+    arguments = [data, "--output", tmp_path / "second", "--init", tmp_path / "first", "--epochs", 1, *SMALL, *more]
+    result = train(*arguments)
+    assert result.returncode == 0, result.stderr
+    first, second = CaptionModel.load(tmp_path / "first"), CaptionModel.load(tmp_path / "second")
+    assert second.vocabulary.words == first.vocabulary.words
+    assert second.config.training["begun_from"] == first.config.training
+    changed = {name for name, t in first.state_dict().items() if not torch.equal(t, second.state_dict()[name])}
+    assert any(name.startswith("decoder.") for name in changed)
+    assert any(name.startswith("encoder.") for name in changed) == ("--fine-tune" in more)
+    assert not any("running" in name for name in changed)
+
+
+@pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])
+def test_every_decoder_learns(data: Path, tmp_path: Path, decoder: str) -> None:
+    more = ["--decoder", decoder, "--epochs", 2, "--captions-per-batch", 4, "--learning-rate", "0.005"]
+    result = train(f"{data}=60", "--output", tmp_path / "run", *more, *SMALL)
+    assert result.returncode == 0, result.stderr
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[1]["loss"] < 0.7 * log[0]["loss"]
 
 
 def test_bad_data_is_one_line(tmp_path: Path) -> None:
