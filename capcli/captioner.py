@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.beam_search import Hypotheses
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
 from capcli.model import CaptionModel, ModelError
+from capcli.sampling import DecodingOptions, decode
 
 Source = str | os.PathLike[str] | Image.Image
 BATCHES_AHEAD = 4
@@ -58,7 +59,7 @@ class Captioner:
         self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         config = model.config
-        self.options = BeamOptions(config.beam, config.max_length, config.length_penalty)
+        self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Captioner:
@@ -73,14 +74,16 @@ class Captioner:
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
-        self, images: Source, num: int = ..., options: BeamOptions | None = ...
+        self, images: Source, num: int = ..., options: DecodingOptions | None = ...
     ) -> Caption: ...
 
     @overload
-    def caption(self, images: Sequence[Source], num: int = ..., options: BeamOptions | None = ...) -> list[Caption]: ...
+    def caption(
+        self, images: Sequence[Source], num: int = ..., options: DecodingOptions | None = ...
+    ) -> list[Caption]: ...
 
     def caption(
-        self, images: Source | Sequence[Source], num: int = 1, options: BeamOptions | None = None
+        self, images: Source | Sequence[Source], num: int = 1, options: DecodingOptions | None = None
     ) -> Caption | list[Caption]:
         """Caption one image, or each of a list. Raises ImageError for the first that cannot be read."""
         one = isinstance(images, (str, os.PathLike, Image.Image))
@@ -95,7 +98,7 @@ class Captioner:
         self,
         images: Iterable[Source | ImageError],
         num: int = 1,
-        options: BeamOptions | None = None,
+        options: DecodingOptions | None = None,
         batch_size: int = 32,
         max_pixels: int | None = None,
     ) -> Iterator[Caption | ImageError]:
@@ -114,14 +117,14 @@ class Captioner:
         self,
         images: Iterable[Source | ImageError],
         num: int = 1,
-        options: BeamOptions | None = None,
+        options: DecodingOptions | None = None,
         batch_size: int = 32,
         max_pixels: int | None = None,
     ) -> Iterator[list[Caption | ImageError]]:
         """As `stream`, in lists of what is known at a time: at the end of each the model has nothing half done."""
         options = options or self.options
-        if num > options.beam:
-            options = replace(options, beam=num)
+        if options.seed is not None:
+            torch.manual_seed(options.seed)
         size = self.model.config.image_size
 
         def decode(image: Source | ImageError) -> Image.Image:
@@ -160,10 +163,10 @@ class Captioner:
             ahead.close()
 
     @torch.inference_mode()
-    def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: BeamOptions) -> list[Caption]:
+    def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
         features = self.model.encoder(pixels.to(self.device, memory_format=torch.channels_last))
-        found = beam_search(self.model.decoder, features, options)
+        found = decode(self.model.decoder, features, num, options)
         candidates = self.read(found)
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))

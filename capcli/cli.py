@@ -16,11 +16,9 @@ import typer
 from capcli import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from capcli.beam_search import BeamOptions
     from capcli.captioner import Caption, Captioner
     from capcli.images import ImageError
+    from capcli.sampling import DecodingOptions
 
 app = typer.Typer(
     name="capcli",
@@ -49,6 +47,14 @@ LengthPenalty = Annotated[
         "[default: the checkpoint's]"
     ),
 ]
+Sample = Annotated[bool, typer.Option("--sample", help="Draw words by their probability instead of searching.")]
+Temperature = Annotated[float, typer.Option(min=0.01, help="With --sample: below 1 the probable words become more so.")]
+TopP = Annotated[float, typer.Option(min=0.01, max=1, help="With --sample: draw from the likeliest words up to here.")]
+AttentionSamples = Annotated[
+    int,
+    typer.Option(min=0, help="Hard attention: average over so many sampled locations; 0 takes the likeliest location."),
+]
+Seed = Annotated[int | None, typer.Option(help="Makes what is drawn repeatable.", show_default=False)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model together.")]
 Attention = Annotated[
     Path | None,
@@ -127,6 +133,17 @@ def caption(
     num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
+    sample: Sample = False,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 gives quite other sentences."
+        ),
+    ] = 0.0,
+    attention_samples: AttentionSamples = 0,
+    seed: Seed = None,
     batch_size: BatchSize = 32,
     recursive: Annotated[bool, typer.Option(help="Go into folders' subfolders.")] = True,
     include: Annotated[
@@ -259,7 +276,18 @@ def caption(
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model, device)
-    options = beam_options(captioner, beam, max_length, length_penalty)
+    options = decoding_options(
+        captioner,
+        beam=beam,
+        max_length=max_length,
+        length_penalty=length_penalty,
+        sample=sample,
+        temperature=temperature,
+        top_p=top_p,
+        diversity=diversity,
+        attention_samples=attention_samples,
+        seed=seed,
+    )
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
@@ -333,7 +361,7 @@ def explain(
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
     captioner = load_captioner(model, device)
-    captioner.options = beam_options(captioner, None, None, length_penalty)
+    captioner.options = decoding_options(captioner, length_penalty=length_penalty)
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
     ) as view:
@@ -527,6 +555,11 @@ def evaluate(
     beam: Beam = None,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
+    sample: Sample = False,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    attention_samples: AttentionSamples = 0,
+    seed: Seed = None,
     batch_size: BatchSize = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every caption.")] = False,
     extremes: Annotated[bool, typer.Option("--extremes", help="Also show the ten best and worst by CIDEr.")] = False,
@@ -556,7 +589,17 @@ def evaluate(
 
         data_set = read_data_set(data)
         captioner = load_captioner(model, device)
-        options = beam_options(captioner, beam, max_length, length_penalty)
+        options = decoding_options(
+            captioner,
+            beam=beam,
+            max_length=max_length,
+            length_penalty=length_penalty,
+            sample=sample,
+            temperature=temperature,
+            top_p=top_p,
+            attention_samples=attention_samples,
+            seed=seed,
+        )
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
 
@@ -673,16 +716,16 @@ def open_views(
         yield lambda result: max([0, *(guarded(partial(opened.write, result)) for opened in views)])
 
 
-def beam_options(
-    captioner: Captioner, beam: int | None, max_length: int | None, length_penalty: float | None
-) -> BeamOptions:
-    """The checkpoint's decoding, with what was asked for in its place."""
+def decoding_options(captioner: Captioner, **asked: Any) -> DecodingOptions:
+    """The checkpoint's decoding, with what was asked for (is not None) in its place."""
     from dataclasses import replace
 
-    options = captioner.options
-    return replace(
-        options,
-        beam=options.beam if beam is None else beam,
-        max_length=options.max_length if max_length is None else max_length,
-        length_penalty=options.length_penalty if length_penalty is None else length_penalty,
-    )
+    options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
+    if options.sample and options.diversity:
+        fail("--sample and --diversity are two ways to decode: take one")
+    if options.attention_samples and captioner.model.config.decoder != "hard":
+        fail(
+            "--attention-samples needs a checkpoint with hard attention; this one's decoder is "
+            f"{captioner.model.config.decoder}"
+        )
+    return options

@@ -6,10 +6,10 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from capcli.beam_search import BeamOptions
 from capcli.captioner import Captioner
 from capcli.card import SCORES
 from capcli.images import ImageError
+from capcli.sampling import DecodingOptions
 from capcli.training.datasets import DataError, DataSet
 from capcli.training.metrics import describe, score_captions
 from capcli.vocabulary import tokenize
@@ -18,7 +18,7 @@ EXTREMES = 10
 
 
 def evaluate_captioner(
-    captioner: Captioner, data_set: DataSet, split: str, options: BeamOptions, batch_size: int
+    captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int
 ) -> dict[str, Any]:
     """Scores of one split, with every caption and its CIDEr.
 

@@ -17,8 +17,8 @@ from capcli.images import ImageError
 from capcli.training.datasets import DataError, DataSet
 
 if TYPE_CHECKING:
-    from capcli.beam_search import BeamOptions
     from capcli.captioner import Candidate, Captioner
+    from capcli.sampling import DecodingOptions
 
 # left, top, right and bottom in fractions of the picture
 Box = tuple[float, float, float, float]
@@ -76,7 +76,7 @@ def measure_pointing(
     data_set: DataSet,
     split: str,
     boxes: dict[str, list[Box]],
-    options: BeamOptions,
+    options: DecodingOptions,
     batch_size: int,
 ) -> dict[str, Any]:
     """Caption a split's photos that have boxes and look where each word for people points.

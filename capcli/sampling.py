@@ -1,0 +1,186 @@
+"""Other ways to decode than beam search, for more than one sentence: sampling, diverse beams, sampled attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from capcli.attention import HardAttention
+from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.decoders import AttentionDecoder, Decoder, State, Step
+from capcli.encoders import Features
+from capcli.vocabulary import END, START
+
+
+@dataclass(frozen=True)
+class DecodingOptions(BeamOptions):
+    """How to get from features to sentences: by beam search unless sample or diversity is set.
+
+    sample, temperature, top_p: see `sample`. diversity: see `diverse_beams`. attention_samples: see SampledAttention; 0
+    takes hard attention's most probable location. seed: of what is drawn; None leaves PyTorch's generator as it is.
+    """
+
+    sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    diversity: float = 0.0
+    attention_samples: int = 0
+    seed: int | None = None
+
+
+def decode(decoder: Decoder, features: Features, count: int, options: DecodingOptions) -> Hypotheses:
+    """Sentences for a batch of images, at least count of them each, best first, in the way that the options say.
+
+    Raises ValueError if attention is to be sampled and the decoder's is not hard.
+    """
+    if options.attention_samples:
+        decoder = SampledAttention(decoder, options.attention_samples)  # type: ignore[assignment]
+    if options.sample:
+        return sample(decoder, features, count, options, options.temperature, options.top_p)
+    if options.diversity:
+        return diverse_beams(decoder, features, count, options, options.diversity)
+    return beam_search(decoder, features, replace(options, beam=max(options.beam, count)))
+
+
+@torch.inference_mode()
+def sample(
+    decoder: Decoder, features: Features, count: int, options: BeamOptions, temperature: float = 1.0, top_p: float = 1.0
+) -> Hypotheses:
+    """Draw count sentences per image word by word, sorted by score.
+
+    temperature: divides the logits; below 1 the probable words become more so. top_p: only the most probable words
+    that together reach this probability are drawn from (nucleus sampling, Holtzman et al. 2020 §3.1). The
+    log-probabilities are the model's own, at temperature 1 and of all words.
+    """
+
+    def choose(log_probs: Tensor) -> Tensor:
+        probabilities, words = (log_probs / temperature).softmax(2).sort(2, descending=True)
+        # A word stays if those before it do not reach top_p; the first always does.
+        probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
+        drawn = probabilities.flatten(0, 1).multinomial(1).view(*words.shape[:2], 1)
+        return words.gather(2, drawn).squeeze(2)
+
+    return roll_out(decoder, features, count, options, choose)
+
+
+@torch.inference_mode()
+def diverse_beams(
+    decoder: Decoder, features: Features, count: int, options: BeamOptions, diversity: float
+) -> Hypotheses:
+    """Diverse beam search (Vijayakumar et al. 2018 §4) with as many groups as sentences, sorted by score.
+
+    At each step the groups choose one after the other, and each word costs diversity times how often it was chosen
+    before by others at this step (their Hamming diversity).
+    """
+
+    def choose(log_probs: Tensor) -> Tensor:
+        chosen: list[Tensor] = []
+        taken = torch.zeros_like(log_probs[:, 0])
+        for group in range(log_probs.shape[1]):
+            chosen.append((log_probs[:, group] - diversity * taken).argmax(1))
+            taken += F.one_hot(chosen[-1], taken.shape[1])
+        return torch.stack(chosen, 1)
+
+    return roll_out(decoder, features, count, options, choose)
+
+
+def roll_out(
+    decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor], Tensor]
+) -> Hypotheses:
+    """Let count sentences per image grow side by side; choose takes the log-probabilities (batch, count, vocabulary) of
+    the next words and returns one of each, (batch, count)."""
+    state = decoder.start(features, count)
+    batch = features.annotations.shape[0]
+    words = torch.full((batch, count), START, device=features.annotations.device)
+    going = torch.ones_like(words, dtype=torch.bool)
+    steps: list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]] = []
+    for time in range(options.max_length + 1):
+        step = decoder.step(words, state)
+        state = step.state
+        log_probs = step.logits.log_softmax(2)
+        if time == options.max_length:
+            words = torch.full_like(words, END)
+        else:
+            allowed = log_probs.clone()
+            if time == 0:
+                allowed[..., END] = -torch.inf  # an empty sentence says nothing
+            words = choose(allowed)
+        chosen = log_probs.gather(2, words.unsqueeze(2)).squeeze(2)
+        steps.append((words.masked_fill(~going, END), chosen.masked_fill(~going, 0), step.attention, step.gate))
+        going = going & (words != END)
+        if not going.any():
+            break
+    ids, word_log_probs = (torch.stack([s[i] for s in steps], 2) for i in (0, 1))  # type: ignore[misc]
+    lengths = (ids != END).sum(2)
+    scores = word_log_probs.sum(2) / (lengths + 1) ** options.length_penalty
+    scores, order = scores.sort(1, descending=True)
+
+    def sorted_steps(index: int) -> Tensor | None:
+        if steps[0][index] is None:
+            return None
+        stacked = torch.stack([s[index] for s in steps[:-1]], 2)  # type: ignore[misc]
+        return stacked[torch.arange(batch, device=order.device).unsqueeze(1), order]
+
+    rows = torch.arange(batch, device=order.device).unsqueeze(1)
+    ids = ids[rows, order][:, :, :-1]
+    return Hypotheses(
+        ids.masked_fill(ids == END, 0),
+        lengths[rows, order],
+        word_log_probs[rows, order],
+        scores,
+        sorted_steps(2),
+        sorted_steps(3),
+    )
+
+
+@dataclass
+class SampledState:
+    """samples LSTM states per beam, which have looked at different places; as State otherwise."""
+
+    inner: State
+    samples: int
+
+    def reorder(self, beams: Tensor) -> SampledState:
+        """Each image's beams picked by index, with all their samples."""
+        index = beams.unsqueeze(2) * self.samples + torch.arange(self.samples, device=beams.device)
+        return SampledState(self.inner.reorder(index.flatten(1)), self.samples)
+
+    def keep(self, images: Tensor) -> SampledState:
+        """The images at these positions of the batch."""
+        return SampledState(self.inner.keep(images), self.samples)
+
+
+class SampledAttention:
+    """A hard-attention decoder that averages the next word's probability over sampled locations (Xu et al. 2015 §4.1).
+
+    Stands in for the decoder in any search. Each sample goes its own way through the image, the words are common.
+    """
+
+    def __init__(self, decoder: Decoder, samples: int) -> None:
+        """Raises ValueError for a decoder without hard attention."""
+        if not isinstance(decoder, AttentionDecoder) or not isinstance(decoder.attention, HardAttention):
+            raise ValueError("only hard attention samples locations; this checkpoint has none")
+        self.decoder, self.samples = decoder, samples
+
+    def start(self, features: Features, beams: int = 1) -> SampledState:
+        """As Decoder.start."""
+        return SampledState(self.decoder.start(features, beams * self.samples), self.samples)
+
+    def step(self, words: Tensor, state: SampledState) -> Step:
+        """As Decoder.step; logits are log-probabilities, attention the share of samples that looked there."""
+        attention = self.decoder.attention
+        attention.sampling = True  # type: ignore[union-attr, assignment]
+        try:
+            step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner)
+        finally:
+            attention.sampling = False  # type: ignore[union-attr, assignment]
+        shape = (words.shape[1], self.samples)
+        log_probs = step.logits.log_softmax(2).unflatten(1, shape).logsumexp(2) - torch.tensor(self.samples).log()
+        assert step.attention is not None
+        assert step.gate is not None
+        looked, gate = step.attention.unflatten(1, shape).mean(2), step.gate.unflatten(1, shape).mean(2)
+        return Step(log_probs, SampledState(step.state, self.samples), looked, gate)  # type: ignore[arg-type]

@@ -1,0 +1,129 @@
+import pytest
+import torch
+
+from capcli.attention import HardAttention
+from capcli.beam_search import BeamOptions, beam_search
+from capcli.decoders import AttentionDecoder
+from capcli.encoders import Features
+from capcli.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, sample
+from capcli.vocabulary import END, START
+
+OPTIONS = BeamOptions(3, 5, 0.7)
+
+
+def make_decoder(hard: bool = False) -> AttentionDecoder:
+    torch.manual_seed(2)
+    decoder = AttentionDecoder(9, 6, 8, 8, 8, hard=hard).eval()
+    for parameter in decoder.parameters():
+        parameter.data.mul_(3)
+    return decoder
+
+
+def make_features(batch: int) -> Features:
+    annotations = torch.randn(batch, 4, 6, generator=torch.Generator().manual_seed(0))
+    return Features(annotations, annotations.mean(1))
+
+
+@torch.no_grad()
+def log_probs_of(decoder: AttentionDecoder, features: Features, image: int, words: list[int]) -> list[float]:
+    alone = Features(features.annotations[image : image + 1], features.global_vector[image : image + 1])
+    state, previous, found = decoder.start(alone), START, []
+    for word in [*words, END]:
+        step = decoder.step(torch.tensor([[previous]]), state)
+        found.append(float(step.logits[0, 0].log_softmax(0)[word]))
+        state, previous = step.state, word
+    return found
+
+
+@pytest.mark.parametrize("how", ["sample", "diverse"])
+def test_sentences_come_sorted_with_their_own_log_probs(how: str) -> None:
+    decoder, features = make_decoder(), make_features(3)
+    torch.manual_seed(1)
+    if how == "sample":
+        found = sample(decoder, features, 4, OPTIONS, temperature=1.5)
+    else:
+        found = diverse_beams(decoder, features, 4, OPTIONS, diversity=2.0)
+    assert (found.scores.diff(dim=1) <= 0).all()
+    for image in range(3):
+        for rank in range(4):
+            length = int(found.lengths[image, rank])
+            words = found.words[image, rank, :length].tolist()
+            assert 1 <= length <= 5
+            expected = log_probs_of(decoder, features, image, words)
+            assert found.word_log_probs[image, rank, : length + 1].tolist() == pytest.approx(expected, abs=1e-5)
+            assert found.word_log_probs[image, rank, length + 1 :].abs().sum() == 0
+            assert found.scores[image, rank] == pytest.approx(sum(expected) / (length + 1) ** 0.7, abs=1e-5)
+            assert torch.allclose(found.attention[image, rank, :length].sum(1), torch.ones(length), atol=1e-5)
+
+
+def test_first_words_follow_temperature_and_nucleus() -> None:
+    decoder, features = make_decoder(), make_features(1)
+    logits = decoder.step(torch.tensor([[START]]), decoder.start(features)).logits[0, 0].detach()
+    logits[END] = -torch.inf
+
+    def shares(**options: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        found = sample(decoder, features, 6000, OPTIONS, **options)
+        return torch.bincount(found.words[0, :, 0], minlength=9) / 6000
+
+    # The step's own log-probabilities include <end>; only the drawing leaves it out.
+    expected = logits.softmax(0)
+    assert torch.allclose(shares(), expected, atol=0.025)
+    assert torch.allclose(shares(temperature=0.5), (logits / 0.5).softmax(0), atol=0.025)
+    ordered = expected.sort(descending=True)
+    kept = ordered.indices[: int((ordered.values.cumsum(0) < 0.7).sum()) + 1]
+    assert set(shares(top_p=0.7).nonzero().flatten().tolist()) == set(kept.tolist())
+
+
+def test_drawing_is_repeatable_and_cold_sampling_is_greedy() -> None:
+    decoder, features = make_decoder(), make_features(4)
+    draws = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        draws.append(sample(decoder, features, 2, OPTIONS).words)
+    assert torch.equal(*draws)
+    greedy = beam_search(decoder, features, BeamOptions(1, 5, 0.7))
+    cold = sample(decoder, features, 1, OPTIONS, temperature=0.01)
+    assert [w[w > 0].tolist() for w in cold.words[:, 0]] == [w[w > 0].tolist() for w in greedy.words[:, 0]]
+
+
+def test_diversity_makes_groups_differ() -> None:
+    decoder, features = make_decoder(), make_features(4)
+    none = diverse_beams(decoder, features, 4, OPTIONS, diversity=0.0)
+    assert (none.words == none.words[:, :1]).all()
+    strong = diverse_beams(decoder, features, 4, OPTIONS, diversity=1e4)
+    assert all(len(set(strong.words[image, :, 0].tolist())) == 4 for image in range(4))
+
+
+def test_sampled_attention_averages_probabilities_over_locations() -> None:
+    decoder, features = make_decoder(hard=True), make_features(2)
+    assert isinstance(decoder.attention, HardAttention)
+    start = torch.full((2, 1), START)
+    with torch.no_grad():
+        distribution = decoder.attention.distribution(
+            decoder.start(features).hidden, decoder.attention.key(torch.relu(decoder.annotation(features.annotations)))
+        )
+        expected = torch.zeros(2, 9)
+        for location in range(4):  # enumerate the first glance
+            one = torch.zeros(1, 1, 4)
+            one[..., location] = 1
+            decoder.attention.choose = lambda d, one=one: one.expand_as(d)
+            probabilities = decoder.step(start, decoder.start(features)).logits.softmax(2)[:, 0]
+            expected += distribution[:, 0, location : location + 1] * probabilities
+        del decoder.attention.choose
+        torch.manual_seed(0)
+        sampled = SampledAttention(decoder, 4000)
+        step = sampled.step(start, sampled.start(features))
+    assert torch.allclose(step.logits[:, 0].exp(), expected, atol=0.02)
+    assert torch.allclose(step.attention[:, 0], distribution[:, 0], atol=0.03)
+    assert not decoder.attention.sampling
+
+
+def test_sampled_attention_stands_in_for_the_decoder_in_beam_search() -> None:
+    decoder, features = make_decoder(hard=True), make_features(5)
+    torch.manual_seed(3)
+    found = decode(decoder, features, 2, DecodingOptions(2, 5, attention_samples=8))
+    assert (found.scores.diff(dim=1) <= 0).all()
+    assert torch.allclose(found.word_log_probs.sum(2) / (found.lengths + 1), found.scores, atol=1e-5)
+    with pytest.raises(ValueError, match="only hard attention"):
+        decode(make_decoder(), features, 1, DecodingOptions(2, 5, attention_samples=8))
