@@ -6,16 +6,17 @@ if TYPE_CHECKING:
     from capcli.captioner import Candidate, Caption, Captioner
     from capcli.images import ImageError
     from capcli.model import CaptionModel, ModelError
+    from capcli.sampling import DecodingOptions
 
 __version__ = "0.1.0"
-__all__ = ["Candidate", "Caption", "CaptionModel", "Captioner", "ImageError", "ModelError"]
+__all__ = ["Candidate", "Caption", "CaptionModel", "Captioner", "DecodingOptions", "ImageError", "ModelError"]
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that `capcli --help` does not wait for PyTorch.
     from importlib import import_module
 
-    for module in ("captioner", "images", "model"):
+    for module in ("captioner", "images", "model", "sampling"):
         if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

@@ -138,9 +138,7 @@ def caption(
     top_p: TopP = 1.0,
     diversity: Annotated[
         float,
-        typer.Option(
-            min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 gives quite other sentences."
-        ),
+        typer.Option(min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ."),
     ] = 0.0,
     attention_samples: AttentionSamples = 0,
     seed: Seed = None,

@@ -173,11 +173,11 @@ class SampledAttention:
     def step(self, words: Tensor, state: SampledState) -> Step:
         """As Decoder.step; logits are log-probabilities, attention the share of samples that looked there."""
         attention = self.decoder.attention
-        attention.sampling = True  # type: ignore[union-attr, assignment]
+        attention.sampling = True  # type: ignore[assignment]
         try:
             step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner)
         finally:
-            attention.sampling = False  # type: ignore[union-attr, assignment]
+            attention.sampling = False  # type: ignore[assignment]
         shape = (words.shape[1], self.samples)
         log_probs = step.logits.log_softmax(2).unflatten(1, shape).logsumexp(2) - torch.tensor(self.samples).log()
         assert step.attention is not None

@@ -6,9 +6,9 @@ from conftest import PHOTOS
 from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
-from capcli.beam_search import BeamOptions
 from capcli.captioner import BATCHES_AHEAD, choose_device
 from capcli.model import CaptionModel
+from capcli.sampling import DecodingOptions
 from capcli.vocabulary import SPECIAL_WORDS
 
 
@@ -79,7 +79,7 @@ def test_a_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
 
 
 def test_options_are_heeded(captioner: Captioner) -> None:
-    short = captioner.caption(PHOTOS / "coffee.jpg", options=BeamOptions(2, max_length=2))
+    short = captioner.caption(PHOTOS / "coffee.jpg", options=DecodingOptions(2, max_length=2))
     assert len(short.words) <= 2
 
 
