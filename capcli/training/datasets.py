@@ -28,7 +28,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Photo:
-    """One image file, what people say of it, and which split it belongs to."""
+    """One image file, what people say of it, and which split it belongs to: train, dev, test, or "" while unknown."""
 
     path: Path
     captions: tuple[str, ...]
@@ -53,8 +53,8 @@ def read_data_set(argument: str) -> DataSet:
 
     PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
     JSON file, or a JSON file: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` or
-    `[{"file_path", "captions"}]`. Photos lie in `images/`, `Flicker8k_Dataset/` or beside the file. Where no photo is
-    marked dev (or val), every twentieth is held out. Raises DataError, also for photos that are missing.
+    `[{"file_path", "captions"}]`. Photos lie in `images/`, `Flicker8k_Dataset/` or beside the file. Where no photo
+    names its split, every twentieth is held out as dev. Raises DataError, also for photos that are missing.
     """
     name, _, count = argument.rpartition("=")
     repeat = 1
@@ -79,8 +79,9 @@ def read_data_set(argument: str) -> DataSet:
     missing = [photo.path for photo in photos if not photo.path.is_file()]
     if missing:
         raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
-    if not any(photo.split == "dev" for photo in photos):
-        photos = [replace(p, split="dev") if i % HELD_OUT == 0 else p for i, p in enumerate(photos)]
+    if not any(photo.split for photo in photos):
+        photos = [replace(p, split="dev" if i % HELD_OUT == 0 else "train") for i, p in enumerate(photos)]
+    photos = [p if p.split else replace(p, split="train") for p in photos]
     return DataSet((path if path.is_dir() else path.parent).resolve().name, photos, repeat)
 
 
@@ -122,10 +123,10 @@ def read_row(folder: Path, row: dict[str, Any]) -> Photo:
     else:
         name = str(Path(row.get("filepath", ""), row["filename"]))
         captions = [sentence["raw"] for sentence in row["sentences"]]
-    split = row.get("split", "train")
-    if split not in SPLITS:
+    split = row.get("split", "")
+    if split and split not in SPLITS:
         raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
-    return Photo(locate(folder, name), tuple(map(str, captions)), SPLITS[split])
+    return Photo(locate(folder, name), tuple(map(str, captions)), SPLITS.get(split, ""))
 
 
 def locate(folder: Path, name: str) -> Path:

@@ -92,7 +92,11 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, 
     make_photos(tmp_path / "photos", 400)
     output = tmp_path / "out.jsonl"
     options = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--batch-size", 4)
-    process = subprocess.Popen(command(*options), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*options), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+        # Where the tests run in a shell's background, Ctrl-C is ignored and would be here too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     wait_for_growth(process, output, 0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
