@@ -25,6 +25,8 @@ SCORES = {
     "mean_length": "mean length",
     "repetition": "repetition %",
     "unseen": "unseen %",
+    "distinct_share": "distinct words of candidates %",
+    "self_cider": "self-CIDEr of candidates",
 }
 # What the Hub calls the scores that it knows, for its search and its leader boards.
 HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
@@ -69,7 +71,7 @@ def as_text(description: dict[str, Any]) -> str:
         f"checkpoint   {d['folder']} ({d['bytes'] / 1e6:.1f} MB)",
         f"encoder      {d['encoder']}, {d['image_size']} px, {rows}×{columns} annotation vectors, "
         f"{parameters['encoder'] / 1e6:.1f} M parameters",
-        f"decoder      {d['decoder']} attention LSTM, hidden {d['hidden_size']}, embedding {d['embedding_size']}, "
+        f"decoder      LSTM ({d['decoder']}), hidden {d['hidden_size']}, embedding {d['embedding_size']}, "
         f"attention {d['attention_size']}, {parameters['decoder'] / 1e6:.1f} M parameters",
         f"vocabulary   {d['vocabulary']} words",
         f"decoding     beam {decoding['beam']}, length penalty {decoding['length_penalty']}, "
@@ -132,7 +134,7 @@ def model_card(model: CaptionModel, name: str = "FOLDER") -> str:
     records = config.training
     sections = [
         f"---\n{metadata(model, name)}---",
-        f"# Image captioner: {config.encoder} encoder, {config.decoder}-attention LSTM decoder",
+        f"# Image captioner: {config.encoder} encoder, LSTM decoder ({config.decoder})",
         "Writes one English sentence about a photo, and tells for each word where in the photo it looked. Made with "
         "capcli after *Show, Attend and Tell* ([Xu et al. 2015](https://arxiv.org/abs/1502.03044)).",
         f"```sh\npip install capcli\ncapcli caption --model {name} photo.jpg\n```",
@@ -184,7 +186,7 @@ def architecture(model: CaptionModel) -> list[str]:
         f"input: {config.image_size}×{config.image_size} px, the whole photo squashed to a square",
         f"encoder: {config.encoder}, pretrained on ImageNet; {rows}×{columns} annotation vectors; "
         f"{encoder / 1e6:.1f} M parameters",
-        f"decoder: LSTM with {config.decoder} attention; hidden {config.hidden_size}, embedding "
+        f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding "
         f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
         f"vocabulary: {len(model.vocabulary):,} words",
         f"decoding unless told otherwise: beam {config.beam}, length penalty {config.length_penalty:g}, at most "
@@ -193,11 +195,16 @@ def architecture(model: CaptionModel) -> list[str]:
 
 
 def training_section(records: dict[str, Any]) -> str:
-    """The command, and all options including those it left at their defaults."""
-    command, options = records.get("command"), records.get("options")
-    parts = [f"```sh\n{command}\n```"] if command else []
-    if isinstance(options, dict) and options:
-        parts.append(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items()) + ".")
+    """The command and all options including those it left at their defaults, of every run that led here in turn."""
+    parts: list[str] = []
+    run: Any = records
+    while isinstance(run, dict):
+        command, options = run.get("command"), run.get("options")
+        part = [f"```sh\n{command}\n```"] if isinstance(command, str) else []
+        if isinstance(options, dict) and options:
+            part.append(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items()) + ".")
+        parts = part + parts
+        run = run.get("begun_from")
     return "\n\n".join(["## Training", *parts]) if parts else ""
 
 

@@ -50,6 +50,9 @@ LengthPenalty = Annotated[
 Sample = Annotated[bool, typer.Option("--sample", help="Draw words by their probability instead of searching.")]
 Temperature = Annotated[float, typer.Option(min=0.01, help="With --sample: below 1 the probable words become more so.")]
 TopP = Annotated[float, typer.Option(min=0.01, max=1, help="With --sample: draw from the likeliest words up to here.")]
+Diversity = Annotated[
+    float, typer.Option(min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ.")
+]
 AttentionSamples = Annotated[
     int,
     typer.Option(min=0, help="Hard attention: average over so many sampled locations; 0 takes the likeliest location."),
@@ -136,10 +139,7 @@ def caption(
     sample: Sample = False,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
-    diversity: Annotated[
-        float,
-        typer.Option(min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ."),
-    ] = 0.0,
+    diversity: Diversity = 0.0,
     attention_samples: AttentionSamples = 0,
     seed: Seed = None,
     batch_size: BatchSize = 32,
@@ -553,6 +553,8 @@ def evaluate(
     beam: Beam = None,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
+    num: Annotated[int, typer.Option(min=1, help="Also measure how much the N best candidates of a photo differ.")] = 1,
+    diversity: Diversity = 0.0,
     sample: Sample = False,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
@@ -595,6 +597,7 @@ def evaluate(
             sample=sample,
             temperature=temperature,
             top_p=top_p,
+            diversity=diversity,
             attention_samples=attention_samples,
             seed=seed,
         )
@@ -605,7 +608,7 @@ def evaluate(
             points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
             typer.echo(json.dumps(points, indent=1, ensure_ascii=False)) if as_json else print_pointing(points)
             return
-        result = evaluate_captioner(captioner, data_set, split, options, batch_size)
+        result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
     except ImportError as error:
         fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
     except (DataError, ImageError) as error:

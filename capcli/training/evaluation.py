@@ -11,26 +11,27 @@ from capcli.card import SCORES
 from capcli.images import ImageError
 from capcli.sampling import DecodingOptions
 from capcli.training.datasets import DataError, DataSet
-from capcli.training.metrics import describe, score_captions
+from capcli.training.metrics import describe, diversity, score_captions
 from capcli.vocabulary import tokenize
 
 EXTREMES = 10
 
 
 def evaluate_captioner(
-    captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int
+    captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
     """Scores of one split, with every caption and its CIDEr.
 
-    images_per_second counts decoding, encoding and search, not the loading of the checkpoint. "unseen" is measured
-    against the training captions of this data set. Raises DataError for an empty split and ImageError.
+    num: candidates per photo; with two or more their diversity is measured too. images_per_second counts decoding,
+    encoding and search, not the loading of the checkpoint. "unseen" is measured against the training captions of this
+    data set. Raises DataError for an empty split and ImageError.
     """
     photos = data_set.split(split)
     if not photos:
         raise DataError(f"{data_set.name}: no photo of split {split!r}")
     started = time.perf_counter()
     captions = []
-    for result in captioner.stream((photo.path for photo in photos), options=options, batch_size=batch_size):
+    for result in captioner.stream((photo.path for photo in photos), num, options, batch_size):
         if isinstance(result, ImageError):
             raise result
         captions.append(result)
@@ -38,6 +39,9 @@ def evaluate_captioner(
     texts = [caption.text for caption in captions]
     scores = score_captions(texts, [photo.captions for photo in photos])
     each = scores.pop("cider_each")
+    if num > 1:
+        several = [[candidate.text for candidate in caption.candidates] for caption in captions]
+        scores |= diversity(several, [photo.captions for photo in photos])
     seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
     rows = [
         {
@@ -68,8 +72,8 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
     scores = result["scores"]
     for key, title in SCORES.items():
         if key in scores:
-            print(f"{title:15}{scores[key]:8.2f}")
-    print(f"tokenizer      {scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
+            print(f"{title:32}{scores[key]:8.2f}")
+    print(f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
     if extremes:
         ranked = sorted(result["captions"], key=lambda row: row["cider"])
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):

@@ -114,10 +114,20 @@ class FeatureStore:
             progress(count)
         write_whole(done, json.dumps({"photos": len(photos), "views": views}).encode())
 
-    def __getitem__(self, index: tuple[Tensor, Tensor]) -> Features:
-        """Features of photos (batch,) in views (batch,), on the CPU in half precision."""
-        photos, views = index
-        return Features(self.annotations[photos, views], self.global_vectors[photos, views])
+
+def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:
+    """Features of photos (batch,), counted through all stores, in views (batch,); on the CPU in half precision."""
+    first = stores[0]
+    annotations = first.annotations.new_empty(len(photos), *first.annotations.shape[2:])
+    global_vectors = first.global_vectors.new_empty(len(photos), first.global_vectors.shape[2])
+    begin = 0
+    for store in stores:
+        end = begin + len(store.annotations)
+        here = (photos >= begin) & (photos < end)
+        annotations[here] = store.annotations[photos[here] - begin, views[here]]
+        global_vectors[here] = store.global_vectors[photos[here] - begin, views[here]]
+        begin = end
+    return Features(annotations, global_vectors)
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:

@@ -40,7 +40,7 @@ from capcli.training.datasets import (
     read_data_set,
 )
 from capcli.training.evaluation import evaluate_captioner
-from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view
+from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up
 from capcli.training.losses import caption_log_probs, caption_loss, doubly_stochastic, hard_attention_loss
 from capcli.training.metrics import describe, score_captions
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
@@ -129,13 +129,14 @@ class Run:
         self.model.eval().encoder.requires_grad_(options.fine_tune)
         self.cache = cache or folder / "features"
         self.keep_cache = cache is not None
-        self.stores: dict[str, FeatureStore] = {}
-        if not options.fine_tune:
-            self.stores["train"] = self.encode("training photos", self.train_photos, options.views)
-            for data_set in self.sets:
-                if data_set.split("dev"):
-                    what = f"{data_set.name} dev photos"
-                    self.stores[data_set.name] = self.encode(what, data_set.split("dev"), 1)
+        self.train_stores: list[FeatureStore] = []  # a file per data set, so that other mixtures can use it too
+        self.dev_stores: dict[str, FeatureStore] = {}
+        for data_set in () if options.fine_tune else self.sets:
+            train, dev = data_set.split("train"), data_set.split("dev")
+            if train:
+                self.train_stores.append(self.encode(f"{data_set.name} train photos", train, options.views))
+            if dev:
+                self.dev_stores[data_set.name] = self.encode(f"{data_set.name} dev photos", dev, 1)
         self.captions = encode_captions(self.train_photos, self.model.vocabulary, options.max_length)
         if options.self_critical:
             # Two entries per photo, as it is and mirrored.
@@ -266,7 +267,7 @@ class Run:
         """Each batch with what the encoder said of its photos, or with their pixels while it is trained itself."""
         if not self.options.fine_tune:
             for batch in batches:
-                yield batch, self.on_device(self.stores["train"][batch.photos, batch.views])
+                yield batch, self.on_device(look_up(self.train_stores, batch.photos, batch.views))
             return
         size, first_view = self.model.config.image_size, 2 + 2 * self.epoch  # crops that no epoch repeats
 
@@ -331,7 +332,7 @@ class Run:
             yield from encode_views(self.model.encoder, photos, 1, self.model.config.image_size, self.device)
             return
         for rows in torch.arange(len(photos)).split(64):
-            yield self.on_device(self.stores[data_set.name][rows, torch.zeros_like(rows)])
+            yield self.on_device(look_up([self.dev_stores[data_set.name]], rows, torch.zeros_like(rows)))
 
     def validate(self) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
         """Scores on every data set's dev photos, and some captions: (photo, ours, a person's)."""

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
+from capcli.training.self_critical import CiderD, Vectors
 from capcli.vocabulary import tokenize
 
 
@@ -94,6 +97,36 @@ def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, 
         "repetition": 100 * sum(map(repeats, tokens)) / count,
         "unseen": 100 * sum(" ".join(words) not in training_captions for words in tokens) / count,
     }
+
+
+def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """How much the candidates of one photo differ, means over photos.
+
+    candidates: the same number m ≥ 2 of sentences for each photo; references: what people said of it. distinct_share:
+    different words of a photo's candidates, in percent of all their words. self_cider: −log_m(√λ_1 / Σ √λ_i) with the
+    eigenvalues λ of the matrix of CIDEr between the candidates, 0 where they are equal and 1 where they share nothing
+    (Wang & Chan 2019, arXiv:1903.12020, §3.2).
+    """
+    cider = CiderD([[tokenize(sentence) for sentence in several] for several in references])
+    shares, scores = [], []
+    for sentences in candidates:
+        tokens = [tokenize(sentence) for sentence in sentences]
+        shares.append(len({word for words in tokens for word in words}) / max(1, sum(map(len, tokens))))
+        vectors = [cider.vectors(words) for words in tokens]
+        kernel = torch.tensor([[similarity(a, b) for b in vectors] for a in vectors], dtype=torch.double)
+        roots = torch.linalg.eigvalsh(kernel).clamp_min(0).sqrt()
+        scores.append(-math.log(max(float(roots[-1] / roots.sum()), 1 / len(roots)), len(roots)))
+    count = max(len(candidates), 1)
+    return {"distinct_share": 100 * math.fsum(shares) / count, "self_cider": math.fsum(scores) / count}
+
+
+def similarity(a: Vectors, b: Vectors) -> float:
+    """Mean over n of the cosine between two sentences' tf-idf vectors of n-grams, CIDEr / 10."""
+    total = 0.0
+    for (x, norm_x), (y, norm_y) in zip(a, b, strict=True):
+        if norm_x and norm_y:
+            total += sum(weight * y[gram] for gram, weight in x.items() if gram in y) / (norm_x * norm_y)
+    return total / len(a)
 
 
 def repeats(words: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 import pytest
 
 from capcli.training import metrics
-from capcli.training.metrics import describe, have_java, score_captions
+from capcli.training.metrics import describe, diversity, have_java, score_captions
 
 REFERENCES = [["A cat sits on a sofa.", "a cat on a sofa"], ["Two dogs run!", "two dogs are running on grass"]]
 
@@ -34,3 +34,12 @@ def test_what_the_scores_hide() -> None:
         "repetition": 50.0,
         "unseen": 50.0,
     }
+
+
+def test_diversity_of_candidates() -> None:
+    same = [["a cat on a sofa"] * 3, ["two dogs run"] * 3]
+    other = [["a cat on a sofa", "kittens sleep", "grey animal lies there"], ["two dogs", "grass field", "they run"]]
+    # All candidates end alike, and the end mark counts as a word, so 1 itself is out of reach.
+    assert diversity(same, REFERENCES)["self_cider"] == pytest.approx(0, abs=1e-6)
+    assert 0.8 < diversity(other, REFERENCES)["self_cider"] <= 1
+    assert diversity([["a dog", "a dog"], ["a cat", "a cat"]], REFERENCES)["distinct_share"] == pytest.approx(50)
