@@ -1,6 +1,6 @@
 """Runs that are killed, interrupted, cut off, or find no room.
 
-CAPCLI_FULL_TESTS=1 pytest tests/cli/test_survival.py kills the command twenty times instead of three.
+CAPCLI_FULL_TESTS=1 pytest tests/cli/test_interruption.py kills the command twenty times instead of three.
 """
 
 from __future__ import annotations
