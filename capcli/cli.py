@@ -214,6 +214,7 @@ def caption(
 
     Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted.
     """
+    values = dict(locals())
     import warnings
 
     from capcli.files import OutputError
@@ -274,18 +275,7 @@ def caption(
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model, device)
-    options = decoding_options(
-        captioner,
-        beam=beam,
-        max_length=max_length,
-        length_penalty=length_penalty,
-        sample=sample,
-        temperature=temperature,
-        top_p=top_p,
-        diversity=diversity,
-        attention_samples=attention_samples,
-        seed=seed,
-    )
+    options = decoding_options(captioner, values)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
@@ -359,7 +349,7 @@ def explain(
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
     captioner = load_captioner(model, device)
-    captioner.options = decoding_options(captioner, length_penalty=length_penalty)
+    captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
     ) as view:
@@ -579,6 +569,7 @@ def evaluate(
     need Java; without it METEOR is left out and our own tokenizer takes the other's place, which moves the scores by
     a few tenths.
     """
+    values = dict(locals())
     import json
 
     from capcli.images import ImageError
@@ -589,18 +580,7 @@ def evaluate(
 
         data_set = read_data_set(data)
         captioner = load_captioner(model, device)
-        options = decoding_options(
-            captioner,
-            beam=beam,
-            max_length=max_length,
-            length_penalty=length_penalty,
-            sample=sample,
-            temperature=temperature,
-            top_p=top_p,
-            diversity=diversity,
-            attention_samples=attention_samples,
-            seed=seed,
-        )
+        options = decoding_options(captioner, values)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
 
@@ -717,10 +697,12 @@ def open_views(
         yield lambda result: max([0, *(guarded(partial(opened.write, result)) for opened in views)])
 
 
-def decoding_options(captioner: Captioner, **asked: Any) -> DecodingOptions:
-    """The checkpoint's decoding, with what was asked for (is not None) in its place."""
-    from dataclasses import replace
+def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOptions:
+    """The checkpoint's decoding, with those of a command's values that are named like its entries, and are not None, in
+    their place."""
+    from dataclasses import fields, replace
 
+    asked = {field.name: values.get(field.name) for field in fields(captioner.options)}
     options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
     if options.sample and options.diversity:
         fail("--sample and --diversity are two ways to decode: take one")

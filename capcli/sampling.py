@@ -119,13 +119,14 @@ def roll_out(
     scores = word_log_probs.sum(2) / (lengths + 1) ** options.length_penalty
     scores, order = scores.sort(1, descending=True)
 
+    rows = torch.arange(batch, device=order.device).unsqueeze(1)
+
     def sorted_steps(index: int) -> Tensor | None:
         if steps[0][index] is None:
             return None
         stacked = torch.stack([s[index] for s in steps[:-1]], 2)  # type: ignore[misc]
-        return stacked[torch.arange(batch, device=order.device).unsqueeze(1), order]
+        return stacked[rows, order]
 
-    rows = torch.arange(batch, device=order.device).unsqueeze(1)
     ids = ids[rows, order][:, :, :-1]
     return Hypotheses(
         ids.masked_fill(ids == END, 0),

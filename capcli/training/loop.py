@@ -118,9 +118,11 @@ class Run:
         if not self.train_photos:
             raise DataError("no photo of any data set is marked train")
         self.order: list[int] = []
+        begin = 0
         for data_set in self.sets:
-            begin = self.order_base(data_set)
-            self.order += list(range(begin, begin + len(data_set.split("train")))) * data_set.repeat
+            end = begin + len(data_set.split("train"))
+            self.order += list(range(begin, end)) * data_set.repeat
+            begin = end
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model = self.build_model()
@@ -187,11 +189,6 @@ class Run:
         else:
             model.encoder.load_pretrained(pretrained_weights(options.encoder))
         return model
-
-    def order_base(self, data_set: DataSet) -> int:
-        """Where a data set's photos begin among all training photos."""
-        before = self.sets[: self.sets.index(data_set)]
-        return sum(len(s.split("train")) for s in before)
 
     def encode(self, what: str, photos: list[Photo], views: int) -> FeatureStore:
         """Encoded photos, with a progress bar the first time."""
