@@ -219,10 +219,19 @@ def scores_section(model: CaptionModel) -> str:
         "|---|" + "---:|" * len(columns),
     ]
     for key, title in SCORES.items():
-        values = [found.get(key) for found in columns.values()]
-        if any(value is not None for value in values):
-            table.append(f"| {title} | " + " | ".join("" if v is None else f"{v:g}" for v in values) + " |")
+        if any(key in found for found in columns.values()):
+            cells = [score_cell(config.scores[name], key) if key in found else "" for name, found in columns.items()]
+            table.append(f"| {title} | " + " | ".join(cells) + " |")
     tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
     how = f"beam {config.beam}, length penalty {config.length_penalty:g}, pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
-    return f"## Scores\n\nIn percent, on photos that were not trained on: {how}.\n\n" + "\n".join(table)
+    about = f"In percent, on photos that were not trained on: {how}."
+    if "(" in "".join(table):
+        about += " In brackets 95 % confidence intervals, by the bootstrap over photos."
+    return f"## Scores\n\n{about}\n\n" + "\n".join(table)
+
+
+def score_cell(scores: dict[str, Any], key: str) -> str:
+    """A score and, where it was recorded, its confidence interval."""
+    interval = scores.get(f"{key}_interval")
+    return f"{scores[key]:g}" + (f" ({interval})" if isinstance(interval, str) else "")

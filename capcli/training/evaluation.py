@@ -72,7 +72,8 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
     scores = result["scores"]
     for key, title in SCORES.items():
         if key in scores:
-            print(f"{title:32}{scores[key]:8.2f}")
+            low, high = scores["intervals"].get(key, (None, None))
+            print(f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else ""))
     print(f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
     if extremes:
         ranked = sorted(result["captions"], key=lambda row: row["cider"])

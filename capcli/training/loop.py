@@ -348,7 +348,7 @@ class Run:
                     captions += [self.model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
                     bar.advance(task, len(features.global_vector))
             results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
-            del results["cider_each"]
+            del results["cider_each"], results["intervals"]
             scores[data_set.name] = results | describe(captions, self.seen)
             stride = max(1, len(photos) // SHOWN_CAPTIONS)
             shown = list(zip(photos, captions, strict=True))[::stride][:SHOWN_CAPTIONS]
@@ -440,7 +440,11 @@ class Run:
             if data_set.split("dev"):
                 self.console.print(f"scoring {data_set.name} dev", markup=False)
                 found = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)["scores"]
+                intervals = found.pop("intervals")
                 scores[data_set.name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+                scores[data_set.name] |= {
+                    f"{k}_interval": f"{low:.1f} to {high:.1f}" for k, (low, high) in intervals.items()
+                }
         stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_description(self.folder)
         if not self.keep_cache:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from capcli.training.bootstrap import bleu_intervals, mean_interval, resample
 from capcli.training.self_critical import CiderD, Vectors
 from capcli.vocabulary import tokenize
 
@@ -61,9 +62,10 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
     """Scores in percent, as papers print them (CIDEr × 100 too).
 
     captions: one per photo; references: what people said of each photo. meteor: also METEOR, which takes longest and
-    needs Java. `cider` is joined by `cider_each`, a list over photos. Raises ImportError without the `train` extra.
+    needs Java. `cider` is joined by `cider_each`, a list over photos, and all by `intervals`: the 95 % confidence
+    interval of each by its name, [low, high], METEOR's approximate. Raises ImportError without the `train` extra.
     """
-    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
@@ -71,14 +73,30 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
     tokenized = ptb_tokenize([[caption] for caption in captions] + [list(several) for several in references])
     ours = dict(enumerate(tokenized[: len(captions)]))
     theirs = dict(enumerate(tokenized[len(captions) :]))
-    bleu, _ = Bleu(4).compute_score(theirs, ours, verbose=0)
+    times = resample(len(captions))
+    scorer = BleuScorer(n=4)
+    for photo, (caption,) in ours.items():
+        scorer += (caption, theirs[photo])
+    bleu, _ = scorer.compute_score("closest")
     scores: dict[str, Any] = {f"bleu_{n + 1}": 100 * value for n, value in enumerate(bleu)}
-    scores["rouge_l"] = 100 * float(Rouge().compute_score(theirs, ours)[0])
+    for counts in scorer.ctest:
+        counts["reflen"] = scorer._single_reflen(counts["reflen"], "closest", counts["testlen"])
+    found = bleu_intervals(times, scorer.ctest)
+    intervals = {f"bleu_{n + 1}": ends for n, ends in enumerate(found)}
+
+    def add(name: str, score: float, each: Sequence[float]) -> None:
+        scores[name] = 100 * float(score)
+        intervals[name] = mean_interval(times, [100 * float(value) for value in each], scores[name])
+
+    add("rouge_l", *Rouge().compute_score(theirs, ours))
     cider, each = Cider().compute_score(theirs, ours)
-    scores |= {"cider": 100 * float(cider), "cider_each": [100 * float(value) for value in each]}
+    add("cider", cider, each)
+    scores["cider_each"] = [100 * float(value) for value in each]
     if meteor and have_java():
         with quiet():
-            scores["meteor"] = 100 * float(Meteor().compute_score(theirs, ours)[0])
+            score, parts = Meteor().compute_score(theirs, ours)
+        add("meteor", score, parts)
+    scores["intervals"] = {name: [round(end, 2) for end in ends] for name, ends in intervals.items()}
     scores["tokenizer"] = "PTB" if have_java() else "capcli"
     return scores
 

@@ -14,6 +14,10 @@ def test_a_reference_scores_highest(capfd: pytest.CaptureFixture[str]) -> None:
     assert other["cider"] < same["cider"]
     assert len(same["cider_each"]) == 2
     assert same["cider"] == pytest.approx(sum(same["cider_each"]) / 2)
+    assert set(same["intervals"]) == set(same) & {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "meteor"}
+    assert all(low - 0.01 <= same[name] <= high + 0.01 for name, (low, high) in same["intervals"].items())
+    # Two photos: a resample has one of them twice, or both.
+    assert same["intervals"]["cider"] == pytest.approx(sorted(same["cider_each"]), abs=0.01)
     assert capfd.readouterr().out == ""
     assert ("meteor" in same) == have_java()
 
