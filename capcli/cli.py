@@ -460,6 +460,9 @@ def train(
     captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.01,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Decay of a moving average of the weights, kept in their place.")
+    ] = 0.0,
     encoder: Annotated[
         str,
         typer.Option(help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, …"),
@@ -473,6 +476,9 @@ def train(
     ] = None,
     fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too.")] = False,
     encoder_learning_rate: float = 5e-5,
+    frozen_blocks: Annotated[
+        int, typer.Option(min=0, help="With --fine-tune leave the first N of the encoder's blocks alone.", metavar="N")
+    ] = 0,
     decoder: Annotated[str, typer.Option(metavar="pre-inject|par-inject|soft|hard")] = "soft",
     feed_previous_word: Annotated[
         bool, typer.Option(help="Whether the previous word is an input; par-inject has it off in the lecture notes.")

@@ -6,6 +6,7 @@ EfficientNet-Lite: no squeeze-and-excitation, ReLU6, stem and head not scaled.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -56,7 +57,11 @@ class SameConv2d(nn.Conv2d):
         (top, bottom), (left, right) = padding
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+        # On a CPU oneDNN's weight gradient of a depthwise 5×5 convolution takes four to six times as long in bfloat16.
+        slow = self.groups > 1 and x.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()
+        with torch.autocast("cpu", enabled=False) if slow else contextlib.nullcontext():
+            x = x.to(self.weight.dtype) if slow else x
+            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
 
 
 def conv_bn(
@@ -119,6 +124,11 @@ class EfficientNetLite2(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(conv_bn(channels, HEAD_CHANNELS, 1), nn.ReLU6(inplace=True))
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The network from its input on in nine parts: stem, seven stages, head."""
+        return [self.stem, *self.stages, self.head]
+
     def forward(self, pixels: Tensor) -> Features:
         """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
         x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # the scaling it was trained with
@@ -171,6 +181,11 @@ class TorchvisionEncoder(nn.Module):
         # on the first of its two pixels; pooling and patches without overlap are centred. By geometry, not measured.
         self.cell_offset = -0.35 if name.startswith(("resnet", "mobilenet")) else 0.0
         self.network = [network]  # in a list, so that the classifier is no part of this module
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The network from its input to its last feature map in torchvision's parts."""
+        return list(self.features)
 
     def forward(self, pixels: Tensor) -> Features:
         """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -29,6 +30,7 @@ from capcli.captioner import Captioner
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.files import write_whole
 from capcli.model import CaptionModel, ModelConfig
+from capcli.training.averaging import WeightAverage
 from capcli.training.datasets import (
     Batch,
     DataError,
@@ -65,7 +67,9 @@ class TrainOptions:
     (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
     folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
     of predicting people's words. encoder_stride: None is the encoder's default. encoder_weights: a torchvision state
-    dict in the place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops.
+    dict in the place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops, but for its
+    first frozen_blocks. average: decay of the moving average of the weights, which is what is measured and kept; 0 is
+    none.
     monte_carlo_samples: locations drawn for each caption while hard attention trains.
     """
 
@@ -76,11 +80,13 @@ class TrainOptions:
     captions_per_batch: int = 160
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    average: float = 0.0
     encoder: str = "efficientnet_lite2"
     encoder_stride: int | None = None
     encoder_weights: str | None = None
     fine_tune: bool = False
     encoder_learning_rate: float = 5e-5
+    frozen_blocks: int = 0
     decoder: str = "soft"
     feed_previous_word: bool = True
     monte_carlo_samples: int = 1
@@ -129,6 +135,8 @@ class Run:
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
         self.model.eval().encoder.requires_grad_(options.fine_tune)
+        for block in self.model.encoder.blocks[: options.frozen_blocks]:
+            block.requires_grad_(False)
         self.cache = cache or folder / "features"
         self.keep_cache = cache is not None
         self.train_stores: list[FeatureStore] = []  # a file per data set, so that other mixtures can use it too
@@ -145,10 +153,15 @@ class Run:
             turns = ((photo, turn) for photo in self.train_photos for turn in (str, mirror))
             self.reward = CiderD([[tokenize(turn(c)) for c in photo.captions] for photo, turn in turns])
         self.seen = {" ".join(tokenize(caption)) for photo in self.train_photos for caption in photo.captions}
-        groups: list[dict[str, Any]] = [{"params": self.model.decoder.parameters(), "peak": options.learning_rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.model.decoder.parameters()), "peak": options.learning_rate}
+        ]
         if options.fine_tune:
-            groups.append({"params": self.model.encoder.parameters(), "peak": options.encoder_learning_rate})
+            trained = [p for p in self.model.encoder.parameters() if p.requires_grad]
+            groups.append({"params": trained, "peak": options.encoder_learning_rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, betas=(0.9, 0.98))
+        parameters = [p for group in groups for p in group["params"]]
+        self.average = WeightAverage(parameters, options.average) if options.average else None
         self.epoch = 0
         self.baseline: float | None = None  # of hard attention's rewards
         self.best = -math.inf
@@ -217,18 +230,24 @@ class Run:
             started = time.perf_counter()
             result = self.train_epoch()
             seconds = time.perf_counter() - started
-            scores, examples = self.validate()
-            photos = {s.name: len(s.split("dev")) for s in self.sets}
-            mean = sum(scores[n]["cider"] * photos[n] for n in scores) / max(sum(photos.values()), 1)
+            with self.average.applied() if self.average else contextlib.nullcontext():
+                scores, examples = self.validate()
+                mean = self.keep_if_best(scores)
             row = {"epoch": self.epoch + 1, **result, "seconds": round(seconds, 1), "dev": scores, "cider": mean}
             self.report(row, examples)
-            # Without a dev photo there is nothing to choose by, and the last epoch is kept.
-            if mean > self.best or not scores:
-                self.best = mean
-                self.model.save(self.folder, torch.float16)
             self.epoch += 1
             self.save_last(row)
         self.finish()
+
+    def keep_if_best(self, scores: dict[str, dict[str, Any]]) -> float:
+        """Save the model if no earlier epoch had a better mean CIDEr over all dev photos, which is returned."""
+        photos = {s.name: len(s.split("dev")) for s in self.sets}
+        mean = sum(scores[n]["cider"] * photos[n] for n in scores) / max(sum(photos.values()), 1)
+        # Without a dev photo there is nothing to choose by, and the last epoch is kept.
+        if mean > self.best or not scores:
+            self.best = mean
+            self.model.save(self.folder, torch.float16)
+        return float(mean)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training photos. Returns the mean over batches of the loss or the reward."""
@@ -255,6 +274,8 @@ class Run:
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
                 self.optimizer.step()
+                if self.average:
+                    self.average.update()
                 total += figure
                 bar.update(task, advance=1, description=f"{name}  {what} {figure:.3f}")
         self.model.decoder.eval()
@@ -387,6 +408,9 @@ class Run:
         log = [*(json.loads(line) for line in self.read_log()[: self.epoch - 1]), row]
         record = {"options": dataclasses.asdict(self.options), "epoch": self.epoch, "best": self.best, "log": log}
         record["baseline"] = self.baseline
+        if self.average:
+            record["updates"] = self.average.updates
+            tensors |= {f"average.{index}": mean for index, mean in enumerate(self.average.tensors)}
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self.folder / LAST_FILE, save(content, metadata={"run": json.dumps(record)}))
         write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in log).encode())
@@ -426,6 +450,9 @@ class Run:
             if kind == "optimizer":
                 index, _, key = rest.partition(".")
                 state.setdefault(int(index), {})[key] = tensor
+        if self.average:
+            means = [tensors[f"average.{index}"] for index in range(len(self.average.tensors))]
+            self.average.restore(means, record["updates"])
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         self.epoch, self.best, self.baseline = record["epoch"], record["best"], record["baseline"]
         write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in record["log"]).encode())

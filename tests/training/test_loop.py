@@ -69,7 +69,13 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(data: Path, tmp
     assert "begun with seed 1" in other.stderr
 
 
-@pytest.mark.parametrize("more", [["--self-critical"], ["--fine-tune", "--encoder-learning-rate", "1e-4"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--self-critical", "--average", "0.9"],
+        ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4"],
+    ],
+)
 def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: list[str]) -> None:
     assert train(data, "--output", tmp_path / "first", "--epochs", 1, *SMALL).returncode == 0
     arguments = [data, "--output", tmp_path / "second", "--init", tmp_path / "first", "--epochs", 1, *SMALL, *more]
@@ -82,6 +88,8 @@ def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: l
     assert any(name.startswith("decoder.") for name in changed)
     assert any(name.startswith("encoder.") for name in changed) == ("--fine-tune" in more)
     assert not any("running" in name for name in changed)
+    # the stem and three stages are the first four blocks
+    assert not any(name.startswith(("encoder.stem", "encoder.stages.0", "encoder.stages.2")) for name in changed)
 
 
 @pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])

@@ -25,7 +25,7 @@ COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square")
 OPTIONS = (
     "--epochs 4 --image-size 64 --views 2 --hidden-size 24 --embedding-size 24 --attention-size 16 --min-count 1 "
-    "--captions-per-batch 8 --learning-rate 0.02 --max-length 8 --device cpu --seed 3"
+    "--captions-per-batch 8 --learning-rate 0.02 --max-length 8 --average 0.9 --device cpu --seed 3"
 ).split()
 EPOCH = re.compile(r"^epoch (\d+)/4: ", re.MULTILINE)
 
