@@ -498,6 +498,10 @@ def train(
     attention_regularization: Annotated[
         float, typer.Option(min=0, help="λ of doubly stochastic attention (Xu et al. 2015).")
     ] = 0.0,
+    attention_boxes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Teach attention where people are; boxes as `evaluate --pointing` has them."),
+    ] = None,
     min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are not learnt.")] = 4,
     max_length: Annotated[int, typer.Option(min=1, help="Words at most.")] = 20,
     beam: Annotated[int, typer.Option(min=1, help="Beam width on dev, and the checkpoint's default.")] = 3,

@@ -28,21 +28,31 @@ def is_mirrored(view: int) -> bool:
     return view % 2 == 1
 
 
+def view_box(name: str, view: int) -> tuple[float, float, float, float]:
+    """What a view shows of the photo with this file name: left, top, right, bottom as fractions.
+
+    From the third view on a random crop of at least CROP_AREA of the photo, always the same one.
+    """
+    if view < 2:
+        return 0.0, 0.0, 1.0, 1.0
+    rng = random.Random(f"{name} {view}")
+    width = rng.uniform(CROP_AREA, 1)
+    height = min(1.0, rng.uniform(CROP_AREA, 1) / width)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return left, top, min(1.0, left + width), min(1.0, top + height)
+
+
 def load_view(photo: Photo, view: int, size: int) -> Tensor:
     """One view of a photo as pixels, (3, size, size) uint8. Raises ImageError.
 
-    Views from the third on are random crops of at least CROP_AREA of the photo, always the same ones for a photo.
+    Views from the third on are random crops, see `view_box`.
     """
     if view < 2:
         image = open_square(photo.path, size)
     else:
-        rng = random.Random(f"{photo.path.name} {view}")
         image = open_square(photo.path, 2 * size)
-        width = round(image.width * rng.uniform(CROP_AREA, 1))
-        height = round(image.height * min(1.0, rng.uniform(CROP_AREA, 1) * image.width / width))
-        left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
-        box = (left, top, left + width, top + height)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        left, top, right, bottom = (2 * size * edge for edge in view_box(photo.path.name, view))
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
     if is_mirrored(view):
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return to_pixels(image)

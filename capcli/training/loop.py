@@ -27,6 +27,7 @@ from torch import Tensor
 
 from capcli.beam_search import BeamOptions, beam_search
 from capcli.captioner import Captioner
+from capcli.decoders import Reading
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.files import write_whole
 from capcli.model import CaptionModel, ModelConfig
@@ -42,9 +43,16 @@ from capcli.training.datasets import (
     read_data_set,
 )
 from capcli.training.evaluation import evaluate_captioner
-from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up
-from capcli.training.losses import caption_log_probs, caption_loss, doubly_stochastic, hard_attention_loss
+from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up, view_box
+from capcli.training.losses import (
+    attention_supervision,
+    caption_log_probs,
+    caption_loss,
+    doubly_stochastic,
+    hard_attention_loss,
+)
 from capcli.training.metrics import describe, score_captions
+from capcli.training.pointing import PERSON_WORDS, cells_inside, read_boxes, seen_in_view
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 from capcli.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 
@@ -56,6 +64,7 @@ GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
 BATCHES_AHEAD = 3
 BASELINE_DECAY = 0.9  # Xu et al. 2015 §4.1
+SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where boxes are known
 SAMPLES = 5  # captions drawn per photo in self-critical training
 
 
@@ -66,10 +75,10 @@ class TrainOptions:
     data: arguments of `read_data_set`. captions_per_batch: captions, not photos. views: how many views of each photo
     (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
     folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
-    of predicting people's words. encoder_stride: None is the encoder's default. encoder_weights: a torchvision state
-    dict in the place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops, but for its
-    first frozen_blocks. average: decay of the moving average of the weights, which is what is measured and kept; 0 is
-    none.
+    of predicting people's words. average: decay of the moving average of the weights, which is what is measured and
+    kept; 0 is none. encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in the
+    place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops, but for its first
+    frozen_blocks. attention_boxes: a file that says where people are on some photos, for attention to learn.
     monte_carlo_samples: locations drawn for each caption while hard attention trains.
     """
 
@@ -98,6 +107,7 @@ class TrainOptions:
     dropout: float = 0.5
     label_smoothing: float = 0.1
     attention_regularization: float = 0.0
+    attention_boxes: str | None = None
     min_count: int = 4
     max_length: int = 20
     beam: int = 3
@@ -152,6 +162,8 @@ class Run:
             # Two entries per photo, as it is and mirrored.
             turns = ((photo, turn) for photo in self.train_photos for turn in (str, mirror))
             self.reward = CiderD([[tokenize(turn(c)) for c in photo.captions] for photo, turn in turns])
+        self.boxes = read_boxes(Path(options.attention_boxes)) if options.attention_boxes else {}
+        self.person_words = torch.tensor([word in PERSON_WORDS for word in self.model.vocabulary.words], device=device)
         self.seen = {" ".join(tokenize(caption)) for photo in self.train_photos for caption in photo.captions}
         groups: list[dict[str, Any]] = [
             {"params": list(self.model.decoder.parameters()), "peak": options.learning_rate}
@@ -287,11 +299,11 @@ class Run:
             for batch in batches:
                 yield batch, self.on_device(look_up(self.train_stores, batch.photos, batch.views))
             return
-        size, first_view = self.model.config.image_size, 2 + 2 * self.epoch  # crops that no epoch repeats
+        size = self.model.config.image_size
 
         def load(batch: Batch) -> Tensor:
-            views = zip(batch.photos.tolist(), batch.views.tolist(), strict=True)
-            return torch.stack([load_view(self.train_photos[p], first_view + v, size) for p, v in views])
+            views = zip(batch.photos.tolist(), self.views_of(batch), strict=True)
+            return torch.stack([load_view(self.train_photos[photo], view, size) for photo, view in views])
 
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
             waiting: deque[tuple[Batch, Future[Tensor]]] = deque()
@@ -311,6 +323,7 @@ class Run:
         loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
         if self.options.attention_regularization and reading.distribution is not None:
             loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
+        loss = loss + self.supervision(reading, targets, batch)
         if self.model.config.decoder == "hard":
             rewards = caption_log_probs(reading.logits, targets)
             if self.baseline is None:
@@ -331,8 +344,28 @@ class Run:
                 sentence = [words[index] for index in ids if index > UNKNOWN]
                 rewards[i, j] = self.reward.score(sentence, 2 * photo + is_mirrored(view))
         given = torch.cat([torch.full_like(drawn[:, :, :1], START), drawn[:, :, :-1]], 2)
-        logits = self.model.decoder(features, given).logits
-        return policy_loss(logits, drawn, advantages(rewards).to(self.device)), float(rewards.mean())
+        reading = self.model.decoder(features, given)
+        loss = policy_loss(reading.logits, drawn, advantages(rewards).to(self.device))
+        return loss + self.supervision(reading, drawn, batch), float(rewards.mean())
+
+    def supervision(self, reading: Reading, targets: Tensor, batch: Batch) -> Tensor | float:
+        """How far attention strays from the people in a batch's photos while it names them."""
+        if not self.boxes or reading.distribution is None:
+            return 0.0
+        rows, columns = self.model.config.grid
+        places = torch.zeros(len(batch.photos), rows * columns, dtype=torch.bool)
+        for i, (photo, view) in enumerate(zip(batch.photos.tolist(), self.views_of(batch), strict=True)):
+            name = self.train_photos[photo].path.name
+            if name in self.boxes:
+                shown = seen_in_view(self.boxes[name], view_box(name, view), is_mirrored(view))
+                places[i] = cells_inside(shown, rows, columns, self.model.encoder.cell_offset)
+        named = self.person_words
+        return SUPERVISION * attention_supervision(reading.distribution, targets, named, places.to(self.device))
+
+    def views_of(self, batch: Batch) -> list[int]:
+        """Which views of its photos a batch shows; fine-tuning crops in a way that no epoch repeats."""
+        first = 2 + 2 * self.epoch if self.options.fine_tune else 0
+        return [first + view for view in batch.views.tolist()]
 
     def rate(self, step: int) -> float:
         """The share of the learning rates: linear warm-up, then a cosine down to FINAL_RATE."""

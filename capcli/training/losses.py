@@ -32,6 +32,19 @@ def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
     return torch.square(1 - looked).sum(2).mean()
 
 
+def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, places: Tensor) -> Tensor:
+    """−log Σ_{i ∈ place} α_ti for the words whose place in the photo is known (Liu et al. 2017, arXiv:1605.09553).
+
+    Summed over those words and divided by the number of all words, so that each weighs as much as a word does in
+    `caption_loss`. distribution: (batch, captions, time, locations); targets: (batch, captions, time); named:
+    (vocabulary,) bool, the words that name what the places show; places: (batch, locations) bool, all False for a photo
+    of which nothing is known.
+    """
+    inside = torch.einsum("bctl,bl->bct", distribution, places.to(distribution.dtype))
+    known = named[targets] & places.any(1)[:, None, None]
+    return -(inside.clamp_min(1e-6).log() * known).sum() / (targets != PAD).sum()
+
+
 def caption_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     """log p(y | s, a) of each caption, a sum over its words, without gradient; (batch, captions)."""
     with torch.no_grad():

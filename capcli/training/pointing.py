@@ -13,6 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from capcli.images import ImageError
 from capcli.training.datasets import DataError, DataSet
 
@@ -69,6 +72,28 @@ def pointed_at(candidate: Candidate, word: int) -> tuple[float, float]:
     rows, columns = candidate.attention.shape[1:]
     row, column = divmod(int(candidate.attention[word].argmax()), columns)
     return (column + 0.5 + candidate.cell_offset) / columns, (row + 0.5 + candidate.cell_offset) / rows
+
+
+def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: float) -> Tensor:
+    """Which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row."""
+    return torch.tensor(
+        [
+            inside((column + 0.5 + cell_offset) / columns, (row + 0.5 + cell_offset) / rows, boxes)
+            for row in range(rows)
+            for column in range(columns)
+        ]
+    )
+
+
+def seen_in_view(boxes: Iterable[Box], view: Box, mirrored: bool) -> list[Box]:
+    """Boxes of a photo in fractions of one of its views, which shows only the part that view says."""
+    left, top, right, bottom = view
+    shown = []
+    for x0, y0, x1, y1 in boxes:
+        x0, x1 = ((min(max(x, left), right) - left) / (right - left) for x in (x0, x1))
+        y0, y1 = ((min(max(y, top), bottom) - top) / (bottom - top) for y in (y0, y1))
+        shown.append((1 - x1, y0, 1 - x0, y1) if mirrored else (x0, y0, x1, y1))
+    return shown
 
 
 def measure_pointing(

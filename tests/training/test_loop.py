@@ -92,6 +92,21 @@ def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: l
     assert not any(name.startswith(("encoder.stem", "encoder.stages.0", "encoder.stages.2")) for name in changed)
 
 
+@pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])
+def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> None:
+    rows = [{"file_path": str(PHOTOS / "chelsea.jpg"), "captions": ["a man looks"] * 2, "split": "train"}]
+    (tmp_path / "one.json").write_text(json.dumps(rows))
+    (tmp_path / "boxes.json").write_text(json.dumps({"chelsea.jpg": [box]}))
+    more = ["--epochs", 1, "--captions-per-batch", 4, "--learning-rate", "0.003", "--attention-boxes"]
+    result = train(f"{tmp_path / 'one.json'}=60", "--output", tmp_path / "run", *more, tmp_path / "boxes.json", *SMALL)
+    assert result.returncode == 0, result.stderr
+    caption = Captioner.load(tmp_path / "run", "cpu").caption(PHOTOS / "chelsea.jpg")
+    assert caption.words[:2] == ("a", "man")
+    # 3×3 cells, whose places are 0.35 of a cell right of and below their middles
+    assert int(caption.attention[1].argmax()) == (0 if box[0] < 0.5 else 2)
+    assert caption.attention[1].max() > 0.8
+
+
 @pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])
 def test_every_decoder_learns(data: Path, tmp_path: Path, decoder: str) -> None:
     more = ["--decoder", decoder, "--epochs", 2, "--captions-per-batch", 4, "--learning-rate", "0.005"]

@@ -1,11 +1,18 @@
 import itertools
+import math
 
 import pytest
 import torch
 
 from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
-from capcli.training.losses import caption_log_probs, caption_loss, doubly_stochastic, hard_attention_loss
+from capcli.training.losses import (
+    attention_supervision,
+    caption_log_probs,
+    caption_loss,
+    doubly_stochastic,
+    hard_attention_loss,
+)
 from capcli.vocabulary import PAD
 
 
@@ -29,6 +36,16 @@ def test_attention_that_looks_everywhere_once_costs_nothing() -> None:
     # The fourth place is never looked at, and the glance under <pad> does not count.
     assert doubly_stochastic(once, targets) == pytest.approx(1.0)
     assert doubly_stochastic(torch.full((1, 1, 4, 4), 1 / 3), targets) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_only_words_whose_place_is_known_are_supervised() -> None:
+    targets = torch.tensor([[[4, 5, 2, PAD]], [[5, 2, PAD, PAD]]])
+    named = torch.tensor([False] * 5 + [True])
+    distribution = torch.tensor([0.1, 0.2, 0.7]).expand(2, 1, 4, 3)
+    places = torch.tensor([[True, True, False], [False, False, False]])
+    # One "5" in the photo whose places are known, five words in all.
+    expected = -math.log(0.1 + 0.2) / 5
+    assert float(attention_supervision(distribution, targets, named, places)) == pytest.approx(expected)
 
 
 def test_reinforce_estimates_the_exact_gradient() -> None:

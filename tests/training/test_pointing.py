@@ -9,7 +9,16 @@ from PIL import Image
 from capcli.captioner import Captioner
 from capcli.model import CaptionModel
 from capcli.training.datasets import DataError, read_data_set
-from capcli.training.pointing import corners, covered, inside, measure_pointing, print_pointing, read_boxes
+from capcli.training.pointing import (
+    cells_inside,
+    corners,
+    covered,
+    inside,
+    measure_pointing,
+    print_pointing,
+    read_boxes,
+    seen_in_view,
+)
 
 
 def test_boxes_are_cut_at_the_edges(tmp_path: Path) -> None:
@@ -24,6 +33,25 @@ def test_boxes_are_cut_at_the_edges(tmp_path: Path) -> None:
             read_boxes(path)
     with pytest.raises(DataError, match="No such file"):
         read_boxes(tmp_path / "absent.json")
+
+
+def test_cells_whose_place_lies_in_a_box() -> None:
+    assert cells_inside([(0.5, 0.0, 1.0, 0.4)], 2, 2, 0.0).tolist() == [False, True, False, False]
+    # The cells describe places at 0.45 and 0.95 now.
+    assert cells_inside([(0.4, 0.4, 0.5, 0.5)], 2, 2, 0.4).tolist() == [True, False, False, False]
+    assert cells_inside([], 2, 2, 0.0).tolist() == [False] * 4
+
+
+def test_boxes_move_with_the_view() -> None:
+    (whole,) = seen_in_view([(0.1, 0.2, 0.3, 0.6)], (0, 0, 1, 1), mirrored=False)
+    assert whole == pytest.approx((0.1, 0.2, 0.3, 0.6))
+    (mirrored,) = seen_in_view([(0.1, 0.2, 0.3, 0.6)], (0, 0, 1, 1), mirrored=True)
+    assert mirrored == pytest.approx((0.7, 0.2, 0.9, 0.6))
+    # The right lower quarter shows the box's own corner only, or nothing of it.
+    (cut,) = seen_in_view([(0.25, 0.25, 0.75, 1)], (0.5, 0.5, 1, 1), mirrored=False)
+    assert cut == pytest.approx((0, 0, 0.5, 1))
+    (gone,) = seen_in_view([(0.1, 0.2, 0.3, 0.4)], (0.5, 0.5, 1, 1), mirrored=False)
+    assert covered([gone]) == 0
 
 
 def test_overlapping_boxes_count_once() -> None:
