@@ -10,6 +10,7 @@ from capcli.captioner import Captioner
 from capcli.card import SCORES
 from capcli.images import ImageError
 from capcli.sampling import DecodingOptions
+from capcli.training.calibration import calibrate
 from capcli.training.datasets import DataError, DataSet
 from capcli.training.metrics import describe, diversity, score_captions
 from capcli.vocabulary import tokenize
@@ -20,7 +21,7 @@ EXTREMES = 10
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Scores of one split, with every caption and its CIDEr.
+    """Scores of one split, with every caption and its CIDEr, and how well `score` tells good captions from bad.
 
     num: candidates per photo; with two or more their diversity is measured too. images_per_second counts decoding,
     encoding and search, not the loading of the checkpoint. "unseen" is measured against the training captions of this
@@ -61,6 +62,7 @@ def evaluate_captioner(
         "device": str(captioner.device),
         "images_per_second": round(len(photos) / seconds, 1),
         "scores": scores | describe(texts, seen),
+        "calibration": calibrate([caption.score for caption in captions], each),
         "captions": rows,
     }
 
@@ -75,6 +77,9 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
             low, high = scores["intervals"].get(key, (None, None))
             print(f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else ""))
     print(f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
+    print(f"{'AUC of --min-score':32}{result['calibration']['auc']:8.2f}  (better against worse half by CIDEr)")
+    for row in result["calibration"]["thresholds"]:
+        print(f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}")
     if extremes:
         ranked = sorted(result["captions"], key=lambda row: row["cider"])
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+from conftest import PHOTOS
+from typer.testing import CliRunner
+
+from capcli.cli import app
+from capcli.training import metrics
+
+pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three photos of a dev split, and what people said of them."""
+    said = {
+        "chelsea": ["a cat", "a cat on grass"],
+        "coffee": ["a dog", "a man 's dog"],
+        "astronaut": ["a man", "a man"],
+    }
+    rows = [{"file_path": str(PHOTOS / f"{n}.jpg"), "captions": c, "split": "dev"} for n, c in said.items()]
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same figures everywhere, and sooner."""
+    monkeypatch.setattr(metrics, "have_java", lambda: False)
+
+
+def evaluate(data: Path, model: Path, *more: str) -> str:
+    done = CliRunner().invoke(app, ["evaluate", str(data), "--model", str(model), "--device", "cpu", *more])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpoint: Path) -> None:
+    lines = evaluate(data, tiny_checkpoint, "--extremes").splitlines()
+    result = json.loads(evaluate(data, tiny_checkpoint, "--json"))
+    assert lines[0].startswith(f"{data.parent.name} dev: 3 photos")
+    low, high = result["scores"]["intervals"]["bleu_1"]
+    assert f"BLEU-1{result['scores']['bleu_1']:34.2f}  ({low:.1f} to {high:.1f})" in lines
+    assert any(line.startswith("tokenizer") and line.endswith("capcli  (no Java: no METEOR)") for line in lines)
+    assert any(line.startswith("AUC of --min-score") for line in lines)
+    first = result["calibration"]["thresholds"][0]
+    assert f"  --min-score {first['min_score']:.2f} keeps 75%, whose CIDEr is {first['cider']:.1f}" in lines
+    assert {Path(row["path"]).name for row in result["captions"]} == {"chelsea.jpg", "coffee.jpg", "astronaut.jpg"}
+    worst, best = lines.index("worst by CIDEr"), lines.index("best by CIDEr")
+    ranked = sorted(row["cider"] for row in result["captions"])
+    assert [float(line.split()[0]) for line in lines[worst + 1 : best - 1 : 2]] == pytest.approx(ranked, abs=0.06)
+    assert [float(line.split()[0]) for line in lines[best + 1 :: 2]] == pytest.approx(ranked[::-1], abs=0.06)
+
+
+def test_candidates_are_compared(data: Path, tiny_checkpoint: Path) -> None:
+    scores = json.loads(evaluate(data, tiny_checkpoint, "--json", "--num", "3"))["scores"]
+    assert 0 < scores["self_cider"] <= 1
+    assert 0 < scores["distinct_share"] <= 100
+
+
+def test_a_split_without_photos_is_one_line(data: Path, tiny_checkpoint: Path) -> None:
+    done = CliRunner().invoke(app, ["evaluate", str(data), "--model", str(tiny_checkpoint), "--split", "val"])
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "no photo of split 'val'" in done.stderr

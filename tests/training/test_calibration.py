@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from capcli.training.calibration import auc, calibrate
+
+
+def test_auc_counts_pairs_in_order() -> None:
+    good = torch.tensor([True, True, False, False])
+    assert auc(torch.tensor([4.0, 3.0, 2.0, 1.0]), good) == 1
+    assert auc(torch.tensor([1.0, 2.0, 3.0, 4.0]), good) == 0
+    assert auc(torch.tensor([4.0, 2.0, 3.0, 2.0]), good) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+
+
+def test_thresholds_keep_the_share_they_say() -> None:
+    scores = [-0.1 * i for i in range(100)]
+    cider = [200.0 - i for i in range(100)]
+    found = calibrate(scores, cider)
+    assert found["auc"] == 1
+    assert [row["kept"] for row in found["thresholds"]] == [0.75, 0.5, 0.25]
+    half = found["thresholds"][1]
+    assert sum(score >= half["min_score"] - 1e-9 for score in scores) == 50
+    assert half["cider"] == pytest.approx(sum(cider[:50]) / 50)
+
+
+def test_scores_that_say_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, cider = torch.rand(2, 2000, generator=generator).tolist()
+    assert calibrate(scores, cider)["auc"] == pytest.approx(0.5, abs=0.05)
