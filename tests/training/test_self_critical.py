@@ -69,3 +69,13 @@ def test_training_on_rewards_raises_the_reward() -> None:
         loss.backward()
         optimizer.step()
     assert reward(sample_captions(decoder, features, 200, 5)).mean() > before + 2
+
+
+def test_sampling_leaves_the_gradients_of_half_precision_alone() -> None:
+    """What autocast keeps of the weights while it samples without gradients must not serve the training step."""
+    decoder, features = make_decoder()
+    with torch.autocast("cpu", torch.bfloat16):
+        drawn = sample_captions(decoder, features, 3, 5)
+        words = torch.cat([torch.full_like(drawn[:, :, :1], START), drawn[:, :, :-1]], 2)
+        policy_loss(decoder(features, words).logits, drawn, torch.ones(2, 3)).backward()
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
