@@ -46,10 +46,10 @@ from capcli.training.evaluation import evaluate_captioner
 from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up, view_box
 from capcli.training.losses import (
     attention_supervision,
-    caption_log_probs,
     caption_loss,
     doubly_stochastic,
     hard_attention_loss,
+    reward_to_go,
 )
 from capcli.training.metrics import describe, score_captions
 from capcli.training.pointing import PERSON_WORDS, cells_inside, read_boxes, seen_in_view
@@ -175,7 +175,7 @@ class Run:
         parameters = [p for group in groups for p in group["params"]]
         self.average = WeightAverage(parameters, options.average) if options.average else None
         self.epoch = 0
-        self.baseline: float | None = None  # of hard attention's rewards
+        self.baseline: float | None = None  # of a word's log-probability, for hard attention
         self.best = -math.inf
         self.steps_per_epoch = len(list(self.batches(0)))
 
@@ -325,11 +325,11 @@ class Run:
             loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
         loss = loss + self.supervision(reading, targets, batch)
         if self.model.config.decoder == "hard":
-            rewards = caption_log_probs(reading.logits, targets)
             if self.baseline is None:
-                self.baseline = float(rewards.mean())
-            loss = loss + hard_attention_loss(reading, targets, rewards - self.baseline)
-            self.baseline = BASELINE_DECAY * self.baseline + (1 - BASELINE_DECAY) * float(rewards.mean())
+                _, self.baseline = reward_to_go(reading.logits, targets, 0.0)
+            advantage, mean = reward_to_go(reading.logits, targets, self.baseline)
+            loss = loss + hard_attention_loss(reading, targets, advantage)
+            self.baseline = BASELINE_DECAY * self.baseline + (1 - BASELINE_DECAY) * mean
         return loss
 
     def self_critical_loss(self, features: Features, batch: Batch) -> tuple[Tensor, float]:

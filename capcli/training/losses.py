@@ -10,6 +10,7 @@ from capcli.decoders import Reading
 from capcli.vocabulary import PAD
 
 ENTROPY_WEIGHT = 0.002  # λ_e
+REWARD_WEIGHT = 0.1  # λ_r; with 1 the noise of the estimate drowns what the words themselves teach
 
 
 def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -45,23 +46,32 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
     return -(inside.clamp_min(1e-6).log() * known).sum() / (targets != PAD).sum()
 
 
-def caption_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """log p(y | s, a) of each caption, a sum over its words, without gradient; (batch, captions)."""
+def reward_to_go(logits: Tensor, targets: Tensor, baseline: float) -> tuple[Tensor, float]:
+    """What is left of log p(y | s, a) at each word, less what was to be expected; no gradient.
+
+    A location can change its own word and those after it only, so the words before it are no part of its reward: they
+    would add noise, and nothing on average. baseline: the moving average of a word's log-probability. Returns
+    (batch, captions, time), 0 for `<pad>`, and this batch's mean log-probability of a word for the next average.
+    """
     with torch.no_grad():
-        log_probs = -F.cross_entropy(
-            logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none"
-        )
-    return log_probs.view(targets.shape).sum(2)
+        loss = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none")
+        mask = targets != PAD
+        gain = (-loss.view(targets.shape) - baseline) * mask
+        return gain.flip(2).cumsum(2).flip(2) * mask, float(-loss.sum() / mask.sum())
 
 
 def hard_attention_loss(
-    reading: Reading, targets: Tensor, advantage: Tensor, entropy_weight: float = ENTROPY_WEIGHT
+    reading: Reading,
+    targets: Tensor,
+    advantage: Tensor,
+    reward_weight: float = REWARD_WEIGHT,
+    entropy_weight: float = ENTROPY_WEIGHT,
 ) -> Tensor:
     """REINFORCE and entropy terms of hard attention, a mean over words (Xu et al. 2015 eq. 12).
 
-    advantage: (batch, captions), log p(y | s, a) less the baseline. Its product with ∇ log p(s | a) is, together with
-    ∇ log p(y | s, a), an unbiased estimate of the gradient of the expected log-likelihood. Images that were shown the
-    expected context chose nothing, and add only their entropy.
+    advantage: from `reward_to_go`. Its product with ∇ log p(s | a) is, together with ∇ log p(y | s, a), an unbiased
+    estimate of the gradient of the expected log-likelihood where reward_weight, Xu et al.'s λ_r, is 1. Images that were
+    shown the expected context chose nothing, and add only their entropy.
     """
     assert reading.attention is not None
     assert reading.distribution is not None
@@ -70,5 +80,5 @@ def hard_attention_loss(
     chosen = reading.attention.detach() == 1
     choice = (log_distribution * chosen).sum(3) * mask
     entropy = -(reading.distribution * log_distribution).sum(3) * mask
-    gain = advantage.unsqueeze(2) * choice + entropy_weight * entropy
+    gain = reward_weight * advantage * choice + entropy_weight * entropy
     return -gain.sum() / mask.sum()

@@ -8,10 +8,10 @@ from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
 from capcli.training.losses import (
     attention_supervision,
-    caption_log_probs,
     caption_loss,
     doubly_stochastic,
     hard_attention_loss,
+    reward_to_go,
 )
 from capcli.vocabulary import PAD
 
@@ -48,6 +48,18 @@ def test_only_words_whose_place_is_known_are_supervised() -> None:
     assert float(attention_supervision(distribution, targets, named, places)) == pytest.approx(expected)
 
 
+def test_a_location_is_rewarded_for_what_comes_after_it() -> None:
+    torch.manual_seed(1)
+    logits, targets = torch.randn(1, 2, 3, 7), torch.tensor([[[4, 5, 2], [6, 2, PAD]]])
+    words = logits.log_softmax(3).gather(3, targets.unsqueeze(3)).squeeze(3)
+    advantage, mean = reward_to_go(logits, targets, -1.5)
+    a, b, c = (words[0, 0] + 1.5).tolist()
+    assert advantage[0, 0].tolist() == pytest.approx([a + b + c, b + c, c], abs=1e-5)
+    a, b, _ = (words[0, 1] + 1.5).tolist()
+    assert advantage[0, 1].tolist() == pytest.approx([a + b, b, 0], abs=1e-5)
+    assert mean == pytest.approx(float(words[0, 0].sum() + words[0, 1, :2].sum()) / 5, abs=1e-5)
+
+
 def test_reinforce_estimates_the_exact_gradient() -> None:
     """Against E_s[log p(y | s)] summed over every way to look at a grid of two cells."""
     torch.manual_seed(3)
@@ -80,9 +92,9 @@ def test_reinforce_estimates_the_exact_gradient() -> None:
     estimates = []
     for _ in range(count):
         reading = decoder(features, words)
-        advantage = caption_log_probs(reading.logits, targets) - (-5.0)
+        advantage, _ = reward_to_go(reading.logits, targets, -5 / 3)
         loss = caption_loss(reading.logits, targets)
-        estimates.append(-3 * gradient(loss + hard_attention_loss(reading, targets, advantage, entropy_weight=0.0)))
+        estimates.append(-3 * gradient(loss + hard_attention_loss(reading, targets, advantage, 1.0, 0.0)))
     stacked = torch.stack(estimates)
     error = stacked.std(0) / count**0.5
     assert exact.abs().max() > 0.05
