@@ -17,11 +17,13 @@ class BeamOptions:
     """beam: hypotheses kept per image, and returned. max_length: words at most, `<end>` not counted.
 
     length_penalty: the α in score = log_prob / nᵅ, n counting the words and `<end>`; 0 ranks by log_prob alone.
+    no_repeat: sequences of so many words do not occur twice in a sentence (Paulus et al. 2018 §2.5); 0 lets them.
     """
 
     beam: int = 3
     max_length: int = 20
     length_penalty: float = 1.0
+    no_repeat: int = 0
 
 
 @dataclass
@@ -63,6 +65,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
     trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_parents = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_log_probs = torch.zeros(steps, batch, beam, device=device)
+    history = words.new_zeros(batch, beam, 0)  # the live beams' words, kept only where they decide what may follow
     attention = gates = None
     # Finished sentences: score, log-probability of <end>, the step that ended them and the beam they were.
     scores = torch.full((batch, beam), -torch.inf, device=device)
@@ -85,6 +88,8 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
             next_log_probs[..., END] = -torch.inf
         if time == options.max_length:
             next_log_probs[..., :END] = next_log_probs[..., END + 1 :] = -torch.inf
+        if options.no_repeat:
+            block_repeats(next_log_probs, history, options.no_repeat)
         totals = log_probs.unsqueeze(2) + next_log_probs
         vocabulary = totals.shape[2]
         # At most `beam` of these are ends, so `beam` others are always among them.
@@ -115,11 +120,30 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         if not len(going):
             break
         state = step.state.reorder(parents)
+        if options.no_repeat:
+            history = torch.cat([history.gather(1, parents.unsqueeze(2).expand(-1, -1, time)), words.unsqueeze(2)], 2)
         if len(going) < len(images):
             images, state, words, log_probs = images[going], state.keep(going), words[going], log_probs[going]
+            history = history[going]
 
     return trace_back(
         trellis_words, trellis_parents, trellis_log_probs, attention, gates, scores, end_log_probs, ends, end_beams
+    )
+
+
+def block_repeats(log_probs: Tensor, history: Tensor, length: int) -> None:
+    """Make words impossible, in place, that would complete a sequence of length words which their beam has already.
+
+    log_probs: (batch, beam, vocabulary) of the next word; history: (batch, beam, time), the words so far.
+    """
+    time = history.shape[2]
+    if time < length:
+        return
+    sequences = history.unfold(2, length, 1)
+    begun = history[:, :, time - length + 1 :].unsqueeze(2)
+    again = (sequences[..., :-1] == begun).all(3)
+    log_probs.scatter_add_(
+        2, sequences[..., -1], torch.zeros_like(again, dtype=log_probs.dtype).masked_fill(again, -torch.inf)
     )
 
 

@@ -59,7 +59,7 @@ class Captioner:
         self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         config = model.config
-        self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty)
+        self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty, config.no_repeat)
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Captioner:

@@ -54,6 +54,7 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
             "beam": config.beam,
             "length_penalty": config.length_penalty,
             "max_length": config.max_length,
+            "no_repeat": config.no_repeat,
         },
         "training": config.training,
         "scores": config.scores,
@@ -75,7 +76,7 @@ def as_text(description: dict[str, Any]) -> str:
         f"attention {d['attention_size']}, {parameters['decoder'] / 1e6:.1f} M parameters",
         f"vocabulary   {d['vocabulary']} words",
         f"decoding     beam {decoding['beam']}, length penalty {decoding['length_penalty']}, "
-        f"at most {decoding['max_length']} words",
+        f"at most {decoding['max_length']} words{no_repeat_clause(decoding['no_repeat'])}",
     ]
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
@@ -83,6 +84,11 @@ def as_text(description: dict[str, Any]) -> str:
     if d["card"]:
         lines += ["", without_metadata(d["card"])]
     return printable("\n".join(lines))
+
+
+def no_repeat_clause(length: int) -> str:
+    """What the decoding says about repetitions."""
+    return f", no {length} words in a row twice" if length else ""
 
 
 def data_line(row: dict[str, Any]) -> str:
@@ -190,7 +196,7 @@ def architecture(model: CaptionModel) -> list[str]:
         f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
         f"vocabulary: {len(model.vocabulary):,} words",
         f"decoding unless told otherwise: beam {config.beam}, length penalty {config.length_penalty:g}, at most "
-        f"{config.max_length} words",
+        f"{config.max_length} words{no_repeat_clause(config.no_repeat)}",
     ]
 
 
@@ -223,7 +229,8 @@ def scores_section(model: CaptionModel) -> str:
             cells = [score_cell(config.scores[name], key) if key in found else "" for name, found in columns.items()]
             table.append(f"| {title} | " + " | ".join(cells) + " |")
     tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
-    how = f"beam {config.beam}, length penalty {config.length_penalty:g}, pycocoevalcap"
+    how = f"beam {config.beam}, length penalty {config.length_penalty:g}{no_repeat_clause(config.no_repeat)}"
+    how += ", pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
     about = f"In percent, on photos that were not trained on: {how}."
     if "(" in "".join(table):

@@ -38,6 +38,10 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+NoRepeat = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="No N words in a row twice; 0 is no such rule.  [default: the checkpoint's]"),
+]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [default: the checkpoint's]")]
 LengthPenalty = Annotated[
@@ -136,6 +140,7 @@ def caption(
     num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
+    no_repeat: NoRepeat = None,
     sample: Sample = False,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
@@ -506,6 +511,9 @@ def train(
     max_length: Annotated[int, typer.Option(min=1, help="Words at most.")] = 20,
     beam: Annotated[int, typer.Option(min=1, help="Beam width on dev, and the checkpoint's default.")] = 3,
     length_penalty: Annotated[float, typer.Option(help="α on dev, and the checkpoint's default.")] = 1.0,
+    no_repeat: Annotated[
+        int, typer.Option(min=0, metavar="N", help="No N words in a row twice, on dev and as the checkpoint's default.")
+    ] = 0,
     seed: int = 1,
     feature_cache: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep encoded photos here for other runs too.")
@@ -553,6 +561,7 @@ def evaluate(
     beam: Beam = None,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
+    no_repeat: NoRepeat = None,
     num: Annotated[int, typer.Option(min=1, help="Also measure how much the N best candidates of a photo differ.")] = 1,
     diversity: Diversity = 0.0,
     sample: Sample = False,

@@ -35,6 +35,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "beam": (1, 1000),
     "length_penalty": (-10, 10),
     "max_length": (1, 1000),
+    "no_repeat": (0, 1000),
 }
 CHOICES: dict[str, tuple[object, ...]] = {
     "encoder": tuple(STRIDES),
@@ -57,8 +58,9 @@ class ModelConfig:
 
     encoder: a name of `encoders.STRIDES`; decoder: a name of DECODERS; feed_previous_word: see `decoders.Decoder`.
     encoder_stride: pixels per grid cell (32: 7×7 cells at 224 px; 16: 14×14). image_size: pixels; every photo is
-    squashed to a square of this side. Sizes are channels. beam, length_penalty, max_length: the decoding chosen on dev.
-    training, scores: records for the model card. Raises ValueError for a value of the wrong type or out of range.
+    squashed to a square of this side. Sizes are channels. beam, length_penalty, max_length, no_repeat: the decoding
+    chosen on dev. training, scores: records for the model card. Raises ValueError for a value of the wrong type or out
+    of range.
     """
 
     encoder: str = "efficientnet_lite2"
@@ -73,6 +75,7 @@ class ModelConfig:
     beam: int = 3
     length_penalty: float = 1.0
     max_length: int = 20
+    no_repeat: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from capcli.attention import HardAttention
-from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
 from capcli.decoders import AttentionDecoder, Decoder, State, Step
 from capcli.encoders import Features
 from capcli.vocabulary import END, START
@@ -108,6 +108,8 @@ def roll_out(
             allowed = log_probs.clone()
             if time == 0:
                 allowed[..., END] = -torch.inf  # an empty sentence says nothing
+            elif options.no_repeat:
+                block_repeats(allowed, torch.stack([taken for taken, *_ in steps], 2), options.no_repeat)
             words = choose(allowed)
         chosen = log_probs.gather(2, words.unsqueeze(2)).squeeze(2)
         steps.append((words.masked_fill(~going, END), chosen.masked_fill(~going, 0), step.attention, step.gate))

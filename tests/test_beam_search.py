@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capcli.beam_search import BeamOptions, Hypotheses, beam_search
+from capcli.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
 from capcli.decoders import NEVER_PRINTED, AttentionDecoder
 from capcli.encoders import Features
 from capcli.vocabulary import END, START
@@ -137,3 +137,28 @@ def test_fewer_sentences_than_beams_leave_empty_places() -> None:
     found = beam_search(make_decoder(0), make_features(2), BeamOptions(9, max_length=1))
     assert found.scores.isfinite().sum(1).tolist() == [4, 4]
     assert (found.lengths > 0).sum(1).tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_no_sequence_of_words_comes_twice(length: int) -> None:
+    decoder, features = make_decoder(4), make_features(6)
+    decoder.output_bias.data[END] -= 8  # long sentences
+    options = BeamOptions(3, max_length=12, length_penalty=2.0)
+    free, strict = (beam_search(decoder, features, replace(options, no_repeat=n)) for n in (0, length))
+
+    def repeating(found: Hypotheses) -> list[bool]:
+        sentences = [
+            w[:n] for w, n in zip(found.words.flatten(0, 1).tolist(), found.lengths.flatten().tolist(), strict=True)
+        ]
+        grams = [[tuple(s[i : i + length]) for i in range(len(s) - length + 1)] for s in sentences]
+        return [len(set(several)) < len(several) for several in grams]
+
+    assert any(repeating(free))
+    assert not any(repeating(strict))
+    assert (strict.lengths > 0).all()
+
+
+def test_only_repeats_are_blocked() -> None:
+    log_probs = torch.zeros(1, 2, 9)
+    block_repeats(log_probs, torch.tensor([[[4, 5, 6, 4, 5], [4, 5, 6, 5, 4]]]), 3)
+    assert log_probs.isinf().nonzero().tolist() == [[0, 0, 6]]

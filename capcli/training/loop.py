@@ -112,6 +112,7 @@ class TrainOptions:
     max_length: int = 20
     beam: int = 3
     length_penalty: float = 1.0
+    no_repeat: int = 0
     seed: int = 1
 
 
@@ -195,7 +196,7 @@ class Run:
             ],
             "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "data"},
         }
-        names = ("beam", "length_penalty", "max_length")
+        names = ("beam", "length_penalty", "max_length", "no_repeat")
         decoding: dict[str, Any] = {name: getattr(options, name) for name in names}
         if options.init:
             model = CaptionModel.load(Path(options.init))
@@ -387,7 +388,8 @@ class Run:
 
     def validate(self) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
         """Scores on every data set's dev photos, and some captions: (photo, ours, a person's)."""
-        options = BeamOptions(self.options.beam, self.options.max_length, self.options.length_penalty)
+        asked = self.options
+        options = BeamOptions(asked.beam, asked.max_length, asked.length_penalty, asked.no_repeat)
         scores, examples = {}, []
         for data_set in self.sets:
             photos = data_set.split("dev")
