@@ -45,11 +45,11 @@ from capcli.training.datasets import (
 from capcli.training.evaluation import evaluate_captioner
 from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up, view_box
 from capcli.training.losses import (
+    Baseline,
     attention_supervision,
     caption_loss,
     doubly_stochastic,
     hard_attention_loss,
-    reward_to_go,
 )
 from capcli.training.metrics import describe, score_captions
 from capcli.training.pointing import PERSON_WORDS, cells_inside, read_boxes, seen_in_view
@@ -63,7 +63,6 @@ FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
 GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
 BATCHES_AHEAD = 3
-BASELINE_DECAY = 0.9  # Xu et al. 2015 §4.1
 SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where boxes are known
 SAMPLES = 5  # captions drawn per photo in self-critical training
 
@@ -176,7 +175,7 @@ class Run:
         parameters = [p for group in groups for p in group["params"]]
         self.average = WeightAverage(parameters, options.average) if options.average else None
         self.epoch = 0
-        self.baseline: float | None = None  # of a word's log-probability, for hard attention
+        self.baseline = Baseline(len(self.model.vocabulary))
         self.best = -math.inf
         self.steps_per_epoch = len(list(self.batches(0)))
 
@@ -326,11 +325,8 @@ class Run:
             loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
         loss = loss + self.supervision(reading, targets, batch)
         if self.model.config.decoder == "hard":
-            if self.baseline is None:
-                _, self.baseline = reward_to_go(reading.logits, targets, 0.0)
-            advantage, mean = reward_to_go(reading.logits, targets, self.baseline)
+            advantage = self.baseline.reward_to_go(reading.logits, targets)
             loss = loss + hard_attention_loss(reading, targets, advantage)
-            self.baseline = BASELINE_DECAY * self.baseline + (1 - BASELINE_DECAY) * mean
         return loss
 
     def self_critical_loss(self, features: Features, batch: Batch) -> tuple[Tensor, float]:
@@ -442,7 +438,7 @@ class Run:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
         log = [*(json.loads(line) for line in self.read_log()[: self.epoch - 1]), row]
         record = {"options": dataclasses.asdict(self.options), "epoch": self.epoch, "best": self.best, "log": log}
-        record["baseline"] = self.baseline
+        tensors["baseline"] = self.baseline.means
         if self.average:
             record["updates"] = self.average.updates
             tensors |= {f"average.{index}": mean for index, mean in enumerate(self.average.tensors)}
@@ -489,7 +485,8 @@ class Run:
             means = [tensors[f"average.{index}"] for index in range(len(self.average.tensors))]
             self.average.restore(means, record["updates"])
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.epoch, self.best, self.baseline = record["epoch"], record["best"], record["baseline"]
+        self.baseline.means = tensors["baseline"]
+        self.epoch, self.best = record["epoch"], record["best"]
         write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in record["log"]).encode())
         self.console.print(f"resuming after epoch {self.epoch}", markup=False)
 

@@ -10,7 +10,8 @@ from capcli.decoders import Reading
 from capcli.vocabulary import PAD
 
 ENTROPY_WEIGHT = 0.002  # λ_e
-REWARD_WEIGHT = 0.1  # λ_r; with 1 the noise of the estimate drowns what the words themselves teach
+REWARD_WEIGHT = 0.5  # λ_r; with 1 the noise of the estimate drowns what the words themselves teach
+BASELINE_DECAY = 0.9
 
 
 def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -46,18 +47,31 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
     return -(inside.clamp_min(1e-6).log() * known).sum() / (targets != PAD).sum()
 
 
-def reward_to_go(logits: Tensor, targets: Tensor, baseline: float) -> tuple[Tensor, float]:
-    """What is left of log p(y | s, a) at each word, less what was to be expected; no gradient.
+class Baseline:
+    """Moving average of the log-probability of each word of the vocabulary, what a reward is to be compared with.
 
-    A location can change its own word and those after it only, so the words before it are no part of its reward: they
-    would add noise, and nothing on average. baseline: the moving average of a word's log-probability. Returns
-    (batch, captions, time), 0 for `<pad>`, and this batch's mean log-probability of a word for the next average.
+    Xu et al. 2015 §4.1 keep one average of whole captions. Most of a caption's log-probability is how hard its words
+    are to guess wherever one looks; an average per word takes that away too, and still no location has a say in it.
     """
-    with torch.no_grad():
-        loss = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none")
-        mask = targets != PAD
-        gain = (-loss.view(targets.shape) - baseline) * mask
-        return gain.flip(2).cumsum(2).flip(2) * mask, float(-loss.sum() / mask.sum())
+
+    def __init__(self, words: int) -> None:
+        self.means = torch.full((words,), torch.nan)
+
+    def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What is left of log p(y | s, a) at each word, less what was to be expected; updates the averages.
+
+        A location can change its own word and those after it only, so the words before it are no part of its reward:
+        they would add noise, and nothing on average. Returns (batch, captions, time) without gradient, 0 for `<pad>`.
+        """
+        with torch.no_grad():
+            loss = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none")
+            means, words = self.means.to(loss.device), targets.flatten()
+            sums, counts = (torch.zeros_like(means).index_add_(0, words, x) for x in (-loss, torch.ones_like(loss)))
+            now = sums / counts  # NaN for words that are not here
+            means = means.where(~means.isnan(), now)  # a word's first time
+            gain = ((-loss - means[words]) * (words != PAD)).view(targets.shape)
+            self.means = means.lerp(now, 1 - BASELINE_DECAY).where(~now.isnan(), means).cpu()
+            return gain.flip(2).cumsum(2).flip(2) * (targets != PAD)
 
 
 def hard_attention_loss(
@@ -69,9 +83,9 @@ def hard_attention_loss(
 ) -> Tensor:
     """REINFORCE and entropy terms of hard attention, a mean over words (Xu et al. 2015 eq. 12).
 
-    advantage: from `reward_to_go`. Its product with ∇ log p(s | a) is, together with ∇ log p(y | s, a), an unbiased
-    estimate of the gradient of the expected log-likelihood where reward_weight, Xu et al.'s λ_r, is 1. Images that were
-    shown the expected context chose nothing, and add only their entropy.
+    advantage: from `Baseline.reward_to_go`. Its product with ∇ log p(s | a) is, together with ∇ log p(y | s, a), an
+    unbiased estimate of the gradient of the expected log-likelihood where reward_weight, Xu et al.'s λ_r, is 1. Images
+    that were shown the expected context chose nothing, and add only their entropy.
     """
     assert reading.attention is not None
     assert reading.distribution is not None

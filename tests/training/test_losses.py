@@ -7,11 +7,11 @@ import torch
 from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
 from capcli.training.losses import (
+    Baseline,
     attention_supervision,
     caption_loss,
     doubly_stochastic,
     hard_attention_loss,
-    reward_to_go,
 )
 from capcli.vocabulary import PAD
 
@@ -52,12 +52,30 @@ def test_a_location_is_rewarded_for_what_comes_after_it() -> None:
     torch.manual_seed(1)
     logits, targets = torch.randn(1, 2, 3, 7), torch.tensor([[[4, 5, 2], [6, 2, PAD]]])
     words = logits.log_softmax(3).gather(3, targets.unsqueeze(3)).squeeze(3)
-    advantage, mean = reward_to_go(logits, targets, -1.5)
+    baseline = Baseline(7)
+    baseline.means.fill_(-1.5)
+    advantage = baseline.reward_to_go(logits, targets)
     a, b, c = (words[0, 0] + 1.5).tolist()
     assert advantage[0, 0].tolist() == pytest.approx([a + b + c, b + c, c], abs=1e-5)
     a, b, _ = (words[0, 1] + 1.5).tolist()
     assert advantage[0, 1].tolist() == pytest.approx([a + b, b, 0], abs=1e-5)
-    assert mean == pytest.approx(float(words[0, 0].sum() + words[0, 1, :2].sum()) / 5, abs=1e-5)
+
+
+def test_each_word_has_a_moving_average_of_its_own() -> None:
+    torch.manual_seed(1)
+    baseline = Baseline(7)
+    logits, targets = torch.randn(1, 1, 3, 7), torch.tensor([[[4, 4, 2]]])
+    words = logits.log_softmax(3).gather(3, targets.unsqueeze(3)).flatten().tolist()
+    # A word's first time: compared with its mean in the batch, so the only 2 is as was to be expected.
+    assert baseline.reward_to_go(logits, targets)[0, 0, 2].item() == pytest.approx(0, abs=1e-6)
+    first = (words[0] + words[1]) / 2
+    assert baseline.means[4].item() == pytest.approx(first, abs=1e-5)
+    assert baseline.means[5].isnan()
+    logits = torch.randn(1, 1, 1, 7)
+    second = logits.log_softmax(3)[0, 0, 0, 4].item()
+    assert baseline.reward_to_go(logits, torch.tensor([[[4]]])).item() == pytest.approx(second - first, abs=1e-5)
+    assert baseline.means[4].item() == pytest.approx(0.9 * first + 0.1 * second, abs=1e-5)
+    assert baseline.means[2].item() == pytest.approx(words[2], abs=1e-5)
 
 
 def test_reinforce_estimates_the_exact_gradient() -> None:
@@ -90,9 +108,11 @@ def test_reinforce_estimates_the_exact_gradient() -> None:
     count, samples = 150, 40
     words, targets = words.expand(1, samples, 3), targets.expand(1, samples, 3)
     estimates = []
+    baseline = Baseline(6)
+    baseline.means.fill_(-2.0)
     for _ in range(count):
         reading = decoder(features, words)
-        advantage, _ = reward_to_go(reading.logits, targets, -5 / 3)
+        advantage = baseline.reward_to_go(reading.logits, targets)
         loss = caption_loss(reading.logits, targets)
         estimates.append(-3 * gradient(loss + hard_attention_loss(reading, targets, advantage, 1.0, 0.0)))
     stacked = torch.stack(estimates)
