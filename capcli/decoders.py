@@ -171,6 +171,11 @@ class Decoder(nn.Module):
         return State(zeros, zeros, memory)
 
 
+def project_image(global_size: int, embedding_size: int) -> nn.Sequential:
+    """The global vector brought to the size of a word's embedding, and to its scale: it would be a tenth of it."""
+    return nn.Sequential(nn.Linear(global_size, embedding_size), nn.LayerNorm(embedding_size))
+
+
 class PreInjectDecoder(Decoder):
     """The image is the input of the first LSTM cell only, before `<start>` (Vinyals et al. 2015, *Show and Tell*)."""
 
@@ -178,7 +183,7 @@ class PreInjectDecoder(Decoder):
         self, vocabulary_size: int, global_size: int, hidden_size: int, embedding_size: int, dropout: float
     ) -> None:
         super().__init__(vocabulary_size, 0, hidden_size, embedding_size, dropout, feed_previous_word=True)
-        self.image = nn.Linear(global_size, embedding_size)
+        self.image = project_image(global_size, embedding_size)
 
     def start(self, features: Features, beams: int = 1) -> State:
         """The state after the cell that was fed the image."""
@@ -204,7 +209,7 @@ class ParInjectDecoder(Decoder):
         feed_previous_word: bool,
     ) -> None:
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
-        self.image = nn.Linear(global_size, embedding_size)
+        self.image = project_image(global_size, embedding_size)
 
     def start(self, features: Features, beams: int = 1) -> State:
         """A blank state; the projected image is kept beside it."""
