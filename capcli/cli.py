@@ -38,6 +38,13 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|fp32|bf16|fp16",
+        help="Number format: auto is bf16 where the CPU or GPU multiplies such numbers itself, else fp32.",
+    ),
+]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [default: the checkpoint's]")]
 LengthPenalty = Annotated[
@@ -132,6 +139,7 @@ def caption(
     ] = None,
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     beam: Beam = None,
     num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
     max_length: MaxLength = None,
@@ -274,7 +282,7 @@ def caption(
         file, finished = open_output(output, format, num, resume, existing == "overwrite")
     except OutputError as error:
         fail(error)
-    captioner = load_captioner(model, device)
+    captioner = load_captioner(model, device, precision)
     options = decoding_options(captioner, values)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
@@ -310,6 +318,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     length_penalty: LengthPenalty = None,
     attention: Attention = None,
     attention_size: AttentionSize = 640,
@@ -348,7 +357,7 @@ def explain(
             fail(f"{text_file}: no sentence in it")
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
-    captioner = load_captioner(model, device)
+    captioner = load_captioner(model, device, precision)
     captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
@@ -540,6 +549,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which of its photos.")] = "dev",
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     beam: Beam = None,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
@@ -579,7 +589,7 @@ def evaluate(
         from capcli.training.evaluation import evaluate_captioner, print_evaluation
 
         data_set = read_data_set(data)
-        captioner = load_captioner(model, device)
+        captioner = load_captioner(model, device, precision)
         options = decoding_options(captioner, values)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
@@ -611,13 +621,13 @@ def checkpoint_folder(model: str | None) -> Path:
         fail(error)
 
 
-def load_captioner(model: str | None, device: str) -> Captioner:
+def load_captioner(model: str | None, device: str, precision: str = "auto") -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
     from capcli.model import ModelError
 
     try:
-        return Captioner.load(model, device)
+        return Captioner.load(model, device, precision)
     except (ModelError, ValueError) as error:
         fail(error)
 
