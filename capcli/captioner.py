@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.beam_search import Hypotheses
-from capcli.encoders import Features, fold_batch_norm
+from capcli.encoders import Features, fold_batch_norm, to_number_format
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
@@ -26,7 +25,7 @@ from capcli.workers import Workers
 
 Source = str | os.PathLike[str] | Image.Image
 Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
-BATCHES_AHEAD = 4  # for each batch that is worked on
+BATCHES_AHEAD = 4  # of those that are worked on
 ENCODED_AT_ONCE = 8
 
 
@@ -62,15 +61,14 @@ class Captioner:
     """Captions images with one model on one device."""
 
     def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
-        """model: stays as it is but for the device; captions come from `encoder` and `decoder`, made from it.
+        """model: stays as it is but for the device; its encoder is used by way of a faster copy, `encoder`.
 
         precision: as `load` takes it. Raises ValueError for one that this device does not have.
         """
         self.precision = choose_precision(precision, device)
-        dtype = PRECISIONS[self.precision]
         self.model = model.to(device).eval()
-        self.encoder = fold_batch_norm(model.encoder).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.decoder = model.decoder if dtype == torch.float32 else copy.deepcopy(model.decoder).to(dtype)
+        self.encoder = to_number_format(fold_batch_norm(model.encoder), PRECISIONS[self.precision])
+        self.encoder.to(memory_format=torch.channels_last)
         self.device = device
         config = model.config
         self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty)
@@ -81,9 +79,9 @@ class Captioner:
     ) -> Captioner:
         """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
 
-        device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
-        device multiplies bfloat16 numbers itself, else fp32. Raises ModelError for a checkpoint that cannot be used and
-        ValueError for a device or a precision that is not there.
+        device: auto, cpu, cuda, cuda:1, mps …. precision: of the encoder, the decoder keeps to fp32: fp32, bf16, fp16
+        (not on a CPU), or auto: bf16 where the device multiplies bfloat16 numbers itself, else fp32. Raises ModelError
+        for a checkpoint that cannot be used and ValueError for a device or a precision that is not there.
         """
         keep_freed_memory()
         chosen = choose_device(device)
@@ -126,8 +124,9 @@ class Captioner:
 
         num: candidates per image. options: None takes those chosen for the checkpoint. batch_size: images that go
         through the model together, fewer at first so that the first caption comes at once. max_pixels: larger images
-        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads, at most four batches ahead
-        of the captions given out, so the memory needed does not grow with their number.
+        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads; on a CPU each core works on
+        a batch of its own. At most four batches more than that are ahead of the captions given out, so the memory
+        needed does not grow with the number of images.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels):
             yield from batch
@@ -156,8 +155,7 @@ class Captioner:
 
         threads = torch.get_num_threads()
         at_once = self.batches_at_once(options)
-        ahead = LookAhead(open_image, images, BATCHES_AHEAD * batch_size * at_once)
-        # One core to a batch, and as many batches at a time as there are cores.
+        ahead = LookAhead(open_image, images, (BATCHES_AHEAD + at_once) * batch_size)
         workers = Workers(at_once, ahead, batch_size, work, lambda: torch.set_num_threads(max(1, threads // at_once)))
         results: dict[int, Caption | ImageError] = {}
         given = 0
@@ -208,14 +206,14 @@ class Captioner:
     @torch.inference_mode()
     def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
-        candidates = self.read(decode(self.decoder, self.encode(pixels), num, options))
+        candidates = self.read(decode(self.model.decoder, self.encode(pixels), num, options))
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
             for name, several in zip(names, candidates, strict=True)
         ]
 
     def encode(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, size, size) uint8 → features in this captioner's precision.
+        """pixels: (batch, 3, size, size) uint8 → features, float32.
 
         On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
         """
@@ -224,7 +222,8 @@ class Captioner:
             for piece in pixels.split(ENCODED_AT_ONCE if self.device.type == "cpu" else len(pixels))
         ]
         return Features(
-            torch.cat([piece.annotations for piece in pieces]), torch.cat([piece.global_vector for piece in pieces])
+            torch.cat([piece.annotations for piece in pieces]).float(),
+            torch.cat([piece.global_vector for piece in pieces]).float(),
         )
 
     def read(self, found: Hypotheses) -> list[list[Candidate]]:
@@ -234,7 +233,7 @@ class Captioner:
         log_probs = found.word_log_probs.tolist()
         rows, columns = self.model.config.grid
         attention = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu()
-        gates = None if found.gates is None else found.gates.float().cpu()
+        gates = None if found.gates is None else found.gates.cpu()
         images = []
         for i in range(len(words)):
             candidates = []
