@@ -381,6 +381,63 @@ def explain(
 
 
 @app.command()
+def bench(
+    folder: Annotated[
+        str | None,
+        typer.Argument(metavar="[FOLDER]", help="Images to measure with; made ones if not given.", show_default=False),
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 32,
+    number: Annotated[int, typer.Option(min=1, help="Images at most.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how fast captioning is on this machine, and say what bounds it.
+
+    For each stage, decode, encode, search and write: images per second of this stage alone, and its share of an image's
+    work; then images per second of everything together. Loading PyTorch itself is not counted.
+
+    Exit status: 0 done, 1 some images failed, 2 usage or no image at all.
+    """
+    import json
+    import tempfile
+    import time
+    from itertools import islice
+
+    from capcli.images import ImageError, find_images
+    from capcli.run import say
+
+    if folder is not None and not os.path.exists(folder):
+        fail(f"{folder}: no such file or folder")
+    import torch  # noqa: F401  # before the clock starts
+
+    from capcli.bench import as_lines, make_images, measure
+
+    started = time.perf_counter()
+    captioner = load_captioner(model, device, precision)
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as made:
+        if folder is None:
+            paths = make_images(Path(made), number)
+        else:
+            found = list(islice(find_images([folder]), number))
+            paths = [path for path in found if isinstance(path, str)]
+            for error in found:
+                if isinstance(error, ImageError):
+                    say(error)
+        result = measure(captioner, paths, batch_size) if paths else {"failed": []}
+    for failure in result["failed"]:
+        say(failure)
+    if "bound" not in result:
+        fail(f"no image in {folder}")
+    result = {"load_seconds": seconds, **result}
+    typer.echo(json.dumps(result, indent=1) if as_json else "\n".join(as_lines(result)))
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def info(
     model: Model = None,
     device: Device = "auto",
