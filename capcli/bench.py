@@ -100,7 +100,7 @@ def search_rate(captioner: Captioner, pixels: Tensor) -> float:
 
     def search(part: Tensor) -> object:
         some = Features(features.annotations[part], features.global_vector[part])
-        return captioner.read(decode(captioner.model.decoder, some, 1, captioner.options))
+        return captioner.read(decode(captioner.decoder, some, 1, captioner.options))
 
     return rate(captioner, search, [torch.arange(len(pixels))])
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.beam_search import Hypotheses
-from capcli.encoders import Features, fold_batch_norm, to_number_format
+from capcli.encoders import Features, fold_batch_norm
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
@@ -61,14 +61,15 @@ class Captioner:
     """Captions images with one model on one device."""
 
     def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
-        """model: stays as it is but for the device; its encoder is used by way of a faster copy, `encoder`.
+        """model: stays as it is but for the device; captions come from `encoder` and `decoder`, faster copies.
 
         precision: as `load` takes it. Raises ValueError for one that this device does not have.
         """
         self.precision = choose_precision(precision, device)
         self.model = model.to(device).eval()
-        self.encoder = to_number_format(fold_batch_norm(model.encoder), PRECISIONS[self.precision])
-        self.encoder.to(memory_format=torch.channels_last)
+        dtype = PRECISIONS[self.precision]
+        self.encoder = fold_batch_norm(model.encoder).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.device = device
         config = model.config
         self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty)
@@ -79,9 +80,9 @@ class Captioner:
     ) -> Captioner:
         """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
 
-        device: auto, cpu, cuda, cuda:1, mps …. precision: of the encoder, the decoder keeps to fp32: fp32, bf16, fp16
-        (not on a CPU), or auto: bf16 where the device multiplies bfloat16 numbers itself, else fp32. Raises ModelError
-        for a checkpoint that cannot be used and ValueError for a device or a precision that is not there.
+        device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
+        device multiplies bfloat16 numbers itself, else fp32. Raises ModelError for a checkpoint that cannot be used and
+        ValueError for a device or a precision that is not there.
         """
         keep_freed_memory()
         chosen = choose_device(device)
@@ -206,14 +207,14 @@ class Captioner:
     @torch.inference_mode()
     def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
-        candidates = self.read(decode(self.model.decoder, self.encode(pixels), num, options))
+        candidates = self.read(decode(self.decoder, self.encode(pixels), num, options))
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
             for name, several in zip(names, candidates, strict=True)
         ]
 
     def encode(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, size, size) uint8 → features, float32.
+        """pixels: (batch, 3, size, size) uint8 → features in this captioner's precision.
 
         On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
         """
@@ -222,8 +223,8 @@ class Captioner:
             for piece in pixels.split(ENCODED_AT_ONCE if self.device.type == "cpu" else len(pixels))
         ]
         return Features(
-            torch.cat([piece.annotations for piece in pieces]).float(),
-            torch.cat([piece.global_vector for piece in pieces]).float(),
+            torch.cat([piece.annotations for piece in pieces]),
+            torch.cat([piece.global_vector for piece in pieces]),
         )
 
     def read(self, found: Hypotheses) -> list[list[Candidate]]:
@@ -233,7 +234,7 @@ class Captioner:
         log_probs = found.word_log_probs.tolist()
         rows, columns = self.model.config.grid
         attention = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu()
-        gates = None if found.gates is None else found.gates.cpu()
+        gates = None if found.gates is None else found.gates.float().cpu()
         images = []
         for i in range(len(words)):
             candidates = []

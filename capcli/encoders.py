@@ -125,8 +125,7 @@ class EfficientNetLite2(nn.Module):
     def forward(self, pixels: Tensor) -> Features:
         """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
         x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # the scaling it was trained with
-        x = self.stages[0](self.stem(x))
-        x = self.head(self.stages[1:](x.to(next(self.head.parameters()).dtype)))
+        x = self.head(self.stages(self.stem(x)))
         annotations = x.flatten(2).transpose(1, 2)
         return Features(annotations, annotations.mean(1))
 
@@ -226,18 +225,6 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, next_name, nn.Identity())
     return folded
-
-
-def to_number_format(encoder: Encoder, dtype: torch.dtype) -> Encoder:
-    """The encoder itself in another number format, but for what is the most sensitive part of EfficientNet.
-
-    Its first layers, rounded to bfloat16, cause half of the annotation vectors' error, and take little of the time.
-    """
-    if isinstance(encoder, EfficientNetLite2):
-        encoder.stages[1:].to(dtype)
-        encoder.head.to(dtype)
-        return encoder
-    return encoder.to(dtype)
 
 
 def pretrained_weights(name: str) -> dict[str, Tensor]:
