@@ -26,7 +26,7 @@ from capcli.workers import Workers
 Source = str | os.PathLike[str] | Image.Image
 Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
-ENCODED_AT_ONCE = 8
+ENCODED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
