@@ -225,4 +225,6 @@ def scores_section(model: CaptionModel) -> str:
     tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
     how = f"beam {config.beam}, length penalty {config.length_penalty:g}, pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
+    precisions = sorted({str(scores["precision"]) for scores in config.scores.values() if "precision" in scores})
+    how += f", {' and '.join(precisions)}" if precisions else ""
     return f"## Scores\n\nIn percent, on photos that were not trained on: {how}.\n\n" + "\n".join(table)

@@ -55,10 +55,9 @@ def test_a_failure_comes_after_the_results_before_it() -> None:
         raise OSError("the list ends here")
 
     workers = Workers(2, LookAhead(square, items(), 20), 2, lambda batch: batch, lambda: None)
-    results, found = iter(workers), []
+    found: list[tuple] = []
     with pytest.raises(OSError, match="the list ends here"):
-        while True:
-            found += next(results)
+        found.extend(item for batch in workers for item in batch)
     assert sorted(index for index, _, _ in found) == list(range(5))
     workers.close()
 

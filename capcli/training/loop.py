@@ -441,6 +441,7 @@ class Run:
                 self.console.print(f"scoring {data_set.name} dev", markup=False)
                 found = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)["scores"]
                 scores[data_set.name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+                scores[data_set.name]["precision"] = captioner.precision
         stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_description(self.folder)
         if not self.keep_cache:
