@@ -81,8 +81,9 @@ class Captioner:
         """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
 
         device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
-        device multiplies bfloat16 numbers itself, else fp32. Raises ModelError for a checkpoint that cannot be used and
-        ValueError for a device or a precision that is not there.
+        device multiplies bfloat16 numbers itself, else fp32; rounded so, what an image gives depends a little on the
+        others in its batch. Raises ModelError for a checkpoint that cannot be used and ValueError for a device or a
+        precision that is not there.
         """
         keep_freed_memory()
         chosen = choose_device(device)

@@ -14,7 +14,7 @@ from capcli.vocabulary import SPECIAL_WORDS
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    return Captioner(tiny_model, torch.device("cpu"))
+    return Captioner(tiny_model, torch.device("cpu"), "fp32")
 
 
 def test_paths_pictures_and_lists_agree(captioner: Captioner) -> None:
