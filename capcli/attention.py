@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,8 +24,10 @@ class SoftAttention(nn.Module):
         hidden: (batch, beams, hidden) h_{t-1}; keys: (batch, locations, attention), `self.key(annotations)`, which
         depends on the image alone and so is computed once.
         """
-        mixed = torch.tanh(self.query(hidden).unsqueeze(2) + keys.unsqueeze(1))
-        return self.score(mixed).squeeze(3).float().softmax(2)
+        # tanh(x) = 2σ(2x) − 1, and softmax ignores the −1, which every location has: PyTorch's σ on CPUs takes a fifth
+        # of the time of its tanh, which would be a third of the search.
+        mixed = (2 * self.query(hidden).unsqueeze(2) + 2 * keys.unsqueeze(1)).sigmoid()
+        return self.score(mixed).squeeze(3).mul(2).float().softmax(2)
 
     def choose(self, distribution: Tensor) -> Tensor:
         """The weights with which the annotation vectors are summed: here the distribution itself."""

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from capcli.decoders import Decoder
 from capcli.encoders import Features
 from capcli.vocabulary import END, START
+
+MOST = 7 / 8  # images leave the batch when so few are left: each time, what belongs to the others is copied
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,16 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
     """Look for the sentences of highest length-normalised log-probability.
 
     At each step an image's beams are extended by every word. Extensions by `<end>` among the best `beam` are finished
-    sentences; the best `beam` others live on. An image leaves the batch once `beam` sentences are finished, and at
+    sentences; the best `beam` others live on. An image is done once `beam` sentences are finished, and at
     max_length every live beam is finished. So beam 1 is greedy search, and a beam wider than the number of possible
     prefixes is exhaustive. An empty sentence is not considered.
     """
     beam, steps = options.beam, options.max_length + 1
     batch, device = features.annotations.shape[0], features.annotations.device
-    state = decoder.start(features, beam)
-    words = torch.full((batch, beam), START, device=device)
-    # All beams begin alike: only the first may be extended at the first step.
-    log_probs = torch.full((batch, beam), -torch.inf, device=device)
-    log_probs[:, 0] = 0
+    # All beams begin alike: there is one at the first step.
+    state = decoder.start(features)
+    words = torch.full((batch, 1), START, device=device)
+    log_probs = torch.zeros(batch, 1, device=device)
     images = torch.arange(batch, device=device)  # those still searched
     # Step by step: the word each live beam took, its log-probability, and the beam that it came from.
     trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
@@ -77,7 +79,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         step = decoder.step(words, state)
         if step.attention is not None:
             if attention is None:
-                attention = step.attention.new_zeros(steps, batch, *step.attention.shape[1:])
+                attention = step.attention.new_zeros(steps, batch, beam, step.attention.shape[2])
             attention[time, images] = step.attention
         if step.gate is not None:
             if gates is None:
@@ -93,7 +95,10 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         totals = log_probs.unsqueeze(2) + next_log_probs
         vocabulary = totals.shape[2]
         # At most `beam` of these are ends, so `beam` others are always among them.
-        totals, flat = totals.flatten(1).topk(min(2 * beam, beam * vocabulary), dim=1)
+        found = min(2 * beam, totals.shape[1] * vocabulary)
+        totals, flat = totals.flatten(1).topk(found, dim=1)
+        if found < 2 * beam:  # few words and a wide beam
+            totals, flat = F.pad(totals, (0, 2 * beam - found), value=-torch.inf), F.pad(flat, (0, 2 * beam - found))
         parents, chosen = flat // vocabulary, flat % vocabulary
         chosen_log_probs = next_log_probs.flatten(1).gather(1, flat)
         is_end = chosen == END
@@ -102,12 +107,12 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         new_scores = (totals[:, :beam] / (time + 1) ** options.length_penalty).masked_fill(~ending, -torch.inf)
         scores_now, best = torch.cat([scores[images], new_scores], 1).topk(beam, dim=1)
         scores[images] = scores_now
-        for kept, new in (
+        for old, new in (
             (end_log_probs, chosen_log_probs[:, :beam]),
             (ends, torch.full_like(parents[:, :beam], time)),
             (end_beams, parents[:, :beam]),
         ):
-            kept[images] = torch.cat([kept[images], new], 1).gather(1, best)
+            old[images] = torch.cat([old[images], new], 1).gather(1, best)
 
         # Stable sort: ends to the back, the others stay in order of log-probability.
         alive = is_end.int().sort(dim=1, stable=True).indices[:, :beam]
@@ -116,15 +121,19 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         trellis_words[time, images] = words
         trellis_parents[time, images] = parents
         trellis_log_probs[time, images] = chosen_log_probs.gather(1, alive)
-        going = (scores_now.isinf().any(1) & log_probs.isfinite().any(1)).nonzero().squeeze(1)
-        if not len(going):
+        going = scores_now.isinf().any(1) & log_probs.isfinite().any(1)
+        count = int(going.sum())
+        if not count:
             break
         state = step.state.reorder(parents)
         if options.no_repeat:
             history = torch.cat([history.gather(1, parents.unsqueeze(2).expand(-1, -1, time)), words.unsqueeze(2)], 2)
-        if len(going) < len(images):
-            images, state, words, log_probs = images[going], state.keep(going), words[going], log_probs[going]
-            history = history[going]
+        if count <= MOST * len(images):
+            kept = going.nonzero().squeeze(1)
+            images, state, words, log_probs = images[kept], state.keep(kept), words[kept], log_probs[kept]
+            history = history[kept]
+        else:
+            log_probs = log_probs.masked_fill(~going.unsqueeze(1), -torch.inf)
 
     return trace_back(
         trellis_words, trellis_parents, trellis_log_probs, attention, gates, scores, end_log_probs, ends, end_beams

@@ -13,15 +13,20 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.beam_search import Hypotheses
+from capcli.encoders import Features, fold_batch_norm
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
 from capcli.model import CaptionModel, ModelError
+from capcli.precision import PRECISIONS, choose_precision
 from capcli.sampling import DecodingOptions, decode
+from capcli.workers import Workers
 
 Source = str | os.PathLike[str] | Image.Image
-BATCHES_AHEAD = 4
+Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
+BATCHES_AHEAD = 4  # of those that are worked on
+ENCODED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
@@ -55,22 +60,36 @@ class Caption(Candidate):
 class Captioner:
     """Captions images with one model on one device."""
 
-    def __init__(self, model: CaptionModel, device: torch.device) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
+        """model: stays as it is but for the device; captions come from `encoder` and `decoder`, faster copies.
+
+        precision: as `load` takes it. Raises ValueError for one that this device does not have.
+        """
+        self.precision = choose_precision(precision, device)
+        self.model = model.to(device).eval()
+        dtype = PRECISIONS[self.precision]
+        self.encoder = fold_batch_norm(model.encoder).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.device = device
         config = model.config
         self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty, config.no_repeat)
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] | None = None, device: str = "auto") -> Captioner:
+    def load(
+        cls, model: str | os.PathLike[str] | None = None, device: str = "auto", precision: str = "auto"
+    ) -> Captioner:
         """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
 
-        device: auto, cpu, cuda, cuda:1, mps …. Raises ModelError for a checkpoint that cannot be used and ValueError
-        for a device that is not there.
+        device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
+        device multiplies bfloat16 numbers itself, else fp32; rounded so, what an image gives depends a little on the
+        others in its batch. Raises ModelError for a checkpoint that cannot be used and ValueError for a device or a
+        precision that is not there.
         """
         keep_freed_memory()
         chosen = choose_device(device)
-        return cls(CaptionModel.load(bundled_checkpoint() if model is None else find_checkpoint(model)), chosen)
+        choose_precision(precision, chosen)  # before the Hub is asked for anything
+        folder = bundled_checkpoint() if model is None else find_checkpoint(model)
+        return cls(CaptionModel.load(folder), chosen, precision)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -107,8 +126,9 @@ class Captioner:
 
         num: candidates per image. options: None takes those chosen for the checkpoint. batch_size: images that go
         through the model together, fewer at first so that the first caption comes at once. max_pixels: larger images
-        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads, at most four batches ahead
-        of the captions given out, so the memory needed does not grow with their number.
+        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads; on a CPU each core works on
+        a batch of its own. At most four batches more than that are ahead of the captions given out, so the memory
+        needed does not grow with the number of images.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels):
             yield from batch
@@ -121,36 +141,29 @@ class Captioner:
         batch_size: int = 32,
         max_pixels: int | None = None,
     ) -> Iterator[list[Caption | ImageError]]:
-        """As `stream`, in lists of what is known at a time: at the end of each the model has nothing half done."""
+        """As `stream`, in lists of what is known at a time."""
         options = options or self.options
         if options.seed is not None:
             torch.manual_seed(options.seed)
         size = self.model.config.image_size
 
-        def decode(image: Source | ImageError) -> Image.Image:
+        def open_image(image: Source | ImageError) -> Image.Image:
             if isinstance(image, ImageError):
                 raise image
             return open_square(image, size, max_pixels)
 
-        ahead = LookAhead(decode, images, BATCHES_AHEAD * batch_size)
+        def work(batch: list[Opened]) -> dict[int, Caption | ImageError]:
+            return self.caption_opened(batch, num, options)
+
+        threads = torch.get_num_threads()
+        at_once = self.batches_at_once(options)
+        ahead = LookAhead(open_image, images, (BATCHES_AHEAD + at_once) * batch_size)
+        workers = Workers(at_once, ahead, batch_size, work, lambda: torch.set_num_threads(max(1, threads // at_once)))
         results: dict[int, Caption | ImageError] = {}
-        given, count = 0, 1
+        given = 0
         try:
-            while batch := ahead.take(count):
-                count = min(2 * count, batch_size)
-                numbers, names, pixels = [], [], []
-                for number, image, outcome in batch:
-                    if isinstance(outcome, ImageError):
-                        results[number] = outcome
-                    elif isinstance(outcome, Exception):
-                        raise outcome
-                    else:
-                        numbers.append(number)
-                        names.append("image" if isinstance(image, Image.Image) else os.fspath(image))  # type: ignore[arg-type]
-                        pixels.append(to_pixels(outcome))
-                if pixels:
-                    captions = self.caption_pixels(torch.stack(pixels), names, num, options)
-                    results.update(zip(numbers, captions, strict=True))
+            for found in workers:
+                results |= found
                 # What is ready may lie behind an image that is not.
                 ready = []
                 while given in results:
@@ -160,18 +173,60 @@ class Captioner:
                 if ready:
                     yield ready
         finally:
-            ahead.close()
+            workers.close()
+            torch.set_num_threads(threads)  # for threads to come: PyTorch gives them what was set last
+
+    def batches_at_once(self, options: DecodingOptions) -> int:
+        """How many batches to work on side by side.
+
+        On a CPU a network as small as this one is fastest with one core to a batch: many cores on one batch wait for
+        each other after every layer. What is drawn at random is drawn in one order.
+        """
+        random = options.sample or options.attention_samples
+        return torch.get_num_threads() if self.device.type == "cpu" and not random else 1
+
+    def caption_opened(
+        self, batch: list[Opened], num: int, options: DecodingOptions
+    ) -> dict[int, Caption | ImageError]:
+        """A caption for each picture, or its ImageError, by the picture's number."""
+        found: dict[int, Caption | ImageError] = {}
+        numbers, names, pixels = [], [], []
+        for number, image, outcome in batch:
+            if isinstance(outcome, ImageError):
+                found[number] = outcome
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                numbers.append(number)
+                names.append("image" if isinstance(image, Image.Image) else os.fspath(image))  # type: ignore[arg-type]
+                pixels.append(to_pixels(outcome))
+        if pixels:
+            captions = self.caption_pixels(torch.stack(pixels), names, num, options)
+            found.update(zip(numbers, captions, strict=True))
+        return found
 
     @torch.inference_mode()
     def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
-        features = self.model.encoder(pixels.to(self.device, memory_format=torch.channels_last))
-        found = decode(self.model.decoder, features, num, options)
-        candidates = self.read(found)
+        candidates = self.read(decode(self.decoder, self.encode(pixels), num, options))
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
             for name, several in zip(names, candidates, strict=True)
         ]
+
+    def encode(self, pixels: Tensor) -> Features:
+        """pixels: (batch, 3, size, size) uint8 → features in this captioner's precision.
+
+        On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
+        """
+        pieces = [
+            self.encoder(piece.to(self.device, memory_format=torch.channels_last))
+            for piece in pixels.split(ENCODED_AT_ONCE if self.device.type == "cpu" else len(pixels))
+        ]
+        return Features(
+            torch.cat([piece.annotations for piece in pieces]),
+            torch.cat([piece.global_vector for piece in pieces]),
+        )
 
     def read(self, found: Hypotheses) -> list[list[Candidate]]:
         """Hypotheses as candidates, best first, for each image."""
@@ -180,7 +235,7 @@ class Captioner:
         log_probs = found.word_log_probs.tolist()
         rows, columns = self.model.config.grid
         attention = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu()
-        gates = None if found.gates is None else found.gates.cpu()
+        gates = None if found.gates is None else found.gates.float().cpu()
         images = []
         for i in range(len(words)):
             candidates = []

@@ -232,6 +232,8 @@ def scores_section(model: CaptionModel) -> str:
     how = f"beam {config.beam}, length penalty {config.length_penalty:g}{no_repeat_clause(config.no_repeat)}"
     how += ", pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
+    precisions = sorted({str(scores["precision"]) for scores in config.scores.values() if "precision" in scores})
+    how += f", {' and '.join(precisions)}" if precisions else ""
     about = f"In percent, on photos that were not trained on: {how}."
     if "(" in "".join(table):
         about += " In brackets 95 % confidence intervals, by the bootstrap over photos."

@@ -42,6 +42,13 @@ NoRepeat = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", help="No N words in a row twice; 0 is no such rule.  [default: the checkpoint's]"),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|fp32|bf16|fp16",
+        help="Number format: auto is bf16 where the CPU or GPU multiplies such numbers itself, else fp32.",
+    ),
+]
 Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
 MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [default: the checkpoint's]")]
 LengthPenalty = Annotated[
@@ -136,6 +143,7 @@ def caption(
     ] = None,
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     beam: Beam = None,
     num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
     max_length: MaxLength = None,
@@ -279,7 +287,7 @@ def caption(
         file, finished = open_output(output, format, num, resume, existing == "overwrite")
     except OutputError as error:
         fail(error)
-    captioner = load_captioner(model, device)
+    captioner = load_captioner(model, device, precision)
     options = decoding_options(captioner, values)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
@@ -315,6 +323,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     length_penalty: LengthPenalty = None,
     attention: Attention = None,
     attention_size: AttentionSize = 640,
@@ -353,7 +362,7 @@ def explain(
             fail(f"{text_file}: no sentence in it")
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
-    captioner = load_captioner(model, device)
+    captioner = load_captioner(model, device, precision)
     captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
@@ -374,6 +383,63 @@ def explain(
                     typer.echo(line)
         if sum(map(view, explained)):
             raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    folder: Annotated[
+        str | None,
+        typer.Argument(metavar="[FOLDER]", help="Images to measure with; made ones if not given.", show_default=False),
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 32,
+    number: Annotated[int, typer.Option(min=1, help="Images at most.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how fast captioning is on this machine, and say what bounds it.
+
+    For each stage, decode, encode, search and write: images per second of this stage alone, and its share of an image's
+    work; then images per second of everything together. Loading PyTorch itself is not counted.
+
+    Exit status: 0 done, 1 some images failed, 2 usage or no image at all.
+    """
+    import json
+    import tempfile
+    import time
+    from itertools import islice
+
+    from capcli.images import ImageError, find_images
+    from capcli.run import say
+
+    if folder is not None and not os.path.exists(folder):
+        fail(f"{folder}: no such file or folder")
+    import torch  # noqa: F401  # before the clock starts
+
+    from capcli.bench import as_lines, make_images, measure
+
+    started = time.perf_counter()
+    captioner = load_captioner(model, device, precision)
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as made:
+        if folder is None:
+            paths = make_images(Path(made), number)
+        else:
+            found = list(islice(find_images([folder]), number))
+            paths = [path for path in found if isinstance(path, str)]
+            for error in found:
+                if isinstance(error, ImageError):
+                    say(error)
+        result = measure(captioner, paths, batch_size) if paths else {"failed": []}
+    for failure in result["failed"]:
+        say(failure)
+    if "bound" not in result:
+        fail(f"no image in {folder}")
+    result = {"load_seconds": seconds, **result}
+    typer.echo(json.dumps(result, indent=1) if as_json else "\n".join(as_lines(result)))
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -558,6 +624,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which of its photos.")] = "dev",
     model: Model = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     beam: Beam = None,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
@@ -598,7 +665,7 @@ def evaluate(
         from capcli.training.evaluation import evaluate_captioner, print_evaluation
 
         data_set = read_data_set(data)
-        captioner = load_captioner(model, device)
+        captioner = load_captioner(model, device, precision)
         options = decoding_options(captioner, values)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
@@ -630,13 +697,13 @@ def checkpoint_folder(model: str | None) -> Path:
         fail(error)
 
 
-def load_captioner(model: str | None, device: str) -> Captioner:
+def load_captioner(model: str | None, device: str, precision: str = "auto") -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
     from capcli.model import ModelError
 
     try:
-        return Captioner.load(model, device)
+        return Captioner.load(model, device, precision)
     except (ModelError, ValueError) as error:
         fail(error)
 

@@ -6,6 +6,7 @@ Where the image enters is all that tells them apart. The names of those without 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -151,9 +152,14 @@ class Decoder(nn.Module):
     def recur(self, embedded: Tensor, image: Tensor | None, state: State) -> State:
         """One step of the LSTM; image: (batch, beams, image_input) or None."""
         inputs = [part for part in (embedded if self.feed_previous_word else None, image) if part is not None]
-        hidden, cell = self.lstm(
-            torch.cat(inputs, 2).flatten(0, 1), (state.hidden.flatten(0, 1), state.cell.flatten(0, 1))
-        )
+        flat, hidden, cell = torch.cat(inputs, 2).flatten(0, 1), state.hidden.flatten(0, 1), state.cell.flatten(0, 1)
+        if self.lstm.weight_hh.dtype == torch.float32:
+            hidden, cell = self.lstm(flat, (hidden, cell))
+        else:  # what is added up from word to word needs more digits than the products
+            inner = nn.functional.linear(flat, self.lstm.weight_ih, self.lstm.bias_ih)
+            gates = (inner.float() + nn.functional.linear(hidden, self.lstm.weight_hh, self.lstm.bias_hh)).chunk(4, 1)
+            cell = gates[1].sigmoid() * cell.float() + gates[0].sigmoid() * gates[2].tanh()
+            hidden = (gates[3].sigmoid() * cell.tanh()).to(hidden.dtype)
         return State(hidden.view(state.hidden.shape), cell.view(state.cell.shape), state.memory)
 
     def output(self, embedded: Tensor, hidden: Tensor, context: Tensor | None) -> Tensor:
@@ -163,7 +169,16 @@ class Decoder(nn.Module):
             deep = embedded + deep
         if self.output_context is not None:
             deep = deep + self.output_context(context)
-        return nn.functional.linear(self.dropout(torch.tanh(deep)), self.embedding.weight, self.output_bias)
+        deep = self.dropout(torch.tanh(deep))
+        if self.output_bias.dtype == self.embedding.weight.dtype:
+            return nn.functional.linear(deep, self.embedding.weight, self.output_bias)
+        return nn.functional.linear(deep, self.embedding.weight) + self.output_bias
+
+    def in_number_format(self, dtype: torch.dtype) -> Decoder:
+        """A copy for inference whose matrices are of this type; LSTM cell and logits are still added up in float32."""
+        decoder = copy.deepcopy(self).to(dtype)
+        decoder.output_bias = copy.deepcopy(self.output_bias)
+        return decoder
 
     def blank_state(self, features: Features, beams: int, memory: tuple[Tensor, ...]) -> State:
         """h_0 = c_0 = 0."""

@@ -7,11 +7,14 @@ EfficientNet-Lite: no squeeze-and-excitation, ReLU6, stem and head not scaled.
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # (repeats, kernel, stride, expansion, output channels), B0's table scaled by width 1.1 and depth 1.2.
 LITE2_STAGES = (
@@ -223,6 +226,20 @@ def make_encoder(name: str, stride: int) -> Encoder:
     if stride not in STRIDES[name]:
         raise ValueError(f"{name} has stride {' or '.join(map(str, STRIDES[name]))}, not {stride}")
     return EfficientNetLite2(stride) if name == "efficientnet_lite2" else TorchvisionEncoder(name)
+
+
+def fold_batch_norm(encoder: Encoder) -> Encoder:
+    """A copy for inference in which each convolution has taken in the batch normalisation right behind it.
+
+    It computes the same but for rounding, and cannot be trained or saved. The original stays as it is.
+    """
+    folded = copy.deepcopy(encoder).eval()
+    for module in list(folded.modules()):
+        for (name, conv), (next_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, next_name, nn.Identity())
+    return folded
 
 
 def pretrained_weights(name: str) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
     model, device = captioner.model, captioner.device
     pixels = to_pixels(open_square(image, model.config.image_size))
     both = torch.stack([pixels, torch.full_like(pixels, BLANK)])
-    features = model.encoder(both.to(device, memory_format=torch.channels_last))
+    features = captioner.encode(both)
     path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "image"
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
@@ -69,10 +69,10 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
         words = torch.full((len(ids), 1 + max(map(len, ids))), PAD)
         for row, sentence_ids in enumerate(ids):
             words[row, : 1 + len(sentence_ids)] = torch.tensor([START, *sentence_ids])
-        reading = model.decoder(features, words.to(device).expand(2, -1, -1))
+        reading = captioner.decoder(features, words.to(device).expand(2, -1, -1))
         logits = reading.logits.float().cpu()
         attention = None if reading.attention is None else reading.attention[0].unflatten(2, model.config.grid).cpu()
-        gates = None if reading.gate is None else reading.gate[0].cpu()
+        gates = None if reading.gate is None else reading.gate[0].float().cpu()
         for row, sentence in enumerate(some):
             length = len(ids[row])
             each, favourite_log_probs, favourites = read_logits(logits[0, row, : length + 1], ids[row])

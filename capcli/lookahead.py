@@ -84,8 +84,8 @@ class LookAhead(Generic[T, R]):
         return batch
 
     def ready(self, count: int) -> bool:
-        """Whether count results are there, or all that will ever be."""
-        return len(self.done) >= count or (self.complete and self.listed == self.taken + len(self.done))
+        """Whether count results are there, or all that will ever be taken."""
+        return self.closed or len(self.done) >= count or (self.complete and self.listed == self.taken + len(self.done))
 
     def release(self, count: int) -> None:
         """Let as many items more be read."""
@@ -93,8 +93,10 @@ class LookAhead(Generic[T, R]):
             self.slots.release()
 
     def close(self) -> None:
-        """Let the threads end."""
-        self.closed = True
+        """Let the threads end, and `take` no longer wait."""
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
         self.slots.release()
         for _ in range(self.threads):
             self.tasks.put(None)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from capcli.decoders import AttentionDecoder, Decoder, ParInjectDecoder, PreInjectDecoder
 from capcli.encoders import STRIDES, Encoder, make_encoder
@@ -178,7 +179,8 @@ class CaptionModel(nn.Module):
             raise ModelError(f"{folder}: no such checkpoint folder")
         check_files((path.name for path in folder.iterdir()), str(folder))
         config, vocabulary = read_config(folder), read_vocabulary(folder)
-        with torch.device("meta"):  # shapes only: the file's tensors take the place of the initial values
+        # Shapes only: the file's tensors take the place of the initial values.
+        with torch.device("meta"), NoInitialValues():
             model = cls(config, vocabulary)
         expected = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
         tensors = read_tensors(folder / WEIGHTS_FILE, expected, len(vocabulary))
@@ -231,6 +233,15 @@ class CaptionModel(nn.Module):
         with TemporaryDirectory() as folder:
             self.save(Path(folder), dtype)
             return push(Path(folder), repo_id, private, token, commit_message)
+
+
+class NoInitialValues(TorchFunctionMode):
+    """Leaves out what torch.nn.init would do: normal_ of a tensor without memory imports PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def make_decoder(config: ModelConfig, vocabulary_size: int, encoder: Encoder) -> Decoder:

@@ -18,7 +18,8 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "capcli", "caption", *map(str, arguments)]
+    # Rounded to bfloat16, what a photo gives depends a little on the others in its batch.
+    return [sys.executable, "-m", "capcli", "caption", "--precision", "fp32", *map(str, arguments)]
 
 
 def capcli(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from capcli.vocabulary import SPECIAL_WORDS
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    return Captioner(tiny_model, torch.device("cpu"))
+    return Captioner(tiny_model, torch.device("cpu"), "fp32")
 
 
 def test_paths_pictures_and_lists_agree(captioner: Captioner) -> None:
@@ -69,7 +69,7 @@ def test_a_stream_is_lazy(captioner: Captioner) -> None:
 
     stream = captioner.stream(endless(), batch_size=2)
     assert next(stream).text
-    assert len(asked) <= 2 * (BATCHES_AHEAD + 1)
+    assert len(asked) <= 2 * (BATCHES_AHEAD + torch.get_num_threads()) + 1  # one more was given out
     stream.close()
 
 
@@ -97,3 +97,22 @@ def test_cuda_gives_the_captions_of_the_cpu(tiny_checkpoint: Path) -> None:
     on_cpu = Captioner.load(tiny_checkpoint, "cpu").caption(paths)
     on_cuda = Captioner.load(tiny_checkpoint, "cuda").caption(paths)
     assert [c.text for c in on_cpu] == [c.text for c in on_cuda]
+
+
+def test_precision_changes_no_model_and_few_words(tiny_model: CaptionModel) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
+    full = Captioner(tiny_model, torch.device("cpu"), "fp32").caption(PHOTOS / "coffee.jpg")
+    half = Captioner(tiny_model, torch.device("cpu"), "bf16").caption(PHOTOS / "coffee.jpg")
+    assert half.score == pytest.approx(full.score, abs=0.3)
+    assert torch.allclose(half.attention.sum((1, 2)), torch.ones(len(half.words)), atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
+    with pytest.raises(ValueError, match="precision 'half' is not known"):
+        Captioner(tiny_model, torch.device("cpu"), "half")
+
+
+def test_threads_are_as_before(captioner: Captioner) -> None:
+    before = torch.get_num_threads()
+    stream = captioner.stream([PHOTOS / "coffee.jpg"] * 9, batch_size=2)
+    next(stream)
+    stream.close()
+    assert torch.get_num_threads() == before

@@ -13,7 +13,14 @@ import yaml
 from capcli.card import as_text, checkpoint_card, describe_checkpoint, model_card
 from capcli.model import CaptionModel
 
-SCORES = {"cider": 91.25, "bleu_4": 24.5, "cider_interval": "88.0 to 94.5", "tokenizer": "PTB", "distinct_words": 310}
+SCORES = {
+    "cider": 91.25,
+    "bleu_4": 24.5,
+    "cider_interval": "88.0 to 94.5",
+    "tokenizer": "PTB",
+    "precision": "bf16",
+    "distinct_words": 310,
+}
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def test_the_card_tells_data_command_and_scores(trained: CaptionModel) -> None:
         "| CIDEr | 91.25 (88.0 to 94.5) |",
         "| BLEU-4 | 24.5 |",
         "bootstrap",
-        "PTB tokenizer",
+        "PTB tokenizer, bf16",
         "12 words",
     ):
         assert text in card

@@ -103,3 +103,25 @@ def test_every_decoder_sees_the_image(name: str) -> None:
     with torch.no_grad():
         a, b = (decoder(features(1, seed), words).logits for seed in (0, 1))
     assert (a - b).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_bfloat16_rounds_and_keeps_the_original(name: str) -> None:
+    torch.manual_seed(5)
+    config = ModelConfig(image_size=64, decoder=name, hidden_size=16, embedding_size=16, attention_size=16)
+    decoder = CaptionModel(config, Vocabulary(WORDS)).decoder.eval()
+    rounded = decoder.in_number_format(torch.bfloat16)
+    assert all(parameter.dtype == torch.float32 for parameter in decoder.parameters())
+    given = features(3)
+    lower = Features(given.annotations.bfloat16(), given.global_vector.bfloat16())
+    words = torch.full((3, 1), START)
+    with torch.no_grad():
+        state, rounded_state = decoder.start(given), rounded.start(lower)
+        for _ in range(4):
+            step, rounded_step = decoder.step(words, state), rounded.step(words, rounded_state)
+            state, rounded_state = step.state, rounded_step.state
+            assert rounded_state.cell.dtype == rounded_step.logits.dtype == torch.float32
+            assert rounded_state.hidden.dtype == torch.bfloat16
+            expected = step.logits.softmax(2)
+            assert torch.allclose(rounded_step.logits.softmax(2), expected, atol=0.02)
+            words = expected.argmax(2)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from capcli.encoders import STRIDES, EfficientNetLite2, make_encoder, pretrained_weights
+from capcli.encoders import STRIDES, EfficientNetLite2, fold_batch_norm, make_encoder, pretrained_weights
 from capcli.model import ModelConfig
 
 
@@ -107,3 +107,25 @@ def test_torchvision_encoders_equal_the_network_up_to_its_classifier(
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="Error"):
         make_encoder("resnet50", 32).load_pretrained({})
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite2", "resnet50", "mobilenet_v3_large", "convnext_tiny"])
+def test_folded_batch_norm_computes_the_same(name: str) -> None:
+    torch.manual_seed(2)
+    encoder = make_encoder(name, 32)
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as if trained
+            module.momentum = 1
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    pixels = torch.rand(8, 3, 1, 1) * torch.rand(8, 3, 64, 64) * 255
+    with torch.no_grad():
+        encoder.train()(pixels)
+        before = {key: tensor.clone() for key, tensor in encoder.eval().state_dict().items()}
+        expected = encoder(pixels)
+        folded = fold_batch_norm(encoder)
+        found = folded(pixels)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    for theirs, ours in ((expected.annotations, found.annotations), (expected.global_vector, found.global_vector)):
+        assert (theirs - ours).abs().max() <= 1e-4 * theirs.abs().max()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in encoder.state_dict().items())

@@ -14,7 +14,7 @@ PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    return Captioner(tiny_model, torch.device("cpu"))
+    return Captioner(tiny_model, torch.device("cpu"), "fp32")
 
 
 def test_a_caption_has_the_log_probs_that_the_search_gave_it(captioner: Captioner) -> None:

@@ -60,6 +60,7 @@ def evaluate_captioner(
         "photos": len(photos),
         "decoding": asdict(options),
         "device": str(captioner.device),
+        "precision": captioner.precision,
         "images_per_second": round(len(photos) / seconds, 1),
         "scores": scores | describe(texts, seen),
         "calibration": calibrate([caption.score for caption in captions], each),
@@ -70,7 +71,7 @@ def evaluate_captioner(
 def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
     """The scores, a line each, and on request the captions that CIDEr likes least and best."""
     print(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
-    print(f"{result['images_per_second']} images/s on {result['device']}")
+    print(f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}")
     scores = result["scores"]
     for key, title in SCORES.items():
         if key in scores:

@@ -504,6 +504,7 @@ class Run:
                 scores[data_set.name] |= {
                     f"{k}_interval": f"{low:.1f} to {high:.1f}" for k, (low, high) in intervals.items()
                 }
+                scores[data_set.name]["precision"] = captioner.precision
         stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_description(self.folder)
         if not self.keep_cache:

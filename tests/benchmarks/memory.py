@@ -1,4 +1,4 @@
-"""Does memory grow with the number of images? Peak memory of `capcli caption` over 300 and over 3,000.
+"""Does memory grow with the number of images? Peak memory of `capcli caption` over 100 and over 10,000, and the ratio.
 
     python tests/benchmarks/memory.py [--model FOLDER] [NUMBER …]
 
@@ -23,7 +23,7 @@ DIFFERENT = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("numbers", type=int, nargs="*", default=[300, 3000])
+    parser.add_argument("numbers", type=int, nargs="*", default=[100, 10_000])
     parser.add_argument("--model")
     options = parser.parse_args()
     model = ["--model", options.model] if options.model else []
@@ -33,7 +33,8 @@ def main() -> None:
         for i in range(DIFFERENT):
             noise = Image.frombytes("RGB", (12, 9), rng.randbytes(12 * 9 * 3))
             noise.resize((1200, 900), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
-        print(f"{'images':>7} {'seconds':>8} {'peak MB':>8}")
+        print(f"{'images':>7} {'seconds':>8} {'peak MB':>8} {'ratio':>6}")
+        least = 0.0
         for number in options.numbers:
             photos = folder / f"{number} photos"
             photos.mkdir()
@@ -48,7 +49,9 @@ def main() -> None:
             seconds = time.monotonic() - start
             assert status == 0
             assert sum(1 for _ in output.open()) == number
-            print(f"{number:7,} {seconds:8.1f} {usage.ru_maxrss / 1024:8.0f}", flush=True)
+            peak = usage.ru_maxrss / 1024
+            least = least or peak  # of the first number
+            print(f"{number:7,} {seconds:8.1f} {peak:8.0f} {peak / least:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

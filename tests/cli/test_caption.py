@@ -57,6 +57,7 @@ def test_what_is_not_there_is_status_2_before_any_work(capcli, tmp_path: Path) -
 
 def test_bad_options_are_plain_lines(capcli, tmp_path: Path) -> None:
     assert b"not one of text, json, jsonl" in capcli("caption", COFFEE, "--format", "xml", status=2).stderr
+    assert b"precision 'half' is not known" in capcli("caption", COFFEE, "--precision", "half", status=2).stderr
     assert b"device 'toaster' cannot be used" in capcli("caption", COFFEE, "--device", "toaster", status=2).stderr
     assert b"no such checkpoint" in capcli("caption", COFFEE, "--model", tmp_path / "absent", status=2).stderr
     assert "╭" not in capcli("caption", "--beam", "0", COFFEE, status=2).stderr.decode()
@@ -83,7 +84,8 @@ def test_captioning_does_not_import_torchvision(tiny_checkpoint: Path) -> None:
     script = (
         "import sys; from capcli import Captioner\n"
         f"print(Captioner.load({str(tiny_checkpoint)!r}).caption({COFFEE!r}).text)\n"
-        "assert not {'torchvision', 'rich', 'huggingface_hub', 'pycocoevalcap'} & set(sys.modules)"
+        "assert not {'torchvision', 'rich', 'huggingface_hub', 'pycocoevalcap'} & set(sys.modules)\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"  # PyTorch's compiler
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -105,7 +105,7 @@ def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
 @pytest.fixture
 def without_attention(tiny_model: CaptionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model.config = replace(tiny_model.config, decoder="pre-inject")
-    captioner = Captioner(tiny_model, torch.device("cpu"))
+    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
     monkeypatch.setattr(Captioner, "load", lambda *_: captioner)
 
 

@@ -83,7 +83,7 @@ def test_hits_are_counted_per_word(
 
     monkeypatch.setattr(tiny_model.decoder.attention, "distribution", planted)
     tiny_model.decoder.output_bias.data[tiny_model.vocabulary.ids["man"]] = 30.0  # says nothing else
-    captioner = Captioner(tiny_model, torch.device("cpu"))
+    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
     data_set = read_data_set(str(tmp_path))
     result = measure_pointing(captioner, data_set, "dev", read_boxes(tmp_path / "boxes"), captioner.options, 2)
     assert result["photos"] == 3

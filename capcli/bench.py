@@ -1,0 +1,157 @@
+"""How fast captioning is on this machine, stage by stage, and what bounds it."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from capcli.captioner import Caption, Captioner
+from capcli.encoders import Features
+from capcli.files import WholeFile
+from capcli.images import ImageError, open_square, to_pixels
+from capcli.lookahead import THREADS
+from capcli.sampling import decode
+from capcli.writers import Template, make_writer
+
+STAGES = ("decode", "encode", "search", "write")
+SECONDS = 2.0  # that each stage is measured, at least
+MADE_SIZE = (1200, 900)  # of the pictures that are made where there is no folder
+
+
+def make_images(folder: Path, number: int) -> list[str]:
+    """JPEGs of smooth noise, all different; their paths."""
+    rng = random.Random(0)
+    paths = [str(folder / f"{i}.jpg") for i in range(number)]
+    for path in paths:
+        noise = Image.frombytes("RGB", (24, 18), rng.randbytes(24 * 18 * 3))
+        noise.resize(MADE_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+    return paths
+
+
+def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict[str, Any]:
+    """Images per second of each stage alone, on all cores, and of everything together.
+
+    What cannot be read is left out and listed as "failed". "together" counts from the first batch on, without the
+    loading. "shares" are parts of an image's work: on a CPU, where the stages share the cores, they add up to 1; with
+    an accelerator, decoding and writing go on beside it, and each is its part of the longest. "bound" is the largest.
+    """
+    size = captioner.model.config.image_size
+
+    def opened(path: str) -> Image.Image | ImageError:
+        try:
+            return open_square(path, size)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        squares = list(pool.map(opened, paths))  # also warms the disk
+        started = time.perf_counter()
+        squares = list(pool.map(opened, paths))
+        rates = {"decode": len(paths) / (time.perf_counter() - started)}
+    failed = [str(square) for square in squares if isinstance(square, ImageError)]
+    good = [path for path, square in zip(paths, squares, strict=True) if isinstance(square, Image.Image)]
+    if not good:
+        return {"failed": failed}
+    pixels = torch.stack([to_pixels(square) for square in squares if isinstance(square, Image.Image)])
+    rates["encode"] = encoding_rate(captioner, pixels, batch_size)
+    rates["search"] = search_rate(captioner, pixels[:batch_size])
+    list(captioner.stream(good[:batch_size], batch_size=batch_size))
+    started = time.perf_counter()
+    results = list(captioner.stream(good, batch_size=batch_size))
+    together = len(good) / (time.perf_counter() - started)
+    rates["write"] = writing_rate(results)
+    seconds = {stage: 1 / rates[stage] for stage in STAGES}
+    if captioner.device.type == "cpu":
+        whole = sum(seconds.values())
+    else:
+        whole = max(seconds["decode"], seconds["encode"] + seconds["search"], seconds["write"])
+    shares = {stage: seconds[stage] / whole for stage in STAGES}
+    return {
+        "device": str(captioner.device),
+        "cores": torch.get_num_threads(),
+        "precision": captioner.precision,
+        "images": len(good),
+        "failed": failed,
+        "batch_size": batch_size,
+        "images_per_second": rates | {"together": together},
+        "shares": shares,
+        "bound": max(shares, key=lambda stage: shares[stage]),
+    }
+
+
+def encoding_rate(captioner: Captioner, pixels: Tensor, batch_size: int) -> float:
+    """Images per second of the encoder alone. pixels: (images, 3, size, size)."""
+    return rate(captioner, lambda part: captioner.encode(part).global_vector.sum().item(), pixels.split(batch_size))
+
+
+def search_rate(captioner: Captioner, pixels: Tensor) -> float:
+    """Images per second from features to candidates. pixels: (images, 3, size, size), searched as one batch."""
+    with torch.inference_mode():
+        features = captioner.encode(pixels)
+
+    def search(part: Tensor) -> object:
+        some = Features(features.annotations[part], features.global_vector[part])
+        return captioner.read(decode(captioner.decoder, some, 1, captioner.options))
+
+    return rate(captioner, search, [torch.arange(len(pixels))])
+
+
+def rate(captioner: Captioner, work: Callable[[Tensor], object], parts: Iterable[Tensor]) -> float:
+    """Elements of the parts that are worked on in a second, side by side as in `Captioner.stream`."""
+    parts = list(parts)
+    threads = torch.get_num_threads()
+    at_once = captioner.batches_at_once(captioner.options)
+    until = time.perf_counter()
+
+    def turn(first: int) -> int:
+        torch.set_num_threads(max(1, threads // at_once))
+        done = 0
+        with torch.inference_mode():
+            while not done or time.perf_counter() < until:
+                part = parts[first % len(parts)]
+                work(part)
+                done += len(part)
+                first += at_once
+        return done
+
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(turn, range(at_once)))  # the first time memory is found and kernels are chosen
+            started = time.perf_counter()
+            until = started + SECONDS
+            return sum(pool.map(turn, range(at_once))) / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def writing_rate(results: Sequence[Caption | ImageError]) -> float:
+    """Images per second into a JSON Lines file."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        with WholeFile(Path(folder) / "captions.jsonl") as file:
+            writer = make_writer("jsonl", file, True, 1, Template(), None)
+            for result in results:
+                writer.write(result)
+            writer.close()
+        return len(results) / (time.perf_counter() - started)
+
+
+def as_lines(result: dict[str, Any]) -> Iterable[str]:
+    """The figures for a person."""
+    device = f"cpu ({result['cores']} cores)" if result["device"] == "cpu" else result["device"]
+    yield f"{result['images']} images, batches of {result['batch_size']}, on {device} in {result['precision']}"
+    if "load_seconds" in result:
+        yield f"{'load':10}{result['load_seconds']:10.2f} s"
+    for stage in STAGES:
+        yield f"{stage:10}{result['images_per_second'][stage]:10.1f} images/s alone  {result['shares'][stage]:6.1%}"
+    yield f"{'together':10}{result['images_per_second']['together']:10.1f} images/s"
+    yield f"bound by: {result['bound']}"

@@ -1,0 +1,89 @@
+"""How long until the program does something? Ratios of medians, the compared commands run by turns.
+
+    python tests/benchmarks/start.py [--runs N]
+
+`capcli --help`, `--version`, a usage error and shell completion against a Typer app with the same options and empty
+bodies, made here from capcli/cli.py; `capcli caption` of a 12-megapixel photo on the CPU against `import torch`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from photos import enlarged
+
+import capcli.cli
+
+START = "from {} import main; main()"
+COMPLETION = {"_CAPCLI_COMPLETE": "complete_bash", "COMP_WORDS": "capcli cap", "COMP_CWORD": "1"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "empty_app.py").write_text(empty_app())
+        photo = folder / "photo.jpg"
+        enlarged(0, 4000, 3000).save(photo, quality=90)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([name, str(Path(capcli.__file__).parents[1])])}
+        ours, empty = ([sys.executable, "-c", START.format(module)] for module in ("capcli.cli", "empty_app"))
+        print(f"{'':22} {'seconds':>8} {'against':>8} {'ratio':>6}")
+        for title, arguments, extra in (
+            ("capcli --help", ["--help"], {}),
+            ("capcli caption --help", ["caption", "--help"], {}),
+            ("capcli --version", ["--version"], {}),
+            ("usage error", ["caption", "--no-such-option"], {}),
+            ("completion", [], COMPLETION),
+        ):
+            compare(title, [*ours, *arguments], [*empty, *arguments], environment | extra, runs)
+        command = [*ours, "caption", str(photo), "--device", "cpu"]
+        compare("capcli caption PHOTO", command, [sys.executable, "-c", "import torch"], environment, runs)
+
+
+def compare(title: str, ours: list[str], theirs: list[str], environment: dict[str, str], runs: int) -> None:
+    """One line: both medians and their ratio. The first run of each, which warms the disk, is not counted."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for run in range(runs + 1):
+        for command, times in zip((ours, theirs), seconds, strict=True):
+            started = time.perf_counter()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if run:
+                times.append(time.perf_counter() - started)
+            assert done.returncode in (0, 2), done.stderr
+            assert done.stdout or done.returncode == 2 or command[-1] == "import torch", command
+    ours_median, theirs_median = map(statistics.median, seconds)
+    ratio = ours_median / theirs_median
+    print(f"{title:22} {ours_median:8.3f} {theirs_median:8.3f} {ratio:6.2f}", flush=True)
+
+
+def empty_app() -> str:
+    """capcli/cli.py with its options and without anything behind them."""
+    tree = ast.parse(Path(capcli.cli.__file__).read_text("utf-8"))
+    body: list[ast.stmt] = []
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(decorator_list=[ast.Call()]):  # @app.command()
+                node.body = node.body[:1]  # the docstring, which is the help
+            case ast.Assign() | ast.FunctionDef(name="print_version"):
+                pass
+            case ast.Import(names=[ast.alias("typer")]) | ast.ImportFrom("__future__" | "typing" | "pathlib"):
+                pass
+            case _:
+                continue
+        body.append(node)
+    end = ast.parse(f"__version__ = {capcli.__version__!r}\ndef main():\n    app()").body
+    return ast.unparse(ast.Module([*body, *end], []))
+
+
+if __name__ == "__main__":
+    main()

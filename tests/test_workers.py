@@ -1,0 +1,83 @@
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from capcli.lookahead import LookAhead
+from capcli.workers import Workers
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def collect(workers: Workers) -> list[tuple]:
+    found = []
+    for batch in workers:
+        found += batch
+        workers.ahead.release(len(batch))
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_item_is_worked_on_once_in_growing_batches(threads: int) -> None:
+    sizes = []
+
+    def work(batch: list) -> list:
+        sizes.append(len(batch))
+        return batch
+
+    workers = Workers(threads, LookAhead(square, range(100), 40), 8, work, lambda: None)
+    assert sorted(collect(workers)) == [(i, i, i * i) for i in range(100)]
+    workers.close()
+    if threads == 1:
+        assert sizes == [1, 2, 4, *[8] * 11, 5]
+
+
+def test_batches_are_worked_on_side_by_side() -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    def work(batch: list) -> list:
+        together.wait()  # passes only with three batches at work
+        return batch
+
+    workers = Workers(3, LookAhead(square, range(9), 9), 1, work, lambda: None)
+    assert len(collect(workers)) == 9
+    workers.close()
+
+
+def test_a_failure_comes_after_the_results_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise OSError("the list ends here")
+
+    workers = Workers(2, LookAhead(square, items(), 20), 2, lambda batch: batch, lambda: None)
+    found: list[tuple] = []
+    with pytest.raises(OSError, match="the list ends here"):
+        found.extend(item for batch in workers for item in batch)
+    assert sorted(index for index, _, _ in found) == list(range(5))
+    workers.close()
+
+
+def test_closing_ends_threads_that_wait() -> None:
+    never = threading.Event()
+    workers = Workers(2, LookAhead(lambda x: never.wait(), range(4), 4), 2, lambda batch: batch, lambda: None)
+    workers.close()
+    assert not any(thread.is_alive() for thread in workers.threads)
+    never.set()
+
+
+def test_a_program_that_stops_reading_ends() -> None:
+    script = """
+import itertools
+from capcli.lookahead import LookAhead
+from capcli.workers import Workers
+workers = Workers(2, LookAhead(abs, itertools.count(), 8), 2, lambda batch: batch, lambda: None)
+kept = iter(workers)
+print(len(next(kept)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
