@@ -80,12 +80,23 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
     for _ in range(max_length + 1):
         step = decoder.step(words, state)
         state = step.state
-        words = step.logits.softmax(2).flatten(0, 1).multinomial(1).view(batch, count).masked_fill(~going, PAD)
+        words = draw(step.logits.softmax(2)).masked_fill(~going, PAD)
         drawn.append(words)
         going = going & (words != END)
         if not going.any():
             break
     return torch.stack(drawn, 2)
+
+
+def draw(probabilities: Tensor) -> Tensor:
+    """One index per row, (…,), from probabilities (…, words), which need not sum to 1 exactly.
+
+    By the inverse of the distribution function: `multinomial` draws a number per word instead of one per row, which was
+    a quarter of self-critical training on a CPU.
+    """
+    reached = probabilities.cumsum(-1)
+    point = torch.rand_like(reached[..., :1]) * reached[..., -1:]
+    return torch.searchsorted(reached, point, right=True).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 def advantages(rewards: Tensor) -> Tensor:
