@@ -534,6 +534,9 @@ def train(
     average: Annotated[
         float, typer.Option(min=0, max=0.99999, help="Decay of a moving average of the weights, kept in their place.")
     ] = 0.0,
+    init_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Keep a mean of the weights with those of --init, which weigh so much.")
+    ] = 0.0,
     encoder: Annotated[
         str,
         typer.Option(help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, …"),

@@ -1,4 +1,7 @@
-"""Exponential moving average of the weights while they train (Polyak & Juditsky 1992; Tarvainen & Valpola 2017)."""
+"""Averages of the weights: over time (Tarvainen & Valpola 2017), and with those that training began with.
+
+The latter keeps what the first weights knew of the world beyond the new data (Wortsman et al. 2022, arXiv:2109.01903).
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,14 @@ class WeightAverage:
     updates the past weighs (1 + n) / (10 + n) at most.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
-        """decay: what the past weighs in each update, 0 … 1; about 1 / (1 − decay) updates count."""
-        self.parameters, self.decay, self.updates = list(parameters), decay, 0
-        self.tensors = [parameter.detach().clone() for parameter in self.parameters]
+    def __init__(self, parameters: Iterable[Parameter], decay: float, first_share: float = 0.0) -> None:
+        """decay: what the past weighs in each update, 0 … 1; about 1 / (1 − decay) updates count.
+
+        first_share: what the parameters as they are now weigh in `applied`, 0 … 1.
+        """
+        self.parameters, self.decay, self.first_share, self.updates = list(parameters), decay, first_share, 0
+        self.first = [parameter.detach().clone() for parameter in self.parameters]
+        self.tensors = [tensor.clone() for tensor in self.first]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -33,19 +40,18 @@ class WeightAverage:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The averages in the parameters' place, to measure or to save the model with them."""
-        self.swap()
+        held = [parameter.detach().clone() for parameter in self.parameters]
+        self.put([mean.lerp(first, self.first_share) for mean, first in zip(self.tensors, self.first, strict=True)])
         try:
             yield
         finally:
-            self.swap()
+            self.put(held)
 
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange parameters and averages."""
-        for mean, parameter in zip(self.tensors, self.parameters, strict=True):
-            held = parameter.clone()
-            parameter.copy_(mean)
-            mean.copy_(held)
+    def put(self, tensors: list[Tensor]) -> None:
+        """Give the parameters these values."""
+        for parameter, tensor in zip(self.parameters, tensors, strict=True):
+            parameter.copy_(tensor)
 
     def restore(self, tensors: list[Tensor], updates: int) -> None:
         """Go back to saved averages."""

@@ -75,7 +75,8 @@ class TrainOptions:
     (itself, mirrored, crops) are encoded. min_count: how often a word must occur to be learnt. init: a checkpoint
     folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
     of predicting people's words. average: decay of the moving average of the weights, which is what is measured and
-    kept; 0 is none. encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in the
+    kept; 0 is none. init_share: what the weights that the run begins with weigh in those that are measured and kept.
+    encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in the
     place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops, but for its first
     frozen_blocks. attention_boxes: a file that says where people are on some photos, for attention to learn.
     monte_carlo_samples: locations drawn for each caption while hard attention trains.
@@ -89,6 +90,7 @@ class TrainOptions:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     average: float = 0.0
+    init_share: float = 0.0
     encoder: str = "efficientnet_lite2"
     encoder_stride: int | None = None
     encoder_weights: str | None = None
@@ -173,7 +175,8 @@ class Run:
             groups.append({"params": trained, "peak": options.encoder_learning_rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, betas=(0.9, 0.98))
         parameters = [p for group in groups for p in group["params"]]
-        self.average = WeightAverage(parameters, options.average) if options.average else None
+        averaging = options.average or options.init_share
+        self.average = WeightAverage(parameters, options.average, options.init_share) if averaging else None
         self.epoch = 0
         self.baseline = Baseline(len(self.model.vocabulary))
         self.best = -math.inf

@@ -47,3 +47,14 @@ def test_restored_averages_go_on_alike() -> None:
     one.update()
     other.update()
     assert one.tensors[0].item() == other.tensors[0].item()
+
+
+def test_the_first_weights_keep_their_share() -> None:
+    weight = nn.Parameter(torch.ones(1))
+    average = WeightAverage([weight], 0.0, first_share=0.25)
+    with torch.no_grad():
+        weight.fill_(5)
+    average.update()
+    with average.applied():
+        assert weight.item() == pytest.approx(0.25 * 1 + 0.75 * 5)
+    assert weight.item() == 5

@@ -73,7 +73,7 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(data: Path, tmp
     "more",
     [
         ["--self-critical", "--average", "0.9"],
-        ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4"],
+        ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4", "--init-share", "0.5"],
     ],
 )
 def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: list[str]) -> None:
