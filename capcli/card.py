@@ -235,7 +235,7 @@ def scores_section(model: CaptionModel) -> str:
     precisions = sorted({str(scores["precision"]) for scores in config.scores.values() if "precision" in scores})
     how += f", {' and '.join(precisions)}" if precisions else ""
     about = f"In percent, on photos that were not trained on: {how}."
-    if "(" in "".join(table):
+    if any(key.endswith("_interval") for scores in config.scores.values() for key in scores):
         about += " In brackets 95 % confidence intervals, by the bootstrap over photos."
     return f"## Scores\n\n{about}\n\n" + "\n".join(table)
 

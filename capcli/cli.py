@@ -451,11 +451,16 @@ def info(
     """Say what a checkpoint is, how good it is, and which device would be used; then print its model card."""
     import json
 
+    from capcli.captioner import choose_device
     from capcli.card import as_text, describe_checkpoint
+    from capcli.model import CaptionModel, ModelError
 
     folder = checkpoint_folder(model)
-    captioner = load_captioner(str(folder), device)
-    description = describe_checkpoint(captioner.model, folder, captioner.device)
+    try:
+        chosen = choose_device(device)
+        description = describe_checkpoint(CaptionModel.load(folder), folder, chosen)
+    except (ModelError, ValueError) as error:
+        fail(error)
     typer.echo(json.dumps(description, indent=1) if as_json else as_text(description))
 
 
@@ -700,7 +705,7 @@ def checkpoint_folder(model: str | None) -> Path:
         fail(error)
 
 
-def load_captioner(model: str | None, device: str, precision: str = "auto") -> Captioner:
+def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
     from capcli.model import ModelError

@@ -86,6 +86,19 @@ def upsample(heat: Tensor, width: int, height: int, offset: float = 0.0, smooth:
     return spread(rows, height, offset, smooth) @ heat.double() @ spread(columns, width, offset, smooth).T
 
 
+def cell_place(row: int, column: int, grid: tuple[int, int], offset: float) -> tuple[float, float]:
+    """The middle of what a cell of a (rows, columns) grid describes, x and y in fractions; offset: as in `upsample`."""
+    rows, columns = grid
+    return (column + 0.5 + offset) / columns, (row + 0.5 + offset) / rows
+
+
+def strongest_place(heat: Tensor, offset: float) -> tuple[float, float]:
+    """Where an overlay of heat, (rows, columns), is brightest; x and y in fractions."""
+    rows, columns = heat.shape
+    row, column = divmod(int(heat.argmax()), columns)
+    return cell_place(row, column, (rows, columns), offset)
+
+
 def spread(cells: int, pixels: int, offset: float, smooth: bool) -> Tensor:
     """(pixels, cells): how much each cell says about each pixel along one side; rows sum to 1."""
     places = (torch.arange(pixels, dtype=torch.float64) + 0.5) * cells / pixels - 0.5 - offset

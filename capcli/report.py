@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.files import WholeFile
-from capcli.heatmaps import OverlayOptions, color_table, heatmaps
+from capcli.heatmaps import OverlayOptions, color_table, heatmaps, strongest_place
 from capcli.images import ImageError, open_upright
 
 if TYPE_CHECKING:
@@ -120,10 +120,9 @@ def pack(heat: Tensor) -> str:
 
 def where(heat: Tensor, offset: float) -> str:
     """The strongest place in words."""
-    rows, columns = heat.shape
-    row, column = divmod(int(heat.argmax()), columns)
-    vertical = ("top", "middle", "bottom")[min(2, int(3 * (row + 0.5 + offset) / rows))]
-    horizontal = ("left", "centre", "right")[min(2, int(3 * (column + 0.5 + offset) / columns))]
+    x, y = strongest_place(heat, offset)
+    vertical = ("top", "middle", "bottom")[min(2, int(3 * y))]
+    horizontal = ("left", "centre", "right")[min(2, int(3 * x))]
     return "centre" if vertical == "middle" and horizontal == "centre" else f"{vertical} {horizontal}"
 
 

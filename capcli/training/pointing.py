@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from capcli.heatmaps import cell_place, strongest_place
 from capcli.images import ImageError
 from capcli.training.datasets import DataError, DataSet
 
 if TYPE_CHECKING:
-    from capcli.captioner import Candidate, Captioner
+    from capcli.captioner import Captioner
     from capcli.sampling import DecodingOptions
 
 # left, top, right and bottom in fractions of the picture
@@ -66,19 +67,11 @@ def covered(boxes: Sequence[Box]) -> float:
     )
 
 
-def pointed_at(candidate: Candidate, word: int) -> tuple[float, float]:
-    """Where overlays are brightest, the middle of what the strongest cell describes: x and y in fractions."""
-    assert candidate.attention is not None
-    rows, columns = candidate.attention.shape[1:]
-    row, column = divmod(int(candidate.attention[word].argmax()), columns)
-    return (column + 0.5 + candidate.cell_offset) / columns, (row + 0.5 + candidate.cell_offset) / rows
-
-
 def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: float) -> Tensor:
     """Which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row."""
     return torch.tensor(
         [
-            inside((column + 0.5 + cell_offset) / columns, (row + 0.5 + cell_offset) / rows, boxes)
+            inside(*cell_place(row, column, (rows, columns), cell_offset), boxes)
             for row in range(rows)
             for column in range(columns)
         ]
@@ -124,7 +117,8 @@ def measure_pointing(
         for index, word in enumerate(result.words):
             if word not in PERSON_WORDS:
                 continue
-            x, y = pointed_at(result, index)
+            assert result.attention is not None
+            x, y = strongest_place(result.attention[index], result.cell_offset)
             hit = inside(x, y, photos[result.path])
             words, hits = words + 1, hits + hit
             chance += areas[result.path]
