@@ -37,14 +37,15 @@ class SoftAttention(nn.Module):
 class HardAttention(SoftAttention):
     """Stochastic attention (Xu et al. 2015 §4.1): one location s_t ~ Categorical(α_t) is kept, z_t = x_{s_t}.
 
-    sampling: draw the location; otherwise the most probable one is taken, which is how captions are made by default.
+    sampling: draw the location, as training always does; otherwise the most probable one is taken, which is how captions
+    are made by default.
     """
 
     sampling = False
 
     def choose(self, distribution: Tensor) -> Tensor:
         """One-hot weights, (batch, beams, locations). No gradient passes through the choice."""
-        if self.sampling:
+        if self.training or self.sampling:
             chosen = distribution.detach().flatten(0, 1).multinomial(1).view(distribution.shape[:2])
         else:
             chosen = distribution.argmax(2)

@@ -25,10 +25,14 @@ def test_weights_follow_the_formula_and_sum_to_one() -> None:
 
 def test_hard_attention_keeps_one_location() -> None:
     distribution = torch.tensor([[[0.2, 0.5, 0.3]]])
-    attention = HardAttention(2, 2, 2)
+    attention = HardAttention(2, 2, 2).eval()
     assert attention.choose(distribution).tolist() == [[[0, 1, 0]]]
-    attention.sampling = True
     torch.manual_seed(0)
+    attention.sampling = True
+    drawn = torch.stack([attention.choose(distribution) for _ in range(3000)]).mean(0)
+    assert torch.allclose(drawn, distribution, atol=0.03)
+    attention.sampling = False
+    attention.train()
     drawn = torch.stack([attention.choose(distribution) for _ in range(3000)]).mean(0)
     assert torch.allclose(drawn, distribution, atol=0.03)
 
