@@ -116,6 +116,11 @@ class TrainOptions:
     no_repeat: int = 0
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what makes no sense without a checkpoint to begin from."""
+        if not self.init and (self.self_critical or self.init_share):
+            raise ValueError("--self-critical and --init-share need --init, a checkpoint to begin from")
+
 
 class Run:
     """One training run in its folder: the best checkpoint, `last.safetensors` to resume from, and `log.jsonl`."""

@@ -92,6 +92,14 @@ def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: l
     assert not any(name.startswith(("encoder.stem", "encoder.stages.0", "encoder.stages.2")) for name in changed)
 
 
+@pytest.mark.parametrize("option", [["--self-critical"], ["--init-share", "0.5"]])
+def test_what_needs_a_checkpoint_to_begin_from_says_so(data: Path, tmp_path: Path, option: list[str]) -> None:
+    result = train(data, "--output", tmp_path / "run", *SMALL, *option)
+    assert result.returncode == 2
+    assert "--init" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])
 def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> None:
     rows = [{"file_path": str(PHOTOS / "chelsea.jpg"), "captions": ["a man looks"] * 2, "split": "train"}]
