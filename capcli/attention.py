@@ -37,8 +37,8 @@ class SoftAttention(nn.Module):
 class HardAttention(SoftAttention):
     """Stochastic attention (Xu et al. 2015 §4.1): one location s_t ~ Categorical(α_t) is kept, z_t = x_{s_t}.
 
-    sampling: draw the location, as training always does; otherwise the most probable one is taken, which is how captions
-    are made by default.
+    sampling: draw the location, as training always does; otherwise the most probable one is taken, which is how
+    captions are made by default.
     """
 
     sampling = False

@@ -19,6 +19,9 @@ from capcli.vocabulary import END, PAD, START
 
 LONGEST_NGRAM = 4
 SIGMA = 6.0  # of the length penalty, in words
+# Of the distribution that is drawn from and taught. Label smoothing leaves a word in ten to chance: at temperature 1
+# most captions have a stray word, and training learns little but to avoid those, which beam search does anyway.
+TEMPERATURE = 0.6
 Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # per n: tf-idf by n-gram, and its norm
 
 
@@ -67,7 +70,7 @@ def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
 
 @torch.no_grad()
 def sample_captions(decoder: Decoder, features: Features, count: int, max_length: int) -> Tensor:
-    """Draw count captions per image word by word from the decoder's distribution.
+    """Draw count captions per image word by word from the decoder's distribution at TEMPERATURE.
 
     Returns (batch, count, time) ids, each `<end>` included and `<pad>` after it; the last word may be missing its
     `<end>` where max_length was reached.
@@ -80,7 +83,7 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
     for _ in range(max_length + 1):
         step = decoder.step(words, state)
         state = step.state
-        words = draw(step.logits.softmax(2)).masked_fill(~going, PAD)
+        words = draw((step.logits / TEMPERATURE).softmax(2)).masked_fill(~going, PAD)
         drawn.append(words)
         going = going & (words != END)
         if not going.any():
@@ -111,7 +114,7 @@ def policy_loss(logits: Tensor, drawn: Tensor, advantage: Tensor) -> Tensor:
     logits: (batch, count, time, vocabulary) of reading the drawn captions; drawn: (batch, count, time); advantage:
     (batch, count).
     """
-    logits = logits.float()
+    logits = logits.float() / TEMPERATURE
     logits[..., NEVER_PRINTED] = -torch.inf  # they were not to be drawn either
     chosen = drawn.masked_fill(drawn == PAD, END)  # any word that is possible; its loss is masked
     log_probs = logits.log_softmax(3).gather(3, chosen.unsqueeze(3)).squeeze(3)

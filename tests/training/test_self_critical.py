@@ -3,7 +3,7 @@ import torch
 
 from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
-from capcli.training.self_critical import CiderD, advantages, draw, policy_loss, sample_captions
+from capcli.training.self_critical import TEMPERATURE, CiderD, advantages, draw, policy_loss, sample_captions
 from capcli.vocabulary import END, PAD, START
 
 REFERENCES = [
@@ -44,7 +44,7 @@ def make_decoder() -> tuple[AttentionDecoder, Features]:
 def test_samples_follow_the_distribution() -> None:
     decoder, features = make_decoder()
     drawn = sample_captions(decoder, features, 4000, max_length=5)
-    first = decoder.step(torch.full((2, 1), START), decoder.start(features)).logits[:, 0].softmax(1)
+    first = decoder.step(torch.full((2, 1), START), decoder.start(features)).logits[:, 0].div(TEMPERATURE).softmax(1)
     for image in range(2):
         shares = torch.bincount(drawn[image, :, 0], minlength=7) / 4000
         assert torch.allclose(shares, first[image], atol=0.03)
