@@ -27,6 +27,7 @@ from torch import Tensor
 
 from capcli.beam_search import BeamOptions, beam_search
 from capcli.captioner import Captioner
+from capcli.card import score_line
 from capcli.decoders import Reading
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.files import write_whole
@@ -506,7 +507,10 @@ class Run:
         for data_set in self.sets:
             if data_set.split("dev"):
                 self.console.print(f"scoring {data_set.name} dev", markup=False)
-                found = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)["scores"]
+                result = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)
+                speed = f"{result['images_per_second']} images/s in {captioner.precision}"
+                self.console.print(f"  {speed}, {score_line(result['scores'])}", markup=False)
+                found = result["scores"]
                 intervals = found.pop("intervals")
                 scores[data_set.name] = {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
                 scores[data_set.name] |= {
