@@ -18,7 +18,6 @@ from capcli.encoders import Features
 from capcli.vocabulary import PAD, START, UNKNOWN
 
 NEVER_PRINTED = [PAD, START, UNKNOWN]
-EXPECTED_SHARE = 0.5  # of the images whose location is the expected one while hard attention trains
 
 
 @dataclass
@@ -240,9 +239,11 @@ class AttentionDecoder(Decoder):
     """A gated context vector, chosen by attention, is an input of every LSTM cell (Xu et al. 2015 §3.1.2, §4.2.1).
 
     The annotation vectors pass through one learned layer first, which brings an encoder's many channels down to the
-    embedding's size. With hard attention, training samples the locations but for a random half of the images, which
-    see the expected context (Xu et al. §4.1).
+    embedding's size. With hard attention, training samples the locations but for a random share of the images, which
+    see the expected context (Xu et al. §4.1: half of them).
     """
+
+    expected_share = 0.5
 
     def __init__(
         self,
@@ -270,7 +271,7 @@ class AttentionDecoder(Decoder):
         hidden, cell = initial.chunk(2, dim=2)
         expected = torch.zeros(len(annotations), 1, 1, dtype=torch.bool, device=annotations.device)
         if self.training and isinstance(self.attention, HardAttention):
-            expected = torch.rand(expected.shape, device=expected.device) < EXPECTED_SHARE
+            expected = torch.rand(expected.shape, device=expected.device) < self.expected_share
         return State(hidden, cell, (annotations, self.attention.key(annotations), expected))
 
     def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:

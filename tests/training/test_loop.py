@@ -10,6 +10,7 @@ from conftest import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.model import CaptionModel
+from capcli.training.loop import Run, TrainOptions
 
 SAID = {
     "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],
@@ -122,6 +123,22 @@ def test_every_decoder_learns(data: Path, tmp_path: Path, decoder: str) -> None:
     assert result.returncode == 0, result.stderr
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[1]["loss"] < 0.7 * log[0]["loss"]
+
+
+def test_hard_attention_begins_with_expected_contexts(data: Path, tmp_path: Path) -> None:
+    sizes = {"image_size": 96, "hidden_size": 8, "embedding_size": 8, "attention_size": 8}
+    options = TrainOptions(
+        (f"{data}=20",), decoder="hard", epochs=3, captions_per_batch=4, views=1, min_count=1, **sizes
+    )
+    run = Run(options, tmp_path / "run", torch.device("cpu"))
+    drawn: list[bool] = []
+    run.model.decoder.register_forward_hook(lambda _, __, reading: drawn.append(bool((reading.attention == 1).any())))
+    run.train_epoch()
+    assert drawn
+    assert not any(drawn)
+    run.epoch = 1
+    run.train_epoch()
+    assert any(drawn)
 
 
 def test_bad_data_is_one_line(tmp_path: Path) -> None:
