@@ -58,13 +58,26 @@ def sample(
     """
 
     def choose(log_probs: Tensor) -> Tensor:
-        probabilities, words = (log_probs / temperature).softmax(2).sort(2, descending=True)
+        probabilities = (log_probs / temperature).softmax(2)
+        if top_p >= 1:
+            return draw(probabilities)
+        probabilities, words = probabilities.sort(2, descending=True)
         # A word stays if those before it do not reach top_p; the first always does.
         probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
-        drawn = probabilities.flatten(0, 1).multinomial(1).view(*words.shape[:2], 1)
-        return words.gather(2, drawn).squeeze(2)
+        return words.gather(2, draw(probabilities).unsqueeze(2)).squeeze(2)
 
     return roll_out(decoder, features, count, options, choose)
+
+
+def draw(probabilities: Tensor) -> Tensor:
+    """One index per row, (…,), from probabilities (…, words), which need not sum to 1.
+
+    By the inverse of the distribution function: on a CPU `multinomial` takes several times as long, since it draws a
+    number per word instead of one per row.
+    """
+    reached = probabilities.cumsum(-1)
+    point = torch.rand_like(reached[..., :1]) * reached[..., -1:]
+    return torch.searchsorted(reached, point, right=True).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from capcli.attention import HardAttention
 from capcli.beam_search import BeamOptions, beam_search
 from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
-from capcli.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, sample
+from capcli.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, draw, sample
 from capcli.vocabulary import END, START
 
 OPTIONS = BeamOptions(3, 5, 0.7)
@@ -127,3 +127,13 @@ def test_sampled_attention_stands_in_for_the_decoder_in_beam_search() -> None:
     assert torch.allclose(found.word_log_probs.sum(2) / (found.lengths + 1), found.scores, atol=1e-5)
     with pytest.raises(ValueError, match="only hard attention"):
         decode(make_decoder(), features, 1, DecodingOptions(2, 5, attention_samples=8))
+
+
+def test_draws_follow_their_probabilities_and_never_the_impossible() -> None:
+    torch.manual_seed(5)
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
+    drawn = draw(probabilities.expand(30, 1000, 6))
+    assert drawn.shape == (30, 1000)
+    shares = torch.bincount(drawn.flatten(), minlength=6) / drawn.numel()
+    assert torch.allclose(shares, probabilities, atol=0.01)
+    assert shares[probabilities == 0].sum() == 0

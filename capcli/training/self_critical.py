@@ -15,6 +15,7 @@ from torch import Tensor
 
 from capcli.decoders import NEVER_PRINTED, Decoder
 from capcli.encoders import Features
+from capcli.sampling import draw
 from capcli.vocabulary import END, PAD, START
 
 LONGEST_NGRAM = 4
@@ -89,17 +90,6 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
         if not going.any():
             break
     return torch.stack(drawn, 2)
-
-
-def draw(probabilities: Tensor) -> Tensor:
-    """One index per row, (…,), from probabilities (…, words), which need not sum to 1 exactly.
-
-    By the inverse of the distribution function: `multinomial` draws a number per word instead of one per row, which was
-    a quarter of self-critical training on a CPU.
-    """
-    reached = probabilities.cumsum(-1)
-    point = torch.rand_like(reached[..., :1]) * reached[..., -1:]
-    return torch.searchsorted(reached, point, right=True).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
 def advantages(rewards: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ import torch
 
 from capcli.decoders import AttentionDecoder
 from capcli.encoders import Features
-from capcli.training.self_critical import TEMPERATURE, CiderD, advantages, draw, policy_loss, sample_captions
+from capcli.training.self_critical import TEMPERATURE, CiderD, advantages, policy_loss, sample_captions
 from capcli.vocabulary import END, PAD, START
 
 REFERENCES = [
@@ -79,13 +79,3 @@ def test_sampling_leaves_the_gradients_of_half_precision_alone() -> None:
         words = torch.cat([torch.full_like(drawn[:, :, :1], START), drawn[:, :, :-1]], 2)
         policy_loss(decoder(features, words).logits, drawn, torch.ones(2, 3)).backward()
     assert all(parameter.grad is not None for parameter in decoder.parameters())
-
-
-def test_draws_follow_their_probabilities_and_never_the_impossible() -> None:
-    torch.manual_seed(5)
-    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0])
-    drawn = draw(probabilities.expand(30, 1000, 6))
-    assert drawn.shape == (30, 1000)
-    shares = torch.bincount(drawn.flatten(), minlength=6) / drawn.numel()
-    assert torch.allclose(shares, probabilities, atol=0.01)
-    assert shares[probabilities == 0].sum() == 0
