@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capcli.model import CHECKPOINT_FILES, CaptionModel, printable
+from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, printable
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +50,7 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
             "decoder": sum(p.numel() for p in model.decoder.parameters()),
         },
         "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
-        "decoding": {
-            "beam": config.beam,
-            "length_penalty": config.length_penalty,
-            "max_length": config.max_length,
-            "no_repeat": config.no_repeat,
-        },
+        "decoding": decoding_of(config),
         "training": config.training,
         "scores": config.scores,
         "device": str(device),
@@ -67,7 +62,7 @@ def as_text(description: dict[str, Any]) -> str:
     """A description for a person: one fact per line, as the files tell it, then the card, as its author tells it."""
     d = description
     rows, columns = d["grid"]
-    decoding, parameters = d["decoding"], d["parameters"]
+    parameters = d["parameters"]
     lines = [
         f"checkpoint   {d['folder']} ({d['bytes'] / 1e6:.1f} MB)",
         f"encoder      {d['encoder']}, {d['image_size']} px, {rows}×{columns} annotation vectors, "
@@ -75,8 +70,7 @@ def as_text(description: dict[str, Any]) -> str:
         f"decoder      LSTM ({d['decoder']}), hidden {d['hidden_size']}, embedding {d['embedding_size']}, "
         f"attention {d['attention_size']}, {parameters['decoder'] / 1e6:.1f} M parameters",
         f"vocabulary   {d['vocabulary']} words",
-        f"decoding     beam {decoding['beam']}, length penalty {decoding['length_penalty']}, "
-        f"at most {decoding['max_length']} words{no_repeat_clause(decoding['no_repeat'])}",
+        f"decoding     {decoding_clause(**d['decoding'])}",
     ]
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
@@ -86,9 +80,15 @@ def as_text(description: dict[str, Any]) -> str:
     return printable("\n".join(lines))
 
 
-def no_repeat_clause(length: int) -> str:
-    """What the decoding says about repetitions."""
-    return f", no {length} words in a row twice" if length else ""
+def decoding_of(config: ModelConfig) -> dict[str, Any]:
+    """How captions are searched for unless told otherwise."""
+    return {name: getattr(config, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
+
+
+def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int) -> str:
+    """The same in a few words."""
+    clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
+    return clause + (f", no {no_repeat} words in a row twice" if no_repeat else "")
 
 
 def data_line(row: dict[str, Any]) -> str:
@@ -195,8 +195,7 @@ def architecture(model: CaptionModel) -> list[str]:
         f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding "
         f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
         f"vocabulary: {len(model.vocabulary):,} words",
-        f"decoding unless told otherwise: beam {config.beam}, length penalty {config.length_penalty:g}, at most "
-        f"{config.max_length} words{no_repeat_clause(config.no_repeat)}",
+        f"decoding unless told otherwise: {decoding_clause(**decoding_of(config))}",
     ]
 
 
@@ -229,8 +228,7 @@ def scores_section(model: CaptionModel) -> str:
             cells = [score_cell(config.scores[name], key) if key in found else "" for name, found in columns.items()]
             table.append(f"| {title} | " + " | ".join(cells) + " |")
     tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
-    how = f"beam {config.beam}, length penalty {config.length_penalty:g}{no_repeat_clause(config.no_repeat)}"
-    how += ", pycocoevalcap"
+    how = decoding_clause(**decoding_of(config)) + ", pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
     precisions = sorted({str(scores["precision"]) for scores in config.scores.values() if "precision" in scores})
     how += f", {' and '.join(precisions)}" if precisions else ""
