@@ -119,10 +119,10 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
 @pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])
 def test_every_decoder_learns(data: Path, tmp_path: Path, decoder: str) -> None:
     more = ["--decoder", decoder, "--epochs", 2, "--captions-per-batch", 4, "--learning-rate", "0.005"]
-    result = train(f"{data}=60", "--output", tmp_path / "run", *more, *SMALL)
+    result = train(f"{data}=240", "--output", tmp_path / "run", *more, *SMALL)
     assert result.returncode == 0, result.stderr
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert log[1]["loss"] < 0.7 * log[0]["loss"]
+    assert log[1]["cider"] > 900  # both captions by heart; hard attention's last epoch draws its locations
 
 
 def test_hard_attention_begins_with_expected_contexts(data: Path, tmp_path: Path) -> None:
