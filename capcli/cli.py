@@ -564,8 +564,9 @@ def train(
     ] = True,
     monte_carlo_samples: Annotated[int, typer.Option(min=1, help="Locations drawn per caption for hard.")] = 1,
     image_size: Annotated[
-        int, typer.Option(min=32, help="Photos are squashed to a square of this side, in pixels.")
-    ] = 224,
+        int | None,
+        typer.Option(min=32, help="Photos are squashed to a square of this side; 224 px, or what --init has."),
+    ] = None,
     views: Annotated[
         int, typer.Option(min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …")
     ] = 4,

@@ -272,7 +272,7 @@ class AttentionDecoder(Decoder):
         expected = torch.zeros(len(annotations), 1, 1, dtype=torch.bool, device=annotations.device)
         if self.training and isinstance(self.attention, HardAttention):
             expected = torch.rand(expected.shape, device=expected.device) < self.expected_share
-        return State(hidden, cell, (annotations, self.attention.key(annotations), expected))
+        return State(hidden, cell, (annotations, self.attention.keys(annotations), expected))
 
     def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:
         """From the previous word and what attention shows of the image."""

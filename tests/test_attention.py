@@ -8,7 +8,7 @@ def test_weights_follow_the_formula_and_sum_to_one() -> None:
     torch.manual_seed(0)
     attention = SoftAttention(hidden_size=5, annotation_size=4, attention_size=6)
     hidden, annotations = torch.randn(2, 3, 5), torch.randn(2, 9, 4)
-    weights = attention.choose(attention.distribution(hidden, attention.key(annotations)))
+    weights = attention.choose(attention.distribution(hidden, attention.keys(annotations)))
     assert torch.allclose(weights.sum(2), torch.ones(2, 3), atol=1e-6)
     for image in range(2):
         for beam in range(3):

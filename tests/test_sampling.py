@@ -101,7 +101,7 @@ def test_sampled_attention_averages_probabilities_over_locations() -> None:
     start = torch.full((2, 1), START)
     with torch.no_grad():
         distribution = decoder.attention.distribution(
-            decoder.start(features).hidden, decoder.attention.key(torch.relu(decoder.annotation(features.annotations)))
+            decoder.start(features).hidden, decoder.attention.keys(torch.relu(decoder.annotation(features.annotations)))
         )
         expected = torch.zeros(2, 9)
         for location in range(4):  # enumerate the first glance

@@ -80,10 +80,10 @@ class TrainOptions:
     folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
     of predicting people's words. average: decay of the moving average of the weights, which is what is measured and
     kept; 0 is none. init_share: what the weights that the run begins with weigh in those that are measured and kept.
-    encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in the
-    place of the ones that are downloaded. fine_tune: also train the encoder, on ever new crops, but for its first
-    frozen_blocks. attention_boxes: a file that says where people are on some photos, for attention to learn.
-    monte_carlo_samples: locations drawn for each caption while hard attention trains.
+    encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in place of the one that is
+    downloaded. image_size: pixels; None is what init has, else 224. fine_tune: also train the encoder, on ever new
+    crops, but for its first frozen_blocks. attention_boxes: a file that says where people are on some photos, for
+    attention to learn. monte_carlo_samples: locations drawn for each caption while hard attention trains.
     """
 
     data: tuple[str, ...]
@@ -104,7 +104,7 @@ class TrainOptions:
     decoder: str = "soft"
     feed_previous_word: bool = True
     monte_carlo_samples: int = 1
-    image_size: int = 224
+    image_size: int | None = None
     views: int = 4
     hidden_size: int = 512
     embedding_size: int = 512
@@ -207,18 +207,17 @@ class Run:
             ],
             "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "data"},
         }
-        names = ("beam", "length_penalty", "max_length", "no_repeat")
-        decoding: dict[str, Any] = {name: getattr(options, name) for name in names}
+        asked = {name: value for name, value in vars(options).items() if value is not None}
+        # What fixes no tensor's shape: a checkpoint can go on with other values.
+        free = {n: asked[n] for n in ("image_size", "beam", "length_penalty", "max_length", "no_repeat") if n in asked}
         if options.init:
             model = CaptionModel.load(Path(options.init))
             record["begun_from"] = model.config.training
-            model.config = dataclasses.replace(model.config, training=record, scores={}, **decoding)
+            model.config = dataclasses.replace(model.config, training=record, scores={}, **free)
             return model
-        shared = {f.name for f in dataclasses.fields(ModelConfig)} & {f.name for f in dataclasses.fields(options)}
-        architecture = {name: getattr(options, name) for name in shared - decoding.keys()}
-        if options.encoder_stride is None:
-            architecture["encoder_stride"] = STRIDES.get(options.encoder, STRIDES["efficientnet_lite2"])[0]
-        config = ModelConfig(**architecture, **decoding, training=record)
+        architecture = {f.name: asked[f.name] for f in dataclasses.fields(ModelConfig) if f.name in asked}
+        architecture.setdefault("encoder_stride", STRIDES.get(options.encoder, STRIDES["efficientnet_lite2"])[0])
+        config = ModelConfig(**architecture, training=record)
         sentences = (caption for photo in self.train_photos for caption in photo.captions)
         model = CaptionModel(config, Vocabulary.build(sentences, options.min_count))
         if options.encoder_weights:
@@ -375,8 +374,8 @@ class Run:
         return SUPERVISION * attention_supervision(reading.distribution, targets, named, places.to(self.device))
 
     def views_of(self, batch: Batch) -> list[int]:
-        """Which views of its photos a batch shows; fine-tuning crops in a way that no epoch repeats."""
-        first = 2 + 2 * self.epoch if self.options.fine_tune else 0
+        """Which views of its photos a batch shows; fine-tuning crops in a way that no epoch and no seed repeats."""
+        first = 2 + 2 * (self.epoch + 1000 * self.options.seed) if self.options.fine_tune else 0
         return [first + view for view in batch.views.tolist()]
 
     def rate(self, step: int) -> float:

@@ -75,16 +75,18 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(data: Path, tmp
     [
         ["--self-critical", "--average", "0.9"],
         ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4", "--init-share", "0.5"],
+        ["--image-size", "64"],
     ],
 )
 def test_a_checkpoint_can_be_trained_further(data: Path, tmp_path: Path, more: list[str]) -> None:
     assert train(data, "--output", tmp_path / "first", "--epochs", 1, *SMALL).returncode == 0
-    arguments = [data, "--output", tmp_path / "second", "--init", tmp_path / "first", "--epochs", 1, *SMALL, *more]
+    arguments = [data, "--output", tmp_path / "second", "--init", tmp_path / "first", "--epochs", 1, *more]
     result = train(*arguments)
     assert result.returncode == 0, result.stderr
     first, second = CaptionModel.load(tmp_path / "first"), CaptionModel.load(tmp_path / "second")
     assert second.vocabulary.words == first.vocabulary.words
     assert second.config.training["begun_from"] == first.config.training
+    assert second.config.image_size == (64 if "--image-size" in more else 96)
     changed = {name for name, t in first.state_dict().items() if not torch.equal(t, second.state_dict()[name])}
     assert any(name.startswith("decoder.") for name in changed)
     assert any(name.startswith("encoder.") for name in changed) == ("--fine-tune" in more)
