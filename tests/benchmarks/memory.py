@@ -2,21 +2,20 @@
 
     python tests/benchmarks/memory.py [--model FOLDER] [NUMBER …]
 
-The photos are generated: 40 different ones of 1200×900 pixels, linked as often as needed.
+40 different photos of 1200×900 pixels, made from tests/photos and linked as often as needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image
+from photos import write_photos
 
 DIFFERENT = 40
 
@@ -29,17 +28,14 @@ def main() -> None:
     model = ["--model", options.model] if options.model else []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rng = random.Random(0)
-        for i in range(DIFFERENT):
-            noise = Image.frombytes("RGB", (12, 9), rng.randbytes(12 * 9 * 3))
-            noise.resize((1200, 900), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
+        originals = write_photos(folder / "originals", DIFFERENT, 1200, 900)
         print(f"{'images':>7} {'seconds':>8} {'peak MB':>8} {'ratio':>6}")
         least = 0.0
         for number in options.numbers:
             photos = folder / f"{number} photos"
             photos.mkdir()
             for i in range(number):
-                os.link(folder / f"{i % DIFFERENT}.jpg", photos / f"{i}.jpg")
+                os.link(originals[i % DIFFERENT], photos / f"{i}.jpg")
             output = folder / f"{number}.jsonl"
             command = [sys.executable, "-m", "capcli", "caption", str(photos), *model, "--output", str(output)]
             start = time.monotonic()
