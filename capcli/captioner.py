@@ -157,7 +157,8 @@ class Captioner:
 
         threads = torch.get_num_threads()
         at_once = self.batches_at_once(options)
-        ahead = LookAhead(open_image, images, (BATCHES_AHEAD + at_once) * batch_size)
+        # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
+        ahead = LookAhead(open_image, images, (BATCHES_AHEAD + at_once) * batch_size, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work, lambda: torch.set_num_threads(max(1, threads // at_once)))
         results: dict[int, Caption | ImageError] = {}
         given = 0

@@ -92,7 +92,12 @@ Gif = Annotated[bool, typer.Option("--gif", help="With --attention, also an anim
 Show = Annotated[bool, typer.Option("--show", help="Draw the heat in the terminal.")]
 Html = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="One page with all captions; words show their heat.", show_default=False),
+    typer.Option(
+        metavar="FILE",
+        help="One page with all captions; words show their heat.",
+        show_default=False,
+        callback=lambda page: check_page(page),
+    ),
 ]
 
 
@@ -117,6 +122,13 @@ def fail(message: object, status: int = 2) -> NoReturn:
     """One line on stderr, and out."""
     typer.echo(f"capcli: {message}", err=True)
     raise typer.Exit(status)
+
+
+def check_page(page: Path | None) -> Path | None:
+    """`--html`: nothing but a page is to be replaced by one."""
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        fail(f"--html {page}: the name of a page ends in .html")
+    return page
 
 
 def print_version(wanted: bool) -> None:
@@ -257,10 +269,18 @@ def caption(
             fail(f"--{option} {value}: not one of {', '.join(known)}")
     if output_dir is not None and not sidecar:
         fail("--output-dir goes with --sidecar")
-    if existing and not (sidecar or write_metadata or (output and existing == "overwrite")):
+    if existing and not (sidecar or write_metadata or ((output or html) and existing == "overwrite")):
         fail(f"--existing {existing} goes with --sidecar or --write-metadata")
     if resume and (output is None or format not in RESUMABLE):
         fail(f"--resume needs --output FILE and one of the formats {', '.join(RESUMABLE)}")
+    if html is not None and resume:
+        fail("--html holds the images of one run: it cannot go with --resume")
+    if html is not None and html.exists() and existing != "overwrite":
+        fail(f"{html}: exists; say --existing overwrite, or name another file")
+    if template != "{caption}" and format != "text" and not (sidecar or write_metadata):
+        fail(f"--template goes with text, --sidecar and --write-metadata, not with {format}")
+    if gif and attention is None:
+        fail("--gif goes with --attention")
     try:
         shape = Template(template)
     except (ValueError, IndexError, KeyError) as error:
@@ -293,7 +313,9 @@ def caption(
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
     writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished)
-    total = None if files_from == STANDARD_INPUT else lambda: sum(1 for _ in images())
+    # Not from a pipe: what is counted would be lost to the captions.
+    countable = files_from is None or os.path.isfile(files_from)
+    total = (lambda: sum(1 for _ in images())) if countable else None
     bar = Bar(sys.stderr.isatty() and not quiet, total)
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
@@ -301,7 +323,7 @@ def caption(
         run = Run(writer, file, tuple(places), view, finished, min_score, stop_at_failure=on_error == "fail")
         status = run.execute(captioner.batches(run.to_do(images()), num, options, batch_size, max_pixels), bar, quiet)
     if status == 130:
-        again = "the same command goes on" if places else ""
+        again = "the same command goes on" if places and output is None else ""
         again = "the same command with --resume goes on" if output and format in RESUMABLE else again
         say("interrupted" + (f"; {again}" if again else ""))
     elif not run.found and not run.skipped:
@@ -543,9 +565,12 @@ def train(
         float, typer.Option(min=0, max=1, help="Keep a mean of the weights with those of --init, which weigh so much.")
     ] = 0.0,
     encoder: Annotated[
-        str,
-        typer.Option(help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, …"),
-    ] = "efficientnet_lite2",
+        str | None,
+        typer.Option(
+            help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, "
+            "convnext_tiny.  [default: efficientnet_lite2]"
+        ),
+    ] = None,
     encoder_stride: Annotated[
         int | None, typer.Option(help="Pixels per grid cell; efficientnet_lite2 has 32 (7×7 cells at 224 px) and 16.")
     ] = None,
@@ -558,22 +583,34 @@ def train(
     frozen_blocks: Annotated[
         int, typer.Option(min=0, help="With --fine-tune leave the first N of the encoder's blocks alone.", metavar="N")
     ] = 0,
-    decoder: Annotated[str, typer.Option(metavar="pre-inject|par-inject|soft|hard")] = "soft",
+    decoder: Annotated[
+        str | None, typer.Option(metavar="pre-inject|par-inject|soft|hard", help="[default: soft]")
+    ] = None,
     feed_previous_word: Annotated[
-        bool, typer.Option(help="Whether the previous word is an input; par-inject has it off in the lecture notes.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--feed-previous-word/--no-feed-previous-word",
+            help="Whether the previous word is an input; par-inject has it off in the lecture notes.  [default: it is]",
+        ),
+    ] = None,
     monte_carlo_samples: Annotated[int, typer.Option(min=1, help="Locations drawn per caption for hard.")] = 1,
     image_size: Annotated[
         int | None,
-        typer.Option(min=32, help="Photos are squashed to a square of this side; 224 px, or what --init has."),
+        typer.Option(
+            min=32,
+            help="Photos are squashed to a square of this side, in pixels.  [default: what --init has, else 224]",
+        ),
     ] = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …")
+        int,
+        typer.Option(
+            min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …; --fine-tune has its own."
+        ),
     ] = 4,
-    hidden_size: Annotated[int, typer.Option(min=1)] = 512,
-    embedding_size: Annotated[int, typer.Option(min=1)] = 512,
-    attention_size: Annotated[int, typer.Option(min=1)] = 512,
-    dropout: Annotated[float, typer.Option(min=0, max=0.99)] = 0.5,
+    hidden_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
+    embedding_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
+    attention_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
+    dropout: Annotated[float | None, typer.Option(min=0, max=0.99, help="[default: what --init has, else 0.5]")] = None,
     label_smoothing: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
     attention_regularization: Annotated[
         float, typer.Option(min=0, help="λ of doubly stochastic attention (Xu et al. 2015).")
@@ -582,16 +619,31 @@ def train(
         str | None,
         typer.Option(metavar="FILE", help="Teach attention where people are; boxes as `evaluate --pointing` has them."),
     ] = None,
-    min_count: Annotated[int, typer.Option(min=1, help="Words seen less often are not learnt.")] = 4,
-    max_length: Annotated[int, typer.Option(min=1, help="Words at most.")] = 20,
-    beam: Annotated[int, typer.Option(min=1, help="Beam width on dev, and the checkpoint's default.")] = 3,
-    length_penalty: Annotated[float, typer.Option(help="α on dev, and the checkpoint's default.")] = 1.0,
+    min_count: Annotated[
+        int | None, typer.Option(min=1, help="Words seen less often are not learnt.  [default: 4]")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Words at most.  [default: what --init has, else 20]")
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(min=1, help="Beam width on dev, and the checkpoint's.  [default: what --init has, else 3]"),
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="α on dev, and the checkpoint's.  [default: what --init has, else 1]")
+    ] = None,
     no_repeat: Annotated[
-        int, typer.Option(min=0, metavar="N", help="No N words in a row twice, on dev and as the checkpoint's default.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="No N words in a row twice, on dev and in the checkpoint.  [default: what --init has, else 0]",
+        ),
+    ] = None,
     seed: int = 1,
     feature_cache: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep encoded photos here for other runs too.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep encoded photos here for other runs too; not --fine-tune."),
     ] = None,
 ) -> None:
     """Train a captioner on photos with captions.
@@ -609,12 +661,14 @@ def train(
 
     keep_freed_memory()
     try:
-        from capcli.model import ModelError
+        from capcli.model import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
         from capcli.training.loop import LAST_FILE, Run, TrainOptions
 
-        if (output / LAST_FILE).exists() and not resume:
+        if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
             fail(f"{output} holds a run; go on with --resume, or name another folder")
+        if init is not None and output.resolve() == Path(init).resolve():
+            fail(f"{output} is the checkpoint of --init; name another folder")
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         run = Run(options, output, choose_device(device), feature_cache)
@@ -758,8 +812,6 @@ def open_views(
             fail(f"{option} {value}: not one of {', '.join(known)}")
     if attention or show:
         require_attention(captioner, "--attention" if attention else "--show")
-    if html and html.suffix.lower() not in (".html", ".htm"):
-        fail(f"--html {html}: the name of a page ends in .html")
     if show and (reason := why_not(sys.stdout)):
         typer.echo(f"capcli: --show draws nothing: {reason}", err=True)
         show = False
@@ -801,6 +853,10 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
     options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
     if options.sample and options.diversity:
         fail("--sample and --diversity are two ways to decode: take one")
+    if options.diversity and values["num"] < 2:
+        fail("--diversity goes with --num 2 or more: it is between candidates")
+    if not options.sample and (options.temperature != 1 or options.top_p != 1):
+        fail("--temperature and --top-p go with --sample")
     if options.attention_samples and captioner.model.config.decoder != "hard":
         fail(
             "--attention-samples needs a checkpoint with hard attention; this one's decoder is "

@@ -193,12 +193,12 @@ def cached_checkpoints() -> list[CachedCheckpoint]:
         try:
             check_files(os.listdir(folder), str(folder))
             read_config(folder)
+            size = sum((folder / file).stat().st_size for file in CHECKPOINT_FILES)
         except (ModelError, OSError):  # another library's, or one not whole
             continue
         home = folder.parents[1]
         repository = home.name.removeprefix("models--").replace("--", "/")
         refs = [path for path in home.glob("refs/**/*") if path.is_file() and path.read_text() == folder.name]
-        size = sum((folder / file).stat().st_size for file in CHECKPOINT_FILES)
         for revision in [path.relative_to(home / "refs").as_posix() for path in refs] or [folder.name]:
             name = repository if revision == "main" else f"{repository}@{revision}"
             found.append(CachedCheckpoint(name, folder, size))

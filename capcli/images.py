@@ -106,16 +106,18 @@ def find_images(arguments: Iterable[str], selection: Selection = EVERYTHING) -> 
             if not found:
                 yield ImageError(argument, "no such file or folder")
             for match in found:
-                if os.path.isdir(match):
-                    yield from walk(match, selection)
-                else:
+                if not os.path.isdir(match):
                     yield match
+                elif "**" not in argument:  # which matches what is in the folder too
+                    yield from walk(match, selection)
 
 
 def check_arguments(arguments: Iterable[str]) -> list[str]:
     """Those arguments that neither exist nor match anything as a glob."""
     return [
-        a for a in arguments if a != STANDARD_INPUT and not os.path.lexists(a) and next(glob.iglob(a), None) is None
+        a
+        for a in arguments
+        if a != STANDARD_INPUT and not os.path.lexists(a) and next(glob.iglob(a, recursive=True), None) is None
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +19,14 @@ THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than cores: some wait for t
 class LookAhead(Generic[T, R]):
     """Results of function(item), taken in batches in almost the order of the items.
 
-    A batch is what is ready: one slow item holds up neither the items after it nor whoever takes them. At most `limit`
-    items are under way between the source and `release`. The source is read, and the function called, in daemon
-    threads, so that a hung disk cannot keep the program from ending.
+    A batch is what is ready: one slow item holds up neither the items after it nor whoever takes them. With in_order
+    batches are the same every time: each has the next items, however long they take. At most `limit` items are under
+    way between the source and `release`. The source is read, and the function called, in daemon threads, so that a hung
+    disk cannot keep the program from ending.
     """
 
-    def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int, in_order: bool = False) -> None:
+        self.function, self.in_order = function, in_order
         self.slots = threading.Semaphore(limit)
         self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
         self.changed = threading.Condition()
@@ -75,7 +77,7 @@ class LookAhead(Generic[T, R]):
         the results for everything before.
         """
         with self.changed:
-            self.changed.wait_for(lambda: self.ready(1))
+            self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
             self.changed.wait_for(lambda: self.ready(count), PATIENCE)
             batch = [(index, *self.done.pop(index)) for index in sorted(self.done)[:count]]
             self.taken += len(batch)
@@ -84,8 +86,12 @@ class LookAhead(Generic[T, R]):
         return batch
 
     def ready(self, count: int) -> bool:
-        """Whether count results are there, or all that will ever be taken."""
-        return self.closed or len(self.done) >= count or (self.complete and self.listed == self.taken + len(self.done))
+        """Whether count results are there, or all that will ever be taken; in order, whether the next ones are."""
+        if self.in_order:
+            here = next(i for i in itertools.count(self.taken) if i not in self.done) - self.taken
+        else:
+            here = len(self.done)
+        return self.closed or here >= count or (self.complete and self.listed == self.taken + here)
 
     def release(self, count: int) -> None:
         """Let as many items more be read."""

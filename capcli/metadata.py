@@ -32,6 +32,7 @@ EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 LARGEST_SEGMENT = 65533  # bytes in a JPEG segment, of which the length field counts two more
 LARGEST_PACKET = 1 << 24  # bytes of XMP that are unpacked
+RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .raw .rw2 .sr2 .srf .srw".split())
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"
 WEBP_EXIF, WEBP_XMP, WEBP_ALPHA = 0x08, 0x04, 0x10  # flags of a VP8X chunk
@@ -76,7 +77,7 @@ class Metadata:
         path = caption.path
         target = Path(os.path.realpath(path))  # a link stays a link
         try:
-            image = parse(target.read_bytes())
+            image = parse(target.read_bytes(), path)
             old = image.caption
             text = merge(old, " ".join(self.template.fill(path, caption).split()), self.existing)
             if text == old:
@@ -99,7 +100,7 @@ def read_caption(path: str) -> str:
         if not os.path.isfile(path):
             os.stat(path)
             raise MetadataError("not a regular file")
-        return parse(Path(path).read_bytes()).caption
+        return parse(Path(path).read_bytes(), path).caption
     except MetadataError as error:
         raise ImageError(path, str(error)) from None
     except OSError as error:
@@ -290,16 +291,16 @@ class Tiff(Container):
         return set_tags(self.exif, {IMAGE_DESCRIPTION: as_ascii(text), XMP_TAG: (BYTE, write_xmp(self.xmp, text))})
 
 
-def parse(content: bytes) -> Container:
-    """Raises MetadataError for files that are damaged or cannot take a caption."""
+def parse(content: bytes, name: str = "") -> Container:
+    """Raises MetadataError for files that are damaged or cannot take a caption. name: of the file."""
     if content.startswith(b"\xff\xd8\xff"):
         return Jpeg(content)
     if content.startswith(PNG_SIGNATURE):
         return Png(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return WebP(content)
-    # Raw files of cameras look like TIFF too, but some of their makers count on where the directory lies.
-    if content.startswith((b"II*\0", b"MM\0*")) and content[8:10] != b"CR":
+    # Raw files of cameras are TIFF too, but some of their makers count on where the directory lies.
+    if content.startswith((b"II*\0", b"MM\0*")) and content[8:10] != b"CR" and not name.lower().endswith(RAW_ENDINGS):
         return Tiff(content)
     if not content:
         raise MetadataError("the file is empty")

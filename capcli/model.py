@@ -43,6 +43,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "encoder_stride": (16, 32),
     "decoder": DECODERS,
 }
+WHOLE_CELLS = ("vgg16", "convnext_tiny")  # they drop the pixels that fill no cell; the others pad
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
 MAX_WORDS = 1_000_000
@@ -94,6 +95,10 @@ class ModelConfig:
         if self.encoder_stride not in STRIDES[self.encoder]:
             known = " or ".join(map(str, STRIDES[self.encoder]))
             raise ValueError(f"encoder_stride is {self.encoder_stride}; {self.encoder} has {known}")
+        if self.encoder in WHOLE_CELLS and self.image_size % self.encoder_stride:
+            raise ValueError(
+                f"image_size is {self.image_size}; {self.encoder} takes multiples of {self.encoder_stride}"
+            )
         check_records(self.training, self.scores)
 
     @property

@@ -54,7 +54,7 @@ class HtmlReport:
         buffer = io.BytesIO()
         photo.save(buffer, "JPEG", quality=QUALITY, optimize=True)
         candidates = result.candidates[: self.num]
-        search = " ".join([printable(result.path), *(candidate.text for candidate in candidates)])
+        search = " ".join([printable(result.path), result.text, *(candidate.text for candidate in candidates[1:])])
         self.file.write(
             f'<li class="card" data-search="{escape(search)}"><div class="view"><div class="frame" '
             f'style="--shape:{photo.width / photo.height:.4f}">'
@@ -100,7 +100,11 @@ class HtmlReport:
         )
 
     def close(self) -> None:
-        """Complete the page with what there is and put it in its place. Raises OSError."""
+        """Complete the page with what there is and put it in its place; without a row in it there is no page. Raises
+        OSError."""
+        if not self.written and not self.failures:
+            self.file.discard()
+            return
         rows = "".join(f"<li>{escape(printable(str(error)))}</li>" for error in self.failures)
         listed = f'<section id="failures"><h2>Could not be read</h2><ul>{rows}</ul></section>' if rows else ""
         pictures = "1 picture" if self.written == 1 else f"{self.written} pictures"

@@ -47,8 +47,7 @@ class Sidecars:
         captions that score less are not written. tree: folder to write into, at the image's path below root."""
         self.existing, self.template, self.num, self.min_score = existing, template or Template(), num, min_score
         self.tree, self.root = tree, root
-        self.folder = ""
-        self.images: dict[str, str] = {}  # sidecar → image, of the folder that is being walked
+        self.images: dict[str, str] = {}  # sidecar → image
 
     def sidecar(self, image: str) -> str:
         """The sidecar's path."""
@@ -61,13 +60,10 @@ class Sidecars:
 
     def wants(self, path: str) -> bool:
         """Whether the image has no caption yet, or it is to be changed. Raises ImageError where existing is `fail` and
-        there is one, and where another image of the folder has the same sidecar."""
+        there is one, and where another image has the same sidecar."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for a sidecar")
         sidecar = self.sidecar(path)
-        if os.path.dirname(sidecar) != self.folder:
-            self.folder = os.path.dirname(sidecar)
-            self.images.clear()
         if self.images.setdefault(sidecar, path) != path:
             raise ImageError(path, f"its sidecar {sidecar} is that of {self.images[sidecar]} too")
         if sidecar == path:

@@ -165,6 +165,7 @@ class TableWriter:
     def __init__(self, file: TextSink, num: int, min_score: float | None, delimiter: str, heading: bool) -> None:
         self.num, self.min_score, self.file = num, min_score, file
         self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        self.quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         if heading:
             self.table.writerow(columns(num))
             file.flush()
@@ -176,7 +177,9 @@ class TableWriter:
         for candidate in row.get("candidates", [row] if "caption" in row else []):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
         cells += [None] * (3 * self.num - len(cells))
-        self.table.writerow([row["path"], *cells, row.get("error")])
+        # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
+        table = self.quoted if "\r" in row["path"] else self.table
+        table.writerow([row["path"], *cells, row.get("error")])
 
     def flush(self) -> None:
         """Let others see what was written so far."""

@@ -176,6 +176,12 @@ def test_arguments_of_every_kind(tmp_path: Path) -> None:
     assert list(find_images([odd, "-"])) == [odd, "-"]
     assert check_arguments([pattern, odd, "-", str(tmp_path)]) == []
     assert check_arguments([str(tmp_path / "*.gif"), odd, "absent.jpg"]) == [str(tmp_path / "*.gif"), "absent.jpg"]
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "3.png").touch()
+    deep = str(tmp_path / "a" / "**" / "*.png")
+    assert check_arguments([deep]) == []
+    assert [Path(p).name for p in find_images([deep])] == ["3.png"]
+    assert [Path(p).name for p in find_images([str(tmp_path / "a" / "**")])] == ["3.png"]  # once
 
 
 def test_every_format_that_pillow_reads_is_found() -> None:

@@ -44,6 +44,23 @@ def test_no_more_items_are_read_than_the_limit() -> None:
     ahead.close()
 
 
+def test_in_order_batches_are_the_same_however_long_items_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "PATIENCE", 0.0)
+    others = threading.Semaphore(0)
+
+    def late(i: int) -> int:
+        if i == 0:  # the last of the first four to be there
+            for _ in range(3):
+                others.acquire(timeout=60)
+        others.release()
+        return i
+
+    ahead = LookAhead(late, range(10), 20, in_order=True)
+    batches = [[index for index, _, _ in ahead.take(4)] for _ in range(4)]
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], []]
+    ahead.close()
+
+
 def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookahead, "PATIENCE", 0.01)
     open_now = threading.Event()

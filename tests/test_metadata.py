@@ -251,6 +251,12 @@ def test_what_cannot_be_done_safely_is_refused(tmp_path: Path, content: bytes, r
     assert path.read_bytes() == content
 
 
+def test_raw_files_of_cameras_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.NEF").write_bytes(encode("TIFF"))
+    with pytest.raises(ImageError, match="TIFF files only"):
+        Metadata().wants(str(tmp_path / "a.NEF"))
+
+
 def test_packed_text_cannot_grow_without_bound() -> None:
     bomb = zlib.compress(b" " * (1 << 25))
     data = b"XML:com.adobe.xmp\0\1\0\0\0" + bomb

@@ -71,6 +71,17 @@ def test_what_was_written_survives_an_error(tmp_path: Path, photo: Path) -> None
     assert text.endswith("</html>\n")
 
 
+def test_without_a_row_there_is_no_page(tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("mine")
+    HtmlReport(tmp_path / "r.html", OverlayOptions()).close()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("r.html", "mine")]
+
+
+def test_sentences_without_candidates_can_be_searched(tmp_path: Path, photo: Path) -> None:
+    text = write_report(tmp_path / "r.html", [replace(make_caption(photo, "a cat sleeps"), candidates=())])
+    assert 'photo.png a cat sleeps"' in text
+
+
 def test_captions_without_attention_are_plain(tmp_path: Path, photo: Path) -> None:
     caption = make_caption(photo, "a cat")
     text = write_report(tmp_path / "r.html", [replace(caption, attention=None, candidates=())])

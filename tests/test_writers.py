@@ -71,6 +71,11 @@ def test_tables_read_back(name: str, delimiter: str) -> None:
     assert write(name, CAT, heading=False).startswith("cat.jpg" + delimiter)
 
 
+def test_a_carriage_return_in_a_name_ends_no_record() -> None:
+    (row,) = csv.DictReader(io.StringIO(write("csv", Found("a\rb.jpg", "a cat")), newline=""))
+    assert (row["path"], row["caption"]) == ("a\rb.jpg", "a cat")
+
+
 def test_tables_have_columns_for_every_candidate() -> None:
     two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
     one = Found("x.jpg", "x")  # a beam may find fewer

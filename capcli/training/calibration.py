@@ -27,7 +27,9 @@ def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]
     return {"auc": auc(ranking, quality > quality.median()), "thresholds": thresholds}
 
 
-def auc(scores: Tensor, good: Tensor) -> float:
-    """Area under the ROC curve of scores, (n,), for good, (n,) bool; ties count half. NaN where all are alike."""
+def auc(scores: Tensor, good: Tensor) -> float | None:
+    """Area under the ROC curve of scores, (n,), for good, (n,) bool; ties count half. None where all are alike."""
+    if good.all() or not good.any():
+        return None
     ours, theirs = scores[good].unsqueeze(1), scores[~good].unsqueeze(0)
     return float(((ours > theirs).double() + 0.5 * (ours == theirs)).mean())

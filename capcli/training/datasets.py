@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 import torch
@@ -92,6 +93,8 @@ def read_flickr(tokens: Path) -> list[Photo]:
         name, tab, caption = line.partition("\t")
         if not tab:
             raise DataError(f"{tokens}: line {number} has no tab between name and caption")
+        if not tokenize(caption):
+            raise DataError(f"{tokens}: line {number} has no word after the tab")
         captions.setdefault(name.rpartition("#")[0], []).append(caption.strip())
     photos = []
     for split, pattern in FLICKR_SPLITS.items():
@@ -123,10 +126,15 @@ def read_row(folder: Path, row: dict[str, Any]) -> Photo:
     else:
         name = str(Path(row.get("filepath", ""), row["filename"]))
         captions = [sentence["raw"] for sentence in row["sentences"]]
+    if not isinstance(captions, list) or not captions:
+        raise ValueError(f"the captions of {name} are no list of at least one")
+    for caption in captions:
+        if not isinstance(caption, str) or not tokenize(caption):
+            raise ValueError(f"a caption of {name} has no word: {brief(caption)}")
     split = row.get("split", "")
     if split and split not in SPLITS:
         raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
-    return Photo(locate(folder, name), tuple(map(str, captions)), SPLITS.get(split, ""))
+    return Photo(locate(folder, name), tuple(captions), SPLITS.get(split, ""))
 
 
 def locate(folder: Path, name: str) -> Path:
@@ -153,7 +161,8 @@ class Batch:
     """Several captions for each of several photos.
 
     photos: (batch,) indices into the training photos; views: (batch,) which view of each; words: (batch, captions,
-    time) beginning with `<start>`; targets: the same moved one step on, ending with `<end>`; both padded.
+    time) beginning with `<start>`; targets: the same moved one step on, ending with `<end>` unless the caption was cut
+    off; both padded.
     """
 
     photos: Tensor
@@ -163,13 +172,15 @@ class Batch:
 
 
 def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
-    """Word ids of every photo's captions, [photo][mirrored 0/1][caption], cut to max_length words."""
-    encoded = []
-    for photo in photos:
-        plain = tuple(vocabulary.encode(c)[:max_length] for c in photo.captions)
-        mirrored = tuple(vocabulary.encode(mirror(c))[:max_length] for c in photo.captions)
-        encoded.append([plain, mirrored])
-    return encoded
+    """What is to be predicted of every photo's captions: word ids and `<end>`, [photo][mirrored 0/1][caption].
+
+    Cut after max_length + 1 of them: a longer caption has no `<end>`, or it would teach to stop in mid-sentence.
+    """
+
+    def encode(caption: str) -> list[int]:
+        return [*vocabulary.encode(caption), END][: max_length + 1]
+
+    return [[tuple(map(encode, turned)) for turned in (p.captions, map(mirror, p.captions))] for p in photos]
 
 
 def epoch_batches(
@@ -208,11 +219,11 @@ def epoch_batches(
             last_count = count
     rng.shuffle(batches)
     for batch in batches:
-        time = 1 + max(len(c) for _, _, several in batch for c in several)
+        time = max(len(c) for _, _, several in batch for c in several)
         words = torch.full((len(batch), len(batch[0][2]), time), PAD)
         targets = words.clone()
         for row, (_, _, several) in enumerate(batch):
             for column, ids in enumerate(several):
-                words[row, column, : len(ids) + 1] = torch.tensor([START, *ids])
-                targets[row, column, : len(ids) + 1] = torch.tensor([*ids, END])
+                words[row, column, : len(ids)] = torch.tensor([START, *ids[:-1]])
+                targets[row, column, : len(ids)] = torch.tensor(ids)
         yield Batch(torch.tensor([b[0] for b in batch]), torch.tensor([b[1] for b in batch]), words, targets)

@@ -78,7 +78,8 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
             low, high = scores["intervals"].get(key, (None, None))
             print(f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else ""))
     print(f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
-    print(f"{'AUC of --min-score':32}{result['calibration']['auc']:8.2f}  (better against worse half by CIDEr)")
+    if (area := result["calibration"]["auc"]) is not None:
+        print(f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)")
     for row in result["calibration"]["thresholds"]:
         print(f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}")
     if extremes:

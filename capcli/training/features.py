@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -105,14 +106,12 @@ class FeatureStore:
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
         state.update(json.dumps([listing, views, size, encoder.stride]).encode())
         base = folder / state.hexdigest()[:16]
-        done = base.with_suffix(".json")
         side = -(-size // encoder.stride)
         shapes = ((len(photos), views, side * side, encoder.annotation_size), (len(photos), views, encoder.global_size))
         folder.mkdir(parents=True, exist_ok=True)
-        self.annotations, self.global_vectors = (
-            map_file(base.with_suffix(suffix), shape)
-            for suffix, shape in zip((".annotations", ".globals"), shapes, strict=True)
-        )
+        self.files = [base.with_suffix(suffix) for suffix in (".annotations", ".globals", ".json")]
+        self.annotations, self.global_vectors = map(map_file, self.files, shapes)
+        done = self.files[2]
         if done.exists():
             return
         position = 0
@@ -123,6 +122,13 @@ class FeatureStore:
             position += count
             progress(count)
         write_whole(done, json.dumps({"photos": len(photos), "views": views}).encode())
+
+    def delete(self) -> None:
+        """Remove the files, and their folder if it is empty then."""
+        for file in self.files:
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.files[0].parent.rmdir()
 
 
 def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:

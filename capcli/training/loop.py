@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections import deque
@@ -69,6 +68,12 @@ SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where
 # learnt anything are noise: drawing from the first epoch on ends at dev CIDEr 36.5, after two epochs of six at 42.8.
 EXPECTED_FIRST = 1 / 3
 SAMPLES = 5  # captions drawn per photo in self-critical training
+MIN_COUNT = 4
+# The shapes and the words of a checkpoint.
+FIXED_BY_INIT = (
+    "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
+    "min_count"
+).split()
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,10 @@ class TrainOptions:
     folder to begin from, whose architecture and words stay. self_critical: reward sampled captions by CIDEr-D instead
     of predicting people's words. average: decay of the moving average of the weights, which is what is measured and
     kept; 0 is none. init_share: what the weights that the run begins with weigh in those that are measured and kept.
-    encoder_stride: None is the encoder's default. encoder_weights: a torchvision state dict in place of the one that is
-    downloaded. image_size: pixels; None is what init has, else 224. fine_tune: also train the encoder, on ever new
-    crops, but for its first frozen_blocks. attention_boxes: a file that says where people are on some photos, for
-    attention to learn. monte_carlo_samples: locations drawn for each caption while hard attention trains.
+    encoder_weights: a torchvision state dict in place of the one that is downloaded. fine_tune: also train the encoder,
+    on ever new crops, but for its first frozen_blocks. attention_boxes: a file that says where people are on some
+    photos, for attention to learn. monte_carlo_samples: locations drawn for each caption while hard attention trains.
+    None elsewhere is what init has, else ModelConfig's default or MIN_COUNT; init takes none of FIXED_BY_INIT.
     """
 
     data: tuple[str, ...]
@@ -95,35 +100,38 @@ class TrainOptions:
     weight_decay: float = 0.01
     average: float = 0.0
     init_share: float = 0.0
-    encoder: str = "efficientnet_lite2"
+    encoder: str | None = None
     encoder_stride: int | None = None
     encoder_weights: str | None = None
     fine_tune: bool = False
     encoder_learning_rate: float = 5e-5
     frozen_blocks: int = 0
-    decoder: str = "soft"
-    feed_previous_word: bool = True
+    decoder: str | None = None
+    feed_previous_word: bool | None = None
     monte_carlo_samples: int = 1
     image_size: int | None = None
     views: int = 4
-    hidden_size: int = 512
-    embedding_size: int = 512
-    attention_size: int = 512
-    dropout: float = 0.5
+    hidden_size: int | None = None
+    embedding_size: int | None = None
+    attention_size: int | None = None
+    dropout: float | None = None
     label_smoothing: float = 0.1
     attention_regularization: float = 0.0
     attention_boxes: str | None = None
-    min_count: int = 4
-    max_length: int = 20
-    beam: int = 3
-    length_penalty: float = 1.0
-    no_repeat: int = 0
+    min_count: int | None = None
+    max_length: int | None = None
+    beam: int | None = None
+    length_penalty: float | None = None
+    no_repeat: int | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what makes no sense without a checkpoint to begin from."""
+        """Raises ValueError for what makes no sense without a checkpoint to begin from, or with one."""
         if not self.init and (self.self_critical or self.init_share):
             raise ValueError("--self-critical and --init-share need --init, a checkpoint to begin from")
+        fixed = [name for name in FIXED_BY_INIT if getattr(self, name) is not None]
+        if self.init and fixed:
+            raise ValueError(f"--{fixed[0].replace('_', '-')} is what the checkpoint of --init has: leave it out")
 
 
 class Run:
@@ -156,6 +164,10 @@ class Run:
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
         self.model.eval().encoder.requires_grad_(options.fine_tune)
+        if not isinstance(self.model.decoder, AttentionDecoder) and (
+            options.attention_boxes or options.attention_regularization
+        ):
+            raise DataError(f"--attention-boxes and --attention-regularization: {self.model.config.decoder} has none")
         for block in self.model.encoder.blocks[: options.frozen_blocks]:
             block.requires_grad_(False)
         self.cache = cache or folder / "features"
@@ -168,7 +180,7 @@ class Run:
                 self.train_stores.append(self.encode(f"{data_set.name} train photos", train, options.views))
             if dev:
                 self.dev_stores[data_set.name] = self.encode(f"{data_set.name} dev photos", dev, 1)
-        self.captions = encode_captions(self.train_photos, self.model.vocabulary, options.max_length)
+        self.captions = encode_captions(self.train_photos, self.model.vocabulary, self.model.config.max_length)
         if options.self_critical:
             # Two entries per photo, as it is and mirrored.
             turns = ((photo, turn) for photo in self.train_photos for turn in (str, mirror))
@@ -194,7 +206,8 @@ class Run:
     def build_model(self) -> CaptionModel:
         """The checkpoint to begin from, or a fresh decoder on ImageNet's encoder. Raises ModelError."""
         options = self.options
-        record = {
+        given = {k: v for k, v in dataclasses.asdict(options).items() if k != "data"}
+        record: dict[str, Any] = {
             "command": shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None,
             "data": [
                 {
@@ -205,26 +218,39 @@ class Run:
                 }
                 for s in self.sets
             ],
-            "options": {k: v for k, v in dataclasses.asdict(options).items() if k != "data"},
         }
-        asked = {name: value for name, value in vars(options).items() if value is not None}
-        # What fixes no tensor's shape: a checkpoint can go on with other values.
-        free = {n: asked[n] for n in ("image_size", "beam", "length_penalty", "max_length", "no_repeat") if n in asked}
+        names = {field.name for field in dataclasses.fields(ModelConfig)}
+        asked = {name: value for name, value in vars(options).items() if name in names and value is not None}
         if options.init:
             model = CaptionModel.load(Path(options.init))
             record["begun_from"] = model.config.training
-            model.config = dataclasses.replace(model.config, training=record, scores={}, **free)
-            return model
-        architecture = {f.name: asked[f.name] for f in dataclasses.fields(ModelConfig) if f.name in asked}
-        architecture.setdefault("encoder_stride", STRIDES.get(options.encoder, STRIDES["efficientnet_lite2"])[0])
-        config = ModelConfig(**architecture, training=record)
-        sentences = (caption for photo in self.train_photos for caption in photo.captions)
-        model = CaptionModel(config, Vocabulary.build(sentences, options.min_count))
-        if options.encoder_weights:
-            model.encoder.load_pretrained(torch.load(options.encoder_weights, map_location="cpu", weights_only=True))
+            model.config = dataclasses.replace(model.config, scores={}, **asked)
+            model.decoder.dropout.p = model.config.dropout
         else:
-            model.encoder.load_pretrained(pretrained_weights(options.encoder))
+            if stride := STRIDES.get(asked.get("encoder", ModelConfig.encoder)):
+                asked.setdefault("encoder_stride", stride[0])
+            sentences = (caption for photo in self.train_photos for caption in photo.captions)
+            words = Vocabulary.build(sentences, MIN_COUNT if options.min_count is None else options.min_count)
+            model = CaptionModel(ModelConfig(**asked), words)
+            model.encoder.load_pretrained(self.encoder_state(model.config.encoder))
+        record["options"] = {k: getattr(model.config, k) if k in names else v for k, v in given.items()}
+        model.config = dataclasses.replace(model.config, training=record)
         return model
+
+    def encoder_state(self, name: str) -> dict[str, Tensor]:
+        """The weights that the encoder begins with. Raises DataError for a file that holds none."""
+        path = self.options.encoder_weights
+        if path is None:
+            return pretrained_weights(name)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # pickle's, zipfile's and PyTorch's own
+            raise DataError(f"{path}: not a state dict ({str(error).splitlines()[0]})") from None
+        if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            raise DataError(f"{path}: not a state dict: its values are no tensors")
+        return state
 
     def encode(self, what: str, photos: list[Photo], views: int) -> FeatureStore:
         """Encoded photos, with a progress bar the first time."""
@@ -266,8 +292,8 @@ class Run:
         """Save the model if no earlier epoch had a better mean CIDEr over all dev photos, which is returned."""
         photos = {s.name: len(s.split("dev")) for s in self.sets}
         mean = sum(scores[n]["cider"] * photos[n] for n in scores) / max(sum(photos.values()), 1)
-        # Without a dev photo there is nothing to choose by, and the last epoch is kept.
-        if mean > self.best or not scores:
+        # Without dev photos, or with one, whose CIDEr is always 0, nothing tells epochs apart: the last is kept.
+        if mean >= self.best or not scores:
             self.best = mean
             self.model.save(self.folder, torch.float16)
         return float(mean)
@@ -345,7 +371,7 @@ class Run:
 
     def self_critical_loss(self, features: Features, batch: Batch) -> tuple[Tensor, float]:
         """The policy loss of freshly sampled captions, and their mean CIDEr-D."""
-        drawn = sample_captions(self.model.decoder, features, SAMPLES, self.options.max_length)
+        drawn = sample_captions(self.model.decoder, features, SAMPLES, self.model.config.max_length)
         words = self.model.vocabulary.words
         rewards = torch.empty(drawn.shape[:2])
         for i, (photo, view, several) in enumerate(
@@ -398,8 +424,8 @@ class Run:
 
     def validate(self) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
         """Scores on every data set's dev photos, and some captions: (photo, ours, a person's)."""
-        asked = self.options
-        options = BeamOptions(asked.beam, asked.max_length, asked.length_penalty, asked.no_repeat)
+        config = self.model.config
+        options = BeamOptions(config.beam, config.max_length, config.length_penalty, config.no_repeat)
         scores, examples = {}, []
         for data_set in self.sets:
             photos = data_set.split("dev")
@@ -470,7 +496,7 @@ class Run:
 
         Raises DataError if the run was begun with other options or other data, or its file is damaged.
         """
-        for leftover in self.folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+        for leftover in self.folder.glob(".capcli-*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
         path = self.folder / LAST_FILE
         try:
@@ -525,7 +551,8 @@ class Run:
         stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_description(self.folder)
         if not self.keep_cache:
-            shutil.rmtree(self.cache, ignore_errors=True)
+            for store in [*self.train_stores, *self.dev_stores.values()]:
+                store.delete()
         self.console.print(f"the best checkpoint is in {self.folder}", markup=False)
 
 

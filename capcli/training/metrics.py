@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pycocoevalcap  # noqa: F401  # now: without it there is to be an error before the work, not after it
 import torch
 
 from capcli.training.bootstrap import bleu_intervals, mean_interval, resample

@@ -161,6 +161,10 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
         ((".", "-o", "a.xml"), "a.xml: its ending says no format"),
         ((".", "--template", "{words}"), "--template '{words}': no field {words}"),
+        ((".", "--template", "{caption}!", "-o", "a.jsonl"), "--template goes with text, --sidecar and"),
+        ((".", "--gif"), "--gif goes with --attention"),
+        ((".", "--html", "page.html"), "page.html: exists; say --existing overwrite"),
+        ((".", "--html", "new.html", "--resume", "-o", "a.csv"), "--html holds the images of one run"),
         ((".", "-o", "absent/a.csv"), "absent/a.csv: no such file or directory"),
         ((".", "-o", "there.csv"), "there.csv: exists; say --resume or --existing overwrite"),
         ((".", "-o", "there.csv", "--resume"), "there.csv: not the csv of this command; left as it is"),
@@ -168,6 +172,7 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
 )
 def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     (tmp_path / "there.csv").write_text("my,own,table\n")
+    (tmp_path / "page.html").write_text("mine")
     environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.getenv("PYTHONPATH")]))}
     done = subprocess.run(
         command(*arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
@@ -177,6 +182,7 @@ def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[st
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert (tmp_path / "there.csv").read_text() == "my,own,table\n"
+    assert (tmp_path / "page.html").read_text() == "mine"
 
 
 def test_usage_errors_do_not_wait_for_pytorch() -> None:

@@ -32,6 +32,7 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     (photos / "bad.jpg").write_bytes(b"nothing")
     arguments = ["caption", photos, "--model", tiny_checkpoint, "--format", "jsonl", "--show", "--gif"]
     arguments += ["--attention", photos / "out", "--attention-size", 100, "--html", tmp_path / "r.html"]
+    arguments += ["--existing", "overwrite"]
     for _ in range(2):  # the second run finds its own folders and does not caption its pictures
         done = capcli(*arguments, "--attention-scale", "caption", "--attention-style", "spotlight", "--no-smooth")
         assert done.returncode == 1
@@ -170,12 +171,15 @@ def test_a_full_disk_is_one_line_and_the_report_is_completed(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_nothing(path: Path, content: bytes, durable: bool) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        if "coffee" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("capcli.heatmaps.write_whole", write_nothing)
     arguments = ["--attention", str(tmp_path / "out"), "--html", str(tmp_path / "r.html")]
     arguments += ["--model", str(tiny_checkpoint)]
-    done = CliRunner().invoke(app, ["caption", str(PHOTOS / "coffee.jpg"), *arguments])
+    done = CliRunner().invoke(app, ["caption", *(str(PHOTOS / f"{n}.jpg") for n in ("chelsea", "coffee")), *arguments])
     assert done.exit_code == 1
     assert done.stderr == f"capcli: {tmp_path}/out/coffee/attention.json: No space left on device\n"
-    assert (tmp_path / "r.html").read_text("utf-8").endswith("</html>\n")
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert page.count('<li class="card"') == 1
+    assert page.endswith("</html>\n")

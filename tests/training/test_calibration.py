@@ -9,6 +9,7 @@ def test_auc_counts_pairs_in_order() -> None:
     assert auc(torch.tensor([4.0, 3.0, 2.0, 1.0]), good) == 1
     assert auc(torch.tensor([1.0, 2.0, 3.0, 4.0]), good) == 0
     assert auc(torch.tensor([4.0, 2.0, 3.0, 2.0]), good) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert auc(torch.tensor([1.0]), torch.tensor([False])) is None
 
 
 def test_thresholds_keep_the_share_they_say() -> None:

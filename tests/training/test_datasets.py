@@ -85,6 +85,20 @@ def test_absent_data(tmp_path: Path) -> None:
         read_data_set(str(tmp_path))
 
 
+@pytest.mark.parametrize("captions", ["a cat", [], ["a cat", ""], ["!"], [7]])
+def test_captions_have_words(tmp_path: Path, captions: object) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"file_path": "a.jpg", "captions": captions}]))
+    with pytest.raises(DataError, match=r"a\.json: not a list of captioned photos \(.*caption.* of a\.jpg"):
+        read_data_set(str(tmp_path / "a.json"))
+
+
+def test_a_caption_that_is_cut_off_has_no_end() -> None:
+    photo = Photo(Path("a"), ("a b c d e", "a b c d", "a"), "train")
+    vocabulary = Vocabulary.build(photo.captions, 1)
+    a, b, c, d, e = (vocabulary.ids[word] for word in "abcde")
+    assert encode_captions([photo], vocabulary, 4)[0][0] == ([a, b, c, d, e], [a, b, c, d, END], [a, END])
+
+
 def test_mirrored_photos_swap_left_and_right() -> None:
     assert mirror("A man on the left, a dog right of him.") == "a man on the right a dog left of him"
 
@@ -103,9 +117,10 @@ def test_batches_show_every_photo_as_often_as_asked() -> None:
         assert rows * columns <= 10
         assert time <= 5
         assert (batch.words[:, :, 0] == START).all()
-        assert ((batch.targets == END).sum(2) == 1).all()
-        inner = (batch.targets != PAD) & (batch.targets != END)
-        assert torch.equal(batch.words[:, :, 1:][inner[:, :, :-1]], batch.targets[inner])
+        cut_off = (batch.targets != PAD).sum(2) == 5
+        assert ((batch.targets == END).sum(2) == 1).logical_or(cut_off).all()
+        inner = batch.words[:, :, 1:] != PAD  # each word was a target one step before
+        assert torch.equal(batch.words[:, :, 1:][inner], batch.targets[:, :, :-1][inner])
         for photo in batch.photos.tolist():
             assert columns == min(counts[photo], 5)
     assert sorted(shown) == order

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,44 @@ def test_what_needs_a_checkpoint_to_begin_from_says_so(data: Path, tmp_path: Pat
     assert result.returncode == 2
     assert "--init" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--init", "FIRST", "--hidden-size", "64"], "--hidden-size is what the checkpoint of --init has"),
+        (["--init", "FIRST", "--min-count", "1"], "--min-count is what the checkpoint of --init has"),
+        (["--init", "FIRST", "--output", "FIRST"], "holds a run"),
+        (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
+        (["--decoder", "pre-inject", "--attention-regularization", "1"], "pre-inject has none"),
+        (["--encoder-weights", "DATA"], "not a state dict"),
+        (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    data: Path, tmp_path: Path, tiny_checkpoint: Path, option: list[str], said: str
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(tiny_checkpoint, first)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    option = [{"FIRST": str(first), "DATA": str(data)}.get(word, word) for word in option]
+    result = train(data, "--output", tmp_path / "run", *option)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+
+
+def test_a_checkpoint_keeps_the_decoding_it_had(data: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "run" / "features").mkdir(parents=True)
+    (tmp_path / "run" / "features" / "mine").touch()
+    first = ["--init", tiny_checkpoint, "--epochs", 1, "--views", 1, "--device", "cpu"]
+    assert train(data, "--output", tmp_path / "run", *first, "--no-repeat", 2).returncode == 0
+    assert [path.name for path in (tmp_path / "run" / "features").iterdir()] == ["mine"]
+    config, before = CaptionModel.load(tmp_path / "run").config, CaptionModel.load(tiny_checkpoint).config
+    for name in ("beam", "max_length", "length_penalty", "dropout", "image_size"):
+        assert getattr(config, name) == getattr(before, name) == config.training["options"][name]
+    assert config.no_repeat == 2
 
 
 @pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])
