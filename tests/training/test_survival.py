@@ -106,7 +106,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     run = tmp_path / "killed"
     train_and_kill(shapes, run, 1)
     train_and_kill(shapes, run, 3, "--resume")
-    (run / ".last.safetensors.4711.tmp").write_bytes(b"half a file")  # as a kill in the middle of writing leaves it
+    (run / ".capcli-4711.tmp").write_bytes(b"half a file")  # as a kill in the middle of writing leaves it
     done = train(shapes, run, "--resume")
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch " in done.stderr
