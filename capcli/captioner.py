@@ -71,8 +71,7 @@ class Captioner:
         self.encoder = fold_batch_norm(model.encoder).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.device = device
-        config = model.config
-        self.options = DecodingOptions(config.beam, config.max_length, config.length_penalty, config.no_repeat)
+        self.options = DecodingOptions(**model.config.decoding)
 
     @classmethod
     def load(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, printable
+from capcli.model import CHECKPOINT_FILES, CaptionModel, printable
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
             "decoder": sum(p.numel() for p in model.decoder.parameters()),
         },
         "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
-        "decoding": decoding_of(config),
+        "decoding": config.decoding,
         "training": config.training,
         "scores": config.scores,
         "device": str(device),
@@ -80,13 +80,8 @@ def as_text(description: dict[str, Any]) -> str:
     return printable("\n".join(lines))
 
 
-def decoding_of(config: ModelConfig) -> dict[str, Any]:
-    """How captions are searched for unless told otherwise."""
-    return {name: getattr(config, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
-
-
 def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int) -> str:
-    """The same in a few words."""
+    """How captions are searched for, in a few words."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     return clause + (f", no {no_repeat} words in a row twice" if no_repeat else "")
 
@@ -195,7 +190,7 @@ def architecture(model: CaptionModel) -> list[str]:
         f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding "
         f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
         f"vocabulary: {len(model.vocabulary):,} words",
-        f"decoding unless told otherwise: {decoding_clause(**decoding_of(config))}",
+        f"decoding unless told otherwise: {decoding_clause(**config.decoding)}",
     ]
 
 
@@ -228,7 +223,7 @@ def scores_section(model: CaptionModel) -> str:
             cells = [score_cell(config.scores[name], key) if key in found else "" for name, found in columns.items()]
             table.append(f"| {title} | " + " | ".join(cells) + " |")
     tokenizers = sorted({str(scores["tokenizer"]) for scores in config.scores.values() if "tokenizer" in scores})
-    how = decoding_clause(**decoding_of(config)) + ", pycocoevalcap"
+    how = decoding_clause(**config.decoding) + ", pycocoevalcap"
     how += f", {' and '.join(tokenizers)} tokenizer" if tokenizers else ""
     precisions = sorted({str(scores["precision"]) for scores in config.scores.values() if "precision" in scores})
     how += f", {' and '.join(precisions)}" if precisions else ""

@@ -102,6 +102,11 @@ class ModelConfig:
         check_records(self.training, self.scores)
 
     @property
+    def decoding(self) -> dict[str, Any]:
+        """How captions are searched for unless told otherwise, as `beam_search.BeamOptions` names it."""
+        return {name: getattr(self, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(rows, columns) of the annotation grid."""
         side = -(-self.image_size // self.encoder_stride)

@@ -60,6 +60,7 @@ def test_two_images_never_share_a_sidecar(tmp_path: Path) -> None:
     assert sidecars.wants(str(tmp_path / "a.jpg"))
     assert sidecars.wants(str(tmp_path / "a.jpg"))
     assert sidecars.wants(str(tmp_path / "b" / "c.jpg"))  # folders may take turns
+    assert sidecars.wants(str(tmp_path / "a.jpg"))
     with pytest.raises(ImageError, match=r"is that of .*a\.jpg too"):
         sidecars.wants(str(tmp_path / "a.png"))
     with pytest.raises(ImageError, match="standard input"):

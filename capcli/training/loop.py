@@ -161,13 +161,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model = self.build_model()
-        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
-        self.model.eval().encoder.requires_grad_(options.fine_tune)
         if not isinstance(self.model.decoder, AttentionDecoder) and (
             options.attention_boxes or options.attention_regularization
         ):
             raise DataError(f"--attention-boxes and --attention-regularization: {self.model.config.decoder} has none")
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
+        self.model.eval().encoder.requires_grad_(options.fine_tune)
         for block in self.model.encoder.blocks[: options.frozen_blocks]:
             block.requires_grad_(False)
         self.cache = cache or folder / "features"
@@ -424,8 +424,7 @@ class Run:
 
     def validate(self) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, str]]]:
         """Scores on every data set's dev photos, and some captions: (photo, ours, a person's)."""
-        config = self.model.config
-        options = BeamOptions(config.beam, config.max_length, config.length_penalty, config.no_repeat)
+        options = BeamOptions(**self.model.config.decoding)
         scores, examples = {}, []
         for data_set in self.sets:
             photos = data_set.split("dev")
