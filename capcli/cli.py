@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from capcli import __version__
+from capcli.messages import say
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption, Captioner
@@ -101,26 +102,18 @@ Html = Annotated[
 ]
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line. Exit status: 0 done, 1 some images failed, 2 usage, 130 interrupted."""
     # File names are bytes: what cannot be decoded must come out as it went in, whatever the locale says.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has what it wanted; without this the interpreter complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(0)
+    app()
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
     """One line on stderr, and out."""
-    typer.echo(f"capcli: {message}", err=True)
+    say(message)
     raise typer.Exit(status)
 
 
@@ -247,7 +240,7 @@ def caption(
     from capcli.metadata import Metadata
     from capcli.progress import Bar
     from capcli.resume import RESUMABLE, open_output
-    from capcli.run import Run, say
+    from capcli.run import Run
     from capcli.sidecars import EXISTING, Place, Sidecars, common_root
     from capcli.writers import FORMATS, Template, format_by_ending, make_writer
 
@@ -433,7 +426,6 @@ def bench(
     from itertools import islice
 
     from capcli.images import ImageError, find_images
-    from capcli.run import say
 
     if folder is not None and not os.path.exists(folder):
         fail(f"{folder}: no such file or folder")
@@ -473,12 +465,13 @@ def info(
     """Say what a checkpoint is, how good it is, and which device would be used; then print its model card."""
     import json
 
-    from capcli.captioner import choose_device
+    from capcli.captioner import bundled_checkpoint, choose_device
     from capcli.card import as_text, describe_checkpoint
+    from capcli.hub import find_checkpoint
     from capcli.model import CaptionModel, ModelError
 
-    folder = checkpoint_folder(model)
     try:
+        folder = bundled_checkpoint() if model is None else find_checkpoint(model)
         chosen = choose_device(device)
         description = describe_checkpoint(CaptionModel.load(folder), folder, chosen)
     except (ModelError, ValueError) as error:
@@ -504,7 +497,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
         size = sum((bundled / name).stat().st_size for name in CHECKPOINT_FILES)
         rows.append({"model": "bundled", "bytes": size, "folder": str(bundled)})
     except (ModelError, OSError) as error:
-        typer.echo(f"capcli: {error}", err=True)
+        say(error)
     rows += [{"model": c.name, "bytes": c.bytes, "folder": str(c.folder)} for c in cached_checkpoints()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -663,12 +656,14 @@ def train(
     try:
         from capcli.model import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
-        from capcli.training.loop import LAST_FILE, Run, TrainOptions
+        from capcli.training.loop import LAST_FILE, LOG_FILE, Run, TrainOptions
 
         if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
             fail(f"{output} holds a run; go on with --resume, or name another folder")
         if init is not None and output.resolve() == Path(init).resolve():
             fail(f"{output} is the checkpoint of --init; name another folder")
+        if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
+            fail(f"{output} holds a checkpoint, but no run that could be resumed; name another folder")
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         run = Run(options, output, choose_device(device), feature_cache)
@@ -748,18 +743,6 @@ def evaluate(
         print_evaluation(result, extremes)
 
 
-def checkpoint_folder(model: str | None) -> Path:
-    """The folder that --model stands for, or one line and exit status 2."""
-    from capcli.captioner import bundled_checkpoint
-    from capcli.hub import find_checkpoint
-    from capcli.model import ModelError
-
-    try:
-        return bundled_checkpoint() if model is None else find_checkpoint(model)
-    except ModelError as error:
-        fail(error)
-
-
 def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
@@ -813,7 +796,7 @@ def open_views(
     if attention or show:
         require_attention(captioner, "--attention" if attention else "--show")
     if show and (reason := why_not(sys.stdout)):
-        typer.echo(f"capcli: --show draws nothing: {reason}", err=True)
+        say(f"--show draws nothing: {reason}")
         show = False
     options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
 
@@ -822,7 +805,7 @@ def open_views(
         try:
             action()
         except ImageError as error:
-            typer.echo(f"capcli: {error}", err=True)
+            say(error)
             return 1
         except BrokenPipeError:
             raise
@@ -850,9 +833,9 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
     from dataclasses import fields, replace
 
     asked = {field.name: values.get(field.name) for field in fields(captioner.options)}
-    options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
-    if options.sample and options.diversity:
+    if asked["sample"] and asked["diversity"]:
         fail("--sample and --diversity are two ways to decode: take one")
+    options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
     if options.diversity and values["num"] < 2:
         fail("--diversity goes with --num 2 or more: it is between candidates")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,11 +27,8 @@ def write_whole(path: Path, content: bytes, durable: bool = True, like: Path | N
     durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions and,
     where allowed, its owner. Raises OSError naming the file.
     """
-    try:
-        with WholeFile(path, durable, like) as file:
-            file.file.write(content)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with naming(path), WholeFile(path, durable, like) as file:
+        file.file.write(content)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -42,16 +39,24 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     with contextlib.ExitStack() as begun:
         files = []
         for path, content in contents.items():
-            try:
+            with naming(path):
                 file = WholeFile(path)
                 begun.callback(file.discard)  # of no effect on those in their place
                 file.file.write(content)
                 file.file.flush()
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from None
             files.append(file)
         for file in files:
-            file.close()
+            with naming(file.path):
+                file.close()
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """An OSError names this file, and not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 class OutputFile(Protocol):
@@ -101,11 +106,13 @@ class WholeFile:
     """A file under a temporary name until close(), which puts it in its place; leaving `with` by an error drops it."""
 
     def __init__(self, path: str | os.PathLike[str], durable: bool = True, like: Path | None = None) -> None:
-        """Raises OSError."""
+        """like: a file whose permissions and, where allowed, owner it gets. Raises OSError naming the file."""
         self.path, self.durable, self.like = Path(path), durable, like
         # Short, as the name it replaces may be as long as names can be.
-        handle, self.temporary = tempfile.mkstemp(".tmp", ".capcli-", self.path.parent)
-        self.file = os.fdopen(handle, "wb")
+        self.temporary = self.path.parent / f".capcli-{secrets.token_hex(4)}.tmp"
+        mode = 0o666 if like is None else 0o600  # what is private stays so while it is written
+        with naming(self.path):
+            self.file = open(self.temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
 
     def write(self, text: str) -> None:
         """Add text."""
@@ -121,9 +128,7 @@ class WholeFile:
             if self.durable:
                 os.fsync(self.file.fileno())
             self.file.close()
-            if self.like is None:
-                os.chmod(self.temporary, 0o666 & ~current_umask())  # mkstemp's are for the owner's eyes only
-            else:
+            if self.like is not None:
                 old = os.stat(self.like)
                 with contextlib.suppress(OSError, AttributeError):
                     os.chown(self.temporary, old.st_uid, old.st_gid)
@@ -188,10 +193,3 @@ class GrowingFile:
         """Leave the file as it is."""
         with contextlib.suppress(OSError):
             self.file.close()
-
-
-def current_umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

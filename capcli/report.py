@@ -61,14 +61,14 @@ class HtmlReport:
             f'<img src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}" '
             f'alt="{escape(result.text)}" width="{photo.width}" height="{photo.height}" '
             f'loading="lazy" decoding="async"></div></div>'
-            f'<div class="text">{self.sentence(result, "p")}{self.others(result, candidates)}'
+            f'<div class="text">{self.sentence(result, "p")}{self.others(candidates)}'
             f'<p class="status" aria-hidden="true"></p>'
             f'<p class="path" title="{escape(printable(result.path))}">{escape(short(printable(result.path)))}</p>'
             f"</div></li>\n"
         )
         self.written += 1
 
-    def others(self, caption: Caption, candidates: tuple[Candidate, ...]) -> str:
+    def others(self, candidates: tuple[Candidate, ...]) -> str:
         """The candidates after the first with their scores."""
         if len(candidates) < 2:
             return ""
@@ -109,12 +109,8 @@ class HtmlReport:
         listed = f'<section id="failures"><h2>Could not be read</h2><ul>{rows}</ul></section>' if rows else ""
         pictures = "1 picture" if self.written == 1 else f"{self.written} pictures"
         summary = f"{pictures}, {self.file.file.tell() / 1e6:.1f} MB in one file. Made with capcli."
-        try:
+        with self.file:
             self.file.write(self.tail.replace("<!-- failures -->", listed).replace("<!-- summary -->", summary))
-            self.file.close()
-        except BaseException:
-            self.file.discard()
-            raise
 
 
 def pack(heat: Tensor) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from capcli.files import OutputError, OutputFile
 from capcli.images import ImageError
+from capcli.messages import say
 from capcli.sidecars import Place
 from capcli.writers import Writer, is_unsure
 
@@ -125,7 +126,7 @@ class Run:
             for result in batch:
                 if result.path not in self.finished:
                     self.writer.write(result)
-            self.writer.flush()
+            self.file.flush()
         for result in batch:
             if not isinstance(result, ImageError):
                 try:
@@ -209,12 +210,6 @@ def native_chatter_silenced() -> Iterator[None]:
         os.dup2(copy, descriptor)
         sys.stderr = theirs
         ours.close()
-
-
-def say(message: object) -> None:
-    """One line on stderr, whatever a file name in it contains."""
-    text = "".join(c if c >= " " and not "\x7f" <= c <= "\x9f" else repr(c)[1:-1] for c in f"capcli: {message}")
-    print(text, file=sys.stderr, flush=True)
 
 
 def count(number: int, noun: str) -> str:

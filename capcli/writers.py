@@ -32,14 +32,16 @@ class TextSink(Protocol):
         """Let others see it."""
 
 
-class Writer(Protocol):
-    """Takes one result after the other."""
+class Writer:
+    """Takes one result after the other; what it wrote is others' to see once the file is flushed."""
+
+    def __init__(self, file: TextSink, num: int, min_score: float | None) -> None:
+        """num: candidates per image; min_score: a caption that scores less is left empty."""
+        self.file, self.num, self.min_score = file, num, min_score
 
     def write(self, result: Caption | ImageError) -> None:
         """Put a caption or a failure into the output."""
-
-    def flush(self) -> None:
-        """Let others see what was written so far."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Complete the output."""
@@ -94,11 +96,12 @@ def make_writer(
     return (JsonWriter if name == "json" else JsonLinesWriter)(file, num, min_score)
 
 
-class TextWriter:
+class TextWriter(Writer):
     """One caption per line: `caption`, `path<TAB>caption`, and a score before the caption where there are several."""
 
     def __init__(self, file: TextSink, several: bool, num: int, template: Template, min_score: float | None) -> None:
-        self.file, self.several, self.num, self.template, self.min_score = file, several, num, template, min_score
+        super().__init__(file, num, min_score)
+        self.several, self.template = several, template
 
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
@@ -108,62 +111,36 @@ class TextWriter:
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
             self.file.write("\t".join([*columns, text]) + "\n")
 
-    def flush(self) -> None:
-        """Let others see what was written so far."""
-        self.file.flush()
 
-    def close(self) -> None:
-        """Nothing is left to write."""
-        self.file.flush()
-
-
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """One JSON object per line."""
-
-    def __init__(self, file: TextSink, num: int, min_score: float | None = None) -> None:
-        self.file, self.num, self.min_score = file, num, min_score
 
     def write(self, result: Caption | ImageError) -> None:
         """A row for a caption or a failure."""
         self.file.write(dump(as_row(result, self.num, self.min_score)) + "\n")
 
-    def flush(self) -> None:
-        """Let others see what was written so far."""
-        self.file.flush()
 
-    def close(self) -> None:
-        """Nothing is left to write."""
-        self.file.flush()
-
-
-class JsonWriter:
+class JsonWriter(Writer):
     """The same rows as one JSON array."""
 
-    def __init__(self, file: TextSink, num: int, min_score: float | None = None) -> None:
-        self.file, self.num, self.min_score = file, num, min_score
-        self.lead = "["
+    lead = "["
 
     def write(self, result: Caption | ImageError) -> None:
         """A row for a caption or a failure."""
         self.file.write(f"{self.lead}\n{dump(as_row(result, self.num, self.min_score))}")
         self.lead = ","
 
-    def flush(self) -> None:
-        """Let others see what was written so far."""
-        self.file.flush()
-
     def close(self) -> None:
         """End the array."""
         self.file.write("[]\n" if self.lead == "[" else "\n]\n")
-        self.file.flush()
 
 
-class TableWriter:
+class TableWriter(Writer):
     """CSV or TSV, a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other
     candidates, error. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
 
     def __init__(self, file: TextSink, num: int, min_score: float | None, delimiter: str, heading: bool) -> None:
-        self.num, self.min_score, self.file = num, min_score, file
+        super().__init__(file, num, min_score)
         self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         self.quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         if heading:
@@ -180,14 +157,6 @@ class TableWriter:
         # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
         table = self.quoted if "\r" in row["path"] else self.table
         table.writerow([row["path"], *cells, row.get("error")])
-
-    def flush(self) -> None:
-        """Let others see what was written so far."""
-        self.file.flush()
-
-    def close(self) -> None:
-        """Nothing is left to write."""
-        self.file.flush()
 
 
 def columns(num: int) -> list[str]:
