@@ -127,7 +127,7 @@ class Captioner:
         through the model together, fewer at first so that the first caption comes at once. max_pixels: larger images
         are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads; on a CPU each core works on
         a batch of its own. At most four batches more than that are ahead of the captions given out, so the memory
-        needed does not grow with the number of images.
+        needed does not grow with the number of images. Raises ValueError for options that cannot be followed.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels):
             yield from batch
@@ -141,6 +141,8 @@ class Captioner:
         max_pixels: int | None = None,
     ) -> Iterator[list[Caption | ImageError]]:
         """As `stream`, in lists of what is known at a time."""
+        if num < 1 or batch_size < 1:
+            raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
         options = options or self.options
         if options.seed is not None:
             torch.manual_seed(options.seed)
@@ -205,10 +207,11 @@ class Captioner:
             found.update(zip(numbers, captions, strict=True))
         return found
 
-    @torch.inference_mode()
     def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
-        candidates = self.read(decode(self.decoder, self.encode(pixels), num, options))
+        with torch.inference_mode():
+            found = decode(self.decoder, self.encode(pixels), num, options)
+        candidates = self.read(found)
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
             for name, several in zip(names, candidates, strict=True)
@@ -229,7 +232,10 @@ class Captioner:
         )
 
     def read(self, found: Hypotheses) -> list[list[Candidate]]:
-        """Hypotheses as candidates, best first, for each image."""
+        """Hypotheses as candidates, best first, for each image.
+
+        Their tensors are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
+        """
         vocabulary = self.model.vocabulary
         words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
         log_probs = found.word_log_probs.tolist()
@@ -250,8 +256,8 @@ class Captioner:
                         tuple(each),
                         sum(each),
                         scores[i][j],
-                        None if attention is None else attention[i, j, :length],
-                        None if gates is None else gates[i, j, :length],
+                        None if attention is None else attention[i, j, :length].clone(),
+                        None if gates is None else gates[i, j, :length].clone(),
                         self.model.encoder.cell_offset,
                     )
                 )

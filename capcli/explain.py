@@ -22,7 +22,7 @@ BLANK = 127  # grey, halfway between black and white
 AT_ONCE = 64  # sentences read together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation(Caption):
     """A sentence as the model reads it; its log-probabilities are those that it would have as a caption.
 
@@ -48,7 +48,7 @@ class Explanation(Caption):
         return sum(self.gains)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
     """Every sentence read over one image by teacher forcing, in their order.
 
@@ -85,8 +85,8 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
                     word_log_probs=tuple(each.tolist()),
                     log_prob=log_prob,
                     score=log_prob / (length + 1) ** captioner.options.length_penalty,
-                    attention=None if attention is None else attention[row, :length],
-                    gates=None if gates is None else gates[row, :length],
+                    attention=None if attention is None else attention[row, :length].clone(),
+                    gates=None if gates is None else gates[row, :length].clone(),
                     cell_offset=model.encoder.cell_offset,
                     path=path,
                     candidates=(),

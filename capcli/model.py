@@ -40,7 +40,6 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 CHOICES: dict[str, tuple[object, ...]] = {
     "encoder": tuple(STRIDES),
-    "encoder_stride": (16, 32),
     "decoder": DECODERS,
 }
 WHOLE_CELLS = ("vgg16", "convnext_tiny")  # they drop the pixels that fill no cell; the others pad
@@ -143,7 +142,7 @@ class CaptionModel(nn.Module):
         self.encoder = make_encoder(config.encoder, config.encoder_stride)
         self.decoder = make_decoder(config, len(vocabulary), self.encoder)
 
-    def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def save(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write config.json, vocabulary.json, model.safetensors and the model card; on a full disk, none of them.
 
         dtype: number format of the stored floating-point tensors; None keeps them as they are. Raises OSError.
@@ -152,6 +151,7 @@ class CaptionModel(nn.Module):
 
         from capcli.card import CARD_FILE, model_card
 
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
@@ -179,12 +179,13 @@ class CaptionModel(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: Path) -> CaptionModel:
+    def load(cls, folder: str | os.PathLike[str]) -> CaptionModel:
         """Read a checkpoint folder into a float32 model on the CPU, in evaluation mode.
 
         Nothing in the folder is run, and nothing is allocated before its size is known to agree with the rest. Raises
         ModelError naming the file where one is missing, damaged or does not fit the others.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such checkpoint folder")
         check_files((path.name for path in folder.iterdir()), str(folder))
@@ -221,7 +222,7 @@ class CaptionModel(nn.Module):
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
         """`save`, under the name that Hub users look for."""
-        self.save(Path(folder), dtype)
+        self.save(folder, dtype)
 
     def push_to_hub(
         self,

@@ -22,6 +22,8 @@ class DecodingOptions(BeamOptions):
 
     sample, temperature, top_p: see `sample`. diversity: see `diverse_beams`. attention_samples: see SampledAttention; 0
     takes hard attention's most probable location. seed: of what is drawn; None leaves PyTorch's generator as it is.
+    What is left out is not what a checkpoint was tuned to: `dataclasses.replace(captioner.options, beam=5)` keeps that.
+    Raises ValueError for values out of range.
     """
 
     sample: bool = False
@@ -31,12 +33,31 @@ class DecodingOptions(BeamOptions):
     attention_samples: int = 0
     seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("beam", 1),
+            ("max_length", 1),
+            ("no_repeat", 0),
+            ("diversity", 0),
+            ("attention_samples", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, not {least} or more")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}, not above 0; beam=1 takes the most probable words")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
+        if self.sample and self.diversity:
+            raise ValueError("sample and diversity are two ways to decode: take one")
+
 
 def decode(decoder: Decoder, features: Features, count: int, options: DecodingOptions) -> Hypotheses:
     """Sentences for a batch of images, at least count of them each, best first, in the way that the options say.
 
-    Raises ValueError if attention is to be sampled and the decoder's is not hard.
+    Raises ValueError if attention is to be sampled and the decoder's is not hard, or one sentence is to be diverse.
     """
+    if options.diversity and count < 2:
+        raise ValueError("diversity is between candidates: ask for 2 or more")
     if options.attention_samples:
         decoder = SampledAttention(decoder, options.attention_samples)  # type: ignore[assignment]
     if options.sample:
@@ -57,7 +78,7 @@ def sample(
     log-probabilities are the model's own, at temperature 1 and of all words.
     """
 
-    def choose(log_probs: Tensor) -> Tensor:
+    def choose(log_probs: Tensor, going: Tensor) -> Tensor:
         probabilities = (log_probs / temperature).softmax(2)
         if top_p >= 1:
             return draw(probabilities)
@@ -87,25 +108,25 @@ def diverse_beams(
     """Diverse beam search (Vijayakumar et al. 2018 §4) with as many groups as sentences, sorted by score.
 
     At each step the groups choose one after the other, and each word costs diversity times how often it was chosen
-    before by others at this step (their Hamming diversity).
+    before by others at this step (their Hamming diversity). Groups whose sentence has ended choose nothing.
     """
 
-    def choose(log_probs: Tensor) -> Tensor:
+    def choose(log_probs: Tensor, going: Tensor) -> Tensor:
         chosen: list[Tensor] = []
         taken = torch.zeros_like(log_probs[:, 0])
         for group in range(log_probs.shape[1]):
             chosen.append((log_probs[:, group] - diversity * taken).argmax(1))
-            taken += F.one_hot(chosen[-1], taken.shape[1])
+            taken += F.one_hot(chosen[-1], taken.shape[1]) * going[:, group].unsqueeze(1)
         return torch.stack(chosen, 1)
 
     return roll_out(decoder, features, count, options, choose)
 
 
 def roll_out(
-    decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor], Tensor]
+    decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor, Tensor], Tensor]
 ) -> Hypotheses:
     """Let count sentences per image grow side by side; choose takes the log-probabilities (batch, count, vocabulary) of
-    the next words and returns one of each, (batch, count)."""
+    the next words, and which sentences still grow, and returns a word for each, (batch, count)."""
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
     words = torch.full((batch, count), START, device=features.annotations.device)
@@ -123,7 +144,7 @@ def roll_out(
                 allowed[..., END] = -torch.inf  # an empty sentence says nothing
             elif options.no_repeat:
                 block_repeats(allowed, torch.stack([taken for taken, *_ in steps], 2), options.no_repeat)
-            words = choose(allowed)
+            words = choose(allowed, going)
         chosen = log_probs.gather(2, words.unsqueeze(2)).squeeze(2)
         steps.append((words.masked_fill(~going, END), chosen.masked_fill(~going, 0), step.attention, step.gate))
         going = going & (words != END)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
 from capcli.captioner import BATCHES_AHEAD, choose_device
+from capcli.explain import explain
 from capcli.model import CaptionModel
 from capcli.sampling import DecodingOptions
 from capcli.vocabulary import SPECIAL_WORDS
@@ -116,3 +117,19 @@ def test_threads_are_as_before(captioner: Captioner) -> None:
     next(stream)
     stream.close()
     assert torch.get_num_threads() == before
+
+
+def test_attention_is_the_callers_own(captioner: Captioner) -> None:
+    results = list(captioner.stream([PHOTOS / "coffee.jpg"] * 8, batch_size=8))
+    attention = results[0].attention
+    attention -= attention.min()
+    assert attention.untyped_storage().nbytes() == attention.nbytes  # and no view of its whole batch
+    explained = explain(captioner, PHOTOS / "coffee.jpg", ["a cat", "a dog"])
+    assert explained[0] != explained[1]
+    explained[0].attention.mul_(2)
+
+
+def test_absurd_numbers_are_refused(captioner: Captioner) -> None:
+    for numbers in ({"num": 0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="both are 1 or more"):
+            next(captioner.stream([PHOTOS / "coffee.jpg"], **numbers))

@@ -1,9 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 
 from capcli.attention import HardAttention
 from capcli.beam_search import BeamOptions, beam_search
-from capcli.decoders import AttentionDecoder
+from capcli.decoders import AttentionDecoder, State, Step
 from capcli.encoders import Features
 from capcli.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, draw, sample
 from capcli.vocabulary import END, START
@@ -137,3 +139,40 @@ def test_draws_follow_their_probabilities_and_never_the_impossible() -> None:
     shares = torch.bincount(drawn.flatten(), minlength=6) / drawn.numel()
     assert torch.allclose(shares, probabilities, atol=0.01)
     assert shares[probabilities == 0].sum() == 0
+
+
+def test_finished_groups_do_not_repel_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = make_decoder()
+    # What each of three groups likes best, step by step; the last word is forced. The first ends after one word.
+    likes = iter([[5, 6, 7], [END, 5, 6], [5, 5, 4], [5, 5, 5]])
+
+    def step(words: torch.Tensor, state: State) -> Step:
+        return Step(3 * torch.nn.functional.one_hot(torch.tensor([next(likes)]), 9).float(), state, None, None)
+
+    monkeypatch.setattr(decoder, "step", step)
+    found = diverse_beams(decoder, make_features(1), 3, BeamOptions(3, 3), diversity=10.0)
+    assert sorted(found.words[0].tolist()) == [[5, 0, 0], [6, 5, 5], [7, 6, 4]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"beam": 0}, "beam is 0, not 1 or more"),
+        ({"max_length": 0}, "max_length is 0"),
+        ({"no_repeat": -1}, "no_repeat is -1"),
+        ({"temperature": 0.0}, "temperature is 0.0, not above 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"diversity": -1.0}, "diversity is -1.0"),
+        ({"sample": True, "diversity": 0.5}, "two ways to decode"),
+    ],
+)
+def test_what_no_decoding_can_follow_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        DecodingOptions(**values)
+
+
+def test_one_sentence_cannot_be_diverse() -> None:
+    with pytest.raises(ValueError, match="ask for 2 or more"):
+        decode(make_decoder(), make_features(1), 1, DecodingOptions(diversity=0.5))
