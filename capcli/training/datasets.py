@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as brief
@@ -105,6 +105,10 @@ def read_flickr(tokens: Path) -> list[Photo]:
                 photos.append(Photo(locate(tokens.parent, name), tuple(captions[name]), split))
     if not photos:
         raise DataError(f"{tokens.parent}: no *trainImages.txt beside {tokens.name}")
+    splits: dict[Path, str] = {}
+    for photo in photos:
+        if splits.setdefault(photo.path, photo.split) != photo.split:
+            raise DataError(f"{tokens.parent}: {photo.path.name} is listed as {splits[photo.path]} and {photo.split}")
     return photos
 
 
@@ -113,10 +117,22 @@ def read_json(path: Path) -> list[Photo]:
     try:
         content = json.loads(path.read_bytes())
         rows = content["images"] if isinstance(content, dict) else content
-        return [read_row(path.parent, row) for row in rows]
+        return merge(read_row(path.parent, row) for row in rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"{path}: not a list of captioned photos ({what})") from None
+
+
+def merge(rows: Iterable[Photo]) -> list[Photo]:
+    """One entry per photo, with the captions of all its rows. Raises ValueError for a photo of two splits."""
+    photos: dict[Path, Photo] = {}
+    for row in rows:
+        photo = photos.setdefault(row.path, row)
+        if row.split != photo.split:
+            raise ValueError(f"{row.path.name} is marked {photo.split or 'nothing'} and {row.split or 'nothing'}")
+        if row is not photo:
+            photos[row.path] = replace(photo, captions=photo.captions + row.captions)
+    return list(photos.values())
 
 
 def read_row(folder: Path, row: dict[str, Any]) -> Photo:

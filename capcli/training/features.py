@@ -7,13 +7,16 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import Module
 
 from capcli.encoders import Encoder, Features
 from capcli.files import write_whole
@@ -21,6 +24,9 @@ from capcli.images import open_square, to_pixels
 from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32
+BATCHES_AHEAD = 3
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 CROP_AREA = 0.6  # of the photo at least, as a crop keeps the captions true
 
 
@@ -44,10 +50,7 @@ def view_box(name: str, view: int) -> tuple[float, float, float, float]:
 
 
 def load_view(photo: Photo, view: int, size: int) -> Tensor:
-    """One view of a photo as pixels, (3, size, size) uint8. Raises ImageError.
-
-    Views from the third on are random crops, see `view_box`.
-    """
+    """One view of a photo as pixels, (3, size, size) uint8. Raises ImageError."""
     if view < 2:
         image = open_square(photo.path, size)
     else:
@@ -59,24 +62,33 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
     return to_pixels(image)
 
 
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """Each item with what function makes of it, in order; the next few are worked on in threads meanwhile."""
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > BATCHES_AHEAD:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        for item, result in waiting:
+            yield item, result.result()
+
+
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device
 ) -> Iterator[Features]:
     """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads."""
     jobs = [(photo, view) for photo in photos for view in range(views)]
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool, torch.inference_mode():
-        batches = [jobs[i : i + ENCODER_BATCH] for i in range(0, len(jobs), ENCODER_BATCH)]
+    batches = [jobs[i : i + ENCODER_BATCH] for i in range(0, len(jobs), ENCODER_BATCH)]
 
-        def decode(batch: list[tuple[Photo, int]]) -> list[Tensor]:
-            return [load_view(photo, view, size) for photo, view in batch]
+    def decode(batch: list[tuple[Photo, int]]) -> Tensor:
+        return torch.stack([load_view(photo, view, size) for photo, view in batch])
 
-        waiting = [pool.submit(decode, batch) for batch in batches[:4]]
-        for index in range(len(batches)):
-            pixels = torch.stack(waiting.pop(0).result()).to(device, memory_format=torch.channels_last)
-            if index + 4 < len(batches):
-                waiting.append(pool.submit(decode, batches[index + 4]))
+    with torch.inference_mode():
+        for _, pixels in ahead(decode, batches):
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
-                yield encoder(pixels)
+                yield encoder(pixels.to(device, memory_format=torch.channels_last))
 
 
 class FeatureStore:
@@ -99,10 +111,7 @@ class FeatureStore:
 
         progress is called with the number of views just encoded. Raises OSError (disk full) and ImageError.
         """
-        state = hashlib.sha256()
-        for tensor in encoder.state_dict().values():
-            # In half precision, so that a checkpoint read back from its file is recognised.
-            state.update(tensor.detach().cpu().half().numpy().tobytes())
+        state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
         state.update(json.dumps([listing, views, size, encoder.stride]).encode())
         base = folder / state.hexdigest()[:16]
@@ -121,7 +130,7 @@ class FeatureStore:
             self.global_vectors.flatten(0, 1)[position : position + count] = features.global_vector.half().cpu()
             position += count
             progress(count)
-        write_whole(done, json.dumps({"photos": len(photos), "views": views}).encode())
+        write_whole(done, b"{}")
 
     def delete(self) -> None:
         """Remove the files, and their folder if it is empty then."""
@@ -129,6 +138,14 @@ class FeatureStore:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.files[0].parent.rmdir()
+
+
+def hash_weights(module: Module) -> hashlib._Hash:
+    """Of a module's tensors in half precision, so that a checkpoint read back from its file is recognised."""
+    state = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        state.update(tensor.detach().cpu().half().numpy().tobytes())
+    return state
 
 
 def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:

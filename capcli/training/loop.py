@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
-import os
 import shlex
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +41,16 @@ from capcli.training.datasets import (
     read_data_set,
 )
 from capcli.training.evaluation import evaluate_captioner
-from capcli.training.features import FeatureStore, encode_views, is_mirrored, load_view, look_up, view_box
+from capcli.training.features import (
+    FeatureStore,
+    ahead,
+    encode_views,
+    hash_weights,
+    is_mirrored,
+    load_view,
+    look_up,
+    view_box,
+)
 from capcli.training.losses import (
     Baseline,
     attention_supervision,
@@ -62,7 +69,6 @@ WARM_UP = 0.05  # of all steps
 FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
 GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
-BATCHES_AHEAD = 3
 SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where boxes are known
 # The share of hard attention's epochs in which every context is the expected one. Locations drawn before attention has
 # learnt anything are noise: drawing from the first epoch on ends at dev CIDEr 36.5, after two epochs of six at 42.8.
@@ -198,7 +204,14 @@ class Run:
         parameters = [p for group in groups for p in group["params"]]
         averaging = options.average or options.init_share
         self.average = WeightAverage(parameters, options.average, options.init_share) if averaging else None
+        texts = [self.model.vocabulary.words, [(p.path.name, p.split, p.captions) for s in self.sets for p in s.photos]]
+        # What the options name by its file only.
+        self.begun_with = {
+            "captions": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+            "weights": hash_weights(self.model).hexdigest() if options.init or options.encoder_weights else None,
+        }
         self.epoch = 0
+        self.log: list[dict[str, Any]] = []  # a row per epoch
         self.baseline = Baseline(len(self.model.vocabulary))
         self.best = -math.inf
         self.steps_per_epoch = len(list(self.batches(0)))
@@ -275,6 +288,7 @@ class Run:
 
     def train(self) -> None:
         """Train to the last epoch, keeping the best checkpoint and the last, then measure and describe the best."""
+        self.write_log()  # by which the folder is known for a run's before there is anything to resume
         while self.epoch < self.options.epochs:
             started = time.perf_counter()
             result = self.train_epoch()
@@ -331,7 +345,7 @@ class Run:
                 total += figure
                 bar.update(task, advance=1, description=f"{name}  {what} {figure:.3f}")
         self.model.decoder.eval()
-        return {what: total / self.steps_per_epoch}
+        return {what: total / (index + 1)}
 
     def shown(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Features | Tensor]]:
         """Each batch with what the encoder said of its photos, or with their pixels while it is trained itself."""
@@ -345,15 +359,8 @@ class Run:
             views = zip(batch.photos.tolist(), self.views_of(batch), strict=True)
             return torch.stack([load_view(self.train_photos[photo], view, size) for photo, view in views])
 
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-            waiting: deque[tuple[Batch, Future[Tensor]]] = deque()
-            for batch in batches:
-                waiting.append((batch, pool.submit(load, batch)))
-                if len(waiting) > BATCHES_AHEAD:
-                    batch, pixels = waiting.popleft()
-                    yield batch, pixels.result().to(self.device, memory_format=torch.channels_last)
-            for batch, pixels in waiting:
-                yield batch, pixels.result().to(self.device, memory_format=torch.channels_last)
+        for batch, pixels in ahead(load, batches):
+            yield batch, pixels.to(self.device, memory_format=torch.channels_last)
 
     def likelihood_loss(self, features: Features, batch: Batch) -> Tensor:
         """How badly the decoder predicts people's words; for hard attention also what its choices were worth."""
@@ -475,20 +482,25 @@ class Run:
         tensors = {f"model.{name}": tensor for name, tensor in self.trained().state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-        log = [*(json.loads(line) for line in self.read_log()[: self.epoch - 1]), row]
-        record = {"options": dataclasses.asdict(self.options), "epoch": self.epoch, "best": self.best, "log": log}
+        self.log.append(row)
+        record = {
+            "options": dataclasses.asdict(self.options),
+            "begun_with": self.begun_with,
+            "epoch": self.epoch,
+            "best": self.best,
+            "log": self.log,
+        }
         tensors["baseline"] = self.baseline.means
         if self.average:
             record["updates"] = self.average.updates
             tensors |= {f"average.{index}": mean for index, mean in enumerate(self.average.tensors)}
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_whole(self.folder / LAST_FILE, save(content, metadata={"run": json.dumps(record)}))
-        write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in log).encode())
+        self.write_log()
 
-    def read_log(self) -> list[str]:
-        """Rows of the log so far."""
-        path = self.folder / LOG_FILE
-        return path.read_text("utf-8").splitlines() if path.exists() else []
+    def write_log(self) -> None:
+        """The rows so far, one a line."""
+        write_whole(self.folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in self.log).encode())
 
     def resume(self) -> None:
         """Go back to the last finished epoch.
@@ -508,12 +520,13 @@ class Run:
         for name, value in record["options"].items():
             if options[name] != value:
                 raise DataError(f"{self.folder}: begun with {name} {value!r}, cannot be resumed with {options[name]!r}")
-        try:
-            self.trained().load_state_dict(
-                {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-            )
-        except RuntimeError:  # the vocabulary's size is among the shapes
-            raise DataError(f"{path}: begun with other captions; restore them, or name another folder") from None
+        # Runs from before this was recorded have nothing to compare.
+        for what, digest in record.get("begun_with", {}).items():
+            if self.begun_with[what] != digest:
+                raise DataError(f"{path}: begun with other {what}; restore them, or name another folder")
+        self.trained().load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
@@ -525,8 +538,8 @@ class Run:
             self.average.restore(means, record["updates"])
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         self.baseline.means = tensors["baseline"]
-        self.epoch, self.best = record["epoch"], record["best"]
-        write_whole(self.folder / LOG_FILE, "".join(json.dumps(r) + "\n" for r in record["log"]).encode())
+        self.epoch, self.best, self.log = record["epoch"], record["best"], record["log"]
+        self.write_log()
         self.console.print(f"resuming after epoch {self.epoch}", markup=False)
 
     def finish(self) -> None:

@@ -35,8 +35,10 @@ def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
 
 
 def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, places: Tensor) -> Tensor:
-    """−log Σ_{i ∈ place} α_ti for the words whose place in the photo is known (Liu et al. 2017, arXiv:1605.09553).
+    """−log Σ_{i ∈ place} α_ti for the words whose place in the photo is known.
 
+    The sum is what Liu et al. 2017 (arXiv:1605.09553) measure as a word's attention correctness; to teach it they take
+    the cross-entropy to a map spread over the place, which asks for all of it to be looked at.
     Summed over those words and divided by the number of all words, so that each weighs as much as a word does in
     `caption_loss`. distribution: (batch, captions, time, locations); targets: (batch, captions, time); named:
     (vocabulary,) bool, the words that name what the places show; places: (batch, locations) bool, all False for a photo

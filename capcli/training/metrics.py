@@ -54,7 +54,8 @@ def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     with quiet():
-        rows = {i: [{"caption": s.replace("\n", " ")} for s in several] for i, several in enumerate(sentences)}
+        # Of every character at which Java may end a line: one more line, and all that follow are another photo's.
+        rows = {i: [{"caption": " ".join(s.split())} for s in several] for i, several in enumerate(sentences)}
         found = PTBTokenizer().tokenize(rows)
     return [found[i] for i in range(len(sentences))]
 

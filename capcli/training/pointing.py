@@ -1,6 +1,6 @@
 """Where attention points: for the words that name people, does it lie on a person?
 
-The pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop", §4.2), played with the words
+The pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop"), played with the words
 of our own captions.
 """
 

@@ -130,3 +130,26 @@ def test_batches_show_every_photo_as_often_as_asked() -> None:
     )
     other = list(epoch_batches(captions, order, [False, True], captions_per_batch=10, seed=2))
     assert [b.photos.tolist() for b in other] != [b.photos.tolist() for b in batches]
+
+
+def test_rows_of_one_photo_are_one_photo(tmp_path: Path) -> None:
+    names = [f"{i}.jpg" for i in range(40)]
+    touch(tmp_path, *names)
+    rows = [{"file_path": n, "captions": [caption]} for caption in ("a photo", "a picture") for n in names]
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
+    data_set = read_data_set(str(tmp_path / "mine.json"))
+    assert [len(data_set.split(name)) for name in ("train", "dev")] == [38, 2]
+    assert all(photo.captions == ("a photo", "a picture") for photo in data_set.photos)
+
+
+def test_a_photo_has_one_split(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    rows = [{"file_path": "a.jpg", "captions": ["a dog"], "split": split} for split in ("train", "val")]
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r"a\.jpg is marked train and dev"):
+        read_data_set(str(tmp_path / "mine.json"))
+    (tmp_path / "Flickr8k.token.txt").write_text("a.jpg#0\tA dog .\n")
+    (tmp_path / "Flickr_8k.trainImages.txt").write_text("a.jpg\n")
+    (tmp_path / "Flickr_8k.devImages.txt").write_text("a.jpg\n")
+    with pytest.raises(DataError, match=r"a\.jpg is listed as train and dev"):
+        read_data_set(str(tmp_path))

@@ -10,8 +10,10 @@ import torch
 from conftest import PHOTOS
 
 from capcli.captioner import Captioner
-from capcli.model import CaptionModel
+from capcli.model import CaptionModel, ModelConfig
+from capcli.training.datasets import DataError
 from capcli.training.loop import Run, TrainOptions
+from capcli.vocabulary import Vocabulary
 
 SAID = {
     "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],
@@ -23,12 +25,12 @@ SMALL += ["--min-count", "1", "--views", "1", "--label-smoothing", "0", "--dropo
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two photos, which are train and dev at once."""
-    rows = [
-        {"file_path": str(PHOTOS / name), "captions": captions, "split": split}
-        for split in ("train", "dev")
-        for name, captions in SAID.items()
-    ]
+    """Two photos, which are train, and as copies dev."""
+    rows = []
+    for name, captions in SAID.items():
+        shutil.copy(PHOTOS / name, tmp_path / name)
+        rows.append({"file_path": str(PHOTOS / name), "captions": captions, "split": "train"})
+        rows.append({"file_path": name, "captions": captions, "split": "dev"})
     (tmp_path / "pair.json").write_text(json.dumps(rows))
     return tmp_path / "pair.json"
 
@@ -69,6 +71,32 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(data: Path, tmp
     other = train(*common, "--resume", "--seed", 5)
     assert other.returncode == 2
     assert "begun with seed 1" in other.stderr
+    # As many words as before, and other ones.
+    data.write_text(data.read_text().replace("cup of coffee", "cup of water"))
+    changed = train(*common, "--resume")
+    assert changed.returncode == 2
+    assert "begun with other captions; restore them" in changed.stderr
+
+
+def test_a_checkpoint_is_nothing_to_resume(data: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    run = shutil.copytree(tiny_checkpoint, tmp_path / "mine")
+    before = (run / "model.safetensors").read_bytes()
+    refused = train(data, "--output", run, "--epochs", 1, *SMALL, "--resume")
+    assert refused.returncode == 2
+    assert "holds a checkpoint, but no run" in refused.stderr
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = TrainOptions((str(data),), init=str(tmp_path / "first"), epochs=1, views=1)
+    words = Vocabulary.build([c for captions in SAID.values() for c in captions], 1)
+    config = ModelConfig(image_size=64, hidden_size=8, embedding_size=8, attention_size=8)
+    CaptionModel(config, words).save(tmp_path / "first")
+    Run(options, tmp_path / "run", torch.device("cpu")).train()
+    CaptionModel(config, words).save(tmp_path / "first")  # other weights
+    with pytest.raises(DataError, match="begun with other weights"):
+        Run(options, tmp_path / "run", torch.device("cpu")).resume()
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,10 @@ def test_diversity_of_candidates() -> None:
     assert diversity(same, REFERENCES)["self_cider"] == pytest.approx(0, abs=1e-6)
     assert 0.8 < diversity(other, REFERENCES)["self_cider"] <= 1
     assert diversity([["a dog", "a dog"], ["a cat", "a cat"]], REFERENCES)["distinct_share"] == pytest.approx(50)
+
+
+@pytest.mark.skipif(not have_java(), reason="needs Java")
+def test_no_line_end_inside_a_reference_moves_the_others() -> None:
+    separators = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    sentences = [["first dog"], *([f"second{c}cat"] for c in separators), ["third bird"]]
+    assert metrics.ptb_tokenize(sentences) == [["first dog"], *([["second cat"]] * len(separators)), ["third bird"]]
