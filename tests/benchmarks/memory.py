@@ -1,4 +1,5 @@
-"""Does memory grow with the number of images? Peak memory of `capcli caption` over 100 and over 10,000, and the ratio.
+"""Does memory grow with the number of images? Peak memory of `capcli caption` over 100 and over 10,000, and the ratio;
+before that what importing PyTorch takes by itself, most of it in a build for CUDA.
 
     python tests/benchmarks/memory.py [--model FOLDER] [NUMBER …]
 
@@ -30,6 +31,8 @@ def main() -> None:
         folder = Path(name)
         originals = write_photos(folder / "originals", DIFFERENT, 1200, 900)
         print(f"{'images':>7} {'seconds':>8} {'peak MB':>8} {'ratio':>6}")
+        seconds, peak = measure([sys.executable, "-c", "import torch"])
+        print(f"{'none':>7} {seconds:8.1f} {peak:8.0f}", flush=True)
         least = 0.0
         for number in options.numbers:
             photos = folder / f"{number} photos"
@@ -38,16 +41,20 @@ def main() -> None:
                 os.link(originals[i % DIFFERENT], photos / f"{i}.jpg")
             output = folder / f"{number}.jsonl"
             command = [sys.executable, "-m", "capcli", "caption", str(photos), *model, "--output", str(output)]
-            start = time.monotonic()
-            process = subprocess.Popen(command)
-            # The child's own peak; what getrusage says of children would be the largest of all so far.
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.monotonic() - start
-            assert status == 0
+            seconds, peak = measure(command)
             assert sum(1 for _ in output.open()) == number
-            peak = usage.ru_maxrss / 1024
             least = least or peak  # of the first number
             print(f"{number:7,} {seconds:8.1f} {peak:8.0f} {peak / least:6.2f}", flush=True)
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Seconds, and peak megabytes."""
+    start = time.monotonic()
+    process = subprocess.Popen(command)
+    # The child's own peak; what getrusage says of children would be the largest of all so far.
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return time.monotonic() - start, usage.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
