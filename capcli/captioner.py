@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.beam_search import Hypotheses
-from capcli.encoders import Features, fold_batch_norm
+from capcli.encoders import Features, fold_batch_norm, in_number_format
 from capcli.hub import find_checkpoint
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
@@ -68,7 +68,8 @@ class Captioner:
         self.precision = choose_precision(precision, device)
         self.model = model.to(device).eval()
         dtype = PRECISIONS[self.precision]
-        self.encoder = fold_batch_norm(model.encoder).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = in_number_format(fold_batch_norm(model.encoder), dtype)
+        self.encoder.to(memory_format=torch.channels_last)
         self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.device = device
         self.options = DecodingOptions(**model.config.decoding)

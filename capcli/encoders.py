@@ -242,6 +242,32 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
     return folded
 
 
+class Rounded(nn.Module):
+    """A module that computes in float32, and whose result is in another number format."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the module's."""
+        return self.module(x).to(self.dtype)
+
+
+def in_number_format(encoder: Encoder, dtype: torch.dtype) -> Encoder:
+    """A float32 encoder itself, for inference in this number format.
+
+    EfficientNet-Lite2's stem and first stage stay in float32: in bfloat16 they would be a twentieth of the encoder's time
+    faster, and make half of the annotation vectors' error (6.1 % of their norm, 3.3 % so).
+    """
+    if dtype == torch.float32 or not isinstance(encoder, EfficientNetLite2):
+        return encoder.to(dtype)
+    encoder.stages[0] = Rounded(encoder.stages[0], dtype)
+    for part in (*encoder.stages[1:], encoder.head):
+        part.to(dtype)
+    return encoder
+
+
 def pretrained_weights(name: str) -> dict[str, Tensor]:
     """ImageNet weights: those in the `train` extra for EfficientNet-Lite2, else a download by torchvision.
 

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from conftest import PHOTOS
 
 from capcli import Captioner
 from capcli.captioner import bundled_checkpoint
+from capcli.encoders import fold_batch_norm
+from capcli.images import open_square, to_pixels
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +41,18 @@ def test_its_card_and_config_agree() -> None:
         assert f"{scores['cider']:g}" in card
         assert f"{scores['bleu_4']:g}" in card
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
+
+
+def test_half_precision_keeps_the_annotation_vectors() -> None:
+    full, half = (Captioner.load(device="cpu", precision=name) for name in ("fp32", "bf16"))
+    size = full.model.config.image_size
+    photos = torch.stack([to_pixels(open_square(path, size)) for path in sorted(PHOTOS.glob("*.jpg"))])
+    rounded = fold_batch_norm(full.model.encoder).bfloat16()  # all of it, as `half` is not
+
+    with torch.inference_mode():
+        exact = full.encode(photos).annotations
+
+        def error(annotations: torch.Tensor) -> float:
+            return float((annotations.float() - exact).norm() / exact.norm())
+
+        assert error(half.encode(photos).annotations) < 0.8 * error(rounded(photos).annotations)
