@@ -257,8 +257,8 @@ class Rounded(nn.Module):
 def in_number_format(encoder: Encoder, dtype: torch.dtype) -> Encoder:
     """A float32 encoder itself, for inference in this number format.
 
-    EfficientNet-Lite2's stem and first stage stay in float32: in bfloat16 they would be a twentieth of the encoder's time
-    faster, and make half of the annotation vectors' error (6.1 % of their norm, 3.3 % so).
+    EfficientNet-Lite2's stem and first stage stay in float32: in bfloat16 they would save a twentieth of the encoder's
+    time, and make half of the annotation vectors' error (6.1 % of their norm, 3.3 % so).
     """
     if dtype == torch.float32 or not isinstance(encoder, EfficientNetLite2):
         return encoder.to(dtype)
