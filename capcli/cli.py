@@ -547,6 +547,9 @@ def train(
         typer.Option("--self-critical", help="Reward sampled captions by CIDEr-D (Rennie et al. 2017); use --init."),
     ] = False,
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16", help="Number format, chosen as `capcli caption` does.")
+    ] = "auto",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
     learning_rate: float = 1e-3,
@@ -723,8 +726,10 @@ def evaluate(
         from capcli.training.evaluation import evaluate_captioner, print_evaluation
 
         data_set = read_data_set(data)
+        photos = data_set.require(split)
         captioner = load_captioner(model, device, precision)
         options = decoding_options(captioner, values)
+        typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -26,7 +26,21 @@ def choose_precision(name: str, device: torch.device) -> str:
     if device.type == "cpu":
         # Before PyTorch 2.10 there is no such question.
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = any(capabilities.get(instruction) for instruction in BF16_INSTRUCTIONS)
+        # The processor's instructions may be held down (ONEDNN_MAX_CPU_ISA); oneDNN, which multiplies, knows of that.
+        allowed: Callable[[], bool] = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+        native = any(capabilities.get(instruction) for instruction in BF16_INSTRUCTIONS) and allowed()
     else:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
+
+
+def choose_training_precision(name: str, device: torch.device) -> str:
+    """As `choose_precision`, and raises ValueError for fp16 too, in which small gradients become zero."""
+    if name == "fp16":
+        raise ValueError("precision fp16 is for captioning: small gradients become zero in it; take bf16 or fp32")
+    return choose_precision(name, device)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Where a model with float32 weights computes in bf16 or fp32, both names of PRECISIONS."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

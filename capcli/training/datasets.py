@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,14 @@ class DataSet:
     def split(self, name: str) -> list[Photo]:
         """The photos of one split, in the order of the files that list them."""
         return [photo for photo in self.photos if photo.split == name]
+
+    def require(self, name: str) -> list[Photo]:
+        """As `split`. Raises DataError, which lists the splits that there are, if no photo is in it."""
+        if photos := self.split(name):
+            return photos
+        counts = Counter(photo.split for photo in self.photos)
+        known = ", ".join(f"{split} ({counts[split]})" for split in FLICKR_SPLITS if counts[split])
+        raise DataError(f"{self.name}: no photo of split {name!r}; there are {known}")
 
 
 def read_data_set(argument: str) -> DataSet:

@@ -11,7 +11,7 @@ from capcli.card import SCORES
 from capcli.images import ImageError
 from capcli.sampling import DecodingOptions
 from capcli.training.calibration import calibrate
-from capcli.training.datasets import DataError, DataSet
+from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
 from capcli.vocabulary import tokenize
 
@@ -27,9 +27,7 @@ def evaluate_captioner(
     encoding and search, not the loading of the checkpoint. "unseen" is measured against the training captions of this
     data set. Raises DataError for an empty split and ImageError.
     """
-    photos = data_set.split(split)
-    if not photos:
-        raise DataError(f"{data_set.name}: no photo of split {split!r}")
+    photos = data_set.require(split)
     started = time.perf_counter()
     captions = []
     for result in captioner.stream((photo.path for photo in photos), num, options, batch_size):

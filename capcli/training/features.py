@@ -21,6 +21,7 @@ from torch.nn import Module
 from capcli.encoders import Encoder, Features
 from capcli.files import write_whole
 from capcli.images import open_square, to_pixels
+from capcli.precision import autocast
 from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32
@@ -76,7 +77,7 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
 
 
 def encode_views(
-    encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device
+    encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
     """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads."""
     jobs = [(photo, view) for photo in photos for view in range(views)]
@@ -87,7 +88,7 @@ def encode_views(
 
     with torch.inference_mode():
         for _, pixels in ahead(decode, batches):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+            with autocast(device, precision):
                 yield encoder(pixels.to(device, memory_format=torch.channels_last))
 
 
@@ -105,6 +106,7 @@ class FeatureStore:
         views: int,
         size: int,
         device: torch.device,
+        precision: str,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         """Open the store for these photos in folder, encoding them first if it is not there yet.
@@ -113,7 +115,7 @@ class FeatureStore:
         """
         state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
-        state.update(json.dumps([listing, views, size, encoder.stride]).encode())
+        state.update(json.dumps([listing, views, size, encoder.stride, precision]).encode())
         base = folder / state.hexdigest()[:16]
         side = -(-size // encoder.stride)
         shapes = ((len(photos), views, side * side, encoder.annotation_size), (len(photos), views, encoder.global_size))
@@ -124,7 +126,7 @@ class FeatureStore:
         if done.exists():
             return
         position = 0
-        for features in encode_views(encoder, photos, views, size, device):
+        for features in encode_views(encoder, photos, views, size, device, precision):
             count = len(features.global_vector)
             self.annotations.flatten(0, 1)[position : position + count] = features.annotations.half().cpu()
             self.global_vectors.flatten(0, 1)[position : position + count] = features.global_vector.half().cpu()

@@ -29,6 +29,7 @@ from capcli.decoders import AttentionDecoder, Reading
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.files import write_whole
 from capcli.model import CaptionModel, ModelConfig
+from capcli.precision import PRECISIONS, autocast, choose_training_precision
 from capcli.training.averaging import WeightAverage
 from capcli.training.datasets import (
     Batch,
@@ -94,6 +95,7 @@ class TrainOptions:
     encoder_weights: a torchvision state dict in place of the one that is downloaded. fine_tune: also train the encoder,
     on ever new crops, but for its first frozen_blocks. attention_boxes: a file that says where people are on some
     photos, for attention to learn. monte_carlo_samples: locations drawn for each caption while hard attention trains.
+    precision: the number format as `choose_training_precision` takes it; a run records what came of auto.
     None elsewhere is what init has, else ModelConfig's default or MIN_COUNT; init takes none of FIXED_BY_INIT.
     """
 
@@ -129,6 +131,7 @@ class TrainOptions:
     beam: int | None = None
     length_penalty: float | None = None
     no_repeat: int | None = None
+    precision: str = "auto"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -147,8 +150,9 @@ class Run:
         """Read the data sets, encode the photos and build the model.
 
         cache: where encoded photos are kept for other runs; None keeps them in the run's folder until it is done.
-        Raises DataError, ImageError, OSError and, without the `train` extra, ImportError.
+        Raises DataError, ImageError, ValueError, OSError and, without the `train` extra, ImportError.
         """
+        options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
         self.options, self.folder, self.device = options, folder, device
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.sets = [read_data_set(argument) for argument in options.data]
@@ -176,6 +180,7 @@ class Run:
         self.model.eval().encoder.requires_grad_(options.fine_tune)
         for block in self.model.encoder.blocks[: options.frozen_blocks]:
             block.requires_grad_(False)
+        self.console.print(f"training on {device} in {options.precision}", markup=False)
         self.cache = cache or folder / "features"
         self.keep_cache = cache is not None
         self.train_stores: list[FeatureStore] = []  # a file per data set, so that other mixtures can use it too
@@ -276,6 +281,7 @@ class Run:
                 views,
                 self.model.config.image_size,
                 self.device,
+                self.options.precision,
                 lambda done: bar.advance(task, done),
             )
 
@@ -329,7 +335,7 @@ class Run:
                 rate = self.rate(self.epoch * self.steps_per_epoch + index)
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate * group["peak"]
-                with self.autocast():
+                with autocast(self.device, self.options.precision):
                     features = self.model.encoder(seen) if isinstance(seen, Tensor) else seen
                     if self.options.self_critical:
                         loss, figure = self.self_critical_loss(features, batch)
@@ -424,7 +430,8 @@ class Run:
         """Features of a data set's dev photos, in batches."""
         photos = data_set.split("dev")
         if self.options.fine_tune:
-            yield from encode_views(self.model.encoder, photos, 1, self.model.config.image_size, self.device)
+            size, precision = self.model.config.image_size, self.options.precision
+            yield from encode_views(self.model.encoder, photos, 1, size, self.device, precision)
             return
         for rows in torch.arange(len(photos)).split(64):
             yield self.on_device(look_up([self.dev_stores[data_set.name]], rows, torch.zeros_like(rows)))
@@ -441,7 +448,7 @@ class Run:
             with progress_bar(self.console) as bar:
                 task = bar.add_task(f"captioning {data_set.name} dev", total=len(photos))
                 for features in self.dev_features(data_set):
-                    with self.autocast():
+                    with autocast(self.device, self.options.precision):
                         found = beam_search(self.model.decoder, features, options)
                     captions += [self.model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
                     bar.advance(task, len(features.global_vector))
@@ -464,13 +471,9 @@ class Run:
         for name, ours, theirs in examples:
             say(f"  {name}: {ours}  (a person: {theirs})", markup=False)
 
-    def autocast(self) -> torch.autocast:
-        """bfloat16 where it is known to help."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps")
-
     def on_device(self, features: Features) -> Features:
-        """Stored features on the device, in the number format of the autocast."""
-        dtype = torch.float32 if self.device.type == "mps" else torch.bfloat16
+        """Stored features on the device, in the run's number format."""
+        dtype = PRECISIONS[self.options.precision]
         return Features(features.annotations.to(self.device, dtype), features.global_vector.to(self.device, dtype))
 
     def trained(self) -> torch.nn.Module:
@@ -545,7 +548,7 @@ class Run:
     def finish(self) -> None:
         """Measure the checkpoint as it is stored, write its card, and drop the encoded photos."""
         stored = CaptionModel.load(self.folder)
-        captioner = Captioner(stored, self.device)
+        captioner = Captioner(stored, self.device, self.options.precision)
         scores = {}
         for data_set in self.sets:
             if data_set.split("dev"):

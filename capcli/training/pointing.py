@@ -103,7 +103,7 @@ def measure_pointing(
     "hits"; "chance", the mean area of the boxes; "centre", how often the picture's centre would hit. "misses" lists
     the words that point elsewhere. Raises DataError and ImageError.
     """
-    photos = {str(p.path): boxes[p.path.name] for p in data_set.split(split) if boxes.get(p.path.name)}
+    photos = {str(p.path): boxes[p.path.name] for p in data_set.require(split) if boxes.get(p.path.name)}
     areas = {path: covered(several) for path, several in photos.items()}
     chosen = [path for path in photos if areas[path] <= MOST_OF_THE_PICTURE]
     if not chosen:

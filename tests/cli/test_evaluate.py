@@ -61,7 +61,19 @@ def test_candidates_are_compared(data: Path, tiny_checkpoint: Path) -> None:
 
 
 def test_a_split_without_photos_is_one_line(data: Path, tiny_checkpoint: Path) -> None:
-    done = CliRunner().invoke(app, ["evaluate", str(data), "--model", str(tiny_checkpoint), "--split", "val"])
-    assert done.exit_code == 2
-    assert done.stderr.count("\n") == 1
-    assert "no photo of split 'val'" in done.stderr
+    rows = json.loads(data.read_text())
+    data.write_text(json.dumps([rows[0] | {"split": "test"}, *rows[1:]]))
+    (data.parent / "boxes").write_text("{}")
+    for more in ([], ["--pointing", str(data.parent / "boxes")]):
+        command = ["evaluate", str(data), "--model", str(tiny_checkpoint), "--split", "banana", *more]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2
+        assert done.stderr == f"capcli: {data.parent.name}: no photo of split 'banana'; there are dev (2), test (1)\n"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_number_format_is_said_first(data: Path, tiny_checkpoint: Path, precision: str) -> None:
+    command = ["evaluate", str(data), "--model", str(tiny_checkpoint), "--device", "cpu", "--precision", precision]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0
+    assert done.stderr == f"captioning 3 photos on cpu in {precision}\n"

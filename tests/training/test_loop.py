@@ -194,6 +194,26 @@ def test_every_decoder_learns(data: Path, tmp_path: Path, decoder: str) -> None:
     assert log[1]["cider"] > 900  # both captions by heart; hard attention's last epoch draws its locations
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_one_choice_of_number_format_for_all_of_a_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str, dtype: torch.dtype
+) -> None:
+    sizes = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1}
+    options = TrainOptions((str(data),), epochs=1, views=1, precision=precision, **sizes)
+    run = Run(options, tmp_path / "run", torch.device("cpu"))
+    assert f"training on cpu in {precision}\n" in capsys.readouterr().err
+    computed: list[torch.dtype] = []
+    run.model.decoder.register_forward_hook(lambda _, __, reading: computed.append(reading.logits.dtype))
+    run.model.decoder.register_forward_pre_hook(lambda _, given: computed.append(given[0].annotations.dtype))
+    run.train()
+    assert set(computed) == {dtype}
+    stored = CaptionModel.load(tmp_path / "run").config
+    assert stored.training["options"]["precision"] == stored.scores[tmp_path.name]["precision"] == precision
+    other = TrainOptions((str(data),), epochs=1, views=1, precision={"fp32": "bf16"}.get(precision, "fp32"), **sizes)
+    with pytest.raises(DataError, match=f"begun with precision '{precision}', cannot be resumed with"):
+        Run(other, tmp_path / "run", torch.device("cpu")).resume()
+
+
 def test_hard_attention_begins_with_expected_contexts(data: Path, tmp_path: Path) -> None:
     sizes = {"image_size": 96, "hidden_size": 8, "embedding_size": 8, "attention_size": 8}
     options = TrainOptions(

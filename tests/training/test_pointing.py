@@ -95,5 +95,7 @@ def test_hits_are_counted_per_word(
     assert {row["path"][-5:] for row in result["misses"]} == {"1.png", "2.png"}
     print_pointing(result)
     assert "points at a person" in capsys.readouterr().out
-    with pytest.raises(DataError, match="no photo of split 'train' has boxes"):
+    with pytest.raises(DataError, match=r"no photo of split 'train'; there are dev \(5\)"):
         measure_pointing(captioner, data_set, "train", read_boxes(tmp_path / "boxes"), captioner.options, 2)
+    with pytest.raises(DataError, match="no photo of split 'dev' has boxes"):
+        measure_pointing(captioner, data_set, "dev", {}, captioner.options, 2)
