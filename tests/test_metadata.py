@@ -11,7 +11,9 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 from test_writers import Found
 
 from capcli.images import ImageError
-from capcli.metadata import DC, EMPTY_TIFF, RDF, Metadata, MetadataError, parse, read_caption, read_tag, set_tags
+from capcli.metadata import Metadata, MetadataError, parse, read_caption
+from capcli.metadata.tiff import EMPTY_TIFF, read_tag, set_tags
+from capcli.metadata.xmp import DC, RDF
 from capcli.writers import Template
 
 CAPTION = "a man & a <dog>, ö"

@@ -1,33 +1,17 @@
-"""Captions inside the image files: EXIF ImageDescription, XMP dc:description, PNG Description.
+"""The files that hold the blocks, of which the compressed pixels and every other block are copied byte for byte.
 
-Only the blocks that hold them are rewritten; the compressed pixels and every other block are copied byte for byte.
-Sources: JPEG ITU-T T.81 annex B, Exif 2.32 and TIFF 6.0 (which Exif blocks are made of), XMP specification parts 1 and
-3, PNG third edition, WebP container specification.
+Sources: JPEG ITU-T T.81 annex B, PNG third edition, WebP container specification, XMP specification part 3.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import struct
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
-from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
-from capcli.files import write_whole
-from capcli.images import STANDARD_INPUT, ImageError
-from capcli.sidecars import merge, trouble
-from capcli.writers import Template, is_unsure
+from capcli.metadata.errors import MetadataError, unpack
+from capcli.metadata.tiff import BYTE, EMPTY_TIFF, IMAGE_DESCRIPTION, XMP_TAG, as_ascii, read_tag, set_tags
+from capcli.metadata.xmp import read_xmp, write_xmp
 
-if TYPE_CHECKING:
-    from capcli.captioner import Caption
-
-IMAGE_DESCRIPTION, XMP_TAG = 0x010E, 0x02BC
-ASCII, BYTE = 2, 1  # TIFF field types
-EMPTY_TIFF = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
 EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 LARGEST_SEGMENT = 65533  # bytes in a JPEG segment, of which the length field counts two more
@@ -36,75 +20,6 @@ RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"
 WEBP_EXIF, WEBP_XMP, WEBP_ALPHA = 0x08, 0x04, 0x10  # flags of a VP8X chunk
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-DC = "http://purl.org/dc/elements/1.1/"
-LANG = "http://www.w3.org/XML/1998/namespace lang"
-EMPTY_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
-).encode()
-
-
-class MetadataError(Exception):
-    """A file into which no caption can be written safely; str() says why."""
-
-
-class Metadata:
-    """Captions inside the images themselves."""
-
-    def __init__(
-        self, existing: str = "skip", template: Template | None = None, min_score: float | None = None
-    ) -> None:
-        """existing: one of sidecars.EXISTING, what to do about captions already there. min_score: captions that score
-        less are not written."""
-        self.existing, self.template, self.min_score = existing, template or Template(), min_score
-
-    def wants(self, path: str) -> bool:
-        """Whether the image has no caption yet, or it is to be changed. Raises ImageError where existing is `fail` and
-        there is one, and for files that cannot take a caption."""
-        if path == STANDARD_INPUT:
-            raise ImageError(path, "standard input has no place for metadata")
-        old = read_caption(path)
-        if old and self.existing == "fail":
-            raise ImageError(path, "it holds a caption already")
-        return not (old and self.existing == "skip")
-
-    def put(self, caption: Caption) -> None:
-        """Write the caption; the original stays in place until the new file is complete. Raises ImageError, and
-        OutputError where no other file can be written either."""
-        if is_unsure(caption, self.min_score):
-            return
-        path = caption.path
-        target = Path(os.path.realpath(path))  # a link stays a link
-        try:
-            image = parse(target.read_bytes(), path)
-            old = image.caption
-            text = merge(old, " ".join(self.template.fill(path, caption).split()), self.existing)
-            if text == old:
-                return
-            content = image.with_caption(text)
-            if parse(content).caption != text:
-                raise MetadataError("the caption could not be read back; the file is left as it was")
-            if not os.access(target, os.W_OK):
-                raise MetadataError("permission denied")
-            write_whole(target, content, like=target)
-        except MetadataError as error:
-            raise ImageError(path, str(error)) from None
-        except OSError as error:
-            raise trouble(path, str(target), error) from None
-
-
-def read_caption(path: str) -> str:
-    """The caption inside an image file, empty if there is none. Raises ImageError."""
-    try:
-        if not os.path.isfile(path):
-            os.stat(path)
-            raise MetadataError("not a regular file")
-        return parse(Path(path).read_bytes(), path).caption
-    except MetadataError as error:
-        raise ImageError(path, str(error)) from None
-    except OSError as error:
-        raise ImageError(path, (error.strerror or str(error)).lower()) from None
 
 
 class Container:
@@ -307,14 +222,6 @@ def parse(content: bytes, name: str = "") -> Container:
     raise MetadataError("captions can be written into JPEG, PNG, WebP and TIFF files only")
 
 
-def unpack(layout: str, content: bytes, position: int) -> tuple:
-    """struct.unpack_from that raises MetadataError at the end of the content."""
-    try:
-        return struct.unpack_from(layout, content, position)
-    except struct.error:
-        raise MetadataError("a damaged file, or damaged metadata") from None
-
-
 def segment(marker: int, payload: bytes) -> bytes:
     """A JPEG segment. Raises MetadataError if it is too long to be one."""
     if len(payload) > LARGEST_SEGMENT:
@@ -357,165 +264,3 @@ def webp_size(kind: bytes, data: bytes) -> tuple[int, int, int]:
         (bits,) = unpack("<I", data, 1)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, WEBP_ALPHA if bits >> 28 & 1 else 0
     raise MetadataError("a damaged WebP")
-
-
-def as_ascii(text: str) -> tuple[int, bytes]:
-    """A TIFF field of type ASCII; readers take it for UTF-8."""
-    return ASCII, text.encode() + b"\0"
-
-
-def directory(tiff: bytes) -> tuple[str, list[bytes], bytes]:
-    """Byte order, entries (12 bytes each) and the offset of the next directory, of a TIFF structure's first one."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        raise MetadataError("damaged EXIF")
-    (offset,) = unpack(order + "I", tiff, 4)
-    (count,) = unpack(order + "H", tiff, offset)
-    end = offset + 2 + 12 * count
-    if end + 4 > len(tiff):
-        raise MetadataError("damaged EXIF")
-    return order, [tiff[i : i + 12] for i in range(offset + 2, end, 12)], tiff[end : end + 4]
-
-
-def read_tag(tiff: bytes, tag: int) -> bytes:
-    """A field of type ASCII or BYTE in the first directory; empty if it is not there. Raises MetadataError."""
-    order, entries, _ = directory(tiff)
-    for entry in entries:
-        number, kind, count = struct.unpack_from(order + "HHI", entry)
-        if number == tag and kind in (ASCII, BYTE, 7):
-            if count <= 4:
-                return entry[8 : 8 + count]
-            (offset,) = struct.unpack_from(order + "I", entry, 8)
-            if offset + count > len(tiff):
-                raise MetadataError("damaged EXIF")
-            return tiff[offset : offset + count]
-    return b""
-
-
-def set_tags(tiff: bytes, tags: dict[int, tuple[int, bytes]]) -> bytes:
-    """A TIFF structure with fields of its first directory set: tag → (type, value).
-
-    Values and a new directory are appended and the header turned to it, so nothing moves that is there: other offsets
-    stay right, those in makers' notes included, of which nobody knows where they are. Raises MetadataError.
-    """
-    order, entries, following = directory(tiff)
-    entries = [e for e in entries if struct.unpack_from(order + "H", e)[0] not in tags]
-    body = bytearray(tiff)
-    for tag, (kind, value) in tags.items():
-        if len(value) <= 4:
-            place = value.ljust(4, b"\0")
-        else:
-            body += b"\0" * (len(body) % 2)  # offsets are to be even
-            place = struct.pack(order + "I", len(body))
-            body += value
-        entries.append(struct.pack(order + "HHI", tag, kind, len(value)) + place)
-    body += b"\0" * (len(body) % 2)
-    if len(body) + 12 * len(entries) >= 1 << 32:
-        raise MetadataError("too large")
-    body[4:8] = struct.pack(order + "I", len(body))
-    entries.sort(key=lambda e: struct.unpack_from(order + "H", e)[0])
-    return bytes(body) + struct.pack(order + "H", len(entries)) + b"".join(entries) + following
-
-
-class Description:
-    """Where a packet holds dc:description, and what it says in which language.
-
-    spans: (start, end) in bytes of each such element; texts: language → text; end: where the rdf:RDF element's end tag
-    begins; about: the subject that the packet's descriptions name.
-    """
-
-    def __init__(self, packet: bytes) -> None:
-        self.spans: list[tuple[int, int]] = []
-        self.texts: dict[str, str] = {}
-        self.end = -1
-        self.about: str | None = None
-        self.packet = packet
-        self.start: int | None = None
-        self.language = ""
-        self.parser = expat.ParserCreate(namespace_separator=" ")
-        self.parser.buffer_text = True
-        self.parser.StartElementHandler = self.enter
-        self.parser.EndElementHandler = self.leave
-        self.parser.CharacterDataHandler = self.read
-        self.parser.StartDoctypeDeclHandler = self.refuse
-        try:
-            packet.decode()
-            self.parser.Parse(packet, True)
-        except (expat.ExpatError, UnicodeDecodeError):
-            raise MetadataError("damaged XMP") from None
-        if self.end < 0:
-            raise MetadataError("damaged XMP")
-
-    def refuse(self, *_: object) -> None:
-        """XMP has no document types; they could define entities that grow without bound."""
-        raise MetadataError("damaged XMP")
-
-    def enter(self, name: str, attributes: dict[str, str]) -> None:
-        """Start of an element."""
-        if name == f"{RDF} Description":
-            self.about = attributes.get(f"{RDF} about", self.about)
-            if f"{DC} description" in attributes:
-                raise MetadataError("its XMP holds the caption as an attribute; left as it is")
-        elif name == f"{DC} description":
-            self.start = self.parser.CurrentByteIndex
-            self.language = "x-default"
-        elif self.start is not None and name == f"{RDF} li":
-            self.language = attributes.get(LANG, "x-default")
-
-    def read(self, text: str) -> None:
-        """Characters between elements."""
-        if self.start is not None:
-            self.texts[self.language] = self.texts.get(self.language, "") + text
-
-    def leave(self, name: str) -> None:
-        """End of an element."""
-        if name == f"{RDF} RDF":
-            self.end = self.parser.CurrentByteIndex
-            if not re.compile(rb"</[^>]*RDF\s*>").match(self.packet, self.end):  # one empty tag
-                raise MetadataError("an XMP block without content")
-        elif name == f"{RDF} li":
-            self.language = ""  # white space between the items is nobody's
-        elif name == f"{DC} description" and self.start is not None:
-            here = self.parser.CurrentByteIndex  # the end tag begins here, or one empty tag ended
-            tag = re.compile(rb"</[^>]*description\s*>").match(self.packet, here)
-            self.spans.append((self.start, tag.end() if tag else here))
-            self.start = None
-
-
-def read_xmp(packet: bytes) -> str:
-    """The default-language dc:description, or else any; empty if there is none. Raises MetadataError."""
-    texts = {k: v.strip() for k, v in Description(packet.strip(b"\0")).texts.items() if k and v.strip()}
-    return texts.get("x-default") or next(iter(texts.values()), "")
-
-
-def write_xmp(packet: bytes | None, text: str) -> bytes:
-    """A packet with another default-language dc:description; the rest stays as it is, byte for byte."""
-    packet = (packet or b"").strip(b"\0") or EMPTY_XMP
-    old = Description(packet)
-    texts = {k: v.strip() for k, v in old.texts.items() if k and v.strip()} | {"x-default": text}
-    items = "".join(
-        f"<rdf:li xml:lang={quoteattr(k)}>{escape(v)}</rdf:li>" for k, v in sorted(texts.items(), key=first)
-    )
-    element = (
-        f'<dc:description xmlns:dc="{DC}" xmlns:rdf="{RDF}"><rdf:Alt>{items}</rdf:Alt></dc:description>'
-    ).encode()
-    if old.spans:
-        pieces = list(between(packet, old.spans))
-        return pieces[0] + element + b"".join(pieces[1:])
-    about = quoteattr(old.about or "")
-    parent = f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={about}>'.encode() + element + b"</rdf:Description>"
-    return packet[: old.end] + parent + packet[old.end :]
-
-
-def first(item: tuple[str, str]) -> bool:
-    """Sort key that puts the default language first, as the specification wants."""
-    return item[0] != "x-default"
-
-
-def between(content: bytes, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """What lies outside the spans."""
-    position = 0
-    for start, end in spans:
-        yield content[position:start]
-        position = end
-    yield content[position:]
