@@ -173,8 +173,8 @@ class CaptionModel(nn.Module):
 
         write_together(
             {
-                folder / CONFIG_FILE: json_bytes(self.config.to_json()),
                 folder / CARD_FILE: model_card(self).encode(),
+                folder / CONFIG_FILE: json_bytes(self.config.to_json()),  # last: by it a run knows that it was measured
             }
         )
 

@@ -10,6 +10,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -107,26 +108,32 @@ class FeatureStore:
         size: int,
         device: torch.device,
         precision: str,
-        progress: Callable[[int], None] = lambda done: None,
     ) -> None:
-        """Open the store for these photos in folder, encoding them first if it is not there yet.
-
-        progress is called with the number of views just encoded. Raises OSError (disk full) and ImageError.
-        """
+        """Name the files of these photos in folder; `open` makes them. Raises OSError for an absent photo."""
         state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
         state.update(json.dumps([listing, views, size, encoder.stride, precision]).encode())
         base = folder / state.hexdigest()[:16]
-        side = -(-size // encoder.stride)
-        shapes = ((len(photos), views, side * side, encoder.annotation_size), (len(photos), views, encoder.global_size))
-        folder.mkdir(parents=True, exist_ok=True)
         self.files = [base.with_suffix(suffix) for suffix in (".annotations", ".globals", ".json")]
-        self.annotations, self.global_vectors = map(map_file, self.files, shapes)
+        side = -(-size // encoder.stride)
+        self.shapes = (
+            (len(photos), views, side * side, encoder.annotation_size),
+            (len(photos), views, encoder.global_size),
+        )
+        self.encode = partial(encode_views, encoder, photos, views, size, device, precision)
+
+    def open(self, progress: Callable[[int], object] = lambda done: None) -> None:
+        """Map the files into memory, encoding the photos first if that is not done yet.
+
+        progress is called with the number of views just encoded. Raises OSError (disk full) and ImageError.
+        """
         done = self.files[2]
+        done.parent.mkdir(parents=True, exist_ok=True)
+        self.annotations, self.global_vectors = map(map_file, self.files, self.shapes)
         if done.exists():
             return
         position = 0
-        for features in encode_views(encoder, photos, views, size, device, precision):
+        for features in self.encode():
             count = len(features.global_vector)
             self.annotations.flatten(0, 1)[position : position + count] = features.annotations.half().cpu()
             self.global_vectors.flatten(0, 1)[position : position + count] = features.global_vector.half().cpu()

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,13 @@ from capcli.card import score_line
 from capcli.decoders import AttentionDecoder, Reading
 from capcli.encoders import STRIDES, Features, pretrained_weights
 from capcli.files import write_whole
-from capcli.model import CaptionModel, ModelConfig
+from capcli.model import CaptionModel, ModelConfig, read_config
 from capcli.precision import PRECISIONS, autocast, choose_training_precision
 from capcli.training.averaging import WeightAverage
 from capcli.training.datasets import (
     Batch,
     DataError,
     DataSet,
-    Photo,
     encode_captions,
     epoch_batches,
     mirror,
@@ -66,7 +66,7 @@ from capcli.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"
-WARM_UP = 0.05  # of all steps
+WARM_UP = 0.05  # of all that a run shows
 FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
 GRADIENT_NORM = 1.0
 SHOWN_CAPTIONS = 3
@@ -147,10 +147,10 @@ class Run:
     """One training run in its folder: the best checkpoint, `last.safetensors` to resume from, and `log.jsonl`."""
 
     def __init__(self, options: TrainOptions, folder: Path, device: torch.device, cache: Path | None = None) -> None:
-        """Read the data sets, encode the photos and build the model.
+        """Read the data sets and build the model.
 
         cache: where encoded photos are kept for other runs; None keeps them in the run's folder until it is done.
-        Raises DataError, ImageError, ValueError, OSError and, without the `train` extra, ImportError.
+        Raises DataError, ValueError, OSError and, without the `train` extra, ImportError.
         """
         options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
         self.options, self.folder, self.device = options, folder, device
@@ -180,17 +180,17 @@ class Run:
         self.model.eval().encoder.requires_grad_(options.fine_tune)
         for block in self.model.encoder.blocks[: options.frozen_blocks]:
             block.requires_grad_(False)
-        self.console.print(f"training on {device} in {options.precision}", markup=False)
         self.cache = cache or folder / "features"
         self.keep_cache = cache is not None
-        self.train_stores: list[FeatureStore] = []  # a file per data set, so that other mixtures can use it too
+        # Files per data set, so that other mixtures can use them too.
+        self.train_stores: dict[str, FeatureStore] = {}
         self.dev_stores: dict[str, FeatureStore] = {}
         for data_set in () if options.fine_tune else self.sets:
-            train, dev = data_set.split("train"), data_set.split("dev")
-            if train:
-                self.train_stores.append(self.encode(f"{data_set.name} train photos", train, options.views))
-            if dev:
-                self.dev_stores[data_set.name] = self.encode(f"{data_set.name} dev photos", dev, 1)
+            for split, views, stores in (("train", options.views, self.train_stores), ("dev", 1, self.dev_stores)):
+                if photos := data_set.split(split):
+                    size, encoder = self.model.config.image_size, self.model.encoder
+                    store = FeatureStore(self.cache, encoder, photos, views, size, device, options.precision)
+                    stores[data_set.name] = store
         self.captions = encode_captions(self.train_photos, self.model.vocabulary, self.model.config.max_length)
         if options.self_critical:
             # Two entries per photo, as it is and mirrored.
@@ -219,7 +219,6 @@ class Run:
         self.log: list[dict[str, Any]] = []  # a row per epoch
         self.baseline = Baseline(len(self.model.vocabulary))
         self.best = -math.inf
-        self.steps_per_epoch = len(list(self.batches(0)))
 
     def build_model(self) -> CaptionModel:
         """The checkpoint to begin from, or a fresh decoder on ImageNet's encoder. Raises ModelError."""
@@ -270,20 +269,14 @@ class Run:
             raise DataError(f"{path}: not a state dict: its values are no tensors")
         return state
 
-    def encode(self, what: str, photos: list[Photo], views: int) -> FeatureStore:
-        """Encoded photos, with a progress bar the first time."""
-        with progress_bar(self.console) as bar:
-            task = bar.add_task(f"encoding {what}", total=len(photos) * views)
-            return FeatureStore(
-                self.cache,
-                self.model.encoder,
-                photos,
-                views,
-                self.model.config.image_size,
-                self.device,
-                self.options.precision,
-                lambda done: bar.advance(task, done),
-            )
+    def open_stores(self) -> None:
+        """Encode the photos, with a progress bar, unless that is done. Raises ImageError and OSError."""
+        for split, stores in (("train", self.train_stores), ("dev", self.dev_stores)):
+            for name, store in stores.items():
+                with progress_bar(self.console) as bar:
+                    photos, views, *_ = store.shapes[0]
+                    task = bar.add_task(f"encoding {name} {split} photos", total=photos * views)
+                    store.open(partial(bar.advance, task))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same each time they are asked for."""
@@ -293,8 +286,15 @@ class Run:
         return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
 
     def train(self) -> None:
-        """Train to the last epoch, keeping the best checkpoint and the last, then measure and describe the best."""
+        """Train to the last epoch, keeping the best checkpoint and the last, then measure and describe the best.
+
+        Raises DataError, ImageError, ModelError and OSError.
+        """
         self.write_log()  # by which the folder is known for a run's before there is anything to resume
+        finished = self.epoch >= self.options.epochs
+        if not finished:
+            self.console.print(f"training on {self.device} in {self.options.precision}", markup=False)
+            self.open_stores()
         while self.epoch < self.options.epochs:
             started = time.perf_counter()
             result = self.train_epoch()
@@ -306,7 +306,15 @@ class Run:
             self.report(row, examples)
             self.epoch += 1
             self.save_last(row)
-        self.finish()
+        if finished and read_config(self.folder).scores.keys() == {s.name for s in self.sets if s.split("dev")}:
+            done = f"epoch {self.epoch}/{self.epoch} is done and measured"
+            self.console.print(f"{done}: nothing is left to do", markup=False)
+        else:
+            self.measure()
+        if not self.keep_cache:
+            for store in (*self.train_stores.values(), *self.dev_stores.values()):
+                store.delete()
+        self.console.print(f"the best checkpoint is in {self.folder}", markup=False)
 
     def keep_if_best(self, scores: dict[str, dict[str, Any]]) -> float:
         """Save the model if no earlier epoch had a better mean CIDEr over all dev photos, which is returned."""
@@ -330,9 +338,14 @@ class Run:
         what, total = "reward" if self.options.self_critical else "loss", 0.0
         with progress_bar(self.console) as bar:
             name = f"epoch {self.epoch + 1}/{self.options.epochs}"
-            task = bar.add_task(name, total=self.steps_per_epoch)
-            for index, (batch, seen) in enumerate(self.shown(self.batches(self.epoch))):
-                rate = self.rate(self.epoch * self.steps_per_epoch + index)
+            task = bar.add_task(name, total=len(self.order))
+            steps = shown = 0
+            for batch, seen in self.shown(self.batches(self.epoch)):
+                # By photos, since epochs differ in their number of batches; at the middle of this one.
+                progress = (self.epoch + (shown + len(batch.photos) / 2) / len(self.order)) / self.options.epochs
+                rate = learning_rate_at(progress)
+                shown += len(batch.photos)
+                steps += 1
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate * group["peak"]
                 with autocast(self.device, self.options.precision):
@@ -349,15 +362,15 @@ class Run:
                 if self.average:
                     self.average.update()
                 total += figure
-                bar.update(task, advance=1, description=f"{name}  {what} {figure:.3f}")
+                bar.update(task, completed=shown, description=f"{name}  {what} {figure:.3f}")
         self.model.decoder.eval()
-        return {what: total / (index + 1)}
+        return {what: total / steps}
 
     def shown(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, Features | Tensor]]:
         """Each batch with what the encoder said of its photos, or with their pixels while it is trained itself."""
         if not self.options.fine_tune:
             for batch in batches:
-                yield batch, self.on_device(look_up(self.train_stores, batch.photos, batch.views))
+                yield batch, self.on_device(look_up([*self.train_stores.values()], batch.photos, batch.views))
             return
         size = self.model.config.image_size
 
@@ -416,15 +429,6 @@ class Run:
         """Which views of its photos a batch shows; fine-tuning crops in a way that no epoch and no seed repeats."""
         first = 2 + 2 * (self.epoch + 1000 * self.options.seed) if self.options.fine_tune else 0
         return [first + view for view in batch.views.tolist()]
-
-    def rate(self, step: int) -> float:
-        """The share of the learning rates: linear warm-up, then a cosine down to FINAL_RATE."""
-        steps = self.steps_per_epoch * self.options.epochs
-        warm_up = max(1, round(WARM_UP * steps))
-        if step < warm_up:
-            return (step + 1) / warm_up
-        cosine = 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
-        return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
     def dev_features(self, data_set: DataSet) -> Iterator[Features]:
         """Features of a data set's dev photos, in batches."""
@@ -545,8 +549,8 @@ class Run:
         self.write_log()
         self.console.print(f"resuming after epoch {self.epoch}", markup=False)
 
-    def finish(self) -> None:
-        """Measure the checkpoint as it is stored, write its card, and drop the encoded photos."""
+    def measure(self) -> None:
+        """Measure the checkpoint as it is stored, and write its card."""
         stored = CaptionModel.load(self.folder)
         captioner = Captioner(stored, self.device, self.options.precision)
         scores = {}
@@ -565,10 +569,14 @@ class Run:
                 scores[data_set.name]["precision"] = captioner.precision
         stored.config = dataclasses.replace(stored.config, scores=scores)
         stored.save_description(self.folder)
-        if not self.keep_cache:
-            for store in [*self.train_stores, *self.dev_stores.values()]:
-                store.delete()
-        self.console.print(f"the best checkpoint is in {self.folder}", markup=False)
+
+
+def learning_rate_at(progress: float) -> float:
+    """The share of the learning rates after this share of a run: linear warm-up, then a cosine down to FINAL_RATE."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    cosine = 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
+    return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
 
 def progress_bar(console: Console) -> Progress:

@@ -31,9 +31,12 @@ def test_stored_features_are_the_encoders(
 ) -> None:
     device, counted = torch.device("cpu"), []
     stores = [
-        FeatureStore(tmp_path, encoder, photos(*NAMES[:2]), 2, 64, device, precision, counted.append),
-        FeatureStore(tmp_path, encoder, photos(NAMES[2]), 2, 64, device, precision, counted.append),
+        FeatureStore(tmp_path, encoder, photos(*NAMES[:2]), 2, 64, device, precision),
+        FeatureStore(tmp_path, encoder, photos(NAMES[2]), 2, 64, device, precision),
     ]
+    assert not list(tmp_path.iterdir())
+    for store in stores:
+        store.open(counted.append)
     assert sum(counted) == 6
     index, views = torch.tensor([2, 0, 1]), torch.tensor([0, 1, 1])
     found = look_up(stores, index, views)
@@ -52,7 +55,8 @@ def test_a_store_is_made_once_for_the_same_photos_encoder_and_precision(encoder:
     counted: list[int] = []
 
     def store(encoder: Encoder, views: int, precision: str) -> None:
-        FeatureStore(tmp_path, encoder, photos("coffee.jpg"), views, 64, torch.device("cpu"), precision, counted.append)
+        made = FeatureStore(tmp_path, encoder, photos("coffee.jpg"), views, 64, torch.device("cpu"), precision)
+        made.open(counted.append)
 
     for _ in range(2):
         store(encoder, 1, "fp32")

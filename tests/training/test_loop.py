@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from conftest import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.model import CaptionModel, ModelConfig
+from capcli.training import features
 from capcli.training.datasets import DataError
-from capcli.training.loop import Run, TrainOptions
+from capcli.training.loop import Run, TrainOptions, learning_rate_at
 from capcli.vocabulary import Vocabulary
 
 SAID = {
@@ -201,11 +203,11 @@ def test_one_choice_of_number_format_for_all_of_a_run(
     sizes = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1}
     options = TrainOptions((str(data),), epochs=1, views=1, precision=precision, **sizes)
     run = Run(options, tmp_path / "run", torch.device("cpu"))
-    assert f"training on cpu in {precision}\n" in capsys.readouterr().err
     computed: list[torch.dtype] = []
     run.model.decoder.register_forward_hook(lambda _, __, reading: computed.append(reading.logits.dtype))
     run.model.decoder.register_forward_pre_hook(lambda _, given: computed.append(given[0].annotations.dtype))
     run.train()
+    assert capsys.readouterr().err.startswith(f"training on cpu in {precision}\n")
     assert set(computed) == {dtype}
     stored = CaptionModel.load(tmp_path / "run").config
     assert stored.training["options"]["precision"] == stored.scores[tmp_path.name]["precision"] == precision
@@ -214,12 +216,60 @@ def test_one_choice_of_number_format_for_all_of_a_run(
         Run(other, tmp_path / "run", torch.device("cpu")).resume()
 
 
+def test_the_learning_rate_keeps_to_its_schedule_though_epochs_differ(tmp_path: Path) -> None:
+    rows = [
+        {"file_path": str(PHOTOS / name), "captions": captions, "split": "train"}
+        for name, captions in (("chelsea.jpg", ["a cat"]), ("coffee.jpg", ["a cup", "a table"]))
+    ]
+    (tmp_path / "two.json").write_text(json.dumps(rows))
+    sizes = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1}
+    options = TrainOptions((f"{tmp_path / 'two.json'}=60",), epochs=4, captions_per_batch=2, views=1, **sizes)
+    run = Run(options, tmp_path / "run", torch.device("cpu"))
+    batches = [[len(batch.photos) for batch in run.batches(epoch)] for epoch in range(4)]
+    assert len(set(map(len, batches))) > 1
+    assert {sum(sizes) for sizes in batches} == {120}
+    rates: list[float] = []
+    run.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    run.train()
+    sizes = [size for several in batches for size in several]
+    middles = [(sum(sizes[:step]) + size / 2) / 480 for step, size in enumerate(sizes)]
+    assert rates == pytest.approx([options.learning_rate * learning_rate_at(middle) for middle in middles])
+    assert [learning_rate_at(share) for share in (0, 0.025, 0.05, 0.525, 1)] == pytest.approx([0, 0.5, 1, 0.51, 0.02])
+
+
+def test_a_finished_run_has_nothing_to_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1}
+    options = TrainOptions((str(data),), epochs=1, views=1, **sizes)
+    run = Run(options, tmp_path / "run", torch.device("cpu"))
+    monkeypatch.setattr(Run, "measure", lambda run: None)
+    run.train()  # and is killed before it has measured what it has learnt
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "encode_views", lambda *_: pytest.fail("photos are encoded again"))
+    store = run.train_stores[tmp_path.name]
+    store.files[0].parent.mkdir()
+    store.files[0].touch()
+    for last_line_but_one in ("  .* images/s in .*", "epoch 1/1 is done and measured: nothing is left to do"):
+        run = Run(options, tmp_path / "run", torch.device("cpu"))
+        run.resume()
+        capsys.readouterr()
+        run.train()
+        assert re.fullmatch(last_line_but_one, capsys.readouterr().err.splitlines()[-2])
+        assert CaptionModel.load(tmp_path / "run").config.scores
+        assert not (tmp_path / "run" / "features").exists()
+        card = tmp_path / "run" / "README.md"
+        card.write_text("mine")
+    assert card.read_text() == "mine"
+
+
 def test_hard_attention_begins_with_expected_contexts(data: Path, tmp_path: Path) -> None:
     sizes = {"image_size": 96, "hidden_size": 8, "embedding_size": 8, "attention_size": 8}
     options = TrainOptions(
         (f"{data}=20",), decoder="hard", epochs=3, captions_per_batch=4, views=1, min_count=1, **sizes
     )
     run = Run(options, tmp_path / "run", torch.device("cpu"))
+    run.open_stores()
     drawn: list[bool] = []
     run.model.decoder.register_forward_hook(lambda _, __, reading: drawn.append(bool((reading.attention == 1).any())))
     run.train_epoch()
