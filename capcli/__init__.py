@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from capcli.captioner import Candidate, Caption, Captioner
+    from capcli.checkpoints.store import CaptionModel, ModelError
+    from capcli.decoding.sampling import DecodingOptions
     from capcli.images import ImageError
-    from capcli.model import CaptionModel, ModelError
-    from capcli.sampling import DecodingOptions
 
 __version__ = "0.1.0"
 __all__ = ["Candidate", "Caption", "CaptionModel", "Captioner", "DecodingOptions", "ImageError", "ModelError"]
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     # On first use, so that `capcli --help` does not wait for PyTorch.
     from importlib import import_module
 
-    for module in ("captioner", "images", "model", "sampling"):
+    for module in ("captioner", "images", "checkpoints.store", "decoding.sampling"):
         if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

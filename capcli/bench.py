@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from capcli.captioner import Caption, Captioner
-from capcli.encoders import Features
+from capcli.decoding.sampling import decode
 from capcli.files import WholeFile
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import THREADS
-from capcli.sampling import decode
+from capcli.model.encoders import Features
 from capcli.writers import Template, make_writer
 
 STAGES = ("decode", "encode", "search", "write")

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from capcli.beam_search import Hypotheses
-from capcli.encoders import Features, fold_batch_norm, in_number_format
-from capcli.hub import find_checkpoint
+from capcli.checkpoints.hub import find_checkpoint
+from capcli.checkpoints.store import CaptionModel, ModelError
+from capcli.decoding.beam_search import Hypotheses
+from capcli.decoding.sampling import DecodingOptions, decode
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
-from capcli.model import CaptionModel, ModelError
-from capcli.precision import PRECISIONS, choose_precision
-from capcli.sampling import DecodingOptions, decode
+from capcli.model.encoders import Features, fold_batch_norm, in_number_format
+from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.workers import Workers
 
 Source = str | os.PathLike[str] | Image.Image

@@ -18,8 +18,8 @@ from capcli.messages import say
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption, Captioner
+    from capcli.decoding.sampling import DecodingOptions
     from capcli.images import ImageError
-    from capcli.sampling import DecodingOptions
 
 app = typer.Typer(
     name="capcli",
@@ -466,9 +466,9 @@ def info(
     import json
 
     from capcli.captioner import bundled_checkpoint, choose_device
-    from capcli.card import as_text, describe_checkpoint
-    from capcli.hub import find_checkpoint
-    from capcli.model import CaptionModel, ModelError
+    from capcli.checkpoints.card import as_text, describe_checkpoint
+    from capcli.checkpoints.hub import find_checkpoint
+    from capcli.checkpoints.store import CaptionModel, ModelError
 
     try:
         folder = bundled_checkpoint() if model is None else find_checkpoint(model)
@@ -488,8 +488,8 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
     import json
 
     from capcli.captioner import bundled_checkpoint
-    from capcli.hub import cached_checkpoints
-    from capcli.model import CHECKPOINT_FILES, ModelError
+    from capcli.checkpoints.hub import cached_checkpoints
+    from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError
 
     rows: list[dict[str, Any]] = []
     try:
@@ -519,8 +519,8 @@ def push(
     The token is HF_TOKEN, or the one that `hf auth login` stored. Four files go up, as one commit whose address is
     printed: config.json, vocabulary.json, model.safetensors and README.md, the card, which you may edit before.
     """
-    from capcli import hub
-    from capcli.model import ModelError
+    from capcli.checkpoints import hub
+    from capcli.checkpoints.store import ModelError
 
     try:
         typer.echo(hub.push(run, repository, private, None, message))
@@ -657,7 +657,7 @@ def train(
 
     keep_freed_memory()
     try:
-        from capcli.model import WEIGHTS_FILE, ModelError
+        from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
         from capcli.training.loop import LAST_FILE, LOG_FILE, Run, TrainOptions
 
@@ -751,7 +751,7 @@ def evaluate(
 def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
-    from capcli.model import ModelError
+    from capcli.checkpoints.store import ModelError
 
     try:
         return Captioner.load(model, device, precision)

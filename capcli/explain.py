@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from capcli.captioner import Caption, Captioner, Source
-from capcli.decoders import NEVER_PRINTED
 from capcli.heatmaps import attention_record
 from capcli.images import open_square, to_pixels
-from capcli.vocabulary import END, PAD, START, UNKNOWN, tokenize
+from capcli.model.decoders import NEVER_PRINTED
+from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
 
 DOUBT = math.log(1 / 2)  # a word is doubted if the photo halves its probability, compared with a blank picture
 BLANK = 127  # grey, halfway between black and white

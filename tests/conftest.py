@@ -10,8 +10,8 @@ import pytest
 import torch
 from hub_server import HubServer
 
-from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig
-from capcli.vocabulary import SPECIAL_WORDS, Vocabulary
+from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, ModelConfig
+from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
 PHOTOS = Path(__file__).parent / "photos"
 TINY = ModelConfig(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from capcli import bench
 from capcli.captioner import Captioner
-from capcli.model import CaptionModel
+from capcli.checkpoints.store import CaptionModel
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from conftest import PHOTOS
 
 from capcli import Captioner
 from capcli.captioner import bundled_checkpoint
-from capcli.encoders import fold_batch_norm
 from capcli.explain import explain
 from capcli.images import open_square, to_pixels
+from capcli.model.encoders import fold_batch_norm
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
 from capcli.captioner import BATCHES_AHEAD, choose_device
+from capcli.checkpoints.store import CaptionModel
+from capcli.decoding.sampling import DecodingOptions
 from capcli.explain import explain
-from capcli.model import CaptionModel
-from capcli.sampling import DecodingOptions
-from capcli.vocabulary import SPECIAL_WORDS
+from capcli.model.vocabulary import SPECIAL_WORDS
 
 
 @pytest.fixture

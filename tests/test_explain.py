@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from capcli.captioner import Captioner
+from capcli.checkpoints.store import CaptionModel
 from capcli.explain import as_line, as_row, as_table, explain, factor, ranked
 from capcli.images import ImageError
-from capcli.model import CaptionModel
 
 PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageChops
 
 from capcli.captioner import Caption, Captioner
+from capcli.checkpoints.store import CaptionModel, ModelConfig
 from capcli.heatmaps import (
     AttentionFolders,
     OverlayOptions,
@@ -22,8 +23,7 @@ from capcli.heatmaps import (
     upsample,
 )
 from capcli.images import ImageError, find_images, open_upright
-from capcli.model import CaptionModel, ModelConfig
-from capcli.vocabulary import SPECIAL_WORDS, Vocabulary
+from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
 GREY = (110, 110, 110)
 SHAPES = {"portrait": (150, 400), "landscape": (500, 210), "square": (300, 300), "rotated": (420, 200)}

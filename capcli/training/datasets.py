@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capcli.vocabulary import END, PAD, START, Vocabulary, tokenize
+from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
 
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}

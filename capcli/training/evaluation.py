@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from capcli.captioner import Captioner
-from capcli.card import SCORES
+from capcli.checkpoints.card import SCORES
+from capcli.decoding.sampling import DecodingOptions
 from capcli.images import ImageError
-from capcli.sampling import DecodingOptions
+from capcli.model.vocabulary import tokenize
 from capcli.training.calibration import calibrate
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
-from capcli.vocabulary import tokenize
 
 EXTREMES = 10
 

@@ -23,14 +23,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from capcli.beam_search import BeamOptions, beam_search
 from capcli.captioner import Captioner
-from capcli.card import score_line
-from capcli.decoders import AttentionDecoder, Reading
-from capcli.encoders import STRIDES, Features, pretrained_weights
+from capcli.checkpoints.card import score_line
+from capcli.checkpoints.store import CaptionModel, ModelConfig, read_config
+from capcli.decoding.beam_search import BeamOptions, beam_search
 from capcli.files import write_whole
-from capcli.model import CaptionModel, ModelConfig, read_config
-from capcli.precision import PRECISIONS, autocast, choose_training_precision
+from capcli.model.decoders import AttentionDecoder, Reading
+from capcli.model.encoders import STRIDES, Features, pretrained_weights
+from capcli.model.precision import PRECISIONS, autocast, choose_training_precision
+from capcli.model.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 from capcli.training.averaging import WeightAverage
 from capcli.training.datasets import (
     Batch,
@@ -62,7 +63,6 @@ from capcli.training.losses import (
 from capcli.training.metrics import describe, score_captions
 from capcli.training.pointing import PERSON_WORDS, cells_inside, read_boxes, seen_in_view
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
-from capcli.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from capcli.decoders import Reading
-from capcli.vocabulary import PAD
+from capcli.model.decoders import Reading
+from capcli.model.vocabulary import PAD
 
 ENTROPY_WEIGHT = 0.002  # λ_e
 REWARD_WEIGHT = 0.5  # λ_r; with 1 the noise of the estimate drowns what the words themselves teach

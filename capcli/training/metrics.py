@@ -14,9 +14,9 @@ from typing import Any
 import pycocoevalcap  # noqa: F401  # now: without it there is to be an error before the work, not after it
 import torch
 
+from capcli.model.vocabulary import tokenize
 from capcli.training.bootstrap import bleu_intervals, mean_interval, resample
 from capcli.training.self_critical import CiderD, Vectors
-from capcli.vocabulary import tokenize
 
 
 def have_java() -> bool:

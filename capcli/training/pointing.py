@@ -22,7 +22,7 @@ from capcli.training.datasets import DataError, DataSet
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
-    from capcli.sampling import DecodingOptions
+    from capcli.decoding.sampling import DecodingOptions
 
 # left, top, right and bottom in fractions of the picture
 Box = tuple[float, float, float, float]

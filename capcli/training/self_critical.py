@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from capcli.decoders import NEVER_PRINTED, Decoder
-from capcli.encoders import Features
-from capcli.sampling import draw
-from capcli.vocabulary import END, PAD, START
+from capcli.decoding.sampling import draw
+from capcli.model.decoders import NEVER_PRINTED, Decoder
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, PAD, START
 
 LONGEST_NGRAM = 4
 SIGMA = 6.0  # of the length penalty, in words

@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
+from capcli.checkpoints.store import CaptionModel
 from capcli.cli import app
-from capcli.model import CaptionModel
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 

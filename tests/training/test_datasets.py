@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from capcli.model.vocabulary import END, PAD, START, Vocabulary
 from capcli.training.datasets import (
     DataError,
     Photo,
@@ -12,7 +13,6 @@ from capcli.training.datasets import (
     mirror,
     read_data_set,
 )
-from capcli.vocabulary import END, PAD, START, Vocabulary
 
 
 def touch(folder: Path, *names: str) -> None:

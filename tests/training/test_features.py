@@ -5,9 +5,9 @@ import torch
 from conftest import PHOTOS
 
 from capcli.captioner import bundled_checkpoint
-from capcli.encoders import EfficientNetLite2, Encoder
+from capcli.checkpoints.store import CaptionModel
 from capcli.images import ImageError
-from capcli.model import CaptionModel
+from capcli.model.encoders import EfficientNetLite2, Encoder
 from capcli.training.datasets import Photo
 from capcli.training.features import FeatureStore, is_mirrored, load_view, look_up
 

@@ -11,11 +11,11 @@ import torch
 from conftest import PHOTOS
 
 from capcli.captioner import Captioner
-from capcli.model import CaptionModel, ModelConfig
+from capcli.checkpoints.store import CaptionModel, ModelConfig
+from capcli.model.vocabulary import Vocabulary
 from capcli.training import features
 from capcli.training.datasets import DataError
 from capcli.training.loop import Run, TrainOptions, learning_rate_at
-from capcli.vocabulary import Vocabulary
 
 SAID = {
     "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],

@@ -4,8 +4,9 @@ import math
 import pytest
 import torch
 
-from capcli.decoders import AttentionDecoder
-from capcli.encoders import Features
+from capcli.model.decoders import AttentionDecoder
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import PAD
 from capcli.training.losses import (
     Baseline,
     attention_supervision,
@@ -13,7 +14,6 @@ from capcli.training.losses import (
     doubly_stochastic,
     hard_attention_loss,
 )
-from capcli.vocabulary import PAD
 
 
 def test_padding_does_not_count() -> None:

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from capcli.decoders import AttentionDecoder
-from capcli.encoders import Features
+from capcli.model.decoders import AttentionDecoder
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, PAD, START
 from capcli.training.self_critical import TEMPERATURE, CiderD, advantages, policy_loss, sample_captions
-from capcli.vocabulary import END, PAD, START
 
 REFERENCES = [
     ["a cat sits on a sofa".split(), "a grey cat lies on the sofa".split()],

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capcli.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
-from capcli.decoders import NEVER_PRINTED, AttentionDecoder
-from capcli.encoders import Features
-from capcli.vocabulary import END, START
+from capcli.decoding.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
+from capcli.model.decoders import NEVER_PRINTED, AttentionDecoder
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, START
 
 VOCABULARY = 8  # <pad> <start> <end> <unk> and four words
 

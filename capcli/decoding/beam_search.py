@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from capcli.decoders import Decoder
-from capcli.encoders import Features
-from capcli.vocabulary import END, START
+from capcli.model.decoders import Decoder
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, START
 
 MOST = 7 / 8  # images leave the batch when so few are left: each time, what belongs to the others is copied
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from capcli.attention import HardAttention, SoftAttention
+from capcli.model.attention import HardAttention, SoftAttention
 
 
 def test_weights_follow_the_formula_and_sum_to_one() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capcli.model import CHECKPOINT_FILES, CaptionModel, printable
+from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, printable
 
 if TYPE_CHECKING:
     import torch

@@ -3,12 +3,12 @@ from typing import Any
 import pytest
 import torch
 
-from capcli.attention import HardAttention
-from capcli.beam_search import BeamOptions, beam_search
-from capcli.decoders import AttentionDecoder, State, Step
-from capcli.encoders import Features
-from capcli.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, draw, sample
-from capcli.vocabulary import END, START
+from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.decoding.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, draw, sample
+from capcli.model.attention import HardAttention
+from capcli.model.decoders import AttentionDecoder, State, Step
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, START
 
 OPTIONS = BeamOptions(3, 5, 0.7)
 

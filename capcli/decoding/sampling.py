@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from capcli.attention import HardAttention
-from capcli.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
-from capcli.decoders import AttentionDecoder, Decoder, State, Step
-from capcli.encoders import Features
-from capcli.vocabulary import END, START
+from capcli.decoding.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
+from capcli.model.attention import HardAttention
+from capcli.model.decoders import AttentionDecoder, Decoder, State, Step
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import END, START
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from capcli.decoders import AttentionDecoder, Decoder, ParInjectDecoder, PreInjectDecoder
-from capcli.encoders import STRIDES, Encoder, make_encoder
 from capcli.files import write_together
-from capcli.vocabulary import Vocabulary
+from capcli.model.decoders import AttentionDecoder, Decoder, ParInjectDecoder, PreInjectDecoder
+from capcli.model.encoders import STRIDES, Encoder, make_encoder
+from capcli.model.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
 DECODERS = ("pre-inject", "par-inject", "soft", "hard")
@@ -149,7 +149,7 @@ class CaptionModel(nn.Module):
         """
         from safetensors.torch import save
 
-        from capcli.card import CARD_FILE, model_card
+        from capcli.checkpoints.card import CARD_FILE, model_card
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class CaptionModel(nn.Module):
 
     def save_description(self, folder: Path) -> None:
         """Write config.json and the model card alone, after the scores changed. Raises OSError."""
-        from capcli.card import CARD_FILE, model_card
+        from capcli.checkpoints.card import CARD_FILE, model_card
 
         write_together(
             {
@@ -216,7 +216,7 @@ class CaptionModel(nn.Module):
         revision: branch, tag or commit. token: True or None take the stored one, False none. cache_dir: None is the
         Hub's own cache. local_files_only: never go online. Raises ModelError.
         """
-        from capcli.hub import find_checkpoint
+        from capcli.checkpoints.hub import find_checkpoint
 
         return cls.load(find_checkpoint(name, revision, token, cache_dir, local_files_only))
 
@@ -239,7 +239,7 @@ class CaptionModel(nn.Module):
         """
         from tempfile import TemporaryDirectory
 
-        from capcli.hub import push
+        from capcli.checkpoints.hub import push
 
         with TemporaryDirectory() as folder:
             self.save(Path(folder), dtype)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import WORDS
 
-from capcli.beam_search import BeamOptions, beam_search
-from capcli.decoders import NEVER_PRINTED
-from capcli.encoders import Features
-from capcli.model import DECODERS, CaptionModel, ModelConfig
-from capcli.vocabulary import START, UNKNOWN, Vocabulary
+from capcli.checkpoints.store import DECODERS, CaptionModel, ModelConfig
+from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.model.decoders import NEVER_PRINTED
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import START, UNKNOWN, Vocabulary
 
 
 def features(batch: int, seed: int = 0) -> Features:

@@ -1,6 +1,6 @@
 import pytest
 
-from capcli.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, tokenize
+from capcli.model.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, tokenize
 
 
 @pytest.mark.parametrize(

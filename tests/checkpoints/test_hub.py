@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hub_server import TOKEN, HubServer
 
-from capcli.hub import find_checkpoint
-from capcli.model import CHECKPOINT_FILES, ModelError
+from capcli.checkpoints.hub import find_checkpoint
+from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError
 
 FILES = [*CHECKPOINT_FILES, "README.md"]
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from capcli.precision import PRECISIONS, choose_precision, choose_training_precision
+from capcli.model.precision import PRECISIONS, choose_precision, choose_training_precision
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,9 @@ def test_auto_asks_the_processor(monkeypatch: pytest.MonkeyPatch, capabilities: 
 
 
 def test_auto_heeds_what_the_processor_may_not_use() -> None:
-    script = "import torch; from capcli.precision import choose_precision as c; print(c('auto', torch.device('cpu')))"
+    script = (
+        "import torch; from capcli.model.precision import choose_precision as c; print(c('auto', torch.device('cpu')))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},

@@ -16,9 +16,9 @@ import torch
 from conftest import TINY, WORDS
 from safetensors.torch import load_file, save_file
 
+from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError
 from capcli.files import write_together
-from capcli.model import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError
-from capcli.vocabulary import Vocabulary
+from capcli.model.vocabulary import Vocabulary
 
 
 def test_what_is_saved_comes_back(tiny_model: CaptionModel, tmp_path: Path) -> None:

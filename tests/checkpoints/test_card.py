@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from capcli.card import as_text, checkpoint_card, describe_checkpoint, model_card
-from capcli.model import CaptionModel
+from capcli.checkpoints.card import as_text, checkpoint_card, describe_checkpoint, model_card
+from capcli.checkpoints.store import CaptionModel
 
 SCORES = {
     "cider": 91.25,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from capcli import __version__
-from capcli.card import CARD_FILE, checkpoint_card
-from capcli.model import (
+from capcli.checkpoints.card import CARD_FILE, checkpoint_card
+from capcli.checkpoints.store import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
     VOCABULARY_FILE,

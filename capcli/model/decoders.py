@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from capcli.attention import HardAttention, SoftAttention
-from capcli.encoders import Features
-from capcli.vocabulary import PAD, START, UNKNOWN
+from capcli.model.attention import HardAttention, SoftAttention
+from capcli.model.encoders import Features
+from capcli.model.vocabulary import PAD, START, UNKNOWN
 
 NEVER_PRINTED = [PAD, START, UNKNOWN]
 

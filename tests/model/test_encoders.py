@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from capcli.encoders import STRIDES, EfficientNetLite2, fold_batch_norm, make_encoder, pretrained_weights
-from capcli.model import ModelConfig
+from capcli.checkpoints.store import ModelConfig
+from capcli.model.encoders import STRIDES, EfficientNetLite2, fold_batch_norm, make_encoder, pretrained_weights
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Checkpoints: what lies in a folder or on the Hub, checked before it is believed."""

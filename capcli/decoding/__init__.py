@@ -1,0 +1,1 @@
+"""From features to sentences: options, beam search, and sampling."""

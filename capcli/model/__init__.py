@@ -1,0 +1,1 @@
+"""The network: an encoder, attention, decoders, their words and their number format. Knows no file."""
