@@ -789,7 +789,6 @@ def open_views(
         return
     from capcli.heatmaps import SCALES, STYLES, AttentionFolders, OverlayOptions
     from capcli.images import ImageError
-    from capcli.report import HtmlReport
     from capcli.terminal import TerminalPictures, why_not
 
     for option, value, known in (
@@ -824,7 +823,10 @@ def open_views(
                 [TerminalPictures(sys.stdout, options)] if show else []
             )
             views += [AttentionFolders(attention, options)] if attention else []
-            views += [HtmlReport(html, options, num)] if html else []
+            if html:
+                from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
+
+                views.append(HtmlReport(html, options, num))
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}")
         for opened in views:

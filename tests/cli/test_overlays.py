@@ -56,6 +56,17 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     assert "bad.jpg: not an image" in page
 
 
+def test_templates_cost_only_those_who_want_a_page(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    script = (
+        "import sys; from capcli.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "assert ('jinja2' in sys.modules) == ('--html' in sys.argv)"
+    )
+    arguments = ["caption", PHOTOS / "coffee.jpg", "--model", tiny_checkpoint, "--attention", tmp_path / "out"]
+    for page in ([], ["--html", tmp_path / "r.html"]):
+        subprocess.run([sys.executable, "-c", script, *map(str, [*arguments, *page])], check=True, timeout=120)
+
+
 def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLORTERM": "truecolor", "PYTHONIOENCODING": "utf-8", "COLUMNS": "90"}

@@ -1,76 +1,5 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>Captions</title>
-<style>
-:root { --paper: #f4f4f2; --back: #e6e6e2; --card: #fff; --ink: #1b1d21; --quiet: #5f6570; --line: #deded9; --mark: #b3400b; --word: #fdeee2; --dots: #b9bcc2 }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #131417; --back: #0b0c0e; --card: #1e2024; --ink: #eceef1; --quiet: #a3a9b4; --line: #33363c; --mark: #ffb27a; --word: #46301f; --dots: #565b64 }
-}
-* { box-sizing: border-box }
-[hidden] { display: none !important }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
-header { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: .4rem 1.25rem; align-items: center;
-  padding: .7rem max(1.25rem, 3vw); background: var(--paper); border-bottom: 1px solid var(--line) }
-h1 { font-size: 1.15rem; margin: 0 }
-h2 { font-size: 1.05rem; margin: 2rem 0 .5rem }
-#count, .hint, .path, .status { color: var(--quiet); font-size: .85rem }
-#count { margin: 0 auto 0 0 }
-label { font-size: .9rem; white-space: nowrap }
-input[type=search] { font: inherit; font-size: .95rem; width: 17rem; max-width: 100%; padding: .3rem .6rem;
-  color: inherit; background: var(--card); border: 1px solid var(--line); border-radius: .45rem }
-main { padding: .9rem max(1.25rem, 3vw) 3rem }
-.hint { margin: 0 0 .9rem; max-width: 60rem }
-#cards { list-style: none; margin: 0; padding: 0; display: grid; gap: 1.1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)) }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow: hidden;
-  content-visibility: auto; contain-intrinsic-size: auto 25rem }
-.view { display: grid; place-items: center; height: 18rem; background: var(--back) }
-.frame { position: relative; aspect-ratio: var(--shape); width: min(100%, 18rem * var(--shape)) }
-.frame > * { position: absolute; inset: 0; width: 100%; height: 100% }
-.frame canvas { pointer-events: none }
-.text { padding: .7rem .9rem .8rem }
-.caption { margin: 0; font-size: 1.08rem; line-height: 1.65 }
-.w { all: unset; cursor: pointer; border-radius: .25rem; padding: .05rem .12rem; margin: 0 -.12rem;
-  text-decoration: underline dotted var(--dots) 1px; text-underline-offset: .25em }
-.w { scroll-margin: 25rem 0 4rem }  /* so that tabbing keeps the picture in sight */
-.w.on { background: var(--word); color: var(--mark) }
-.w:focus-visible { outline: 2px solid var(--mark); outline-offset: 1px }
-.others .caption { font-size: .92rem; line-height: 1.5 }
-.others { margin: .35rem 0 0; padding: 0; list-style: none }
-.others li { display: flex; gap: .7rem; align-items: baseline }
-.score { color: var(--quiet); font-size: .8rem; font-variant-numeric: tabular-nums; flex: none }
-.status { min-height: 1.4em; margin: .35rem 0 0; color: var(--mark) }
-.path { margin: .1rem 0 0; overflow-wrap: anywhere }
-#failures ul { padding-left: 1.2rem; overflow-wrap: anywhere }
-@media (max-width: 40rem) { header { position: static } }
-footer { margin-top: 2rem; color: var(--quiet); font-size: .85rem }
-</style>
-</head>
-<body>
-<header>
-<h1>Captions</h1>
-<p id="count" role="status"></p>
-<label><input type="checkbox" id="scale"CHECKED> compare words within a caption</label>
-<label>Search <input type="search" id="search" placeholder="words or file name" autocomplete="off"></label>
-</header>
-<main>
-<p class="hint">Point at a word, tap it or tab to it: the picture shows where the model looked before it wrote that word. Arrow keys go from word to word, Escape clears, / searches.</p>
-<noscript><p>The captions need no script; the heat over the pictures does.</p></noscript>
-<ul id="cards">
-<!-- captions -->
-</ul>
-<p id="nothing" hidden>No caption or file name holds these words.</p>
-<!-- failures -->
-<footer><!-- summary --></footer>
-</main>
-<script>
 "use strict";
-const COLORS = /*colors*/[];
+const COLORS = JSON.parse(document.getElementById("colors").textContent);  // red, green, blue, opacity
 const CELL = 16;  // pixels of the canvas per cell of the grid; the browser scales it to the picture
 const canvas = document.createElement("canvas"), count = document.getElementById("count");
 const cards = [...document.querySelectorAll(".card")], search = document.getElementById("search");
@@ -159,6 +88,3 @@ function filter() {
 }
 search.addEventListener("input", filter);
 filter();
-</script>
-</body>
-</html>

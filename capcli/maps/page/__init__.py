@@ -1,0 +1,127 @@
+"""Captions and attention as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from capcli.files import WholeFile
+from capcli.heatmaps import OverlayOptions, color_table, heatmaps, strongest_place
+from capcli.images import ImageError, open_upright
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from capcli.captioner import Candidate, Caption
+
+THUMBNAIL, QUALITY = 320, 72  # longest side in pixels, JPEG quality
+CARDS = "(cards)"  # the piece of the page in whose place the cards are written
+
+
+class HtmlReport:
+    """A page that grows image by image and takes its place at `path` once it is complete.
+
+    Pictures are embedded as small JPEGs, attention as a byte per cell, so the page needs nothing outside itself.
+    """
+
+    def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
+        """num: candidates per image. Raises OSError."""
+        self.path, self.options, self.num = path, options, num
+        self.failures: list[ImageError] = []
+        self.written = 0
+        templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=StrictUndefined,
+        )
+        self.card = templates.get_template("card.html")
+        # Rendered piece by piece: what follows the cards is evaluated when they are all there.
+        self.pieces = templates.get_template("page.html").generate(
+            report=self, colors=color_table(options.style), cards=CARDS
+        )
+        self.file = WholeFile(path)
+        for piece in itertools.takewhile(lambda piece: piece != CARDS, self.pieces):
+            self.add(piece)
+
+    def write(self, result: Caption | ImageError) -> None:
+        """Add a caption, or keep a failure for the list at the end. Raises ImageError if the image is gone."""
+        if isinstance(result, ImageError):
+            self.failures.append(result)
+            return
+        try:
+            photo = open_upright(result.path, THUMBNAIL)
+        except ImageError as error:
+            self.failures.append(error)
+            raise
+        jpeg = io.BytesIO()
+        photo.save(jpeg, "JPEG", quality=QUALITY, optimize=True)
+        others = result.candidates[1 : self.num]
+        self.add(
+            self.card.render(
+                picture=base64.b64encode(jpeg.getvalue()).decode(),
+                width=photo.width,
+                height=photo.height,
+                caption=sentence(result),
+                others=[sentence(candidate) for candidate in others],
+                smooth=int(self.options.smooth),
+                search=" ".join([result.path, result.text, *(candidate.text for candidate in others)]),
+                path=result.path,
+                name="/".join(Path(result.path).parts[-2:]),
+            )
+        )
+        self.written += 1
+
+    def add(self, text: str) -> None:
+        """Write text; bytes of a file name that are not UTF-8 are replaced."""
+        self.file.write(re.sub("[\ud800-\udfff]", "\ufffd", text))
+
+    def megabytes(self) -> float:
+        """Return what has been written so far, in millions of bytes."""
+        return self.file.file.tell() / 1e6
+
+    def close(self) -> None:
+        """Complete the page with what there is and put it in its place; without a row in it there is no page. Raises
+        OSError."""
+        if not self.written and not self.failures:
+            self.file.discard()
+            return
+        with self.file:
+            for piece in self.pieces:
+                self.add(piece)
+
+
+def sentence(candidate: Candidate) -> dict[str, Any]:
+    """Return what the card's template shows of a sentence; without attention it has no words, only a text."""
+    shown: dict[str, Any] = {"text": candidate.text, "score": candidate.score, "words": []}
+    if candidate.attention is not None:
+        shown |= {"grid": tuple(candidate.attention.shape[1:]), "offset": candidate.cell_offset}
+        strengths = heatmaps(candidate, "caption").amax((1, 2)).tolist()
+        for word, log_prob, heat, strength in zip(
+            candidate.words, candidate.word_log_probs, heatmaps(candidate, "word"), strengths, strict=False
+        ):
+            description = f"{math.exp(log_prob):.0%}, looks at the {where(heat, candidate.cell_offset)}"
+            shown["words"].append({"text": word, "heat": pack(heat), "strength": strength, "description": description})
+    return shown
+
+
+def pack(heat: Tensor) -> str:
+    """Return heat in 0 … 1 as a byte per cell, row by row, in Base64."""
+    return base64.b64encode(bytes((heat * 255).round().int().flatten().tolist())).decode()
+
+
+def where(heat: Tensor, offset: float) -> str:
+    """Return the strongest place in words."""
+    x, y = strongest_place(heat, offset)
+    vertical = ("top", "middle", "bottom")[min(2, int(3 * y))]
+    horizontal = ("left", "centre", "right")[min(2, int(3 * x))]
+    return "centre" if vertical == "middle" and horizontal == "centre" else f"{vertical} {horizontal}"

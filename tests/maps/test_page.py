@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from markupsafe import escape
+from PIL import Image
+
+from capcli.captioner import Candidate, Caption
+from capcli.heatmaps import OverlayOptions
+from capcli.images import ImageError
+from capcli.maps.page import HtmlReport, pack, where
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+NASTY = '<script>alert("&\'")</script>'
+
+
+def make_caption(path: Path, text: str, seed: int = 0) -> Caption:
+    words = tuple(text.split())
+    weights = torch.rand(len(words), 49, generator=torch.Generator().manual_seed(seed)).pow(4)
+    weights = (weights / weights.sum(1, keepdim=True)).unflatten(1, (7, 7))
+    gates = torch.linspace(0.1, 1, len(words))
+    candidate = Candidate(
+        text.replace(" '", "'"), words, (-0.7,) * (len(words) + 1), -3.0, -0.5, weights, gates, cell_offset=0.35
+    )
+    return Caption(**vars(candidate), path=str(path), candidates=(candidate, replace(candidate, score=-0.9)))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.linear_gradient("L").resize((400, 300)).convert("RGB").save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def write_report(page: Path, results: list[Caption | ImageError], num: int = 1, scale: str = "word") -> str:
+    report = HtmlReport(page, OverlayOptions(scale=scale), num)
+    for result in results:
+        report.write(result)
+    assert not page.exists()  # the old page stays until the new one is complete
+    report.close()
+    return page.read_text("utf-8")
+
+
+def test_everything_is_escaped_and_nothing_lies_outside(tmp_path: Path, photo: Path) -> None:
+    odd = tmp_path / f"{NASTY.replace('/', '⁄')}\udcff.png"
+    odd.write_bytes(photo.read_bytes())
+    caption = make_caption(odd, f"a {NASTY} cat 's")
+    text = write_report(tmp_path / "r.html", [caption, ImageError(f"{NASTY}.jpg", "no picture\udcff")], num=2)
+    assert "<script>alert" not in text
+    assert escape(NASTY) in text
+    assert "cat</button><button" in text  # 's joins its word
+    for address in re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?([^"'> ]*)""", text):
+        assert address.startswith("data:image/jpeg;base64,")
+    assert not re.search(r"url\(|fetch\(|import[ (]|XMLHttpRequest|https?:", text)
+    assert f'alt="{escape(caption.text)}"' in text
+    assert 'width="320" height="240" loading="lazy"' in text
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_what_was_written_survives_an_error(tmp_path: Path, photo: Path) -> None:
+    report = HtmlReport(tmp_path / "r.html", OverlayOptions())
+    report.write(make_caption(photo, "a cat"))
+    with pytest.raises(ImageError):
+        report.write(make_caption(tmp_path / "gone.png", "a dog"))
+    report.close()
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "gone.png: no such file or directory" in text
+    assert text.count('<li class="card"') == 1
+    assert "1 picture, " in text
+    assert text.endswith("</html>\n")
+
+
+def test_pictures_wait_on_the_disk_and_not_in_memory(tmp_path: Path, photo: Path) -> None:
+    report = HtmlReport(tmp_path / "r.html", OverlayOptions())
+    for _ in range(20):
+        report.write(make_caption(photo, "a cat"))
+    (begun,) = tmp_path.glob(".capcli-*")
+    assert begun.read_text("utf-8").count('<li class="card"') > 10  # the last few are in the buffer of the file
+    report.close()
+
+
+def test_without_a_row_there_is_no_page(tmp_path: Path) -> None:
+    (tmp_path / "r.html").write_text("mine")
+    HtmlReport(tmp_path / "r.html", OverlayOptions()).close()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("r.html", "mine")]
+
+
+def test_sentences_without_candidates_can_be_searched(tmp_path: Path, photo: Path) -> None:
+    text = write_report(tmp_path / "r.html", [replace(make_caption(photo, "a cat sleeps"), candidates=())])
+    assert 'photo.png a cat sleeps"' in text
+
+
+def test_captions_without_attention_are_plain(tmp_path: Path, photo: Path) -> None:
+    caption = make_caption(photo, "a cat")
+    text = write_report(tmp_path / "r.html", [replace(caption, attention=None, candidates=())])
+    assert '<p class="caption">a cat</p>' in text
+    assert "data-heat=" not in text.split("<script>")[0]
+
+
+def test_weights_take_a_byte_each() -> None:
+    assert pack(torch.tensor([[0.0, 1.0], [0.5, 0.2]])) == "AP+AMw=="
+    heat = torch.zeros(7, 7)
+    heat[0, 6] = 1
+    assert where(heat, 0.35) == "top right"
+    assert where(torch.eye(3)[1:2].T @ torch.eye(3)[1:2], 0) == "centre"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium or Chrome; without one its tests are skipped."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    with playwright.sync_playwright() as driver:
+        try:  # macOS and Windows have Chrome on no PATH, but Playwright knows where
+            browser = driver.chromium.launch(executable_path=found, channel=None if found else "chrome")
+        except playwright.Error as error:
+            if found:
+                raise
+            pytest.skip(f"no Chromium or Chrome: {error.message.splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(120_000)  # milliseconds, a guard against hanging
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def complaints(page: Page) -> list[str]:
+    """Console messages, entries in the browser's log and uncaught exceptions, as they come."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(error.message))
+    return complaints
+
+
+@pytest.fixture
+def requests(page: Page) -> list[str]:
+    """Addresses that are asked for, embedded data apart."""
+    requests: list[str] = []
+    page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
+    return requests
+
+
+CANVAS = "document.querySelector('canvas')?.toDataURL() ?? null"
+ON = "document.querySelector('.w.on')?.textContent ?? null"
+
+
+def word(page: Page, card: int, index: int) -> Locator:
+    return page.locator(".card").nth(card).locator(".w").nth(index)
+
+
+def test_in_a_browser(tmp_path: Path, photo: Path, page: Page, complaints: list[str], requests: list[str]) -> None:
+    captions = [make_caption(photo, f"a cat on seat{i}", i) for i in range(60)]
+    write_report(tmp_path / "r.html", [*captions, ImageError("bad.jpg", "the file is empty")], num=2)
+    page.goto((tmp_path / "r.html").as_uri())
+    assert page.locator("#count").text_content() == "60 pictures, 1 failed (listed at the end)"
+    assert page.locator("#failures li").all_text_contents() == ["bad.jpg: the file is empty"]
+    assert page.evaluate("document.querySelector('.card img').decode().then(() => true)")
+    assert page.evaluate(CANVAS) is None
+
+    word(page, 0, 1).hover()
+    first = page.evaluate(CANVAS)
+    assert page.evaluate(ON) == "cat"
+    assert "cat: 50%, looks at the " in page.locator(".status").first.text_content()
+    word(page, 0, 2).hover()
+    second = page.evaluate(CANVAS)
+    assert first != second
+    assert None not in (first, second)
+    word(page, 40, 1).hover()  # far down, not yet laid out
+    assert page.evaluate("document.querySelector('canvas').closest('.card').dataset.search").endswith("seat40")
+    page.locator("h1").hover()
+    assert page.evaluate(CANVAS) is None
+
+    # the strongest cell is where the overlay is most opaque
+    at = captions[0].attention[1].flatten().argmax().item()
+    word(page, 0, 1).hover()
+    x, y = page.locator("canvas").evaluate(
+        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let best = 0;"
+        " for (let i = 3; i < d.length; i += 4) if (d[i] > d[best * 4 + 3]) best = i >> 2;"
+        " return [best % c.width / c.width, Math.floor(best / c.width) / c.height] }"
+    )
+    assert (int(y * 7), int(x * 7)) == divmod(at, 7)
+
+    page.evaluate("document.activeElement.blur(), document.getElementById('search').focus()")
+    page.keyboard.press("Tab")
+    assert page.evaluate(ON) == "a"
+    by_keyboard = page.evaluate(CANVAS)
+    page.keyboard.press("Tab")
+    assert page.evaluate(ON) == "cat"
+    assert page.evaluate(CANVAS) == first
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(CANVAS) == by_keyboard
+    page.keyboard.press("Escape")
+    assert page.evaluate(CANVAS) is None
+
+    word(page, 0, 1).evaluate("word => word.click()")  # as a tap does
+    page.evaluate("document.getElementById('scale').click()")
+    assert page.evaluate(CANVAS) not in (first, None)
+
+    page.locator("h1").hover()  # or the search might bring a word under the mouse
+    word(page, 0, 1).evaluate("word => word.click()")
+    page.keyboard.press("/")
+    page.keyboard.insert_text("SEAT7 cat")
+    assert page.locator(".card:not([hidden])").count() == 1
+    assert page.locator("#count").text_content().startswith("1 of 60 pictures")
+    assert page.evaluate(CANVAS) is None
+
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    names = {(n.get("role", {}).get("value"), n.get("name", {}).get("value")) for n in nodes}
+    assert ("image", "a cat on seat7") in names
+    assert ("button", "cat") in names
+    assert ("searchbox", "Search") in names
+
+    assert complaints == []
+    assert requests == [(tmp_path / "r.html").as_uri()]
+
+
+def test_two_thousand_pictures_stay_usable(tmp_path: Path, photo: Path, page: Page, complaints: list[str]) -> None:
+    Image.new("RGB", (40, 30)).save(photo)
+    caption = make_caption(photo, "a cat on the red seat near two big dogs")
+    write_report(tmp_path / "r.html", [caption] * 2000)
+    page.goto((tmp_path / "r.html").as_uri())
+    assert page.locator("#count").text_content() == "2000 pictures"
+    assert "2000 pictures, " in page.locator("footer").text_content()
+    word(page, 1999, 1).hover()
+    assert page.evaluate(CANVAS) is not None
+    # what is far away is not rendered
+    rendered = "[...document.images].filter(i => i.checkVisibility({contentVisibilityAuto: true})).length"
+    assert 0 < page.evaluate(rendered) < 100
+    assert complaints == []
