@@ -15,6 +15,7 @@ import typer
 
 from capcli import __version__
 from capcli.messages import say
+from capcli.native import let_crashes_speak, silence_libtiff
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption, Captioner
@@ -108,6 +109,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    let_crashes_speak()
     app()
 
 
@@ -753,6 +755,7 @@ def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError
 
+    silence_libtiff()
     try:
         return Captioner.load(model, device, precision)
     except (ModelError, ValueError) as error:

@@ -72,7 +72,7 @@ class Run:
         """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 130 stopped."""
         stopped = False
         try:
-            with native_chatter_silenced(), Interrupt() as interrupt:
+            with Interrupt() as interrupt:
                 try:
                     for batch in batches:
                         with bar.aside():
@@ -185,31 +185,6 @@ class Interrupt:
         self.requested = True
         with contextlib.suppress(OSError):  # not by sys.stderr, which may be in the middle of a line
             os.write(sys.stderr.fileno(), b"\ncapcli: stopping after this batch; Ctrl-C again stops at once\n")
-
-
-@contextlib.contextmanager
-def native_chatter_silenced() -> Iterator[None]:
-    """Keep what C libraries print on stderr, libtiff above all, from being taken for our own: they write to the file
-    descriptor, we to a copy of it."""
-    try:
-        sys.stderr.flush()
-        copy = os.dup(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # no real stderr: nothing to protect
-        yield
-        return
-    ours, theirs = os.fdopen(copy, "w", buffering=1, encoding="utf-8", errors="surrogateescape"), sys.stderr
-    descriptor = theirs.fileno()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-    sys.stderr = ours
-    try:
-        yield
-    finally:
-        ours.flush()
-        os.dup2(copy, descriptor)
-        sys.stderr = theirs
-        ours.close()
 
 
 def count(number: int, noun: str) -> str:

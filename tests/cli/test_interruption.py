@@ -183,21 +183,3 @@ def test_the_bar_is_for_terminals(tiny_checkpoint: Path, tmp_path: Path) -> None
     assert b"images/s" in seen
     assert b"1 failed" in seen
     assert b"photo3.jpg: the file is empty" in seen
-
-
-def test_what_c_libraries_say_is_not_ours(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    whole = bytearray(photo_bytes(1, "TIFF"))
-    from io import BytesIO
-
-    from PIL import Image
-
-    buffer = BytesIO()
-    Image.open(BytesIO(whole)).save(buffer, "TIFF", compression="tiff_lzw")
-    broken = bytearray(buffer.getvalue())
-    broken[40:60] = bytes(20)
-    (tmp_path / "a.tif").write_bytes(broken)
-    done = capcli(tmp_path / "a.tif", "--model", tiny_checkpoint)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith(f"capcli: {tmp_path / 'a.tif'}: ")
-    assert done.stderr.count("\n") == 1
