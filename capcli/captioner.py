@@ -10,12 +10,12 @@ from typing import overload
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
 from capcli.checkpoints.hub import find_checkpoint
 from capcli.checkpoints.store import CaptionModel, ModelError
 from capcli.decoding.beam_search import Hypotheses
-from capcli.decoding.sampling import DecodingOptions, decode
+from capcli.decoding.sampling import DecodingOptions, decode, make_generator
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
@@ -145,8 +145,7 @@ class Captioner:
         if num < 1 or batch_size < 1:
             raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
         options = options or self.options
-        if options.seed is not None:
-            torch.manual_seed(options.seed)
+        generator = make_generator(options.seed, self.device) if options.draws else None
         size = self.model.config.image_size
 
         def open_image(image: Source | ImageError) -> Image.Image:
@@ -155,7 +154,7 @@ class Captioner:
             return open_square(image, size, max_pixels)
 
         def work(batch: list[Opened]) -> dict[int, Caption | ImageError]:
-            return self.caption_opened(batch, num, options)
+            return self.caption_opened(batch, num, options, generator)
 
         threads = torch.get_num_threads()
         at_once = self.batches_at_once(options)
@@ -185,11 +184,10 @@ class Captioner:
         On a CPU a network as small as this one is fastest with one core to a batch: many cores on one batch wait for
         each other after every layer. What is drawn at random is drawn in one order.
         """
-        random = options.sample or options.attention_samples
-        return torch.get_num_threads() if self.device.type == "cpu" and not random else 1
+        return torch.get_num_threads() if self.device.type == "cpu" and not options.draws else 1
 
     def caption_opened(
-        self, batch: list[Opened], num: int, options: DecodingOptions
+        self, batch: list[Opened], num: int, options: DecodingOptions, generator: Generator | None
     ) -> dict[int, Caption | ImageError]:
         """A caption for each picture, or its ImageError, by the picture's number."""
         found: dict[int, Caption | ImageError] = {}
@@ -204,14 +202,21 @@ class Captioner:
                 names.append("image" if isinstance(image, Image.Image) else os.fspath(image))  # type: ignore[arg-type]
                 pixels.append(to_pixels(outcome))
         if pixels:
-            captions = self.caption_pixels(torch.stack(pixels), names, num, options)
+            captions = self.caption_pixels(torch.stack(pixels), names, num, options, generator)
             found.update(zip(numbers, captions, strict=True))
         return found
 
-    def caption_pixels(self, pixels: Tensor, names: list[str], num: int, options: DecodingOptions) -> list[Caption]:
+    def caption_pixels(
+        self,
+        pixels: Tensor,
+        names: list[str],
+        num: int,
+        options: DecodingOptions,
+        generator: Generator | None = None,
+    ) -> list[Caption]:
         """pixels: (batch, 3, size, size) uint8 → a caption each."""
         with torch.inference_mode():
-            found = decode(self.decoder, self.encode(pixels), num, options)
+            found = decode(self.decoder, self.encode(pixels), num, options, generator)
         candidates = self.read(found)
         return [
             Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from capcli.decoding.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
@@ -21,7 +21,7 @@ class DecodingOptions(BeamOptions):
     """How to get from features to sentences: by beam search unless sample or diversity is set.
 
     sample, temperature, top_p: see `sample`. diversity: see `diverse_beams`. attention_samples: see SampledAttention; 0
-    takes hard attention's most probable location. seed: of what is drawn; None leaves PyTorch's generator as it is.
+    takes hard attention's most probable location. seed: of what is drawn; None takes one from PyTorch's own generator.
     What is left out is not what a checkpoint was tuned to: `dataclasses.replace(captioner.options, beam=5)` keeps that.
     Raises ValueError for values out of range.
     """
@@ -50,18 +50,33 @@ class DecodingOptions(BeamOptions):
         if self.sample and self.diversity:
             raise ValueError("sample and diversity are two ways to decode: take one")
 
+    @property
+    def draws(self) -> bool:
+        """Whether anything is left to chance."""
+        return self.sample or self.attention_samples > 0
 
-def decode(decoder: Decoder, features: Features, count: int, options: DecodingOptions) -> Hypotheses:
+
+def make_generator(seed: int | None, device: torch.device) -> Generator:
+    """Return a generator of its own, so that no other is seeded; seed None draws a seed from PyTorch's."""
+    return Generator(device).manual_seed(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
+
+
+def decode(
+    decoder: Decoder, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
+) -> Hypotheses:
     """Sentences for a batch of images, at least count of them each, best first, in the way that the options say.
 
-    Raises ValueError if attention is to be sampled and the decoder's is not hard, or one sentence is to be diverse.
+    generator: of what is drawn; None makes one by options.seed, so that each batch begins with the same numbers. Raises
+    ValueError if attention is to be sampled and the decoder's is not hard, or one sentence is to be diverse.
     """
     if options.diversity and count < 2:
         raise ValueError("diversity is between candidates: ask for 2 or more")
+    if options.draws:
+        generator = generator or make_generator(options.seed, features.annotations.device)
     if options.attention_samples:
-        decoder = SampledAttention(decoder, options.attention_samples)  # type: ignore[assignment]
+        decoder = SampledAttention(decoder, options.attention_samples, generator)  # type: ignore[assignment, arg-type]
     if options.sample:
-        return sample(decoder, features, count, options, options.temperature, options.top_p)
+        return sample(decoder, features, count, options, options.temperature, options.top_p, generator)
     if options.diversity:
         return diverse_beams(decoder, features, count, options, options.diversity)
     return beam_search(decoder, features, replace(options, beam=max(options.beam, count)))
@@ -69,35 +84,43 @@ def decode(decoder: Decoder, features: Features, count: int, options: DecodingOp
 
 @torch.inference_mode()
 def sample(
-    decoder: Decoder, features: Features, count: int, options: BeamOptions, temperature: float = 1.0, top_p: float = 1.0
+    decoder: Decoder,
+    features: Features,
+    count: int,
+    options: BeamOptions,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    generator: Generator | None = None,
 ) -> Hypotheses:
     """Draw count sentences per image word by word, sorted by score.
 
     temperature: divides the logits; below 1 the probable words become more so. top_p: only the most probable words
     that together reach this probability are drawn from (nucleus sampling, Holtzman et al. 2020 §3.1). The
-    log-probabilities are the model's own, at temperature 1 and of all words.
+    log-probabilities are the model's own, at temperature 1 and of all words. generator: what is drawn from; None is
+    PyTorch's own.
     """
 
     def choose(log_probs: Tensor, going: Tensor) -> Tensor:
         probabilities = (log_probs / temperature).softmax(2)
         if top_p >= 1:
-            return draw(probabilities)
+            return draw(probabilities, generator)
         probabilities, words = probabilities.sort(2, descending=True)
         # A word stays if those before it do not reach top_p; the first always does.
         probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
-        return words.gather(2, draw(probabilities).unsqueeze(2)).squeeze(2)
+        return words.gather(2, draw(probabilities, generator).unsqueeze(2)).squeeze(2)
 
     return roll_out(decoder, features, count, options, choose)
 
 
-def draw(probabilities: Tensor) -> Tensor:
+def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
     """One index per row, (…,), from probabilities (…, words), which need not sum to 1.
 
     By the inverse of the distribution function: on a CPU `multinomial` takes several times as long, since it draws a
     number per word instead of one per row.
     """
     reached = probabilities.cumsum(-1)
-    point = torch.rand_like(reached[..., :1]) * reached[..., -1:]
+    last = reached[..., -1:]
+    point = torch.rand(last.shape, generator=generator, dtype=last.dtype, device=last.device) * last
     return torch.searchsorted(reached, point, right=True).squeeze(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
@@ -197,11 +220,11 @@ class SampledAttention:
     Stands in for the decoder in any search. Each sample goes its own way through the image, the words are common.
     """
 
-    def __init__(self, decoder: Decoder, samples: int) -> None:
-        """Raises ValueError for a decoder without hard attention."""
+    def __init__(self, decoder: Decoder, samples: int, generator: Generator) -> None:
+        """generator: what the locations are drawn from. Raises ValueError for a decoder without hard attention."""
         if not isinstance(decoder, AttentionDecoder) or not isinstance(decoder.attention, HardAttention):
             raise ValueError("only hard attention samples locations; this checkpoint has none")
-        self.decoder, self.samples = decoder, samples
+        self.decoder, self.samples, self.generator = decoder, samples, generator
 
     def start(self, features: Features, beams: int = 1) -> SampledState:
         """As Decoder.start."""
@@ -209,12 +232,7 @@ class SampledAttention:
 
     def step(self, words: Tensor, state: SampledState) -> Step:
         """As Decoder.step; logits are log-probabilities, attention the share of samples that looked there."""
-        attention = self.decoder.attention
-        attention.sampling = True  # type: ignore[assignment]
-        try:
-            step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner)
-        finally:
-            attention.sampling = False  # type: ignore[assignment]
+        step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner, self.generator)
         shape = (words.shape[1], self.samples)
         log_probs = step.logits.log_softmax(2).unflatten(1, shape).logsumexp(2) - torch.tensor(self.samples).log()
         assert step.attention is not None

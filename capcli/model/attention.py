@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 
@@ -32,7 +32,7 @@ class SoftAttention(nn.Module):
         mixed = (self.query(hidden).mul(2).unsqueeze(2) + keys.unsqueeze(1)).sigmoid_()
         return self.score(mixed).squeeze(3).mul(2).float().softmax(2)
 
-    def choose(self, distribution: Tensor) -> Tensor:
+    def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
         """The weights with which the annotation vectors are summed: here the distribution itself."""
         return distribution
 
@@ -40,16 +40,15 @@ class SoftAttention(nn.Module):
 class HardAttention(SoftAttention):
     """Stochastic attention (Xu et al. 2015 §4.1): one location s_t ~ Categorical(α_t) is kept, z_t = x_{s_t}.
 
-    sampling: draw the location, as training always does; otherwise the most probable one is taken, which is how
-    captions are made by default.
+    Training draws it, from PyTorch's own generator. Otherwise it is drawn from a generator where one is given; without,
+    the most probable location is taken, which is how captions are made by default.
     """
 
-    sampling = False
-
-    def choose(self, distribution: Tensor) -> Tensor:
+    def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
         """One-hot weights, (batch, beams, locations). No gradient passes through the choice."""
-        if self.training or self.sampling:
-            chosen = distribution.detach().flatten(0, 1).multinomial(1).view(distribution.shape[:2])
+        if self.training or generator is not None:
+            rows = distribution.detach().flatten(0, 1)
+            chosen = rows.multinomial(1, generator=generator).view(distribution.shape[:2])
         else:
             chosen = distribution.argmax(2)
         return F.one_hot(chosen, distribution.shape[2]).to(distribution.dtype)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from capcli.model.attention import HardAttention, SoftAttention
 from capcli.model.encoders import Features
@@ -111,14 +111,19 @@ class Decoder(nn.Module):
         """The state before the first word."""
         raise NotImplementedError
 
-    def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:
-        """The recurrence without the output layer; embedded: (batch, beams, embedding)."""
+    def advance(
+        self, embedded: Tensor, state: State, generator: Generator | None = None
+    ) -> tuple[State, Glance | None]:
+        """The recurrence without the output layer; embedded: (batch, beams, embedding). generator: see `step`."""
         raise NotImplementedError
 
-    def step(self, words: Tensor, state: State) -> Step:
-        """words: (batch, beams), the previous words (`<start>` first). Special words but `<end>` get no probability."""
+    def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
+        """words: (batch, beams), the previous words (`<start>` first). Special words but `<end>` get no probability.
+
+        generator: hard attention draws its locations from it; without, it takes the most probable ones.
+        """
         embedded = self.embed(words)
-        state, glance = self.advance(embedded, state)
+        state, glance = self.advance(embedded, state, generator)
         logits = self.output(embedded, state.hidden, glance.context if glance else None).float()
         logits[..., NEVER_PRINTED] = -torch.inf
         return Step(logits, state, *((glance.attention, glance.gate) if glance else (None, None)))
@@ -205,7 +210,9 @@ class PreInjectDecoder(Decoder):
         state = self.recur(image, None, self.blank_state(features, 1, ()))
         return State(state.hidden.expand(-1, beams, -1), state.cell.expand(-1, beams, -1), ())
 
-    def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:
+    def advance(
+        self, embedded: Tensor, state: State, generator: Generator | None = None
+    ) -> tuple[State, Glance | None]:
         """From the previous word alone; the image travels in the hidden state."""
         return self.recur(embedded, None, state), None
 
@@ -229,7 +236,9 @@ class ParInjectDecoder(Decoder):
         """A blank state; the projected image is kept beside it."""
         return self.blank_state(features, beams, (self.dropout(self.image(features.global_vector)).unsqueeze(1),))
 
-    def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:
+    def advance(
+        self, embedded: Tensor, state: State, generator: Generator | None = None
+    ) -> tuple[State, Glance | None]:
         """From the image, and the previous word where it is fed."""
         (image,) = state.memory
         return self.recur(embedded, image.expand(-1, embedded.shape[1], -1), state), None
@@ -274,11 +283,13 @@ class AttentionDecoder(Decoder):
             expected = torch.rand(expected.shape, device=expected.device) < self.expected_share
         return State(hidden, cell, (annotations, self.attention.keys(annotations), expected))
 
-    def advance(self, embedded: Tensor, state: State) -> tuple[State, Glance | None]:
+    def advance(
+        self, embedded: Tensor, state: State, generator: Generator | None = None
+    ) -> tuple[State, Glance | None]:
         """From the previous word and what attention shows of the image."""
         annotations, keys, expected = state.memory
         distribution = self.attention.distribution(state.hidden, keys)
-        weights = self.attention.choose(distribution)
+        weights = self.attention.choose(distribution, generator)
         if self.training and weights is not distribution:
             weights = torch.where(expected, distribution, weights)
         gate = torch.sigmoid(self.gate(state.hidden))

@@ -109,26 +109,40 @@ def test_sampled_attention_averages_probabilities_over_locations() -> None:
         for location in range(4):  # enumerate the first glance
             one = torch.zeros(1, 1, 4)
             one[..., location] = 1
-            decoder.attention.choose = lambda d, one=one: one.expand_as(d)
+            decoder.attention.choose = lambda d, _, one=one: one.expand_as(d)
             probabilities = decoder.step(start, decoder.start(features)).logits.softmax(2)[:, 0]
             expected += distribution[:, 0, location : location + 1] * probabilities
         del decoder.attention.choose
-        torch.manual_seed(0)
-        sampled = SampledAttention(decoder, 4000)
+        sampled = SampledAttention(decoder, 4000, torch.Generator().manual_seed(0))
         step = sampled.step(start, sampled.start(features))
     assert torch.allclose(step.logits[:, 0].exp(), expected, atol=0.02)
     assert torch.allclose(step.attention[:, 0], distribution[:, 0], atol=0.03)
-    assert not decoder.attention.sampling
 
 
 def test_sampled_attention_stands_in_for_the_decoder_in_beam_search() -> None:
     decoder, features = make_decoder(hard=True), make_features(5)
-    torch.manual_seed(3)
-    found = decode(decoder, features, 2, DecodingOptions(2, 5, attention_samples=8))
+    found = decode(decoder, features, 2, DecodingOptions(2, 5, attention_samples=8, seed=3))
     assert (found.scores.diff(dim=1) <= 0).all()
     assert torch.allclose(found.word_log_probs.sum(2) / (found.lengths + 1), found.scores, atol=1e-5)
     with pytest.raises(ValueError, match="only hard attention"):
         decode(make_decoder(), features, 1, DecodingOptions(2, 5, attention_samples=8))
+
+
+@pytest.mark.parametrize("how", [{"sample": True}, {"attention_samples": 8}, {"sample": True, "attention_samples": 8}])
+def test_what_is_drawn_is_drawn_from_a_generator_of_its_own(how: dict[str, Any]) -> None:
+    decoder, features = make_decoder(hard=True), make_features(4)
+    torch.manual_seed(6)
+    before = torch.get_rng_state()
+    first, second = (decode(decoder, features, 3, DecodingOptions(3, 5, **how, seed=1)) for _ in range(2))
+    assert torch.equal(first.word_log_probs, second.word_log_probs)
+    assert torch.equal(torch.get_rng_state(), before)
+    # Without a seed it follows PyTorch's own generator, as everything else does.
+    third = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
+    fourth = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
+    torch.manual_seed(6)
+    again = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
+    assert torch.equal(third.word_log_probs, again.word_log_probs)
+    assert not torch.equal(third.scores, fourth.scores)
 
 
 def test_draws_follow_their_probabilities_and_never_the_impossible() -> None:

@@ -96,7 +96,7 @@ def test_reinforce_estimates_the_exact_gradient() -> None:
     expected = torch.zeros((), dtype=torch.double)
     for locations in itertools.product(range(2), repeat=3):
         choices = iter(locations)
-        decoder.attention.choose = lambda d, c=choices: torch.eye(2, dtype=d.dtype)[next(c)].expand_as(d)
+        decoder.attention.choose = lambda d, _, c=choices: torch.eye(2, dtype=d.dtype)[next(c)].expand_as(d)
         reading = decoder(features, words)
         probability = (reading.distribution * reading.attention).sum(3).prod()
         log_likelihood = reading.logits.log_softmax(3).gather(3, targets.unsqueeze(3)).sum()
@@ -104,7 +104,7 @@ def test_reinforce_estimates_the_exact_gradient() -> None:
     exact = gradient(expected)
 
     del decoder.attention.choose
-    decoder.attention.sampling = True
+    decoder.attention.train()  # draws
     count, samples = 150, 40
     words, targets = words.expand(1, samples, 3), targets.expand(1, samples, 3)
     estimates = []
