@@ -98,6 +98,12 @@ def test_sentences_without_candidates_can_be_searched(tmp_path: Path, photo: Pat
     assert 'photo.png a cat sleeps"' in text
 
 
+def test_a_picture_without_a_caption_is_named_after_its_file(tmp_path: Path, photo: Path) -> None:
+    caption = make_caption(photo, "a cat")
+    text = write_report(tmp_path / "r.html", [replace(caption, text="", attention=None, candidates=())])
+    assert f'alt="{tmp_path.name}/photo.png"' in text
+
+
 def test_captions_without_attention_are_plain(tmp_path: Path, photo: Path) -> None:
     caption = make_caption(photo, "a cat")
     text = write_report(tmp_path / "r.html", [replace(caption, attention=None, candidates=())])
@@ -246,3 +252,72 @@ def test_two_thousand_pictures_stay_usable(tmp_path: Path, photo: Path, page: Pa
     rendered = "[...document.images].filter(i => i.checkVisibility({contentVisibilityAuto: true})).length"
     assert 0 < page.evaluate(rendered) < 100
     assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(tmp_path: Path, photo: Path, page: Page, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    captions = [make_caption(photo, "a cat on the seat"), replace(make_caption(photo, "a dog"), attention=None)]
+    write_report(tmp_path / "r.html", [*captions, ImageError("bad.jpg", "the file is empty")], num=2)
+    page.emulate_media(color_scheme=scheme)
+    page.goto((tmp_path / "r.html").as_uri())
+    word(page, 0, 1).focus()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]] == []
+
+
+def test_arrow_keys_lead_to_words_and_pictures(tmp_path: Path, photo: Path, page: Page) -> None:
+    captions = [make_caption(photo, f"{seat} is red") for seat in ("one", "two", "three")]
+    write_report(tmp_path / "r.html", captions, num=2)
+    page.goto((tmp_path / "r.html").as_uri())
+    focused = "document.activeElement.textContent"
+    word(page, 0, 4).focus()  # in the other caption
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == "two"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")  # there is no fourth
+    assert page.evaluate(focused) == "three"
+    page.evaluate("document.querySelectorAll('.card')[1].hidden = true")  # as a search does
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused) == "one"
+
+    # With Ctrl, Alt or the command key they are the browser's.
+    for key in ("ArrowLeft", "ArrowDown", "/"):
+        for modifier in ("ctrlKey", "altKey", "metaKey"):
+            event = f"new KeyboardEvent('keydown', {{key: '{key}', {modifier}: true, bubbles: true, cancelable: true}})"
+            assert page.evaluate(f"document.activeElement.dispatchEvent({event})"), (key, modifier)
+    assert page.evaluate(focused) == "one"
+
+
+@pytest.mark.parametrize("text_size", ["100%", "200%"])
+def test_narrow_windows_and_large_text_need_no_sideways_scrolling(
+    tmp_path: Path, photo: Path, page: Page, text_size: str
+) -> None:
+    write_report(tmp_path / "r.html", [make_caption(photo, "a cat on the seat")], num=2)
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto((tmp_path / "r.html").as_uri())
+    page.evaluate(f"document.documentElement.style.fontSize = '{text_size}'")
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+@pytest.mark.parametrize("height", [260, 900])
+def test_the_word_in_focus_is_in_sight(tmp_path: Path, photo: Path, page: Page, height: int) -> None:
+    write_report(tmp_path / "r.html", [make_caption(photo, "a cat on the seat")] * 8)
+    page.set_viewport_size({"width": 1280, "height": height})
+    page.goto((tmp_path / "r.html").as_uri())
+    page.locator("#search").focus()
+    places = "[document.querySelector('header'), document.activeElement].map(e => e.getBoundingClientRect())"
+    for key in ["Tab"] * 35 + ["Shift+Tab"] * 30:
+        page.keyboard.press(key)
+        header, focused = page.evaluate(f"{places}.map(r => [r.top, r.bottom])")
+        assert header[1] <= focused[0] < focused[1] <= height
+
+
+def test_the_word_is_marked_where_colours_are_forced(tmp_path: Path, photo: Path, page: Page) -> None:
+    write_report(tmp_path / "r.html", [make_caption(photo, "a cat on the seat")])
+    page.emulate_media(forced_colors="active")
+    page.goto((tmp_path / "r.html").as_uri())
+    outline = "word => getComputedStyle(word).outlineStyle"
+    assert word(page, 0, 1).evaluate(outline) == "none"
+    word(page, 0, 1).hover()
+    assert word(page, 0, 1).evaluate(outline) == "solid"

@@ -58,16 +58,19 @@ document.addEventListener("pointerout", event => {
 });
 document.addEventListener("focusin", event => show(wordAt(event) ?? null));
 document.addEventListener("click", event => { if (wordAt(event)) show(wordAt(event)); });
+const STEPS = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1};
 document.addEventListener("keydown", event => {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;  // these are the browser's: Alt and left arrow go back
   if (event.key === "/" && event.target !== search) {
     event.preventDefault();
     search.focus();
   } else if (event.key === "Escape") {
     show(null);
-  } else if (event.key === "ArrowRight" || event.key === "ArrowLeft") {
-    if (!event.target.matches?.(".w")) return;
-    const words = [...event.target.closest(".card").querySelectorAll(".w")];
-    words[words.indexOf(event.target) + (event.key === "ArrowRight" ? 1 : -1)]?.focus();
+  } else if (event.key in STEPS && event.target.matches?.(".w")) {
+    const card = event.target.closest(".card"), within = event.key === "ArrowLeft" || event.key === "ArrowRight";
+    const stops = within ? [...card.querySelectorAll(".w")]
+      : [...document.querySelectorAll(".card:not([hidden]) .text > .caption > .w:first-child")];
+    stops[stops.indexOf(within ? event.target : card.querySelector(".w")) + STEPS[event.key]]?.focus();
     event.preventDefault();
   }
 });
