@@ -238,7 +238,7 @@ def caption(
     import warnings
 
     from capcli.files import OutputError
-    from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, read_names
+    from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, ignore, read_names
     from capcli.metadata import Metadata
     from capcli.progress import Bar
     from capcli.resume import RESUMABLE, open_output
@@ -293,8 +293,8 @@ def caption(
     places: list[Place] = [Sidecars(existing or "skip", shape, num, min_score, output_dir, root)] if sidecar else []
     places += [Metadata(existing or "skip", shape, min_score)] if write_metadata else []
 
-    def images() -> Iterator[str | ImageError]:
-        yield from find_images(paths, selection)
+    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
+        yield from find_images(paths, selection, pass_over)
         if files_from is not None:
             yield from read_names(files_from, null)
 
@@ -316,7 +316,8 @@ def caption(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
     ) as view:
         run = Run(writer, file, tuple(places), view, finished, min_score, stop_at_failure=on_error == "fail")
-        status = run.execute(captioner.batches(run.to_do(images()), num, options, batch_size, max_pixels), bar, quiet)
+        wanted = run.to_do(images(run.pass_over))
+        status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
     if status == 130:
         again = "the same command goes on" if places and output is None else ""
         again = "the same command with --resume goes on" if output and format in RESUMABLE else again

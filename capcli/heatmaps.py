@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
-import os
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from capcli.files import write_whole
-from capcli.images import ATTENTION_FILE, STANDARD_INPUT, ImageError, open_upright
+from capcli.images import STANDARD_INPUT, ImageError, open_upright
+from capcli.overlay_files import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
 from capcli.writers import dump
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ MARGIN, GAP, LABEL = 28, 16, 34
 TITLE_SIZE, WORD_SIZE, SMALL_SIZE = 36, 23, 17
 PAPER, INK, PALE_INK = "#ffffff", "#16181d", "#6b7280"
 GIF_SIDE, GIF_MILLISECONDS = 480, 800
-WRITTEN = re.compile(r"\d{2,}_.*\.png|attention\.gif")
 
 
 @dataclass(frozen=True)
@@ -216,25 +212,24 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
     """Fill an existing folder: attention.json, `00_word.png` …, attention.png and, if wanted, attention.gif.
 
     photo: upright RGB, no larger than options.size. path: as attention.json is to name it. Every file is written
-    whole; pictures that an earlier caption left there are removed. Raises OSError.
+    whole; pictures that capcli drew there for an earlier caption are removed. Raises OSError.
     """
+    names = picture_names(candidate.words)
+    # Before the record that names them is replaced: a run killed in between leaves no picture that nobody knows.
+    for old in drawn_pictures(folder) - {*names, SHEET, *([ANIMATION] if options.gif else [])}:
+        (folder / old).unlink(missing_ok=True)
     # First, because it marks the folder as this image's.
-    write_whole(folder / ATTENTION_FILE, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
+    write_whole(folder / RECORD, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
     overlays = [
         draw_overlay(photo, heat, candidate.cell_offset, options.style, options.smooth)
         for heat in heatmaps(candidate, options.scale)
     ]
-    names = [f"{index:02}_{safe_name(word)}.png" for index, word in enumerate(candidate.words)]
     for name, overlay in zip(names, overlays, strict=True):
         write_whole(folder / name, encode(overlay), durable=False)
     sheet = contact_sheet(photo, overlays, candidate.words, candidate.word_log_probs, candidate.text)
-    write_whole(folder / "attention.png", encode(sheet), durable=False)
+    write_whole(folder / SHEET, encode(sheet), durable=False)
     if options.gif:
-        write_whole(folder / "attention.gif", animate(photo, overlays, candidate.words), durable=False)
-    kept = {*names, "attention.gif"} if options.gif else set(names)
-    for old in folder.iterdir():
-        if WRITTEN.fullmatch(old.name) and old.name not in kept:
-            old.unlink()
+        write_whole(folder / ANIMATION, animate(photo, overlays, candidate.words), durable=False)
 
 
 def encode(image: Image.Image) -> bytes:
@@ -260,15 +255,6 @@ def animate(photo: Image.Image, overlays: Sequence[Image.Image], words: Sequence
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=GIF_MILLISECONDS, loop=0, optimize=False
     )
     return buffer.getvalue()
-
-
-def safe_name(text: str) -> str:
-    """A file name on every system: letters, digits, `.`, `-` and `_`, at most 80 bytes of UTF-8, never empty."""
-    text = unicodedata.normalize("NFC", text)
-    name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in text).lstrip(".-").rstrip(".")
-    name = name.encode()[:80].decode(errors="ignore") or "_"
-    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)  # Windows' devices
-    return f"_{name}" if reserved else name
 
 
 class AttentionFolders:
@@ -297,7 +283,7 @@ class AttentionFolders:
             try:
                 folder.mkdir()
             except FileExistsError:
-                if owner(folder) != path:
+                if (read_record(folder) or {}).get("path") != path:
                     continue
             self.numbers[base.casefold()] = number + 1
             self.taken.add(folder.name.casefold())
@@ -306,12 +292,3 @@ class AttentionFolders:
 
     def close(self) -> None:
         """Nothing is left to write."""
-
-
-def owner(folder: Path) -> str | None:
-    """The path of the image whose overlays lie in a folder, None if there are none."""
-    try:
-        record = json.loads((folder / ATTENTION_FILE).read_bytes())
-        return os.fspath(record["path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

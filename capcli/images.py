@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
+from capcli.overlay_files import RECORD, drawn_pictures
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,7 +33,6 @@ SUFFIXES = frozenset(
     ".xpm".split()
 )
 MAX_PIXELS = 100_000_000
-ATTENTION_FILE = "attention.json"  # lies in every folder of overlays that we write
 LARGE_PIXELS = 16_000_000  # images above this are decoded one at a time, or as many as there are threads would add up
 TILE = 2048  # pixels; the side of the tiles in which large images are converted
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
@@ -89,17 +90,24 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
 EVERYTHING = Selection()
 
 
-def find_images(arguments: Iterable[str], selection: Selection = EVERYTHING) -> Iterator[str | ImageError]:
+def ignore(path: str) -> None:
+    """Whom nothing need be told."""
+
+
+def find_images(
+    arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
+) -> Iterator[str | ImageError]:
     """The image files that files, folders, globs and `-` stand for, lazily and in natural order; what cannot be
     listed, or stands for nothing, comes as its ImageError.
 
-    Files named outright are taken whatever their ending.
+    Files named outright are taken whatever their ending. pass_over: is told of pictures in folders that are left out
+    because capcli drew them.
     """
     for argument in arguments:
         if argument == STANDARD_INPUT or os.path.isfile(argument):
             yield argument
         elif os.path.isdir(argument):
-            yield from walk(argument, selection)
+            yield from walk(argument, selection, pass_over)
         else:
             # A file that is no regular one stands for itself, and opening it will say what it is.
             found = sorted(glob.glob(argument, recursive=True), key=natural) or [argument] * os.path.lexists(argument)
@@ -109,7 +117,7 @@ def find_images(arguments: Iterable[str], selection: Selection = EVERYTHING) -> 
                 if not os.path.isdir(match):
                     yield match
                 elif "**" not in argument:  # which matches what is in the folder too
-                    yield from walk(match, selection)
+                    yield from walk(match, selection, pass_over)
 
 
 def check_arguments(arguments: Iterable[str]) -> list[str]:
@@ -121,31 +129,48 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
     ]
 
 
-def walk(folder: str, selection: Selection = EVERYTHING, below: str = "") -> Iterator[str | ImageError]:
-    """Image files under a folder, natural order in each, files before subfolders; hidden names, folders of
-    attention overlays and links to folders are passed over, so that a link can make no loop.
+def walk(
+    folder: str, selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
+) -> Iterator[str | ImageError]:
+    """Image files under a folder, natural order in each, files before subfolders; hidden names, overlays that capcli
+    drew and links to folders are passed over, so that a link can make no loop.
 
-    below: the path from the folder that the selection speaks of.
+    pass_over: is told of the overlays.
     """
+    folders = [(folder, "")]  # and their paths from the folder that the selection speaks of
+    while folders:
+        folder, below = folders.pop()
+        drawn = drawn_pictures(folder)
+        try:
+            with os.scandir(folder) as entries:
+                visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural(e.name))
+        except OSError as error:
+            yield ImageError(folder, why_unreadable(folder, error))
+            continue
+        if any(entry.name == RECORD for entry in visible):
+            drawn |= drawn_pictures(folder)  # once more, as this very run may be drawing there
+        for entry in visible:
+            if (
+                os.path.splitext(entry.name)[1].lower() in SUFFIXES
+                and is_file_or_dangling(entry)
+                and selection.takes(os.path.join(below, entry.name))
+            ):
+                if entry.name in drawn:
+                    pass_over(entry.path)
+                else:
+                    yield entry.path
+        for entry in reversed(visible) if selection.recursive else ():
+            path = os.path.join(below, entry.name)
+            if is_folder(entry) and not matches(path, selection.exclude):
+                folders.append((entry.path, path))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder itself, and not a link to one."""
     try:
-        with os.scandir(folder) as entries:
-            visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural(e.name))
-    except OSError as error:
-        yield ImageError(folder, why_unreadable(folder, error))
-        return
-    if any(entry.name == ATTENTION_FILE for entry in visible):
-        return
-    for entry in visible:
-        if (
-            os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            and is_file_or_dangling(entry)
-            and selection.takes(os.path.join(below, entry.name))
-        ):
-            yield entry.path
-    for entry in visible if selection.recursive else ():
-        path = os.path.join(below, entry.name)
-        if entry.is_dir(follow_symlinks=False) and not matches(path, selection.exclude):
-            yield from walk(entry.path, selection, path)
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:  # it went meanwhile, on a system whose listings do not say what things are
+        return False
 
 
 def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:

@@ -31,7 +31,8 @@ class Run:
 
     file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
     attention that are wanted and returns how many failed. finished: path → whether it has a caption, for
-    the images in an output that is continued. found, failed, skipped, unsure: images so far; reasons: of failures.
+    the images in an output that is continued. found, failed, skipped, unsure: images so far; reasons: of failures;
+    drawn: overlays passed over so far, first_drawn: the first of them.
     """
 
     writer: Writer
@@ -45,7 +46,14 @@ class Run:
     failed: int = 0
     skipped: int = 0
     unsure: int = 0
+    drawn: int = 0
+    first_drawn: str = ""
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def pass_over(self, path: str) -> None:
+        """Count a picture that capcli drew."""
+        self.drawn += 1
+        self.first_drawn = self.first_drawn or path
 
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
         """The images that are not captioned everywhere yet; those that cannot be come as their ImageError."""
@@ -150,6 +158,8 @@ class Run:
             return
         if self.skipped:
             say(f"{count(self.skipped, 'image')} skipped: captioned already")
+        if self.drawn:
+            say(f"{count(self.drawn, 'picture')} passed over, drawn by capcli itself; the first is {self.first_drawn}")
         if self.unsure:
             say(f"{count(self.unsure, 'caption')} left empty: score below {self.min_score:g}")
         if self.failed and self.found > 1:

@@ -18,12 +18,12 @@ from capcli.heatmaps import (
     contact_sheet,
     draw_overlay,
     heatmaps,
-    safe_name,
     spread,
     upsample,
 )
 from capcli.images import ImageError, find_images, open_upright
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
+from capcli.overlay_files import safe_name
 
 GREY = (110, 110, 110)
 SHAPES = {"portrait": (150, 400), "landscape": (500, 210), "square": (300, 300), "rotated": (420, 200)}
@@ -221,7 +221,7 @@ def test_folders_never_collide_and_are_found_again(tmp_path: Path) -> None:
         names = []
         for path in ("a/x.jpg", "b/x.jpg", "b/X.png", "a/x-2.jpg", "-", "a/x.jpg", "c/con.jpg", "d/..jpg"):
             folder = folders.claim(path)
-            (folder / "attention.json").write_text(json.dumps({"path": path}))
+            (folder / "attention.json").write_text(json.dumps({"path": path, "caption": "", "grid": None, "words": []}))
             names.append(folder.name)
         return names
 
@@ -230,6 +230,7 @@ def test_folders_never_collide_and_are_found_again(tmp_path: Path) -> None:
     assert len({name.casefold() for name in first}) == len(first)
     assert claim_all() == first
     (tmp_path / "out" / "holiday").mkdir()  # somebody else's
+    (tmp_path / "out" / "holiday" / "attention.json").write_text('{"path": "holiday.jpg", "heads": 8}')
     assert AttentionFolders(tmp_path / "out", OverlayOptions()).claim("holiday.jpg").name == "holiday-2"
 
 
@@ -243,13 +244,18 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
     assert sorted(p.name for p in folder.iterdir()) == [*words, "attention.gif", "attention.json", "attention.png"]
     with Image.open(folder / "attention.gif") as gif:
         assert gif.n_frames == 5
-    (folder / "notes.txt").touch()
+    kept = ["00_beach.png", "notes.txt"]  # a person's
+    for name in kept:
+        (folder / name).touch()
     second = replace(first, words=("a", "dog"), word_log_probs=(-1.0,) * 3, attention=attention[:2])
     AttentionFolders(tmp_path / "out", OverlayOptions()).write(second)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "00_a.png", "01_dog.png", "attention.json", "attention.png", "notes.txt"
+        "00_a.png", kept[0], "01_dog.png", "attention.json", "attention.png", kept[1]
     ]  # fmt: skip
-    assert list(find_images([str(tmp_path)])) == [str(tmp_path / "x.png")]  # overlays are not captioned
+    passed_over: list[str] = []
+    found = list(find_images([str(tmp_path)], pass_over=passed_over.append))
+    assert found == [str(tmp_path / "x.png"), str(folder / kept[0])]  # overlays are not captioned
+    assert passed_over == [str(folder / name) for name in ("00_a.png", "01_dog.png", "attention.png")]
     (tmp_path / "x.png").unlink()
     with pytest.raises(ImageError, match="no such file"):
         AttentionFolders(tmp_path / "out", OverlayOptions()).write(second)

@@ -1,3 +1,4 @@
+import inspect
 import io
 import os
 import sys
@@ -226,6 +227,38 @@ def test_links_to_nothing_are_errors_and_pipes_are_passed_over(tmp_path: Path) -
     with pytest.raises(ImageError, match="not a regular file"):
         open_square(tmp_path / "c.jpg", 32)
     assert list(find_images([str(tmp_path / "c.jpg"), found[0]])) == [str(tmp_path / "c.jpg"), found[0]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{}", b"[]", b"\xff", b'{"heads": 8}', b'{"path": "a.jpg", "caption": "mine"}',
+        b'{"path": "a.jpg", "caption": "", "grid": [1, 1], "words": 3}', b'{"path": ' + 100_000 * b"[", None,
+    ],
+)  # fmt: skip
+def test_a_persons_own_attention_json_hides_nothing(tmp_path: Path, content: bytes | None) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "attention.json")  # nobody writes to it
+    else:
+        (tmp_path / "attention.json").write_bytes(content)
+    names = ["00_a.png", "attention.png", "b.jpg", "sub/c.jpg"]
+    (tmp_path / "sub").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    assert list(walk(str(tmp_path))) == [str(tmp_path / name) for name in names]
+
+
+def test_folders_deeper_than_functions_can_call_each_other(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a"] * 300)
+    deep.mkdir(parents=True)
+    (deep / "x.jpg").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        found = list(walk(str(tmp_path)))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [str(deep / "x.jpg")]
 
 
 def test_folders_that_cannot_be_listed_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
