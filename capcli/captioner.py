@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
-from capcli.checkpoints.store import CaptionModel, ModelError
+from capcli.checkpoints.store import ModelError
 from capcli.decoding.beam_search import Hypotheses
 from capcli.decoding.sampling import DecodingOptions, decode, make_generator
 from capcli.images import ImageError, open_square, to_pixels
 from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
-from capcli.model.encoders import Features, fold_batch_norm, in_number_format
+from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.workers import Workers
 
@@ -68,7 +69,7 @@ class Captioner:
         self.precision = choose_precision(precision, device)
         self.model = model.to(device).eval()
         dtype = PRECISIONS[self.precision]
-        self.encoder = in_number_format(fold_batch_norm(model.encoder), dtype)
+        self.encoder = fold_batch_norm(model.encoder).in_number_format(dtype)
         self.encoder.to(memory_format=torch.channels_last)
         self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.device = device
@@ -264,7 +265,7 @@ class Captioner:
                         scores[i][j],
                         None if attention is None else attention[i, j, :length].clone(),
                         None if gates is None else gates[i, j, :length].clone(),
-                        self.model.encoder.cell_offset,
+                        self.model.encoder.kind.cell_offset,
                     )
                 )
             images.append(candidates)

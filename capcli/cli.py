@@ -469,14 +469,15 @@ def info(
     import json
 
     from capcli.captioner import bundled_checkpoint, choose_device
+    from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.card import as_text, describe_checkpoint
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import CaptionModel, ModelError
+    from capcli.checkpoints.store import ModelError
 
     try:
         folder = bundled_checkpoint() if model is None else find_checkpoint(model)
         chosen = choose_device(device)
-        description = describe_checkpoint(CaptionModel.load(folder), folder, chosen)
+        description = describe_checkpoint(CaptionModel.load(folder).facts, folder, str(chosen))
     except (ModelError, ValueError) as error:
         fail(error)
     typer.echo(json.dumps(description, indent=1) if as_json else as_text(description))
@@ -522,11 +523,11 @@ def push(
     The token is HF_TOKEN, or the one that `hf auth login` stored. Four files go up, as one commit whose address is
     printed: config.json, vocabulary.json, model.safetensors and README.md, the card, which you may edit before.
     """
-    from capcli.checkpoints import hub
+    from capcli.checkpoints.caption_model import push as push_run
     from capcli.checkpoints.store import ModelError
 
     try:
-        typer.echo(hub.push(run, repository, private, None, message))
+        typer.echo(push_run(run, repository, private, None, message))
     except ModelError as error:
         fail(error)
 
@@ -765,10 +766,9 @@ def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
 
 def require_attention(captioner: Captioner, option: str) -> None:
     """One line and exit status 2 for a checkpoint that has nothing to show."""
-    from capcli.heatmaps import ATTENTION_DECODERS
-
-    if (decoder := captioner.model.config.decoder) not in ATTENTION_DECODERS:
-        fail(f"{option}: this checkpoint's decoder, {decoder}, has no attention to show")
+    config = captioner.model.config
+    if not config.decoder_kind.attends:
+        fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
 
 @contextmanager
@@ -851,7 +851,7 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
         fail("--diversity goes with --num 2 or more: it is between candidates")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
         fail("--temperature and --top-p go with --sample")
-    if options.attention_samples and captioner.model.config.decoder != "hard":
+    if options.attention_samples and not captioner.model.config.decoder_kind.samples_locations:
         fail(
             "--attention-samples needs a checkpoint with hard attention; this one's decoder is "
             f"{captioner.model.config.decoder}"

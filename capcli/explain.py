@@ -87,7 +87,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
                     score=log_prob / (length + 1) ** captioner.options.length_penalty,
                     attention=None if attention is None else attention[row, :length].clone(),
                     gates=None if gates is None else gates[row, :length].clone(),
-                    cell_offset=model.encoder.cell_offset,
+                    cell_offset=model.encoder.kind.cell_offset,
                     path=path,
                     candidates=(),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from capcli.captioner import Candidate, Caption
 
 STYLES, SCALES = ("heat", "spotlight"), ("word", "caption")
-ATTENTION_DECODERS = ("soft", "hard")
 # (heat, red, green, blue, opacity): violet over red and orange to a light yellow, lightness rising all the way.
 ANCHORS = {
     "heat": (

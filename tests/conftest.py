@@ -10,7 +10,9 @@ import pytest
 import torch
 from hub_server import HubServer
 
-from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, ModelConfig
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import CHECKPOINT_FILES
+from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
 PHOTOS = Path(__file__).parent / "photos"

@@ -7,7 +7,7 @@ from PIL import Image
 
 from capcli import bench
 from capcli.captioner import Captioner
-from capcli.checkpoints.store import CaptionModel
+from capcli.checkpoints.caption_model import CaptionModel
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
 from capcli.captioner import BATCHES_AHEAD, choose_device
-from capcli.checkpoints.store import CaptionModel
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.sampling import DecodingOptions
 from capcli.explain import explain
 from capcli.model.vocabulary import SPECIAL_WORDS

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.store import CaptionModel
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.explain import as_line, as_row, as_table, explain, factor, ranked
 from capcli.images import ImageError
 

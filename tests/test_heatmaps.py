@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageChops
 
 from capcli.captioner import Caption, Captioner
-from capcli.checkpoints.store import CaptionModel, ModelConfig
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.heatmaps import (
     AttentionFolders,
     OverlayOptions,
@@ -22,6 +22,7 @@ from capcli.heatmaps import (
     upsample,
 )
 from capcli.images import ImageError, find_images, open_upright
+from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 from capcli.overlay_files import safe_name
 

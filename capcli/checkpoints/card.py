@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, printable
-
-if TYPE_CHECKING:
-    import torch
+from capcli.checkpoints.store import CHECKPOINT_FILES, printable
+from capcli.model.config import ModelConfig
 
 CARD_FILE = "README.md"
 MAX_CARD_BYTES = 1 << 20
@@ -32,9 +31,22 @@ SCORES = {
 HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
 
 
-def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    """Hold what there is to say of a model.
+
+    words: of the vocabulary. encoder_parameters, decoder_parameters: how many numbers each part has learnt.
+    """
+
+    config: ModelConfig
+    words: int
+    encoder_parameters: int
+    decoder_parameters: int
+
+
+def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, Any]:
     """Architecture, vocabulary, training data, dev scores, size, and the device that would be used."""
-    config = model.config
+    config = facts.config
     return {
         "folder": str(folder),
         "encoder": config.encoder,
@@ -44,16 +56,16 @@ def describe_checkpoint(model: CaptionModel, folder: Path, device: torch.device)
         "hidden_size": config.hidden_size,
         "embedding_size": config.embedding_size,
         "attention_size": config.attention_size,
-        "vocabulary": len(model.vocabulary),
+        "vocabulary": facts.words,
         "parameters": {
-            "encoder": sum(p.numel() for p in model.encoder.parameters()),
-            "decoder": sum(p.numel() for p in model.decoder.parameters()),
+            "encoder": facts.encoder_parameters,
+            "decoder": facts.decoder_parameters,
         },
         "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
         "decoding": config.decoding,
         "training": config.training,
         "scores": config.scores,
-        "device": str(device),
+        "device": device,
         "card": read_card(folder),
     }
 
@@ -120,30 +132,30 @@ def without_metadata(card: str) -> str:
     return card.strip()
 
 
-def checkpoint_card(model: CaptionModel, folder: Path, name: str) -> str:
+def checkpoint_card(facts: Facts, folder: Path, name: str) -> str:
     """The card to publish under this name: the folder's own if somebody wrote or edited it, else a generated one."""
     card = read_card(folder)
-    return model_card(model, name) if card in (None, model_card(model)) else str(card)
+    return model_card(facts, name) if card in (None, model_card(facts)) else str(card)
 
 
-def model_card(model: CaptionModel, name: str = "FOLDER") -> str:
+def model_card(facts: Facts, name: str = "FOLDER") -> str:
     """A card in Markdown under the Hub's metadata, from what the checkpoint's config records.
 
     name: how --model is to be told of the checkpoint.
     """
-    config = model.config
+    config = facts.config
     records = config.training
     sections = [
-        f"---\n{metadata(model, name)}---",
+        f"---\n{metadata(facts, name)}---",
         f"# Image captioner: {config.encoder} encoder, LSTM decoder ({config.decoder})",
         "Writes one English sentence about a photo, and tells for each word where in the photo it looked. Made with "
         "capcli after *Show, Attend and Tell* ([Xu et al. 2015](https://arxiv.org/abs/1502.03044)).",
         f"```sh\npip install capcli\ncapcli caption --model {name} photo.jpg\n```",
         f'```python\nfrom capcli import Captioner\n\nprint(Captioner.load("{name}").caption("photo.jpg").text)\n```',
-        "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(model)),
+        "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(facts)),
         "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in records["data"]) if records.get("data") else "",
         training_section(records),
-        scores_section(model),
+        scores_section(facts),
         "## Limits\n\nIt knows what its training photos showed and how their captions spoke: other subjects, drawings "
         "and documents are described in terms of those, fluently and wrongly. It repeats what people assumed of the "
         "persons they saw. Do not rely on it where a mistake could harm anyone.",
@@ -152,7 +164,7 @@ def model_card(model: CaptionModel, name: str = "FOLDER") -> str:
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def metadata(model: CaptionModel, name: str) -> str:
+def metadata(facts: Facts, name: str) -> str:
     """The YAML at the card's head (Hugging Face, "Model Cards"); strings as JSON, which YAML contains."""
     lines = [
         "language: en",
@@ -162,7 +174,7 @@ def metadata(model: CaptionModel, name: str) -> str:
         "metrics: [bleu, meteor, rouge, cider]",
     ]
     results = []
-    for data_set, scores in model.config.scores.items():
+    for data_set, scores in facts.config.scores.items():
         found = numbers(scores)
         metrics = [
             {"type": kind, "name": f"{SCORES[key]} (dev)", "value": found[key]}
@@ -178,18 +190,17 @@ def metadata(model: CaptionModel, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def architecture(model: CaptionModel) -> list[str]:
+def architecture(facts: Facts) -> list[str]:
     """The model in a few lines of Markdown."""
-    config = model.config
+    config = facts.config
     rows, columns = config.grid
-    encoder, decoder = (sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder))
     return [
         f"input: {config.image_size}×{config.image_size} px, the whole photo squashed to a square",
         f"encoder: {config.encoder}, pretrained on ImageNet; {rows}×{columns} annotation vectors; "
-        f"{encoder / 1e6:.1f} M parameters",
-        f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding "
-        f"{config.embedding_size}, attention {config.attention_size}; {decoder / 1e6:.1f} M parameters",
-        f"vocabulary: {len(model.vocabulary):,} words",
+        f"{facts.encoder_parameters / 1e6:.1f} M parameters",
+        f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding {config.embedding_size}, "
+        f"attention {config.attention_size}; {facts.decoder_parameters / 1e6:.1f} M parameters",
+        f"vocabulary: {facts.words:,} words",
         f"decoding unless told otherwise: {decoding_clause(**config.decoding)}",
     ]
 
@@ -208,9 +219,9 @@ def training_section(records: dict[str, Any]) -> str:
     return "\n\n".join(["## Training", *parts]) if parts else ""
 
 
-def scores_section(model: CaptionModel) -> str:
+def scores_section(facts: Facts) -> str:
     """A table of every dev score, and how they were measured."""
-    config = model.config
+    config = facts.config
     columns = {name: numbers(scores) for name, scores in config.scores.items()}
     if not any(columns.values()):
         return ""

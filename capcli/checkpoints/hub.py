@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from capcli import __version__
-from capcli.checkpoints.card import CARD_FILE, checkpoint_card
+from capcli.checkpoints.card import CARD_FILE
 from capcli.checkpoints.store import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
-    CaptionModel,
     ModelError,
     check_files,
     read_config,
@@ -115,15 +114,17 @@ def download(
         explain(error, shown, f"{shown}: no such folder, not in the cache, and ", denied)
 
 
-def push(folder: Path, repository: str, private: bool, token: str | bool | None, message: str) -> str:
-    """Upload a checkpoint folder, checked first, as one commit to the Hub's main branch; returns the commit's address.
+def check_repository(name: str) -> None:
+    """Raise ModelError unless this may be the name of a Hub repository."""
+    if not REPOSITORY.fullmatch(name):
+        raise ModelError(f"{name}: not the name of a Hub repository (user/name)")
 
-    The repository is made if need be. A card that nobody edited is written anew, with the repository's name. Raises
-    ModelError, also where private is asked for and the repository is public.
+
+def upload(folder: Path, card: str, repository: str, private: bool, token: str | bool | None, message: str) -> str:
+    """Upload a checkpoint's files and this card as one commit to the Hub's main branch; return the commit's address.
+
+    The repository is made if need be. Raises ModelError, also where private is asked for and the repository is public.
     """
-    if not REPOSITORY.fullmatch(repository):
-        raise ModelError(f"{repository}: not the name of a Hub repository (user/name)")
-    card = checkpoint_card(CaptionModel.load(folder), folder, repository)
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(token=token, library_name="capcli", library_version=__version__)

@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from capcli.model.attention import HardAttention, SoftAttention
-from capcli.model.encoders import Features
+from capcli.model.config import ModelConfig
+from capcli.model.encoders import Encoder, Features
 from capcli.model.vocabulary import PAD, START, UNKNOWN
 
 NEVER_PRINTED = [PAD, START, UNKNOWN]
@@ -106,6 +107,11 @@ class Decoder(nn.Module):
         self.output_hidden = nn.Linear(hidden_size, embedding_size)
         self.output_context: nn.Linear | None = None  # with attention only
         self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    @classmethod
+    def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+        """Make a fresh decoder for an encoder's features. words: size of the vocabulary."""
+        raise NotImplementedError
 
     def start(self, features: Features, beams: int = 1) -> State:
         """The state before the first word."""
@@ -204,6 +210,11 @@ class PreInjectDecoder(Decoder):
         super().__init__(vocabulary_size, 0, hidden_size, embedding_size, dropout, feed_previous_word=True)
         self.image = project_image(global_size, embedding_size)
 
+    @classmethod
+    def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+        """As Decoder.build."""
+        return cls(words, encoder.kind.global_size, config.hidden_size, config.embedding_size, config.dropout)
+
     def start(self, features: Features, beams: int = 1) -> State:
         """The state after the cell that was fed the image."""
         image = self.dropout(self.image(features.global_vector)).unsqueeze(1)
@@ -231,6 +242,12 @@ class ParInjectDecoder(Decoder):
     ) -> None:
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         self.image = project_image(global_size, embedding_size)
+
+    @classmethod
+    def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+        """As Decoder.build."""
+        sizes = (config.hidden_size, config.embedding_size)
+        return cls(words, encoder.kind.global_size, *sizes, config.dropout, config.feed_previous_word)
 
     def start(self, features: Features, beams: int = 1) -> State:
         """A blank state; the projected image is kept beside it."""
@@ -273,6 +290,20 @@ class AttentionDecoder(Decoder):
         self.gate = nn.Linear(hidden_size, 1)
         self.output_context = nn.Linear(embedding_size, embedding_size, bias=False)
 
+    @classmethod
+    def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+        """As Decoder.build."""
+        return cls(
+            words,
+            encoder.kind.annotation_size,
+            config.hidden_size,
+            config.embedding_size,
+            config.attention_size,
+            config.dropout,
+            config.feed_previous_word,
+            hard=config.decoder_kind.samples_locations,
+        )
+
     def start(self, features: Features, beams: int = 1) -> State:
         """h_0 and c_0 from the mean annotation vector (Xu et al. §3.1.2)."""
         annotations = self.dropout(torch.relu(self.annotation(features.annotations)))
@@ -295,3 +326,17 @@ class AttentionDecoder(Decoder):
         gate = torch.sigmoid(self.gate(state.hidden))
         context = gate * (weights.to(annotations.dtype) @ annotations)
         return self.recur(embedded, context, state), Glance(context, weights, gate.squeeze(2), distribution)
+
+
+# The class of each name in `config.DECODERS`.
+DECODER_CLASSES: dict[str, type[Decoder]] = {
+    "pre-inject": PreInjectDecoder,
+    "par-inject": ParInjectDecoder,
+    "soft": AttentionDecoder,
+    "hard": AttentionDecoder,
+}
+
+
+def make_decoder(config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+    """Make the decoder that a config names, freshly initialised. words: size of the vocabulary."""
+    return DECODER_CLASSES[config.decoder].build(config, words, encoder)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from capcli.model.config import ENCODERS, EncoderKind
 
 # (repeats, kernel, stride, expansion, output channels), B0's table scaled by width 1.1 and depth 1.2.
 LITE2_STAGES = (
@@ -97,23 +102,52 @@ class InvertedResidual(nn.Module):
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
-class EfficientNetLite2(nn.Module):
+class Rounded(nn.Module):
+    """A module that computes in float32, and whose result is in another number format."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the module's."""
+        return self.module(x).to(self.dtype)
+
+
+class Encoder(nn.Module):
+    """Share what all encoders have: the facts of their kind, a stride, and a forward pass to Features."""
+
+    def __init__(self, kind: EncoderKind, stride: int) -> None:
+        super().__init__()
+        self.kind, self.stride = kind, stride
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The network's parts from its input on, of which fine-tuning may leave the first alone."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Features:
+        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
+        raise NotImplementedError
+
+    def load_pretrained(self, state: dict[str, Tensor]) -> None:
+        """Take ImageNet weights. Raises ValueError where they do not fit."""
+        raise NotImplementedError
+
+    def in_number_format(self, dtype: torch.dtype) -> Encoder:
+        """Turn this float32 encoder, in place, into one that computes in dtype, for inference; return it."""
+        return self.to(dtype)
+
+
+class EfficientNetLite2(Encoder):
     """EfficientNet-Lite2 up to its last feature map.
 
     stride: 32 gives a 7×7 grid at 224 px; 16 gives 14×14, by taking the stride out of the last strided stage and
     dilating what follows (as Yu & Koltun 2016), with the same weights.
     """
 
-    annotation_size = HEAD_CHANNELS
-    global_size = HEAD_CHANNELS
-    # Where an annotation vector looks, in cells right of and below the middle of its cell. A strided SAME convolution
-    # is centred on the second of its two pixels, which adds up to 0.48 cells. The outer parts of that field count for
-    # little: heat lies on people most often with 0.3 to 0.4.
-    cell_offset = 0.35
-
     def __init__(self, stride: int = 32) -> None:
-        super().__init__()
-        self.stride = stride
+        super().__init__(ENCODERS["efficientnet_lite2"], stride)
         self.stem = nn.Sequential(conv_bn(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
         stages, channels, dilation = [], STEM_CHANNELS, 1
         for index, (repeats, kernel, step, expansion, outputs) in enumerate(LITE2_STAGES):
@@ -152,38 +186,36 @@ class EfficientNetLite2(nn.Module):
             raise ValueError("these are not the weights of EfficientNet-Lite2")
         self.load_state_dict(dict(zip(ours, theirs, strict=True)))
 
+    def in_number_format(self, dtype: torch.dtype) -> Encoder:
+        """As Encoder.in_number_format, but for the stem and the first stage, which stay in float32.
 
-class TorchvisionEncoder(nn.Module):
-    """A network of torchvision, cut before its last fully connected layer.
+        In bfloat16 those would save a twentieth of the encoder's time, and make half of the annotation vectors' error
+        (6.1 % of their norm instead of 3.3 %).
+        """
+        if dtype == torch.float32:
+            return self
+        self.stages[0] = Rounded(self.stages[0], dtype)
+        for part in (*self.stages[1:], self.head):
+            part.to(dtype)
+        return self
 
-    VGG-16: conv5_3 after its ReLU (14×14×512 at 224 px) and fc7 after its ReLU (4096). The others: the last feature map
-    (7×7) and what their classifier is given after pooling.
-    """
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
+class TorchvisionEncoder(Encoder):
+    """A network of torchvision, cut before its last fully connected layer."""
+
+    def __init__(self, name: str, stride: int) -> None:
+        """name: of a kind in ENCODERS, which is torchvision's name of the network."""
+        super().__init__(ENCODERS[name], stride)
         from torchvision import models
 
         network = models.get_model(name, weights=None)
-        self.stride = 32
-        if name == "vgg16":
-            # The last pooling belongs to the global vector: the grid is taken before it.
-            self.features = network.features[:-1]
-            self.pool = nn.Sequential(network.features[-1], network.avgpool, nn.Flatten(), network.classifier[:-2])
-            self.stride, self.annotation_size, self.global_size = 16, 512, 4096
-        elif name.startswith("resnet"):
-            self.features = nn.Sequential(*list(network.children())[:-2])
-            self.pool = nn.Sequential(network.avgpool, nn.Flatten())
-            self.annotation_size = self.global_size = network.fc.in_features
-        else:
-            self.features = network.features
-            normalise = [network.classifier[0]] if name.startswith("convnext") else []
-            self.pool = nn.Sequential(network.avgpool, *normalise, nn.Flatten())
-            self.annotation_size = self.global_size = {"mobilenet_v3_large": 960, "convnext_tiny": 768}[name]
-        # As EfficientNetLite2.cell_offset, but torchvision pads both sides alike, which centres a strided convolution
-        # on the first of its two pixels; pooling and patches without overlap are centred. By geometry, not measured.
-        self.cell_offset = -0.35 if name.startswith(("resnet", "mobilenet")) else 0.0
+        self.features, self.pool = self.cut(network)
         self.network = [network]  # in a list, so that the classifier is no part of this module
+
+    @staticmethod
+    def cut(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
+        """Return what leads to the last feature map, and what makes the global vector of that."""
+        raise NotImplementedError
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -206,26 +238,62 @@ class TorchvisionEncoder(nn.Module):
             raise ValueError(str(error).splitlines()[0]) from None
 
 
-Encoder = EfficientNetLite2 | TorchvisionEncoder
+class Vgg16(TorchvisionEncoder):
+    """VGG-16: conv5_3 after its ReLU (14×14×512 at 224 px) and fc7 after its ReLU (4096)."""
 
-# The grids on offer: pixels per cell, the default first.
-STRIDES = {
-    "efficientnet_lite2": (32, 16),
-    "vgg16": (16,),
-    "resnet50": (32,),
-    "resnet101": (32,),
-    "mobilenet_v3_large": (32,),
-    "convnext_tiny": (32,),
+    @staticmethod
+    def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+        """As TorchvisionEncoder.cut. The last pooling belongs to the global vector: the grid is taken before it."""
+        pool = nn.Sequential(network.features[-1], network.avgpool, nn.Flatten(), network.classifier[:-2])
+        return network.features[:-1], pool
+
+
+class ResNet(TorchvisionEncoder):
+    """A ResNet: the last feature map (7×7 at 224 px) and its mean."""
+
+    @staticmethod
+    def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+        """As TorchvisionEncoder.cut."""
+        features = nn.Sequential(*list(network.children())[:-2])
+        return features, nn.Sequential(network.avgpool, nn.Flatten())
+
+
+class MobileNetV3(TorchvisionEncoder):
+    """MobileNetV3: the last feature map (7×7 at 224 px) and its mean."""
+
+    @staticmethod
+    def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+        """As TorchvisionEncoder.cut."""
+        return network.features, nn.Sequential(network.avgpool, nn.Flatten())
+
+
+class ConvNeXt(TorchvisionEncoder):
+    """ConvNeXt: the last feature map (7×7 at 224 px) and its normalised mean, as its classifier is given it."""
+
+    @staticmethod
+    def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
+        """As TorchvisionEncoder.cut."""
+        return network.features, nn.Sequential(network.avgpool, network.classifier[0], nn.Flatten())
+
+
+# What makes each name of `config.ENCODERS`, from its stride.
+ENCODER_CLASSES: dict[str, Callable[[int], Encoder]] = {
+    "efficientnet_lite2": EfficientNetLite2,
+    "vgg16": partial(Vgg16, "vgg16"),
+    "resnet50": partial(ResNet, "resnet50"),
+    "resnet101": partial(ResNet, "resnet101"),
+    "mobilenet_v3_large": partial(MobileNetV3, "mobilenet_v3_large"),
+    "convnext_tiny": partial(ConvNeXt, "convnext_tiny"),
 }
 
 
 def make_encoder(name: str, stride: int) -> Encoder:
-    """An encoder with fresh weights. Raises ValueError for a name or a stride that does not exist."""
-    if name not in STRIDES:
-        raise ValueError(f"encoder {name!r} is not known; there are {', '.join(STRIDES)}")
-    if stride not in STRIDES[name]:
-        raise ValueError(f"{name} has stride {' or '.join(map(str, STRIDES[name]))}, not {stride}")
-    return EfficientNetLite2(stride) if name == "efficientnet_lite2" else TorchvisionEncoder(name)
+    """Make an encoder with fresh weights. Raises ValueError for a name or a stride that does not exist."""
+    if name not in ENCODERS:
+        raise ValueError(f"encoder {name!r} is not known; there are {', '.join(ENCODERS)}")
+    if stride not in ENCODERS[name].strides:
+        raise ValueError(f"{name} has stride {' or '.join(map(str, ENCODERS[name].strides))}, not {stride}")
+    return ENCODER_CLASSES[name](stride)
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:
@@ -240,32 +308,6 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, next_name, nn.Identity())
     return folded
-
-
-class Rounded(nn.Module):
-    """A module that computes in float32, and whose result is in another number format."""
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.module, self.dtype = module, dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the module's."""
-        return self.module(x).to(self.dtype)
-
-
-def in_number_format(encoder: Encoder, dtype: torch.dtype) -> Encoder:
-    """A float32 encoder itself, for inference in this number format.
-
-    EfficientNet-Lite2's stem and first stage stay in float32: in bfloat16 they would save a twentieth of the encoder's
-    time, and make half of the annotation vectors' error (6.1 % of their norm, 3.3 % so).
-    """
-    if dtype == torch.float32 or not isinstance(encoder, EfficientNetLite2):
-        return encoder.to(dtype)
-    encoder.stages[0] = Rounded(encoder.stages[0], dtype)
-    for part in (*encoder.stages[1:], encoder.head):
-        part.to(dtype)
-    return encoder
 
 
 def pretrained_weights(name: str) -> dict[str, Tensor]:

@@ -117,8 +117,8 @@ class FeatureStore:
         self.files = [base.with_suffix(suffix) for suffix in (".annotations", ".globals", ".json")]
         side = -(-size // encoder.stride)
         self.shapes = (
-            (len(photos), views, side * side, encoder.annotation_size),
-            (len(photos), views, encoder.global_size),
+            (len(photos), views, side * side, encoder.kind.annotation_size),
+            (len(photos), views, encoder.kind.global_size),
         )
         self.encode = partial(encode_views, encoder, photos, views, size, device, precision)
 

@@ -24,12 +24,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import score_line
-from capcli.checkpoints.store import CaptionModel, ModelConfig, read_config
+from capcli.checkpoints.store import read_config
 from capcli.decoding.beam_search import BeamOptions, beam_search
 from capcli.files import write_whole
+from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.decoders import AttentionDecoder, Reading
-from capcli.model.encoders import STRIDES, Features, pretrained_weights
+from capcli.model.encoders import Features, pretrained_weights
 from capcli.model.precision import PRECISIONS, autocast, choose_training_precision
 from capcli.model.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 from capcli.training.averaging import WeightAverage
@@ -244,8 +246,8 @@ class Run:
             model.config = dataclasses.replace(model.config, scores={}, **asked)
             model.decoder.dropout.p = model.config.dropout
         else:
-            if stride := STRIDES.get(asked.get("encoder", ModelConfig.encoder)):
-                asked.setdefault("encoder_stride", stride[0])
+            if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
+                asked.setdefault("encoder_stride", kind.strides[0])
             sentences = (caption for photo in self.train_photos for caption in photo.captions)
             words = Vocabulary.build(sentences, MIN_COUNT if options.min_count is None else options.min_count)
             model = CaptionModel(ModelConfig(**asked), words)
@@ -383,14 +385,14 @@ class Run:
 
     def likelihood_loss(self, features: Features, batch: Batch) -> Tensor:
         """How badly the decoder predicts people's words; for hard attention also what its choices were worth."""
-        samples = self.options.monte_carlo_samples if self.model.config.decoder == "hard" else 1
+        samples = self.options.monte_carlo_samples if self.model.config.decoder_kind.samples_locations else 1
         targets = batch.targets.to(self.device).repeat_interleave(samples, 1)
         reading = self.model.decoder(features, batch.words.to(self.device).repeat_interleave(samples, 1))
         loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
         if self.options.attention_regularization and reading.distribution is not None:
             loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
         loss = loss + self.supervision(reading, targets, batch)
-        if self.model.config.decoder == "hard":
+        if self.model.config.decoder_kind.samples_locations:
             advantage = self.baseline.reward_to_go(reading.logits, targets)
             loss = loss + hard_attention_loss(reading, targets, advantage)
         return loss
@@ -421,7 +423,7 @@ class Run:
             name = self.train_photos[photo].path.name
             if name in self.boxes:
                 shown = seen_in_view(self.boxes[name], view_box(name, view), is_mirrored(view))
-                places[i] = cells_inside(shown, rows, columns, self.model.encoder.cell_offset)
+                places[i] = cells_inside(shown, rows, columns, self.model.encoder.kind.cell_offset)
         named = self.person_words
         return SUPERVISION * attention_supervision(reading.distribution, targets, named, places.to(self.device))
 

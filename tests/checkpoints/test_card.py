@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import as_text, checkpoint_card, describe_checkpoint, model_card
-from capcli.checkpoints.store import CaptionModel
 
 SCORES = {
     "cider": 91.25,
@@ -37,7 +36,7 @@ def head(card: str) -> dict[str, Any]:
 
 
 def test_the_card_tells_data_command_and_scores(trained: CaptionModel) -> None:
-    card = model_card(trained, "me/birds")
+    card = model_card(trained.facts, "me/birds")
     for text in (
         "capcli caption --model me/birds photo.jpg",
         'Captioner.load("me/birds")',
@@ -54,7 +53,7 @@ def test_the_card_tells_data_command_and_scores(trained: CaptionModel) -> None:
 
 
 def test_the_hub_finds_what_it_looks_for(trained: CaptionModel) -> None:
-    entries = head(model_card(trained, "me/birds"))
+    entries = head(model_card(trained.facts, "me/birds"))
     assert entries["pipeline_tag"] == "image-to-text"
     assert entries["library_name"] == "capcli"
     (index,) = entries["model-index"]
@@ -65,7 +64,7 @@ def test_the_hub_finds_what_it_looks_for(trained: CaptionModel) -> None:
 
 
 def test_a_checkpoint_without_records_has_a_card_too(tiny_model: CaptionModel) -> None:
-    card = model_card(tiny_model)
+    card = model_card(tiny_model.facts)
     assert "model-index" not in head(card)
     assert "## Scores" not in card
     assert "## Data" not in card
@@ -74,17 +73,17 @@ def test_a_checkpoint_without_records_has_a_card_too(tiny_model: CaptionModel) -
 
 def test_an_edited_card_is_kept_and_a_generated_one_gets_the_name(trained: CaptionModel, tmp_path: Path) -> None:
     trained.save(tmp_path)
-    assert checkpoint_card(trained, tmp_path, "me/birds") == model_card(trained, "me/birds")
+    assert checkpoint_card(trained.facts, tmp_path, "me/birds") == model_card(trained.facts, "me/birds")
     (tmp_path / "README.md").write_text("# Mine\n")
-    assert checkpoint_card(trained, tmp_path, "me/birds") == "# Mine\n"
+    assert checkpoint_card(trained.facts, tmp_path, "me/birds") == "# Mine\n"
     (tmp_path / "README.md").unlink()
-    assert checkpoint_card(trained, tmp_path, "me/birds") == model_card(trained, "me/birds")
+    assert checkpoint_card(trained.facts, tmp_path, "me/birds") == model_card(trained.facts, "me/birds")
 
 
 def test_a_description_ends_with_the_card_and_cannot_command_a_terminal(trained: CaptionModel, tmp_path: Path) -> None:
     trained.save(tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Birds \x1b[2J of the \x9b31m wild\n")
-    text = as_text(describe_checkpoint(trained, tmp_path, torch.device("cpu")))
+    text = as_text(describe_checkpoint(trained.facts, tmp_path, "cpu"))
     assert 'dev scores   birds: "wild": BLEU-4 24.5, CIDEr 91.2' in text
     assert text.endswith("# Birds �[2J of the �31m wild")
     assert "license" not in text

@@ -16,8 +16,10 @@ import torch
 from conftest import TINY, WORDS
 from safetensors.torch import load_file, save_file
 
-from capcli.checkpoints.store import CHECKPOINT_FILES, CaptionModel, ModelConfig, ModelError
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError, parse_config
 from capcli.files import write_together
+from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 
 
@@ -247,7 +249,7 @@ def test_a_config_cannot_be_made_that_could_not_be_loaded(entry: str, value: Any
 
 
 def test_defaults_fill_in_for_entries_that_an_older_file_lacks() -> None:
-    assert ModelConfig.from_json({"format_version": 1, "hidden_size": 8}, "x") == ModelConfig(hidden_size=8)
+    assert parse_config({"format_version": 1, "hidden_size": 8}, "x") == ModelConfig(hidden_size=8)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_model: CaptionModel, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.store import CaptionModel
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli import app
 
 PHOTOS = Path(__file__).parents[1] / "photos"

@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import WORDS
 
-from capcli.checkpoints.store import DECODERS, CaptionModel, ModelConfig
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.model.config import DECODERS, ModelConfig
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import START, UNKNOWN, Vocabulary

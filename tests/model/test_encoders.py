@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from capcli.checkpoints.store import ModelConfig
-from capcli.model.encoders import STRIDES, EfficientNetLite2, fold_batch_norm, make_encoder, pretrained_weights
+from capcli.model.config import ENCODERS, ModelConfig
+from capcli.model.encoders import EfficientNetLite2, fold_batch_norm, make_encoder, pretrained_weights
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_torchvision_encoders_equal_the_network_up_to_its_classifier(
 
     torch.manual_seed(0)
     network = models.get_model(name, weights=None).eval()
-    encoder = make_encoder(name, STRIDES[name][0]).eval()
+    encoder = make_encoder(name, ENCODERS[name].strides[0]).eval()
     encoder.load_pretrained(network.state_dict())
     pixels = torch.randint(0, 256, (1, 3, 224, 224), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     seen = {}
@@ -96,8 +96,8 @@ def test_torchvision_encoders_equal_the_network_up_to_its_classifier(
     with torch.no_grad():
         network(Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(pixels / 255))
         features = encoder(pixels)
-    assert features.annotations.shape == (1, grid * grid, channels) == (1, grid * grid, encoder.annotation_size)
-    assert features.global_vector.shape == (1, pooled) == (1, encoder.global_size)
+    assert features.annotations.shape == (1, grid * grid, channels) == (1, grid * grid, encoder.kind.annotation_size)
+    assert features.global_vector.shape == (1, pooled) == (1, encoder.kind.global_size)
     assert 224 // encoder.stride == grid
     assert torch.allclose(features.global_vector, seen["pooled"], atol=1e-5)
     names = set(dict(encoder.named_parameters()))

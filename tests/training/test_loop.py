@@ -11,7 +11,8 @@ import torch
 from conftest import PHOTOS
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.store import CaptionModel, ModelConfig
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 from capcli.training import features
 from capcli.training.datasets import DataError

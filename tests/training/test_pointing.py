@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.store import CaptionModel
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.training.datasets import DataError, read_data_set
 from capcli.training.pointing import (
     cells_inside,

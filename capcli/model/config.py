@@ -1,0 +1,178 @@
+"""What a checkpoint says of itself: its kinds, sizes and decoding, checked without PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from reprlib import repr as brief  # a stranger's file may hold megabytes where a number belongs
+from typing import Any
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """Describe a convolutional network whose features can be captioned.
+
+    strides: pixels per cell of the annotation grids on offer, the default first.
+    annotation_size: channels of an annotation vector.
+    global_size: channels of the global vector.
+    cell_offset: where an annotation vector looks, in cells right of and below the middle of its cell.
+    whole_cells: True where pixels that fill no cell are dropped, so that the image size is a multiple of the stride;
+        the others pad.
+    """
+
+    strides: tuple[int, ...]
+    annotation_size: int
+    global_size: int
+    cell_offset: float = 0.0
+    whole_cells: bool = False
+
+
+# Lite2's strided SAME convolutions are each centred on the second of two pixels, which adds up to 0.48 cells. The outer
+# parts of that field count for little: heat lies on people most often with 0.3 to 0.4. Torchvision pads both sides
+# alike, which centres a strided convolution on the first of its two pixels; pooling, and patches without overlap, are
+# centred. These are by geometry, not measured.
+ENCODERS = {
+    "efficientnet_lite2": EncoderKind((32, 16), 1280, 1280, cell_offset=0.35),
+    "vgg16": EncoderKind((16,), 512, 4096, whole_cells=True),
+    "resnet50": EncoderKind((32,), 2048, 2048, cell_offset=-0.35),
+    "resnet101": EncoderKind((32,), 2048, 2048, cell_offset=-0.35),
+    "mobilenet_v3_large": EncoderKind((32,), 960, 960, cell_offset=-0.35),
+    "convnext_tiny": EncoderKind((32,), 768, 768, whole_cells=True),
+}
+
+
+@dataclass(frozen=True)
+class DecoderKind:
+    """Describe a way for the image to enter the LSTM.
+
+    attends: True where each word has attention weights over the annotation grid.
+    samples_locations: True where attention keeps one location, which can be drawn at random (Xu et al. 2015 §4.1).
+    """
+
+    attends: bool = False
+    samples_locations: bool = False
+
+
+DECODERS = {
+    "pre-inject": DecoderKind(),
+    "par-inject": DecoderKind(),
+    "soft": DecoderKind(attends=True),
+    "hard": DecoderKind(attends=True, samples_locations=True),
+}
+
+# Wider than anything worth training, and narrow enough that no checkpoint can ask for absurd amounts of memory.
+LIMITS: dict[str, tuple[float, float]] = {
+    "image_size": (32, 2048),
+    "hidden_size": (1, 16384),
+    "embedding_size": (1, 16384),
+    "attention_size": (1, 16384),
+    "dropout": (0, 0.99),
+    "beam": (1, 1000),
+    "length_penalty": (-10, 10),
+    "max_length": (1, 1000),
+    "no_repeat": (0, 1000),
+}
+CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
+TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Hold everything that fixes the tensors' shapes, and what a user may want to know of their origin.
+
+    encoder: a name in ENCODERS.
+    encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
+    image_size: pixels, 32 to 2048; every photo is squashed to a square of this side.
+    decoder: a name in DECODERS.
+    feed_previous_word: whether the previous word is an input; see `decoders.Decoder`.
+    hidden_size, embedding_size, attention_size: channels.
+    dropout: probability, 0 to 0.99.
+    beam, length_penalty, max_length, no_repeat: the decoding chosen on dev; see `decoding.beam_search.BeamOptions`.
+    training, scores: records for the model card.
+
+    Raises ValueError for a value of the wrong type or out of range.
+    """
+
+    encoder: str = "efficientnet_lite2"
+    encoder_stride: int = 32
+    image_size: int = 224
+    decoder: str = "soft"
+    feed_previous_word: bool = True
+    hidden_size: int = 512
+    embedding_size: int = 512
+    attention_size: int = 512
+    dropout: float = 0.5
+    beam: int = 3
+    length_penalty: float = 1.0
+    max_length: int = 20
+    no_repeat: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            name, value = entry.name, getattr(self, entry.name)
+            kind = str(entry.type).partition("[")[0]
+            if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
+                raise ValueError(f"{name} is {brief(value)}, not of type {kind}")
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} is {brief(value)}; known: {', '.join(CHOICES[name])}")
+            low, high = LIMITS.get(name, (-math.inf, math.inf))
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                raise ValueError(f"{name} is {brief(value)}, not between {low} and {high}")
+        if self.encoder_stride not in self.encoder_kind.strides:
+            known = " or ".join(map(str, self.encoder_kind.strides))
+            raise ValueError(f"encoder_stride is {self.encoder_stride}; {self.encoder} has {known}")
+        if self.encoder_kind.whole_cells and self.image_size % self.encoder_stride:
+            raise ValueError(
+                f"image_size is {self.image_size}; {self.encoder} takes multiples of {self.encoder_stride}"
+            )
+        check_records(self.training, self.scores)
+
+    @property
+    def encoder_kind(self) -> EncoderKind:
+        """The encoder's facts."""
+        return ENCODERS[self.encoder]
+
+    @property
+    def decoder_kind(self) -> DecoderKind:
+        """The decoder's facts."""
+        return DECODERS[self.decoder]
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How captions are searched for unless told otherwise, as `BeamOptions` names it."""
+        return {name: getattr(self, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the annotation grid."""
+        side = -(-self.image_size // self.encoder_stride)
+        return side, side
+
+
+def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
+    """Raise ValueError unless the model card can be written from these records."""
+    if not isinstance(training.get("command"), str | None):
+        raise ValueError(f"training.command is {brief(training['command'])}, not a text")
+    rows = training.get("data", [])
+    if not isinstance(rows, list) or not all(map(is_data_row, rows)):
+        raise ValueError(f"training.data is {brief(rows)}, not a list of {{name, photos, captions, repeat}}")
+    for name, figures in scores.items():
+        if not isinstance(figures, dict) or not all(map(is_figure, figures.values())):
+            raise ValueError(f"scores of {brief(name)} are {brief(figures)}, not figures with their names")
+
+
+def is_data_row(row: Any) -> bool:
+    """Whether this describes a data set of the training: its name, photos, captions and, if not 1, repeat."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and all(isinstance(count, int) for count in (row.get("photos"), row.get("captions"), row.get("repeat", 1)))
+    )
+
+
+def is_figure(value: Any) -> bool:
+    """Whether this is a score or a remark beside the scores."""
+    return isinstance(value, str) or (isinstance(value, int | float) and not abs(value) > 1e15)
