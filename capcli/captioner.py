@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
 import torch
@@ -14,7 +13,6 @@ from torch import Generator, Tensor
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
-from capcli.checkpoints.store import ModelError
 from capcli.decoding.beam_search import Hypotheses
 from capcli.decoding.sampling import DecodingOptions, decode, make_generator
 from capcli.images import ImageError, open_square, to_pixels
@@ -28,6 +26,7 @@ Source = str | os.PathLike[str] | Image.Image
 Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 ENCODED_AT_ONCE = 4
+DEVICES = ("cuda", "mps", "cpu")
 
 
 @dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
@@ -79,7 +78,7 @@ class Captioner:
     def load(
         cls, model: str | os.PathLike[str] | None = None, device: str = "auto", precision: str = "auto"
     ) -> Captioner:
-        """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None: the bundled one).
+        """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None or `bundled`: capcli's own).
 
         device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
         device multiplies bfloat16 numbers itself, else fp32; rounded so, what an image gives depends a little on the
@@ -89,8 +88,7 @@ class Captioner:
         keep_freed_memory()
         chosen = choose_device(device)
         choose_precision(precision, chosen)  # before the Hub is asked for anything
-        folder = bundled_checkpoint() if model is None else find_checkpoint(model)
-        return cls(CaptionModel.load(folder), chosen, precision)
+        return cls(CaptionModel.load(find_checkpoint(model)), chosen, precision)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -276,18 +274,11 @@ def choose_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one, else Apple's MPS, else the CPU. Raises ValueError for an absent one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in DEVICES:  # PyTorch has twenty more, on most of which no model runs
+        raise ValueError(f"device {name!r} cannot be used: not one of auto, {', '.join(DEVICES)}, {DEVICES[0]}:1 …")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except Exception as error:  # PyTorch raises RuntimeError, AssertionError and others here
         raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
-
-
-def bundled_checkpoint() -> Path:
-    """The checkpoint that came with the package: inside it when installed, beside it in a checkout."""
-    package = Path(__file__).parent
-    for folder in (package / "weights", package.parent / "weights"):
-        if folder.is_dir():
-            return folder
-    raise ModelError(f"{package / 'weights'}: the bundled checkpoint is missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from capcli import __version__
-from capcli.messages import say
+from capcli.messages import say, show_lines
 from capcli.native import let_crashes_speak, silence_libtiff
 
 if TYPE_CHECKING:
@@ -30,12 +31,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def finite(value: float | None) -> float | None:
+    """For every option that takes a number with decimals: NaN and infinity compare and print as no number does."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 Model = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER|USER/NAME[@REVISION]",
-        help="Checkpoint folder or, where there is none of this name, a repository on the Hugging Face Hub; the "
-        "bundled one if not given.",
+        help="Checkpoint folder or, where there is none of this name, a repository on the Hugging Face Hub; bundled, "
+        "the one that came with capcli, if not given.",
         show_default=False,
     ),
 ]
@@ -56,15 +65,27 @@ MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [def
 LengthPenalty = Annotated[
     float | None,
     typer.Option(
+        min=-10,
+        max=10,
+        callback=finite,
         help="α in score = log_prob / nᵅ, n counting the words and <end>; 0 ranks by log_prob.  "
-        "[default: the checkpoint's]"
+        "[default: the checkpoint's]",
     ),
 ]
 Sample = Annotated[bool, typer.Option("--sample", help="Draw words by their probability instead of searching.")]
-Temperature = Annotated[float, typer.Option(min=0.01, help="With --sample: below 1 the probable words become more so.")]
-TopP = Annotated[float, typer.Option(min=0.01, max=1, help="With --sample: draw from the likeliest words up to here.")]
+Temperature = Annotated[
+    float,
+    typer.Option(min=0.01, callback=finite, help="With --sample: below 1 the probable words become more so."),
+]
+TopP = Annotated[
+    float,
+    typer.Option(min=0.01, max=1, callback=finite, help="With --sample: draw from the likeliest words up to here."),
+]
 Diversity = Annotated[
-    float, typer.Option(min=0, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ.")
+    float,
+    typer.Option(
+        min=0, callback=finite, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ."
+    ),
 ]
 AttentionSamples = Annotated[
     int,
@@ -206,7 +227,8 @@ def caption(
         str, typer.Option(metavar="TEXT", help="What text, sidecars and metadata say; also {name} {path} {score}.")
     ] = "{caption}",
     min_score: Annotated[
-        float | None, typer.Option(metavar="S", help="Leave a caption empty if it scores less.", show_default=False)
+        float | None,
+        typer.Option(metavar="S", callback=finite, help="Leave a caption empty if it scores less.", show_default=False),
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more pixels.")] = 100_000_000,
     on_error: Annotated[
@@ -361,11 +383,10 @@ def explain(
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage.
     """
-    import json
-
     from capcli.explain import as_line, as_row, as_table, ranked
     from capcli.explain import explain as read_sentences
     from capcli.images import ImageError
+    from capcli.writers import dump
 
     if (sentence is None) == (text_file is None):
         fail("give a sentence or --text-file")
@@ -393,12 +414,12 @@ def explain(
             fail(error)
         if as_json:
             rows = [as_row(e) for e in explained]
-            typer.echo(json.dumps(rows if text_file else rows[0], ensure_ascii=False))
+            show_lines(dump(rows if text_file else rows[0]))
         else:
             for e in explained:
-                typer.echo(as_line(e))
+                show_lines(as_line(e))
                 for line in () if text_file else as_table(e):
-                    typer.echo(line)
+                    show_lines(line)
         if sum(map(view, explained)):
             raise typer.Exit(1)
 
@@ -468,14 +489,14 @@ def info(
     """Say what a checkpoint is, how good it is, and which device would be used; then print its model card."""
     import json
 
-    from capcli.captioner import bundled_checkpoint, choose_device
+    from capcli.captioner import choose_device
     from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.card import as_text, describe_checkpoint
     from capcli.checkpoints.hub import find_checkpoint
     from capcli.checkpoints.store import ModelError
 
     try:
-        folder = bundled_checkpoint() if model is None else find_checkpoint(model)
+        folder = find_checkpoint(model)
         chosen = choose_device(device)
         description = describe_checkpoint(CaptionModel.load(folder).facts, folder, str(chosen))
     except (ModelError, ValueError) as error:
@@ -487,19 +508,18 @@ def info(
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
     """List the checkpoints at hand: the bundled one and those downloaded from the Hugging Face Hub.
 
-    One a line: what --model takes (`bundled`: leave --model out), the size, and the folder.
+    One a line: what --model takes, the size, and the folder.
     """
     import json
 
-    from capcli.captioner import bundled_checkpoint
-    from capcli.checkpoints.hub import cached_checkpoints
+    from capcli.checkpoints.hub import BUNDLED, bundled_checkpoint, cached_checkpoints
     from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError
 
     rows: list[dict[str, Any]] = []
     try:
         bundled = bundled_checkpoint()
         size = sum((bundled / name).stat().st_size for name in CHECKPOINT_FILES)
-        rows.append({"model": "bundled", "bytes": size, "folder": str(bundled)})
+        rows.append({"model": BUNDLED, "bytes": size, "folder": str(bundled)})
     except (ModelError, OSError) as error:
         say(error)
     rows += [{"model": c.name, "bytes": c.bytes, "folder": str(c.folder)} for c in cached_checkpoints()]
@@ -508,7 +528,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
     else:
         width = max((len(row["model"]) for row in rows), default=0)
         for row in rows:
-            typer.echo(f"{row['model']:{width}}  {row['bytes'] / 1e6:7.1f} MB  {row['folder']}")
+            show_lines(f"{row['model']:{width}}  {row['bytes'] / 1e6:7.1f} MB  {row['folder']}")
 
 
 @app.command()
@@ -556,13 +576,25 @@ def train(
     ] = "auto",
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
+    learning_rate: Annotated[float, typer.Option(callback=finite)] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(callback=finite)] = 0.01,
     average: Annotated[
-        float, typer.Option(min=0, max=0.99999, help="Decay of a moving average of the weights, kept in their place.")
+        float,
+        typer.Option(
+            min=0,
+            max=0.99999,
+            callback=finite,
+            help="Decay of a moving average of the weights, kept in their place.",
+        ),
     ] = 0.0,
     init_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Keep a mean of the weights with those of --init, which weigh so much.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            callback=finite,
+            help="Keep a mean of the weights with those of --init, which weigh so much.",
+        ),
     ] = 0.0,
     encoder: Annotated[
         str | None,
@@ -579,7 +611,7 @@ def train(
         typer.Option(metavar="FILE", help="State dict of torchvision's network, instead of downloading ImageNet's."),
     ] = None,
     fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too.")] = False,
-    encoder_learning_rate: float = 5e-5,
+    encoder_learning_rate: Annotated[float, typer.Option(callback=finite)] = 5e-5,
     frozen_blocks: Annotated[
         int, typer.Option(min=0, help="With --fine-tune leave the first N of the encoder's blocks alone.", metavar="N")
     ] = 0,
@@ -610,10 +642,14 @@ def train(
     hidden_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
     embedding_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
     attention_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
-    dropout: Annotated[float | None, typer.Option(min=0, max=0.99, help="[default: what --init has, else 0.5]")] = None,
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1)] = 0.1,
+    dropout: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.99, callback=finite, help="[default: what --init has, else 0.5]"),
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, callback=finite)] = 0.1,
     attention_regularization: Annotated[
-        float, typer.Option(min=0, help="λ of doubly stochastic attention (Xu et al. 2015).")
+        float,
+        typer.Option(min=0, callback=finite, help="λ of doubly stochastic attention (Xu et al. 2015)."),
     ] = 0.0,
     attention_boxes: Annotated[
         str | None,
@@ -630,7 +666,13 @@ def train(
         typer.Option(min=1, help="Beam width on dev, and the checkpoint's.  [default: what --init has, else 3]"),
     ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(help="α on dev, and the checkpoint's.  [default: what --init has, else 1]")
+        float | None,
+        typer.Option(
+            min=-10,
+            max=10,
+            callback=finite,
+            help="α on dev, and the checkpoint's.  [default: what --init has, else 1]",
+        ),
     ] = None,
     no_repeat: Annotated[
         int | None,
@@ -721,9 +763,8 @@ def evaluate(
     a few tenths.
     """
     values = dict(locals())
-    import json
-
     from capcli.images import ImageError
+    from capcli.writers import dump
 
     try:
         from capcli.training.datasets import DataError, read_data_set
@@ -739,7 +780,7 @@ def evaluate(
 
             require_attention(captioner, "--pointing")
             points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
-            typer.echo(json.dumps(points, indent=1, ensure_ascii=False)) if as_json else print_pointing(points)
+            show_lines(dump(points, indent=1)) if as_json else print_pointing(points)
             return
         result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
     except ImportError as error:
@@ -747,7 +788,7 @@ def evaluate(
     except (DataError, ImageError) as error:
         fail(error)
     if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        show_lines(dump(result, indent=1))
     else:
         print_evaluation(result, extremes)
 
@@ -846,7 +887,10 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
     asked = {field.name: values.get(field.name) for field in fields(captioner.options)}
     if asked["sample"] and asked["diversity"]:
         fail("--sample and --diversity are two ways to decode: take one")
-    options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
+    try:
+        options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
+    except ValueError as error:
+        fail(error)
     if options.diversity and values["num"] < 2:
         fail("--diversity goes with --num 2 or more: it is between candidates")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from capcli.messages import harmless
+
 
 class OutputError(Exception):
     """A file that cannot be written, which ends a run; str() is one line with the path and the reason."""
@@ -84,9 +86,12 @@ class StandardOutput:
 
     path = "standard output"
 
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty()
+
     def write(self, text: str) -> None:
-        """Add text."""
-        sys.stdout.write(text)
+        """Add text; no file name in it commands a terminal."""
+        sys.stdout.write(harmless(text) if self.terminal else text)
 
     def flush(self) -> None:
         """Let others see it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "jsonl", "csv", "tsv")
 ENDINGS = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def format_by_ending(path: str | None) -> str | None:
@@ -106,8 +107,9 @@ class TextWriter(Writer):
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
         for candidate in getattr(result, "candidates", ())[: self.num]:
-            text = "" if is_unsure(candidate, self.min_score) else self.template.fill(result.path, candidate)
-            columns = [on_one_line(result.path)] if self.several else []
+            path = on_one_line(result.path)
+            text = "" if is_unsure(candidate, self.min_score) else self.template.fill(path, candidate)
+            columns = [path] if self.several else []
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
             self.file.write("\t".join([*columns, text]) + "\n")
 
@@ -189,10 +191,10 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
     }
 
 
-def dump(row: dict[str, Any]) -> str:
+def dump(value: Any, indent: int | None = None) -> str:
     """JSON in UTF-8, but escaped where a file name is not valid UTF-8, so that it can be read back."""
-    text = json.dumps(row, ensure_ascii=False)
-    return text if text.isascii() or is_encodable(text) else json.dumps(row)
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if text.isascii() or is_encodable(text) else json.dumps(value, indent=indent)
 
 
 def is_encodable(text: str) -> bool:
@@ -205,9 +207,9 @@ def is_encodable(text: str) -> bool:
 
 
 def on_one_line(path: str) -> str:
-    """A file name in which tabs and line ends are escaped, so that a line stays a line."""
-    return (
-        path.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-        if (any(c in path for c in "\t\n\r"))
-        else path
-    )
+    """Return a file name with `\\t`, `\\n`, `\\r` and `\\\\` for tabs, line ends and backslashes: a line stays a line,
+    and the name can be told from it.
+
+    Windows separates folders by backslashes and allows the others in no name: there is nothing to tell apart.
+    """
+    return path if os.sep == "\\" else path.translate(ESCAPES)

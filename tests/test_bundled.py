@@ -7,7 +7,7 @@ import torch
 from conftest import PHOTOS
 
 from capcli import Captioner
-from capcli.captioner import bundled_checkpoint
+from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.explain import explain
 from capcli.images import open_square, to_pixels
 from capcli.model.encoders import fold_batch_norm

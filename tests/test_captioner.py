@@ -87,7 +87,7 @@ def test_options_are_heeded(captioner: Captioner) -> None:
 def test_devices() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("cuda:99", "toaster"):
+    for name in ("cuda:99", "toaster", "meta", "fpga", ""):
         with pytest.raises(ValueError, match=f"device '{name}' cannot be used"):
             choose_device(name)
 

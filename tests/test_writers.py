@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,6 +45,20 @@ def test_text() -> None:
     assert write("text", STRANGE) == 'tab\\t, "line\\nend \udcff é.jpg\ta man\n'
     two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
     assert write("text", two, several=False, num=2) == '-0.5000\ta cat\n-2.0000\ta "dog", brown\n'
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there a backslash separates folders")
+def test_a_name_can_be_told_from_its_line() -> None:
+    names = ["x\ny.jpg", "x\\ny.jpg", "x\\\ny.jpg", "x\\\\ny.jpg", "\t\r\\", "\\t", "\n\n", "é\udcff.jpg"]
+    lines = write("text", *(Found(name, "a cat") for name in names)).split("\n")
+    assert len(set(lines)) == len(names) + 1
+    meant = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+    shown = [line.removesuffix("\ta cat") for line in lines[:-1]]
+    assert [re.sub(r"\\.", lambda found: meant[found[0]], text) for text in shown] == names
+    # A name inside a template breaks no line either.
+    assert write(
+        "text", Found("x\ny.jpg", "a cat"), several=False, template=Template("{name}: {caption} ({path})")
+    ) == ("x\\ny: a cat (x\\ny.jpg)\n")
 
 
 def test_json_lines() -> None:

@@ -114,7 +114,8 @@ class CaptionModel(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> CaptionModel:
-        """Read a checkpoint folder or, where there is none of this name, the Hub's `user/name[@revision]`.
+        """Read a checkpoint folder or, where there is none of this name, the Hub's `user/name[@revision]` (`bundled`:
+        the one that came with capcli).
 
         revision: branch, tag or commit. token: True or None take the stored one, False none. cache_dir: None is the
         Hub's own cache. local_files_only: never go online. Raises ModelError.

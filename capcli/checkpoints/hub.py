@@ -29,11 +29,21 @@ REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
 HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # those that huggingface_hub has used, whose errors mean the network
 BAR_AFTER_SECONDS = 0.5
+BUNDLED = "bundled"  # what --model calls it, where no folder has this name
 LOG_IN = "set HF_TOKEN or run `hf auth login`"
 
 
+def bundled_checkpoint() -> Path:
+    """The checkpoint that came with the package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "weights", package.parent / "weights"):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"{package / 'weights'}: the bundled checkpoint is missing")
+
+
 def find_checkpoint(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -41,10 +51,15 @@ def find_checkpoint(
 ) -> Path:
     """The folder of this name or, where there is none, of a Hub repository, downloaded if need be.
 
-    name: a folder, or `user/name[@revision]`. Raises ModelError. Arguments as `CaptionModel.from_pretrained`.
+    name: a folder, `user/name[@revision]`, or None or BUNDLED for the one that came with the package. Raises
+    ModelError. Other arguments as `CaptionModel.from_pretrained`.
     """
+    if name is None:
+        return bundled_checkpoint()
     if os.path.isdir(name):
         return Path(name)
+    if name == BUNDLED:
+        return bundled_checkpoint()
     if os.path.exists(name):
         raise ModelError(f"{name}: not a folder; name the folder that holds {', '.join(CHECKPOINT_FILES)}")
     repository, at, rest = str(name).partition("@")

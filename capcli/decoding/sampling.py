@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,13 @@ class DecodingOptions(BeamOptions):
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("length_penalty", "temperature", "top_p", "diversity"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
+        if not -10 <= self.length_penalty <= 10:  # the power of a sentence's length has to be a number too
+            raise ValueError(f"length_penalty is {self.length_penalty}, not between -10 and 10")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}, not an integer of 64 bits")
         for name, least in (
             ("beam", 1),
             ("max_length", 1),
@@ -43,8 +51,8 @@ class DecodingOptions(BeamOptions):
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, not {least} or more")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}, not above 0; beam=1 takes the most probable words")
+        if self.temperature < 0.01:  # by much less every log-probability would become minus infinity
+            raise ValueError(f"temperature is {self.temperature}, not 0.01 or more; beam=1 takes the likeliest words")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
         if self.sample and self.diversity:

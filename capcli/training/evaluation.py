@@ -10,6 +10,7 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES
 from capcli.decoding.sampling import DecodingOptions
 from capcli.images import ImageError
+from capcli.messages import show_lines
 from capcli.model.vocabulary import tokenize
 from capcli.training.calibration import calibrate
 from capcli.training.datasets import DataSet
@@ -68,7 +69,7 @@ def evaluate_captioner(
 
 def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
     """The scores, a line each, and on request the captions that CIDEr likes least and best."""
-    print(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
+    show_lines(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
     print(f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}")
     scores = result["scores"]
     for key, title in SCORES.items():
@@ -85,4 +86,4 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
             print(f"\n{title} by CIDEr")
             for row in rows:
-                print(f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})")
+                show_lines(f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})")

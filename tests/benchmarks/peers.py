@@ -129,7 +129,8 @@ def one_at_a_time() -> tuple[Captioning, int]:
 
 
 def capcli() -> tuple[Captioning, int]:
-    from capcli.captioner import Captioner, bundled_checkpoint
+    from capcli.captioner import Captioner
+    from capcli.checkpoints.hub import bundled_checkpoint
 
     captioner = Captioner.load(device="cpu")
 

@@ -12,6 +12,9 @@ import pytest
 from conftest import PHOTOS
 from hub_server import TOKEN, HubServer
 
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.hub import find_checkpoint
+
 CAT = str(PHOTOS / "chelsea.jpg")
 
 
@@ -46,6 +49,26 @@ def test_a_pushed_run_is_captioned_with_from_the_hub(
     assert denied.stdout == ""
     assert denied.stderr.startswith("capcli: me/tiny@v2: no such folder, not in the cache, and no repository on the")
     assert denied.stderr.count("\n") == 1
+
+
+def test_the_bundled_checkpoint_is_named_as_it_is_listed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    listed = {row["model"]: row["folder"] for row in json.loads(capcli("models", "--json").stdout)}
+    shown = json.loads(capcli("info", "--model", "bundled", "--json").stdout)
+    assert shown["folder"] == listed["bundled"] == json.loads(capcli("info", "--json").stdout)["folder"]
+    assert CaptionModel.from_pretrained("bundled").config.hidden_size == shown["hidden_size"]
+    # A folder of this name comes first.
+    tiny_checkpoint.rename(tmp_path / "bundled")
+    assert find_checkpoint(tmp_path / "bundled") == tmp_path / "bundled"
+    done = subprocess.run(
+        [sys.executable, "-m", "capcli", "info", "--model", "bundled", "--json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.getenv("PYTHONPATH")]))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(done.stdout)["folder"] == "bundled"
 
 
 def test_a_terminal_may_watch_the_download(

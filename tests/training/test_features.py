@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import PHOTOS
 
-from capcli.captioner import bundled_checkpoint
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.images import ImageError
 from capcli.model.encoders import EfficientNetLite2, Encoder
 from capcli.training.datasets import Photo
