@@ -774,11 +774,12 @@ def evaluate(
         photos = data_set.require(split)
         captioner = load_captioner(model, device, precision)
         options = decoding_options(captioner, values)
+        if pointing:
+            require_attention(captioner, "--pointing")
         typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
 
-            require_attention(captioner, "--pointing")
             points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
             show_lines(dump(points, indent=1)) if as_json else print_pointing(points)
             return
