@@ -21,6 +21,7 @@ SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "tes
 FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
 HELD_OUT = 20  # one photo in so many becomes dev where a data set names none
 CAPTIONS_AT_ONCE = 5
+PLAIN_LIST = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
 MIRRORED = {"left": "right", "right": "left"}
 
 
@@ -88,7 +89,8 @@ def read_data_set(argument: str) -> DataSet:
         raise DataError(f"{path}: no captioned photo")
     missing = [photo.path for photo in photos if not photo.path.is_file()]
     if missing:
-        raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
+        several = f"{len(missing)} photos are missing, the first of them" if len(missing) > 1 else "a photo is missing:"
+        raise DataError(f"{path}: {several} {missing[0]}")
     if not any(photo.split for photo in photos):
         photos = [replace(p, split="dev" if i % HELD_OUT == 0 else "train") for i, p in enumerate(photos)]
     photos = [p if p.split else replace(p, split="train") for p in photos]
@@ -123,13 +125,29 @@ def read_flickr(tokens: Path) -> list[Photo]:
 
 def read_json(path: Path) -> list[Photo]:
     """Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`."""
+    content = load_json(path, f"captioned photos are {PLAIN_LIST} or a folder in the Flickr8k layout")
+    plain = not isinstance(content, dict)
+    rows = content if plain else content.get("images")
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: not a list of captioned photos, {PLAIN_LIST}")
     try:
-        content = json.loads(path.read_bytes())
-        rows = content["images"] if isinstance(content, dict) else content
-        return merge(read_row(path.parent, row) for row in rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{path}: not a list of captioned photos ({what})") from None
+        return merge(read_row(path.parent, row, plain) for row in rows)
+    except KeyError as error:
+        raise DataError(f"{path}: not a list of captioned photos (a row has no {error})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a list of captioned photos ({error})") from None
+
+
+def load_json(path: Path, wanted: str) -> Any:
+    """The content of a JSON file; wanted: what to say of any other file. Raises DataError."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:
+        # The place of the mistake says nothing of a file that was never meant as JSON.
+        where = f" ({error})" if path.suffix.lower() == ".json" else ""
+        raise DataError(f"{path}: not JSON{where}; {wanted}") from None
 
 
 def merge(rows: Iterable[Photo]) -> list[Photo]:
@@ -144,36 +162,45 @@ def merge(rows: Iterable[Photo]) -> list[Photo]:
     return list(photos.values())
 
 
-def read_row(folder: Path, row: dict[str, Any]) -> Photo:
-    """One photo of either JSON form. Raises KeyError, TypeError or ValueError."""
-    if "file_path" in row:
-        name, captions = row["file_path"], row["captions"]
+def read_row(folder: Path, row: Any, plain: bool) -> Photo:
+    """One photo of either JSON form; plain: of which one where the row does not say. Raises KeyError and ValueError."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{brief(row)} is in the place of a photo")
+    if "file_path" in row or (plain and "filename" not in row):
+        parts, captions = [row["file_path"]], row["captions"]
     else:
-        name = str(Path(row.get("filepath", ""), row["filename"]))
-        captions = [sentence["raw"] for sentence in row["sentences"]]
+        parts, captions = [row.get("filepath", ""), row["filename"]], row["sentences"]
+        if isinstance(captions, list):
+            captions = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in captions]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"a photo's name is {brief(parts[-1])}")
+    name = str(Path(*parts))
     if not isinstance(captions, list) or not captions:
         raise ValueError(f"the captions of {name} are no list of at least one")
     for caption in captions:
         if not isinstance(caption, str) or not tokenize(caption):
             raise ValueError(f"a caption of {name} has no word: {brief(caption)}")
     split = row.get("split", "")
-    if split and split not in SPLITS:
+    if split and not (isinstance(split, str) and split in SPLITS):
         raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
     return Photo(locate(folder, name), tuple(captions), SPLITS.get(split, ""))
 
 
 def locate(folder: Path, name: str) -> Path:
-    """Where a photo lies; the first candidate if nowhere, so that the error can name it."""
+    """Where a photo lies; if nowhere, where it should, so that the error can name it."""
     candidates = [folder / place / name for place in PHOTO_FOLDERS]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    there = (path for path in candidates if path.is_file())
+    return next(there, next((path for path in candidates if path.parent.is_dir()), candidates[-1]))
 
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a UTF-8 file. Raises DataError."""
     try:
         return path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeError:
+        raise DataError(f"{path}: not text in UTF-8") from None
 
 
 def mirror(caption: str) -> str:

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from capcli.captioner import Captioner
+from capcli.captioner import Caption, Captioner
 from capcli.checkpoints.card import SCORES
 from capcli.decoding.sampling import DecodingOptions
 from capcli.images import ImageError
@@ -15,6 +15,7 @@ from capcli.model.vocabulary import tokenize
 from capcli.training.calibration import calibrate
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
+from capcli.training.progress import progress, stderr_console
 
 EXTREMES = 10
 
@@ -30,11 +31,7 @@ def evaluate_captioner(
     """
     photos = data_set.require(split)
     started = time.perf_counter()
-    captions = []
-    for result in captioner.stream((photo.path for photo in photos), num, options, batch_size):
-        if isinstance(result, ImageError):
-            raise result
-        captions.append(result)
+    captions = caption_photos(captioner, [str(photo.path) for photo in photos], options, batch_size, num)
     seconds = time.perf_counter() - started
     texts = [caption.text for caption in captions]
     scores = score_captions(texts, [photo.captions for photo in photos])
@@ -65,6 +62,20 @@ def evaluate_captioner(
         "calibration": calibrate([caption.score for caption in captions], each),
         "captions": rows,
     }
+
+
+def caption_photos(
+    captioner: Captioner, paths: list[str], options: DecodingOptions, batch_size: int, num: int = 1
+) -> list[Caption]:
+    """Caption photos in their order, showing on stderr how far that is. Raises ImageError."""
+    captions = []
+    with progress(stderr_console(), "captioning photos", len(paths)) as advance:
+        for result in captioner.stream(paths, num, options, batch_size):
+            if isinstance(result, ImageError):
+                raise result
+            captions.append(result)
+            advance(1)
+    return captions
 
 
 def print_evaluation(result: dict[str, Any], extremes: bool) -> None:

@@ -80,15 +80,24 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
-    """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads."""
+    """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads.
+
+    The first batch is one view, each that follows twice as many as the one before, up to ENCODER_BATCH: something comes
+    at once, however large the photos are.
+    """
     jobs = [(photo, view) for photo in photos for view in range(views)]
-    batches = [jobs[i : i + ENCODER_BATCH] for i in range(0, len(jobs), ENCODER_BATCH)]
+
+    def batches() -> Iterator[list[tuple[Photo, int]]]:
+        begin, size = 0, 1
+        while begin < len(jobs):
+            yield jobs[begin : begin + size]
+            begin, size = begin + size, min(2 * size, ENCODER_BATCH)
 
     def decode(batch: list[tuple[Photo, int]]) -> Tensor:
         return torch.stack([load_view(photo, view, size) for photo, view in batch])
 
     with torch.inference_mode():
-        for _, pixels in ahead(decode, batches):
+        for _, pixels in ahead(decode, batches()):
             with autocast(device, precision):
                 yield encoder(pixels.to(device, memory_format=torch.channels_last))
 

@@ -12,13 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -64,6 +61,7 @@ from capcli.training.losses import (
 )
 from capcli.training.metrics import describe, score_captions
 from capcli.training.pointing import PERSON_WORDS, cells_inside, read_boxes, seen_in_view
+from capcli.training.progress import progress, stderr_console
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 
 LAST_FILE = "last.safetensors"
@@ -78,6 +76,16 @@ SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where
 EXPECTED_FIRST = 1 / 3
 SAMPLES = 5  # captions drawn per photo in self-critical training
 MIN_COUNT = 4
+LIMITS: dict[str, tuple[float, float]] = {
+    "learning_rate": (1e-9, 10),
+    "encoder_learning_rate": (1e-9, 10),
+    "weight_decay": (0, 100),
+    "average": (0, 0.99999),
+    "init_share": (0, 1),
+    "label_smoothing": (0, 1),
+    "attention_regularization": (0, 1000),
+    "seed": (0, 2**32 - 1),
+}
 # The shapes and the words of a checkpoint.
 FIXED_BY_INIT = (
     "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
@@ -137,7 +145,13 @@ class TrainOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what makes no sense without a checkpoint to begin from, or with one."""
+        """Raises ValueError for what is out of range, and for what makes no sense with a checkpoint to begin from, or
+        without one.
+        """
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # as no comparison with nan is
+                raise ValueError(f"--{name.replace('_', '-')} {value}: not between {low:g} and {high:g}")
         if not self.init and (self.self_critical or self.init_share):
             raise ValueError("--self-critical and --init-share need --init, a checkpoint to begin from")
         fixed = [name for name in FIXED_BY_INIT if getattr(self, name) is not None]
@@ -156,7 +170,7 @@ class Run:
         """
         options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
         self.options, self.folder, self.device = options, folder, device
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = stderr_console()
         self.sets = [read_data_set(argument) for argument in options.data]
         names = [s.name for s in self.sets]
         if len(set(names)) < len(names):
@@ -170,7 +184,6 @@ class Run:
             end = begin + len(data_set.split("train"))
             self.order += list(range(begin, end)) * data_set.repeat
             begin = end
-        folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.model = self.build_model()
         if not isinstance(self.model.decoder, AttentionDecoder) and (
@@ -275,10 +288,9 @@ class Run:
         """Encode the photos, with a progress bar, unless that is done. Raises ImageError and OSError."""
         for split, stores in (("train", self.train_stores), ("dev", self.dev_stores)):
             for name, store in stores.items():
-                with progress_bar(self.console) as bar:
-                    photos, views, *_ = store.shapes[0]
-                    task = bar.add_task(f"encoding {name} {split} photos", total=photos * views)
-                    store.open(partial(bar.advance, task))
+                photos, views, *_ = store.shapes[0]
+                with progress(self.console, f"encoding {name} {split} photos", photos * views) as advance:
+                    store.open(advance)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, the same each time they are asked for."""
@@ -292,6 +304,7 @@ class Run:
 
         Raises DataError, ImageError, ModelError and OSError.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.write_log()  # by which the folder is known for a run's before there is anything to resume
         finished = self.epoch >= self.options.epochs
         if not finished:
@@ -338,14 +351,12 @@ class Run:
             first = self.epoch < EXPECTED_FIRST * self.options.epochs
             self.model.decoder.expected_share = 1.0 if first else AttentionDecoder.expected_share
         what, total = "reward" if self.options.self_critical else "loss", 0.0
-        with progress_bar(self.console) as bar:
-            name = f"epoch {self.epoch + 1}/{self.options.epochs}"
-            task = bar.add_task(name, total=len(self.order))
+        with progress(self.console, f"epoch {self.epoch + 1}/{self.options.epochs}", len(self.order)) as advance:
             steps = shown = 0
             for batch, seen in self.shown(self.batches(self.epoch)):
                 # By photos, since epochs differ in their number of batches; at the middle of this one.
-                progress = (self.epoch + (shown + len(batch.photos) / 2) / len(self.order)) / self.options.epochs
-                rate = learning_rate_at(progress)
+                passed = self.epoch + (shown + len(batch.photos) / 2) / len(self.order)
+                rate = learning_rate_at(passed / self.options.epochs)
                 shown += len(batch.photos)
                 steps += 1
                 for group in self.optimizer.param_groups:
@@ -359,12 +370,17 @@ class Run:
                         figure = loss.item()
                 self.optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+                norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+                if not norm.isfinite():
+                    raise DataError(
+                        f"{self.folder}: the gradients of epoch {self.epoch + 1} are no longer finite numbers: "
+                        "begin anew with a lower --learning-rate"
+                    )
                 self.optimizer.step()
                 if self.average:
                     self.average.update()
                 total += figure
-                bar.update(task, completed=shown, description=f"{name}  {what} {figure:.3f}")
+                advance(len(batch.photos), f"{what} {figure:.3f}")
         self.model.decoder.eval()
         return {what: total / steps}
 
@@ -451,13 +467,12 @@ class Run:
             if not photos:
                 continue
             captions: list[str] = []
-            with progress_bar(self.console) as bar:
-                task = bar.add_task(f"captioning {data_set.name} dev", total=len(photos))
+            with progress(self.console, f"captioning {data_set.name} dev photos", len(photos)) as advance:
                 for features in self.dev_features(data_set):
                     with autocast(self.device, self.options.precision):
                         found = beam_search(self.model.decoder, features, options)
                     captions += [self.model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
-                    bar.advance(task, len(features.global_vector))
+                    advance(len(features.global_vector))
             results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
             del results["cider_each"], results["intervals"]
             scores[data_set.name] = results | describe(captions, self.seen)
@@ -579,17 +594,3 @@ def learning_rate_at(progress: float) -> float:
         return progress / WARM_UP
     cosine = 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
     return FINAL_RATE + (1 - FINAL_RATE) * cosine
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with time left; silent where stderr is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -7,7 +7,6 @@ of our own captions.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 from capcli.heatmaps import cell_place, strongest_place
-from capcli.images import ImageError
-from capcli.training.datasets import DataError, DataSet
+from capcli.training.datasets import DataError, DataSet, load_json
+from capcli.training.evaluation import caption_photos
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
@@ -38,11 +37,12 @@ MOST_OF_THE_PICTURE = 0.5
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
     """`{"name.jpg": [[centre x, centre y, width, height], …]}` in fractions of the picture. Raises DataError."""
+    wanted = 'boxes are {"name.jpg": [[centre x, centre y, width, height], …], …}'
+    rows = load_json(path, wanted)
     try:
-        rows = json.loads(path.read_bytes())
         return {name: [corners(*map(float, box)) for box in boxes] for name, boxes in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not boxes by file name ({error})") from None
+    except (ValueError, TypeError, AttributeError):
+        raise DataError(f"{path}: not boxes by file name; {wanted}") from None
 
 
 def corners(x: float, y: float, width: float, height: float) -> Box:
@@ -111,9 +111,7 @@ def measure_pointing(
     words = hits = centre = 0
     chance = 0.0
     misses = []
-    for result in captioner.stream(chosen, options=options, batch_size=batch_size):
-        if isinstance(result, ImageError):
-            raise result
+    for result in caption_photos(captioner, chosen, options, batch_size):
         for index, word in enumerate(result.words):
             if word not in PERSON_WORDS:
                 continue

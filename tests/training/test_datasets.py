@@ -64,11 +64,19 @@ def test_a_plain_list_holds_some_photos_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a list of captioned photos"),
-        ('{"images": [{"filename": "a.jpg"}]}', "no 'sentences'"),
+        ("{", r"data\.json: not JSON \(Expecting property name.*\); captioned photos are .*file_path"),
+        ("7", "not a list of captioned photos, .*file_path"),
+        ('{"annotations": []}', "not a list of captioned photos, .*file_path"),
+        ('["a.jpg"]', "'a.jpg' is in the place of a photo"),
+        ('[{"path": "a.jpg", "captions": ["x"]}]', "a row has no 'file_path'"),
+        ('[{"file_path": "a.jpg"}]', "a row has no 'captions'"),
+        ('[{"file_path": 7, "captions": ["x"]}]', "a photo's name is 7"),
+        ('{"images": [{"file_name": "a.jpg"}]}', "a row has no 'filename'"),
+        ('{"images": [{"filename": "a.jpg"}]}', "a row has no 'sentences'"),
+        ('{"images": [{"filename": "a.jpg", "sentences": [7]}]}', "a caption of a.jpg has no word: 7"),
+        ('[{"file_path": "a.jpg", "captions": ["x"], "split": ["dev"]}]', r"split \['dev'\] of a.jpg; known"),
         ('[{"file_path": "a.jpg", "captions": ["x"], "split": "holdout"}]', "split 'holdout'"),
         ("[]", "no captioned photo"),
-        ('[{"file_path": "absent.jpg", "captions": ["x"]}]', "1 photos are missing, the first is .*absent.jpg"),
     ],
 )
 def test_bad_data_says_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
@@ -76,6 +84,30 @@ def test_bad_data_says_what_is_wrong(tmp_path: Path, content: str, message: str)
     (tmp_path / "data.json").write_text(content)
     with pytest.raises(DataError, match=message):
         read_data_set(str(tmp_path / "data.json"))
+
+
+def test_what_is_no_json_is_told_what_captions_are_read_from(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_bytes(b"file,caption\na.jpg,a cat\n")
+    with pytest.raises(DataError) as raised:
+        read_data_set(str(tmp_path / "data.csv"))
+    form = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
+    said = f"not JSON; captioned photos are {form} or a folder in the Flickr8k layout"
+    assert str(raised.value) == f"{tmp_path / 'data.csv'}: {said}"
+    (tmp_path / "Flickr8k.token.txt").write_bytes(b"a.jpg#0\ta \xff\n")
+    with pytest.raises(DataError, match=r"token\.txt: not text in UTF-8$"):
+        read_data_set(str(tmp_path))
+
+
+def test_photos_are_missed_where_they_belong(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"file_path": f"{name}.jpg", "captions": ["x"]} for name in "ab"]))
+    with pytest.raises(DataError) as raised:
+        read_data_set(str(path))
+    assert str(raised.value) == f"{path}: 2 photos are missing, the first of them {tmp_path / 'a.jpg'}"
+    touch(tmp_path, "a.jpg", "images/c.jpg")
+    with pytest.raises(DataError) as raised:
+        read_data_set(str(path))
+    assert str(raised.value) == f"{path}: a photo is missing: {tmp_path / 'images' / 'b.jpg'}"
 
 
 def test_absent_data(tmp_path: Path) -> None:

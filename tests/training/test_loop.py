@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PHOTOS
+from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.cli import app
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 from capcli.training import features
@@ -159,6 +161,41 @@ def test_options_that_cannot_be_are_refused(
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        f"--{name}={value}"
+        for name, values in {
+            "learning-rate": ("-1", "0", "nan", "inf"),
+            "encoder-learning-rate": ("-1", "nan"),
+            "weight-decay": ("-1", "nan", "inf"),
+            "attention-regularization": ("nan", "inf"),
+            "average": ("nan",),
+            "init-share": ("nan",),
+            "label-smoothing": ("nan",),
+            "dropout": ("nan",),
+            "length-penalty": ("nan", "inf"),
+            "seed": ("-1", "9" * 20),
+        }.items()
+        for value in values
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_made(data: Path, tmp_path: Path, option: str) -> None:
+    done = CliRunner().invoke(app, ["train", str(data), "--output", str(tmp_path / "run"), option])
+    assert done.exit_code == 2
+    name = option.partition("=")[0].removeprefix("--").replace("-", "[-_]")
+    # The second is what some versions of Typer say of "nan".
+    assert re.search(rf"capcli: (--)?{name} .*not between .* and |Invalid value for '--{name}': ", done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_ends_in_a_line(data: Path, tmp_path: Path) -> None:
+    options = [data, "--output", tmp_path / "run", "--epochs", 40, "--learning-rate", 10, "--weight-decay", 100, *SMALL]
+    done = CliRunner().invoke(app, ["train", *map(str, options), "--precision", "fp32"])
+    assert done.exit_code == 2
+    assert "no longer finite numbers: begin anew with a lower --learning-rate" in done.stderr
 
 
 def test_a_checkpoint_keeps_the_decoding_it_had(data: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -31,8 +31,11 @@ def test_boxes_are_cut_at_the_edges(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(DataError, match=r"boxes\.json"):
             read_boxes(path)
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="no such file"):
         read_boxes(tmp_path / "absent.json")
+    (tmp_path / "boxes.csv").write_text("a.jpg,0.5,0.5,1,1")
+    with pytest.raises(DataError, match=r"boxes\.csv: not JSON; boxes are \{"):
+        read_boxes(tmp_path / "boxes.csv")
 
 
 def test_cells_whose_place_lies_in_a_box() -> None:
