@@ -50,3 +50,16 @@ def test_options_named_in_passing_exist() -> None:
 def test_files_exist() -> None:
     for name in re.findall(r"\]\(([^):]+)\)", README) + re.findall(r"tests/photos/\w+\.jpg", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_workflow_runs_its_commands() -> None:
+    for workflow in ROOT.glob(".github/workflows/*.yml"):
+        for command in re.findall(r"^\s*- (python3 -m venv .*)", workflow.read_text("utf-8"), re.M):
+            assert f"`{command}`" in README, command
+
+
+def test_contributing_names_tests_that_exist() -> None:
+    named = re.findall(r"tests/[\w/]+\.py", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
