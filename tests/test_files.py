@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from capcli.files import GrowingFile, OutputError, WholeFile, write_whole
 
 
@@ -29,6 +31,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind here")
 def test_permissions_are_the_usual_ones_or_those_of_the_old_file(tmp_path: Path) -> None:
     plain, old = tmp_path / "plain", tmp_path / "old"
     plain.touch()
@@ -77,6 +80,7 @@ except OSError as error:
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="no limits on file sizes on this system")
     # The system takes what still fits: 1000 is no multiple of 37, so half a batch would be left behind.
     done = subprocess.run([sys.executable, "-c", FILL, tmp_path / "f"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(errno.EFBIG)

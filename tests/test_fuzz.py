@@ -7,7 +7,6 @@ import io
 import multiprocessing
 import os
 import random
-import resource
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -80,6 +79,10 @@ def peak_megabytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # where ru_maxrss begins with that of the process that started this one
         return int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
+    try:
+        import resource
+    except ImportError:  # Windows: not measured
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 

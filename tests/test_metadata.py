@@ -195,6 +195,7 @@ def test_captions_of_other_programs_are_found(tmp_path: Path) -> None:
         assert parse(image.with_caption(CAPTION)).caption == CAPTION
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind here")
 def test_the_file_keeps_its_place_its_permissions_and_its_links(tmp_path: Path) -> None:
     real, link = tmp_path / "real.jpg", tmp_path / "link.jpg"
     real.write_bytes(files()["plain.jpg"])

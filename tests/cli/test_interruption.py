@@ -10,7 +10,6 @@ import csv
 import errno
 import json
 import os
-import pty
 import random
 import shutil
 import signal
@@ -88,6 +87,7 @@ def test_a_table_is_resumed(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(output.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is no signal that can be sent here")
 def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 400)
     output = tmp_path / "out.jsonl"
@@ -136,6 +136,7 @@ def test_no_room_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.json"])
 def test_a_disk_that_fills_up_leaves_something_valid(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("resource", reason="no limits on file sizes on this system")
     photos = make_photos(tmp_path / "photos", 60)
     output = tmp_path / name
     script = (
@@ -164,6 +165,7 @@ def test_a_disk_that_fills_up_leaves_something_valid(tiny_checkpoint: Path, tmp_
 def test_the_bar_is_for_terminals(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 20)
     photos[3].write_bytes(b"")
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command(tmp_path / "photos", "--model", tiny_checkpoint),

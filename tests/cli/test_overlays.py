@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -70,6 +69,7 @@ def test_templates_cost_only_those_who_want_a_page(tmp_path: Path, tiny_checkpoi
 
 
 def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLORTERM": "truecolor", "PYTHONIOENCODING": "utf-8", "COLUMNS": "90"}
     environment.pop("NO_COLOR", None)
