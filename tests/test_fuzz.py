@@ -1,4 +1,4 @@
-"""Damaged images in eight formats: no crash, no hang, no flood of memory, nothing on stdout.
+"""Damaged images in eight formats, and damaged metadata: no crash, no hang, no flood of memory, nothing on stdout.
 
 CAPCLI_FULL_TESTS=1 pytest tests/test_fuzz.py runs 2,000 mutations instead of 160.
 """
@@ -12,9 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+import test_iptc
 from PIL import Image, features
+from test_metadata_texts import commented, two_captions
 
 from capcli.images import ImageError, open_square
+from capcli.metadata import Metadata, MetadataError, parse
 
 MUTATIONS = 2000 if os.environ.get("CAPCLI_FULL_TESTS") else 160
 SECONDS = 10
@@ -119,3 +122,42 @@ def test_an_enormous_image_is_refused_by_its_header(tmp_path: Path) -> None:
     (tmp_path / "bomb.bmp").write_bytes(header[:18] + (60000).to_bytes(4, "little") * 2 + header[26:])
     with pytest.raises(ImageError, match="more than the limit of 100,000,000"):
         open_square(tmp_path / "bomb.bmp", 64)
+
+
+def damage(rng: random.Random, files: list[bytes]) -> bytes:
+    """One of the files with bytes changed, put in, left out, or taken from another, most of them near its beginning."""
+    content = bytearray(rng.choice(files))
+    for _ in range(rng.choice((1, 2, 3, 8, 30))):
+        at = rng.randrange(min(len(content) + 1, rng.choice((64, 600, 3000))))
+        kind = rng.choice(("set", "set", "extreme", "insert", "delete", "splice"))
+        if kind == "set":
+            content[at : at + 1] = rng.randbytes(1)
+        elif kind == "extreme":
+            content[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f"))
+        elif kind == "insert":
+            content[at:at] = rng.randbytes(rng.randrange(1, 9))
+        elif kind == "delete":
+            del content[at : at + rng.randrange(1, 9)]
+        else:
+            other, length = rng.choice(files), rng.randrange(60)
+            start = rng.randrange(len(other))
+            content[at : at + length] = other[start : start + length]
+    return bytes(content)
+
+
+def test_damaged_metadata_costs_an_error_or_takes_the_caption() -> None:
+    files = [*test_iptc.all_formats(test_iptc.human()).values(), *two_captions().values()]
+    files += [test_iptc.jpeg_with(test_iptc.human(), test_iptc.resource(0x0425, bytes(16)))]
+    files += [commented(b"UNICODE\0" + "Jo".encode("utf-16-le"))]
+    rng = random.Random(8)
+    written = 0
+    for _ in range(20 * MUTATIONS):
+        content, text = damage(rng, files), rng.choice(("a cat", "eine Hündin", "猫", "x" * 500))
+        metadata = Metadata(rng.choice(("skip", "overwrite", "append", "prepend")))
+        try:
+            after = metadata.captioned(parse(content), text)
+            assert parse(after).caption
+            written += 1
+        except MetadataError:
+            pass
+    assert 2 * MUTATIONS < written < 18 * MUTATIONS

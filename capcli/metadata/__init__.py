@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from capcli.files import write_whole
 from capcli.images import STANDARD_INPUT, ImageError
-from capcli.metadata.containers import parse
+from capcli.metadata.containers import Container, parse
 from capcli.metadata.errors import MetadataError
+from capcli.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.sidecars import merge, trouble
-from capcli.writers import Template, is_unsure
+from capcli.writers import Template, is_encodable, is_unsure
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -49,13 +50,9 @@ class Metadata:
         target = Path(os.path.realpath(path))  # a link stays a link
         try:
             image = parse(target.read_bytes(), path)
-            old = image.caption
-            text = merge(old, " ".join(self.template.fill(path, caption).split()), self.existing)
-            if text == old:
+            content = self.captioned(image, " ".join(self.template.fill(path, caption).split()))
+            if content == image.content:
                 return
-            content = image.with_caption(text)
-            if parse(content).caption != text:
-                raise MetadataError("the caption could not be read back; the file is left as it was")
             if not os.access(target, os.W_OK):
                 raise MetadataError("permission denied")
             write_whole(target, content, like=target)
@@ -63,6 +60,29 @@ class Metadata:
             raise ImageError(path, str(error)) from None
         except OSError as error:
             raise trouble(path, str(target), error) from None
+
+    def captioned(self, image: Container, text: str) -> bytes:
+        """Return the file with the caption text. Raises MetadataError."""
+        if not is_encodable(text):
+            raise MetadataError("its name, which the template asks for, is not UTF-8 as metadata is to be")
+        shown = image.caption
+        if shown and self.existing in ("skip", "fail"):
+            return image.content
+
+        def change(old: str) -> str:
+            """Extend each text by itself, so that none is lost; what is empty says what was shown so far, or it would
+            be hidden."""
+            if PROGRAM_DATA.match(old):
+                raise MetadataError("its description is a program's data; left as it is")
+            return merge(image.words(old) or shown, text, self.existing)
+
+        content = image.with_caption(change)
+        after = parse(content)
+        if after.caption != merge(shown, text, self.existing) or any(
+            change(old) != old for place, old in after.found if place in WRITTEN
+        ):
+            raise MetadataError("the caption could not be read back; the file is left as it was")
+        return content
 
 
 def read_caption(path: str) -> str:

@@ -1,52 +1,127 @@
 """The files that hold the blocks, of which the compressed pixels and every other block are copied byte for byte.
 
-Sources: JPEG ITU-T T.81 annex B, PNG third edition, WebP container specification, XMP specification part 3.
+Sources: JPEG ITU-T T.81 annex B, PNG third edition, WebP container specification, XMP specification part 3; PNG's raw
+profiles are ImageMagick's, as ExifTool reads them.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 import struct
 import zlib
+from typing import ClassVar, Protocol
 
+from capcli.metadata import iptc, photoshop, tiff, xmp
 from capcli.metadata.errors import MetadataError, unpack
-from capcli.metadata.tiff import BYTE, EMPTY_TIFF, IMAGE_DESCRIPTION, XMP_TAG, as_ascii, read_tag, set_tags
-from capcli.metadata.xmp import read_xmp, write_xmp
+from capcli.metadata.texts import PLACES, WRITTEN, Change, Found, decode, words
 
 EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
+PHOTOSHOP_START = b"Photoshop 3.0\0"
 LARGEST_SEGMENT = 65533  # bytes in a JPEG segment, of which the length field counts two more
 LARGEST_PACKET = 1 << 24  # bytes of XMP that are unpacked
 RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .raw .rw2 .sr2 .srf .srw".split())
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"
+PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"  # keywords
+RAW_PROFILE = re.compile(rb"\n(.*)\n *\d+\n([\dA-Fa-f\s]*)\0*")  # name, number of bytes, digits
+PNG_RAW = [b"Raw profile type " + name for name in (b"exif", b"APP1", b"xmp", b"iptc", b"8bim")]
 WEBP_EXIF, WEBP_XMP, WEBP_ALPHA = 0x08, 0x04, 0x10  # flags of a VP8X chunk
 
 
-class Container:
-    """A parsed image file. exif: TIFF structure or None; xmp: packet or None; description: PNG's own."""
+class Kind(Protocol):
+    """What knows one kind of metadata block: a module, most of them."""
 
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    description = ""
+    def captions(self, block: bytes, /) -> list[Found]:
+        """Return the texts in a block. Raises MetadataError."""
+
+    def with_caption(self, block: bytes, change: Change, /) -> bytes:
+        """Return a block, or a new one in place of an empty one, with its texts changed; the same bytes where nothing
+        changes. Raises MetadataError."""
+
+
+class PlainText:
+    """A PNG's own text, in UTF-8."""
+
+    def __init__(self, place: str) -> None:
+        """place: of texts.PLACES."""
+        self.place = place
+
+    def captions(self, block: bytes) -> list[Found]:
+        """Return the text."""
+        return [Found(self.place, decode(block)[0])]
+
+    def with_caption(self, block: bytes, change: Change) -> bytes:
+        """Return the text after the change."""
+        old = decode(block)[0]
+        new = change(old) if self.place in WRITTEN else old
+        return block if new == old else new.encode()
+
+
+DESCRIPTION, TRANSLATION = PlainText("PNG"), PlainText("translation")
+
+
+class Container:
+    """A parsed image file. blocks: number of the segment or chunk → its kind and what it holds; added: kinds of blocks
+    that a file without them gets; refusal: why it can take no caption."""
+
+    added: tuple[Kind, ...] = ()
+    refusal = ""
+
+    def __init__(self, content: bytes) -> None:
+        """Raises MetadataError."""
+        self.content = content
+        self.blocks: dict[int, tuple[Kind, bytes]] = {}
+
+    @functools.cached_property
+    def found(self) -> list[Found]:
+        """All texts, in the order of texts.PLACES. Raises MetadataError."""
+        found = [text for kind, block in self.blocks.values() for text in kind.captions(block)]
+        return sorted(found, key=lambda text: PLACES.index(text.place))
+
+    @functools.cached_property
+    def maker(self) -> str:
+        """Who made the camera. Raises MetadataError."""
+        makers = [tiff.read_tag(block, tiff.MAKE) for kind, block in self.blocks.values() if kind is tiff]
+        return decode(makers[0])[0] if makers else ""
+
+    def words(self, text: str) -> str:
+        """Return the text if it is somebody's words and not the camera's. Raises MetadataError."""
+        return words(text, self.maker)
 
     @property
     def caption(self) -> str:
-        """What photo managers would show, looked for in XMP first; empty if there is nothing."""
-        found = read_xmp(self.xmp) if self.xmp else ""
-        found = found or self.description
-        if not found and self.exif:
-            found = read_tag(self.exif, IMAGE_DESCRIPTION).split(b"\0")[0].decode("utf-8", "replace").strip()
-        return found
+        """What photo managers would show; empty if there is nothing. Raises MetadataError."""
+        return next(filter(None, (self.words(text) for _, text in self.found)), "")
 
-    def with_caption(self, text: str) -> bytes:
-        """The file with another caption. Raises MetadataError."""
+    def with_caption(self, change: Change) -> bytes:
+        """Return the file with each of its texts changed by itself, and with the texts that it lacks added: the same
+        bytes where nothing changes. Raises MetadataError."""
+        if self.refusal:
+            raise MetadataError(self.refusal)
+        changed = {place: kind.with_caption(block, change) for place, (kind, block) in self.blocks.items()}
+        changed = {place: block for place, block in changed.items() if block != self.blocks[place][1]}
+        there = [kind for kind, _ in self.blocks.values()]
+        added = {kind: kind.with_caption(b"", change) for kind in self.added if kind not in there}
+        return self.assembled(changed, added) if changed or added else self.content
+
+    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
+        """Return the file with other blocks. Raises MetadataError."""
         raise NotImplementedError
 
 
 class Jpeg(Container):
     """Segments up to the first scan; what follows is copied."""
 
+    added = (tiff, xmp)
+    starts: ClassVar[dict[Kind, tuple[int, bytes]]] = {
+        tiff: (0xE1, EXIF_START),
+        xmp: (0xE1, XMP_START),
+        photoshop: (0xED, PHOTOSHOP_START),
+    }
+
     def __init__(self, content: bytes) -> None:
+        super().__init__(content)
         self.segments: list[tuple[int, bytes]] = []  # marker, segment with its marker and length
         position = 2
         while True:
@@ -64,45 +139,64 @@ class Jpeg(Container):
             self.segments.append((marker, content[start:end]))
             position = end
         self.rest = content[start:]
-        payloads = [segment.lstrip(b"\xff")[3:] for _, segment in self.segments]
-        exif = [i for i, p in enumerate(payloads) if self.segments[i][0] == 0xE1 and p.startswith(EXIF_START)]
-        xmp = [i for i, p in enumerate(payloads) if self.segments[i][0] == 0xE1 and p.startswith(XMP_START)]
-        if len(exif) > 1 or len(xmp) > 1:
-            raise MetadataError("several EXIF or XMP blocks; captions cannot be written into such JPEGs")
-        self.several_pictures = any(
-            marker == 0xE2 and payload.startswith(b"MPF\0")
-            for (marker, _), payload in zip(self.segments, payloads, strict=True)
-        )
-        self.exif_at, self.xmp_at = (found[0] if found else None for found in (exif, xmp))
-        if self.exif_at is not None:
-            self.exif = payloads[self.exif_at][len(EXIF_START) :]
-        if self.xmp_at is not None:
-            self.xmp = payloads[self.xmp_at][len(XMP_START) :]
+        for place, (marker, piece) in enumerate(self.segments):
+            payload = piece.lstrip(b"\xff")[3:]
+            for kind, (expected, beginning) in self.starts.items():
+                if marker == expected and payload.startswith(beginning):
+                    self.blocks[place] = kind, payload[len(beginning) :]
+            if marker == 0xE2 and payload.startswith(b"MPF\0"):  # an index that counts bytes from the first picture
+                self.refusal = "several pictures in one JPEG (MPF); captions cannot be written into it"
+        self.continued = self.join_resources()
 
-    def with_caption(self, text: str) -> bytes:
-        """EXIF and XMP. Raises MetadataError."""
-        if self.several_pictures:  # the index of the other pictures counts bytes from the first one
-            raise MetadataError("several pictures in one JPEG (MPF); captions cannot be written into it")
-        exif = segment(0xE1, EXIF_START + set_tags(self.exif or EMPTY_TIFF, {IMAGE_DESCRIPTION: as_ascii(text)}))
-        xmp = segment(0xE1, XMP_START + write_xmp(self.xmp, text))
+    def join_resources(self) -> list[int]:
+        """Make one block of Photoshop's resources where they go on from one segment to the next; the numbers of the
+        segments after the first."""
+        places = [place for place, (kind, _) in self.blocks.items() if kind is photoshop]
+        try:
+            for place in places:
+                photoshop.resources(self.blocks[place][1])
+        except MetadataError:
+            whole = b"".join(self.blocks.pop(place)[1] for place in places)
+            self.blocks[places[0]] = photoshop, whole
+            return places[1:]
+        return []
+
+    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
+        """Return the file with other blocks. Raises MetadataError."""
         pieces = [piece for _, piece in self.segments]
-        if self.xmp_at is not None:
-            pieces[self.xmp_at] = xmp
-        if self.exif_at is not None:
-            pieces[self.exif_at] = exif
+        for place, block in changed.items():
+            kind = self.blocks[place][0]
+            pieces[place] = self.segment(kind, block)
+            if kind is photoshop:
+                for other in self.continued:
+                    pieces[other] = b""
         front = 1 if self.segments and self.segments[0][0] == 0xE0 else 0  # JFIF wants to be first
-        after_exif = front if self.exif_at is None else self.exif_at + 1
-        if self.xmp_at is None:
-            pieces.insert(after_exif, xmp)
-        if self.exif_at is None:
-            pieces.insert(front, exif)
+        after_exif = max((place + 1 for place, (kind, _) in self.blocks.items() if kind is tiff), default=front)
+        if xmp in added:
+            pieces.insert(after_exif, self.segment(xmp, added[xmp]))
+        if tiff in added:
+            pieces.insert(front, self.segment(tiff, added[tiff]))
         return b"\xff\xd8" + b"".join(pieces) + self.rest
+
+    def segment(self, kind: Kind, block: bytes) -> bytes:
+        """Return the segment for a block; for Photoshop's resources as many as they need. Raises MetadataError if it is
+        too long to be one."""
+        marker, beginning = self.starts[kind]
+        room = LARGEST_SEGMENT - len(beginning)
+        if len(block) > room and kind is not photoshop:
+            raise MetadataError("no room for a caption in its EXIF or XMP block")
+        parts = [beginning + block[i : i + room] for i in range(0, len(block), room)]
+        return b"".join(struct.pack(">BBH", 0xFF, marker, len(part) + 2) + part for part in parts)
 
 
 class Png(Container):
     """Chunks up to the end of the file."""
 
+    added = (DESCRIPTION, xmp)
+    keywords: ClassVar[dict[Kind, bytes]] = {DESCRIPTION: PNG_DESCRIPTION, xmp: PNG_XMP}
+
     def __init__(self, content: bytes) -> None:
+        super().__init__(content)
         self.chunks: list[tuple[bytes, bytes]] = []  # type, chunk with its length and checksum
         position = len(PNG_SIGNATURE)
         while True:
@@ -117,40 +211,51 @@ class Png(Container):
         if b"IDAT" not in (kind for kind, _ in self.chunks):
             raise MetadataError("a damaged PNG")
         self.rest = content[position:]
-        for kind, piece in self.chunks:
+        self.beginnings: dict[int, bytes] = {}  # number of a raw profile's chunk → what stands before its block
+        for place, (kind, piece) in enumerate(self.chunks):
             data = piece[8:-4]
+            keyword = data.split(b"\0")[0] if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
             if kind == b"eXIf":
-                self.exif = data.removeprefix(EXIF_START)
-            elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword = data.split(b"\0")[0]
-                if keyword == PNG_XMP:
-                    self.xmp = png_text(kind, data)
-                elif keyword == PNG_DESCRIPTION:
-                    codec = "utf-8" if kind == b"iTXt" else "latin-1"
-                    self.description = png_text(kind, data).decode(codec, "replace").strip()
+                self.blocks[place] = tiff, data.removeprefix(EXIF_START)
+            elif keyword == PNG_XMP:
+                self.blocks[place] = xmp, png_text(kind, data)[1]
+            elif keyword == PNG_DESCRIPTION:
+                language, text = png_text(kind, data)
+                is_default = language.split(b"\0")[0].lower() in (b"", b"x-default")
+                self.blocks[place] = DESCRIPTION if is_default else TRANSLATION, text
+            elif keyword in PNG_RAW and (found := raw_block(png_text(kind, data)[1])):
+                self.beginnings[place] = found[0]
+                self.blocks[place] = found[1:]
 
-    def with_caption(self, text: str) -> bytes:
-        """XMP and Description, and ImageDescription where there is EXIF. Raises MetadataError."""
-        chunks = [
-            (kind, piece)
-            for kind, piece in self.chunks
-            if not (kind in (b"tEXt", b"zTXt", b"iTXt") and piece[8:].split(b"\0")[0] in (PNG_XMP, PNG_DESCRIPTION))
-        ]
-        if self.exif is not None:
-            exif = chunk(b"eXIf", set_tags(self.exif, {IMAGE_DESCRIPTION: as_ascii(text)}))
-            chunks = [(kind, exif if kind == b"eXIf" else piece) for kind, piece in chunks]
-        pieces = [piece for _, piece in chunks]
-        pixels = [kind for kind, _ in chunks].index(b"IDAT")
-        for keyword, value in ((PNG_DESCRIPTION, text.encode()), (PNG_XMP, write_xmp(self.xmp, text))):
-            # iTXt: keyword, not compressed, no language, no translated keyword
-            pieces.insert(pixels, chunk(b"iTXt", keyword + b"\0\0\0\0\0" + value))
+    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
+        """Return the file with other blocks."""
+        pieces = [piece for _, piece in self.chunks]
+        for place, block in changed.items():
+            kind, piece = self.chunks[place]
+            if kind == b"eXIf":
+                pieces[place] = chunk(kind, block)
+                continue
+            keyword = piece[8:-4].split(b"\0")[0]
+            language, text = png_text(kind, piece[8:-4])
+            if place in self.beginnings:
+                packed = zlib.compress(raw_profile(text, self.beginnings[place] + block))
+                pieces[place] = chunk(b"zTXt", keyword + b"\0\0" + packed)
+            else:
+                pieces[place] = international_text(keyword, block, language)
+        pixels = [kind for kind, _ in self.chunks].index(b"IDAT")
+        for block_kind, keyword in self.keywords.items():
+            if block_kind in added:
+                pieces.insert(pixels, international_text(keyword, added[block_kind]))
         return PNG_SIGNATURE + b"".join(pieces) + self.rest
 
 
 class WebP(Container):
     """Chunks of a RIFF file."""
 
+    added = (tiff, xmp)
+
     def __init__(self, content: bytes) -> None:
+        super().__init__(content)
         (size,) = unpack("<I", content, 4)
         if size + 8 > len(content):
             raise MetadataError("a damaged WebP")
@@ -163,14 +268,33 @@ class WebP(Container):
                 raise MetadataError("a damaged WebP")
             self.chunks.append((kind, content[position + 8 : position + 8 + length]))
             position += 8 + length + length % 2
-        for kind, data in self.chunks:
+        for place, (kind, data) in enumerate(self.chunks):
             if kind == b"EXIF":
-                self.exif = data.removeprefix(EXIF_START)
+                self.blocks[place] = tiff, data.removeprefix(EXIF_START)
             elif kind == b"XMP ":
-                self.xmp = data
+                self.blocks[place] = xmp, data
 
-    def with_caption(self, text: str) -> bytes:
-        """EXIF and XMP, with the extended header that they need. Raises MetadataError."""
+    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
+        """Return the file with other blocks, and the extended header that they need. Raises MetadataError."""
+        chunks = list(self.chunks)
+        for place, block in changed.items():
+            kind, data = chunks[place]
+            chunks[place] = kind, (EXIF_START if data.startswith(EXIF_START) else b"") + block
+        # EXIF goes before XMP, and both behind the pixels.
+        if tiff in added:
+            place = min((place for place, (kind, _) in self.blocks.items() if kind is xmp), default=len(chunks))
+            chunks.insert(place, (b"EXIF", added[tiff]))
+        if xmp in added:
+            chunks.append((b"XMP ", added[xmp]))
+        header = (b"VP8X", self.extended_header())
+        chunks = [header, *(chunks[1:] if chunks[0][0] == b"VP8X" else chunks)]
+        body = b"WEBP" + b"".join(
+            kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
+        )
+        return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
+
+    def extended_header(self) -> bytes:
+        """Return the data of the VP8X chunk that a file with EXIF and XMP begins with. Raises MetadataError."""
         if not self.chunks or self.chunks[0][0] not in (b"VP8X", b"VP8 ", b"VP8L"):
             raise MetadataError("a damaged WebP")
         kind, data = self.chunks[0]
@@ -183,27 +307,21 @@ class WebP(Container):
             header = bytearray(struct.pack("<I", flags) + (width - 1).to_bytes(3, "little"))
             header += (height - 1).to_bytes(3, "little")
         header[0] |= WEBP_EXIF | WEBP_XMP
-        chunks = [(b"VP8X", bytes(header))]
-        chunks += [(kind, data) for kind, data in self.chunks if kind not in (b"VP8X", b"EXIF", b"XMP ")]
-        chunks.append((b"EXIF", set_tags(self.exif or EMPTY_TIFF, {IMAGE_DESCRIPTION: as_ascii(text)})))
-        chunks.append((b"XMP ", write_xmp(self.xmp, text)))
-        body = b"WEBP" + b"".join(
-            kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
-        )
-        return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
+        return bytes(header)
 
 
 class Tiff(Container):
-    """The file itself is what EXIF blocks are made of."""
+    """The file itself is what EXIF blocks are made of; captions are those of the first page."""
 
     def __init__(self, content: bytes) -> None:
-        self.exif = content
-        self.xmp = read_tag(content, XMP_TAG) or None
+        super().__init__(content)
+        self.blocks[0] = tiff, content
+        self.added = () if tiff.read_tag(content, tiff.XMP) else (xmp,)
 
-    def with_caption(self, text: str) -> bytes:
-        """Two more entries in the first page's directory. Raises MetadataError."""
-        assert self.exif is not None
-        return set_tags(self.exif, {IMAGE_DESCRIPTION: as_ascii(text), XMP_TAG: (BYTE, write_xmp(self.xmp, text))})
+    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
+        """Return the file with other fields. Raises MetadataError."""
+        content = changed.get(0, self.content)
+        return tiff.set_fields(content, {tiff.XMP: tiff.Field(tiff.BYTE, added[xmp])}) if added else content
 
 
 def parse(content: bytes, name: str = "") -> Container:
@@ -222,29 +340,34 @@ def parse(content: bytes, name: str = "") -> Container:
     raise MetadataError("captions can be written into JPEG, PNG, WebP and TIFF files only")
 
 
-def segment(marker: int, payload: bytes) -> bytes:
-    """A JPEG segment. Raises MetadataError if it is too long to be one."""
-    if len(payload) > LARGEST_SEGMENT:
-        raise MetadataError("no room for a caption in its EXIF or XMP block")
-    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
-
-
 def chunk(kind: bytes, data: bytes) -> bytes:
     """A PNG chunk."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png_text(kind: bytes, data: bytes) -> bytes:
-    """The text of a tEXt, zTXt or iTXt chunk. Raises MetadataError."""
+def international_text(keyword: bytes, text: bytes, language: bytes = b"\0\0") -> bytes:
+    """A PNG's iTXt chunk, not compressed. text: UTF-8; language: its tag, and the keyword in it, each ending in NUL."""
+    return chunk(b"iTXt", keyword + b"\0\0\0" + language + text)
+
+
+def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """The language, as international_text takes it, and the text of a tEXt, zTXt or iTXt chunk. Raises
+    MetadataError."""
     text = data.partition(b"\0")[2]
+    language = b"\0\0"
     compressed = kind == b"zTXt"
     if kind == b"zTXt":
         text = text[1:]
     elif kind == b"iTXt":
         compressed = text[:1] == b"\1"
-        text = text[2:].partition(b"\0")[2].partition(b"\0")[2]
-    if not compressed:
-        return text
+        tag, _, text = text[2:].partition(b"\0")
+        keyword, _, text = text.partition(b"\0")
+        language = tag + b"\0" + keyword + b"\0"
+    return language, unpacked(text) if compressed else text
+
+
+def unpacked(text: bytes) -> bytes:
+    """What zlib packed. Raises MetadataError."""
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(text, LARGEST_PACKET)
@@ -255,11 +378,36 @@ def png_text(kind: bytes, data: bytes) -> bytes:
     return text
 
 
+def raw_block(text: bytes) -> tuple[bytes, Kind, bytes] | None:
+    """What a raw profile's hexadecimal digits stand for: what comes before the block, its kind, the block. None for
+    what no caption is in. Raises MetadataError."""
+    if (found := RAW_PROFILE.fullmatch(text)) is None:
+        raise MetadataError("damaged metadata")
+    try:
+        raw = bytes.fromhex(found[2].decode())
+    except ValueError:
+        raise MetadataError("damaged metadata") from None
+    kinds: list[tuple[Kind, bytes]] = [(tiff, EXIF_START), (xmp, XMP_START)]
+    for kind, beginning in kinds:
+        if raw.startswith(beginning):
+            return beginning, kind, raw[len(beginning) :]
+    kinds = [(tiff, b"II*\0"), (tiff, b"MM\0*"), (photoshop, b"8BIM"), (iptc, b"\x1c"), (xmp, b"<")]
+    return next(((b"", kind, raw) for kind, beginning in kinds if raw.startswith(beginning)), None)
+
+
+def raw_profile(old: bytes, raw: bytes) -> bytes:
+    """The text of a raw profile of the same name as the old text's."""
+    digits = raw.hex().encode()
+    lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
+    return b"\n".join([b"", old.split(b"\n")[1], b"%8d" % len(raw), *lines, b""])
+
+
 def webp_size(kind: bytes, data: bytes) -> tuple[int, int, int]:
     """Width, height in pixels and VP8X flags of a simple WebP's only frame. Raises MetadataError."""
     if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
-        width, height = unpack("<HH", data, 6)
-        return width & 0x3FFF, height & 0x3FFF, 0
+        width, height = (side & 0x3FFF for side in unpack("<HH", data, 6))
+        if width and height:
+            return width, height, 0
     if kind == b"VP8L" and data[:1] == b"\x2f":
         (bits,) = unpack("<I", data, 1)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, WEBP_ALPHA if bits >> 28 & 1 else 0

@@ -8,26 +8,31 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from capcli.metadata.errors import MetadataError
+from capcli.metadata.texts import Change, Found
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
+DEFAULT = "x-default"
 LANG = "http://www.w3.org/XML/1998/namespace lang"
-EMPTY_XMP = (
+EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
+UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not a Char of XML 1.0
+RETURN = {"\r": "&#13;"}  # a parser takes a bare one for a line feed
 
 
 class Description:
     """Where a packet holds dc:description, and what it says in which language.
 
-    spans: (start, end) in bytes of each such element; texts: language → text; end: where the rdf:RDF element's end tag
-    begins; about: the subject that the packet's descriptions name.
+    spans: (start, end) in bytes of each such element; texts: language → text; is_attribute: whether it is no element;
+    end: where the rdf:RDF element's end tag begins; about: the subject that the packet's descriptions name.
     """
 
     def __init__(self, packet: bytes) -> None:
         self.spans: list[tuple[int, int]] = []
         self.texts: dict[str, str] = {}
+        self.is_attribute = False
         self.end = -1
         self.about: str | None = None
         self.packet = packet
@@ -55,13 +60,14 @@ class Description:
         """Start of an element."""
         if name == f"{RDF} Description":
             self.about = attributes.get(f"{RDF} about", self.about)
-            if f"{DC} description" in attributes:
-                raise MetadataError("its XMP holds the caption as an attribute; left as it is")
+            if text := attributes.get(f"{DC} description"):
+                self.is_attribute = True
+                self.texts[DEFAULT] = text
         elif name == f"{DC} description":
             self.start = self.parser.CurrentByteIndex
-            self.language = "x-default"
+            self.language = DEFAULT
         elif self.start is not None and name == f"{RDF} li":
-            self.language = attributes.get(LANG, "x-default")
+            self.language = attributes.get(LANG) or DEFAULT
 
     def read(self, text: str) -> None:
         """Characters between elements."""
@@ -83,38 +89,55 @@ class Description:
             self.start = None
 
 
-def read_xmp(packet: bytes) -> str:
-    """The default-language dc:description, or else any; empty if there is none. Raises MetadataError."""
-    texts = {k: v.strip() for k, v in Description(packet.strip(b"\0")).texts.items() if k and v.strip()}
-    return texts.get("x-default") or next(iter(texts.values()), "")
+def captions(packet: bytes) -> list[Found]:
+    """Return dc:description in the default language, and its translations. Raises MetadataError."""
+    packet = packet.strip(b"\0")
+    if not packet:
+        return []
+    texts = stripped(Description(packet).texts)
+    return [Found("XMP", texts.pop(DEFAULT, "")), *(Found("translation", text) for text in texts.values())]
 
 
-def write_xmp(packet: bytes | None, text: str) -> bytes:
-    """A packet with another default-language dc:description; the rest stays as it is, byte for byte."""
-    packet = (packet or b"").strip(b"\0") or EMPTY_XMP
-    old = Description(packet)
-    texts = {k: v.strip() for k, v in old.texts.items() if k and v.strip()} | {"x-default": text}
+def with_caption(packet: bytes, change: Change) -> bytes:
+    """Return the packet, or a new one in place of an empty one, with the dc:description of the default language
+    changed; the rest stays as it is, byte for byte. Raises MetadataError."""
+    content = packet.strip(b"\0") or EMPTY
+    old = Description(content)
+    texts = stripped(old.texts)
+    new = change(texts.get(DEFAULT, ""))
+    if new == texts.get(DEFAULT):
+        return packet
+    if old.is_attribute:
+        raise MetadataError("its XMP holds the caption as an attribute; left as it is")
+    if UNWRITABLE.search(new):
+        raise MetadataError("its caption holds a character that XMP cannot hold")
+    texts[DEFAULT] = new
     items = "".join(
-        f"<rdf:li xml:lang={quoteattr(k)}>{escape(v)}</rdf:li>" for k, v in sorted(texts.items(), key=first)
+        f"<rdf:li xml:lang={quoteattr(k)}>{escape(v, RETURN)}</rdf:li>" for k, v in sorted(texts.items(), key=first)
     )
     element = (
         f'<dc:description xmlns:dc="{DC}" xmlns:rdf="{RDF}"><rdf:Alt>{items}</rdf:Alt></dc:description>'
     ).encode()
     if old.spans:
-        pieces = list(between(packet, old.spans))
+        pieces = list(between(content, old.spans))
         return pieces[0] + element + b"".join(pieces[1:])
     about = quoteattr(old.about or "")
     parent = f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={about}>'.encode() + element + b"</rdf:Description>"
-    return packet[: old.end] + parent + packet[old.end :]
+    return content[: old.end] + parent + content[old.end :]
+
+
+def stripped(texts: dict[str, str]) -> dict[str, str]:
+    """Return the texts, language → text, without the white space around them and between items."""
+    return {language: text.strip() for language, text in texts.items() if language and text.strip()}
 
 
 def first(item: tuple[str, str]) -> bool:
-    """Sort key that puts the default language first, as the specification wants."""
-    return item[0] != "x-default"
+    """Return a sort key that puts the default language first, as the specification wants."""
+    return item[0] != DEFAULT
 
 
 def between(content: bytes, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """What lies outside the spans."""
+    """Yield what lies outside the spans."""
     position = 0
     for start, end in spans:
         yield content[position:start]
