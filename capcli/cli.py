@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -259,7 +258,7 @@ def caption(
     values = dict(locals())
     import warnings
 
-    from capcli.files import OutputError
+    from capcli.files import OutputError, is_writable
     from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, ignore, read_names
     from capcli.metadata import Metadata
     from capcli.progress import Bar
@@ -286,6 +285,8 @@ def caption(
             fail(f"--{option} {value}: not one of {', '.join(known)}")
     if output_dir is not None and not sidecar:
         fail("--output-dir goes with --sidecar")
+    if output_dir is not None and not is_writable(output_dir):
+        fail(f"--output-dir {output_dir}: no file can be put there")
     if existing and not (sidecar or write_metadata or ((output or html) and existing == "overwrite")):
         fail(f"--existing {existing} goes with --sidecar or --write-metadata")
     if resume and (output is None or format not in RESUMABLE):
@@ -305,6 +306,8 @@ def caption(
     absent = check_arguments(paths)
     if files_from not in (None, STANDARD_INPUT) and not os.path.exists(files_from):
         absent.append(files_from)
+    if files_from is not None and os.path.isdir(files_from):
+        fail(f"--files-from {files_from}: is a folder")
     for path in absent:
         say(f"{path}: no such file or folder")
     if absent:
@@ -321,7 +324,7 @@ def caption(
             yield from read_names(files_from, null)
 
     try:
-        file, finished = open_output(output, format, num, resume, existing == "overwrite")
+        file, finished = open_output(output, format, num, resume, existing == "overwrite", min_score)
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model, device, precision)
@@ -333,18 +336,19 @@ def caption(
     # Not from a pipe: what is counted would be lost to the captions.
     countable = files_from is None or os.path.isfile(files_from)
     total = (lambda: sum(1 for _ in images())) if countable else None
+    resumable = output is not None and format in RESUMABLE
     bar = Bar(sys.stderr.isatty() and not quiet, total)
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
     ) as view:
-        run = Run(writer, file, tuple(places), view, finished, min_score, stop_at_failure=on_error == "fail")
+        run = Run(writer, file, tuple(places), view, resumable, finished, min_score, on_error == "fail")
         wanted = run.to_do(images(run.pass_over))
         status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
     if status == 130:
-        again = "the same command goes on" if places and output is None else ""
-        again = "the same command with --resume goes on" if output and format in RESUMABLE else again
+        again = "the same command goes on" if places and output is None and all(p.remembers for p in places) else ""
+        again = "the same command with --resume goes on" if resumable else again
         say("interrupted" + (f"; {again}" if again else ""))
-    elif not run.found and not run.skipped:
+    elif not status and not run.found and not run.skipped:
         fail("no image in " + ", ".join([*paths, *([files_from] if files_from else [])]), 1)
     if status:
         raise typer.Exit(status)
@@ -385,6 +389,7 @@ def explain(
     """
     from capcli.explain import as_line, as_row, as_table, ranked
     from capcli.explain import explain as read_sentences
+    from capcli.files import OutputError
     from capcli.images import ImageError
     from capcli.writers import dump
 
@@ -420,7 +425,13 @@ def explain(
                 show_lines(as_line(e))
                 for line in () if text_file else as_table(e):
                     show_lines(line)
-        if sum(map(view, explained)):
+        try:
+            wrong = [problem for e in explained for problem in view(e)]
+        except OutputError as error:
+            fail(error, 1)
+        for problem in wrong:
+            say(problem)
+        if wrong:
             raise typer.Exit(1)
 
 
@@ -825,16 +836,16 @@ def open_views(
     show: bool,
     html: Path | None,
     num: int,
-) -> Iterator[Callable[[Caption | ImageError], int]]:
-    """A function that puts a result into every wanted view of the attention and returns how many failed (0 or 1).
+) -> Iterator[Callable[[Caption | ImageError], list[ImageError]]]:
+    """A function that puts a result into every wanted view of the attention and returns what went wrong with it.
 
     Says what is wrong with the options before any work, and completes what was begun however the block is left.
     """
     if not (attention or show or html):
-        yield lambda result: 0
+        yield lambda result: []
         return
     from capcli.heatmaps import SCALES, STYLES, AttentionFolders, OverlayOptions
-    from capcli.images import ImageError
+    from capcli.run import collecting
     from capcli.terminal import TerminalPictures, why_not
 
     for option, value, known in (
@@ -850,18 +861,20 @@ def open_views(
         show = False
     options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
 
-    def guarded(action: Callable[[], None]) -> int:
-        """0, or 1 where the image cannot be read any more; one line and exit status 1 where nothing can be written."""
+    def put(result: Caption | ImageError) -> list[ImageError]:
+        errors: list[ImageError] = []
+        for opened in views:
+            with collecting(errors, result.path, about=html or attention):
+                opened.write(result)
+        return errors
+
+    def close(opened: TerminalPictures | AttentionFolders | HtmlReport) -> None:
         try:
-            action()
-        except ImageError as error:
-            say(error)
-            return 1
+            opened.close()
         except BrokenPipeError:
             raise
         except OSError as error:
-            fail(f"{error.filename or html or attention}: {error.strerror or error}", 1)
-        return 0
+            fail(f"{error.filename or html}: {error.strerror or error}", 1)
 
     with ExitStack() as stack:
         try:
@@ -876,8 +889,8 @@ def open_views(
         except OSError as error:
             fail(f"{error.filename}: {error.strerror}")
         for opened in views:
-            stack.callback(guarded, opened.close)
-        yield lambda result: max([0, *(guarded(partial(opened.write, result)) for opened in views)])
+            stack.callback(close, opened)
+        yield put
 
 
 def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOptions:

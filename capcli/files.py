@@ -61,6 +61,14 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
+def is_writable(folder: str) -> bool:
+    """Return whether files can be put into a folder, there or to be made, as far as that can be known before it is
+    tried; an empty path is the working directory."""
+    while folder and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.access(folder or os.curdir, os.W_OK | os.X_OK) and os.path.isdir(folder or os.curdir)
+
+
 class OutputFile(Protocol):
     """What a run writes to. Everything raises OSError but discard()."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from capcli.files import write_whole
+from capcli.files import is_writable, write_whole
 from capcli.images import STANDARD_INPUT, ImageError, open_upright
 from capcli.overlay_files import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
 from capcli.writers import dump
@@ -260,11 +262,13 @@ class AttentionFolders:
     """Writes a folder of overlays for each caption, named after its image."""
 
     def __init__(self, folder: Path, options: OverlayOptions) -> None:
-        """Makes the folder. Raises OSError."""
+        """Makes the folder. Raises OSError, for one into which nothing can be put too."""
         self.folder, self.options = folder, options
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        if not is_writable(str(folder)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     def write(self, result: Caption | ImageError) -> None:
         """Overlays for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""

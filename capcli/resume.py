@@ -18,7 +18,7 @@ ROW_START = b'{"path": "'
 
 
 def open_output(
-    path: str | None, format: str, num: int, resume: bool, overwrite: bool
+    path: str | None, format: str, num: int, resume: bool, overwrite: bool, min_score: float | None = None
 ) -> tuple[OutputFile, dict[str, bool]]:
     """Where to write, and what is there already (see `resume_output`). path: None is stdout.
 
@@ -31,7 +31,7 @@ def open_output(
     if file and os.path.getsize(path) and not (resume or overwrite):
         how = "--resume or --existing overwrite" if format in RESUMABLE else "--existing overwrite"
         raise OutputError(path, f"exists; say {how}, or name another file")
-    finished = resume_output(path, format, num) if resume else {}
+    finished = resume_output(path, format, num, min_score) if resume else {}
     try:
         if format == "json" and (file or not os.path.exists(path)):  # not for pipes and devices
             return WholeFile(os.path.realpath(path), like=Path(path) if file else None), finished
@@ -40,11 +40,12 @@ def open_output(
         raise OutputError(path, error) from None
 
 
-def resume_output(path: str, format: str, num: int) -> dict[str, bool]:
+def resume_output(path: str, format: str, num: int, min_score: float | None = None) -> dict[str, bool]:
     """Repair an output file, and say which images it holds: path → whether it has a caption (False: scored too low).
 
-    A half-written last line goes, and so do rows with errors, as those images are to be tried again. A missing file
-    holds nothing. Raises OutputError for a file that is not one of ours, which stays as it is.
+    A half-written last line goes, and so do the rows of images that are to be tried again: those with errors, and those
+    without a caption where min_score would leave one now. A missing file holds nothing. Raises OutputError for a file
+    that is not one of ours, which stays as it is.
     """
     finished = {}
     heading = columns(num) if format in DELIMITERS else None
@@ -59,12 +60,12 @@ def resume_output(path: str, format: str, num: int) -> dict[str, bool]:
                 if number > 1 or heading is None:
                     try:
                         row = read_row(record, format, heading)
-                    except ValueError:
+                        if row.get("error") or has_another_chance(row, num, min_score):
+                            continue
+                        finished[row["path"]] = bool(row["caption"])
+                    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
                         reason = f"record {number} is not the {format} of this command; left as it is"
                         raise OutputError(path, reason) from None
-                    if row.get("error"):
-                        continue
-                    finished[row["path"]] = bool(row["caption"])
                 new.file.write(record)
     except FileNotFoundError:
         pass
@@ -85,13 +86,25 @@ def records(file: BinaryIO, quoted: bool) -> Iterator[tuple[bytes, bool]]:
         yield record, False
 
 
+def has_another_chance(row: dict[str, Any], num: int, min_score: float | None) -> bool:
+    """Whether a caption of the row was left empty that would not be now."""
+    numbered = ({name: row.get(f"{name}_{i}") for name in ("caption", "score")} for i in range(2, num + 1))
+    return any(
+        not candidate["caption"]
+        and candidate.get("score") not in (None, "")  # as a table has it where there were fewer candidates
+        and (min_score is None or float(candidate["score"]) >= min_score)
+        for candidate in (row, *row.get("candidates", ()), *numbered)
+    )
+
+
 def read_row(record: bytes, format: str, heading: list[str] | None) -> dict[str, Any]:
     """A record as a dictionary with path, caption, and error for a failure. Raises ValueError."""
-    if heading is None:
-        row = json.loads(record)
-        if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not row.keys() & {"caption", "error"}:
-            raise ValueError
-        return row
-    text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-    cells = next(csv.reader(text, delimiter=DELIMITERS[format]))
-    return dict(zip(heading, cells, strict=True))
+    if heading is not None:
+        text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
+        cells = next(csv.reader(text, delimiter=DELIMITERS[format]))
+        return dict(zip(heading, cells, strict=True))
+    row = json.loads(record)
+    ours = isinstance(row, dict) and isinstance(row.get("path"), str) and ("caption" in row or row.get("error"))
+    if not ours:
+        raise ValueError
+    return row

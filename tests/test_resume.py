@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from test_writers import BAD, CAT, DOG, STRANGE, write
+from test_writers import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.files import OutputError, StandardOutput, WholeFile
 from capcli.resume import open_output, resume_output
@@ -32,11 +32,42 @@ def test_an_output_cut_anywhere_is_repaired(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_failures_are_tried_again_and_low_scores_are_not(tmp_path: Path, name: str) -> None:
+def test_failures_are_tried_again_and_low_scores_where_they_would_do_now(tmp_path: Path, name: str) -> None:
     path = tmp_path / "out"
-    path.write_bytes(as_bytes(write(name, CAT, BAD, DOG, min_score=-1.0)))
-    assert resume_output(str(path), name, 1) == {"cat.jpg": True, "b/dog.jpg": False}
-    assert path.read_bytes() == as_bytes(write(name, CAT, DOG, min_score=-1.0))
+    for min_score, tried_again in ((-1.0, False), (-0.5, False), (-2.0, True), (None, True)):
+        path.write_bytes(as_bytes(write(name, CAT, BAD, DOG, min_score=-1.0)))
+        finished = resume_output(str(path), name, 1, min_score)
+        assert finished == {"cat.jpg": True} | ({} if tried_again else {"b/dog.jpg": False})
+        kept = write(name, CAT, *([] if tried_again else [DOG]), min_score=-1.0)
+        assert path.read_bytes() == as_bytes(kept)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_candidates_left_out_are_another_chance_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out"
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    for num in (2, 3):  # with 3, a table's last cells are empty
+        path.write_bytes(as_bytes(write(name, two, num=num, min_score=-1.0)))
+        assert resume_output(str(path), name, num, -1.0) == {"cat.jpg": True}
+        assert resume_output(str(path), name, num, -3.0) == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"path": "a.jpg", "error": null}', '{"path": "a.jpg", "caption": null, "score": "high"}',
+        '{"path": "a.jpg", "caption": "", "score": [1]}', '{"path": "a.jpg", "caption": "a", "candidates": [1]}',
+        '{"path": ' + 100_000 * "[", "a.jpg,,-1.0,high,", "a.jpg," + 200_000 * "a" + ",-1.0,-1.0,",
+    ],
+)  # fmt: skip
+def test_rows_of_another_kind_are_refused(tmp_path: Path, row: str) -> None:
+    name = "jsonl" if row.startswith("{") else "csv"
+    path = tmp_path / "out"
+    content = write(name, CAT) + row + "\n"
+    path.write_text(content)
+    with pytest.raises(OutputError, match=r"is not the (jsonl|csv) of this command"):
+        resume_output(str(path), name, 1, -1.0)
+    assert path.read_text() == content
 
 
 @pytest.mark.parametrize("name", FORMATS)

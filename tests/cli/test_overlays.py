@@ -192,7 +192,7 @@ def test_a_full_disk_is_one_line_and_the_report_is_completed(
     arguments += ["--model", str(tiny_checkpoint)]
     done = CliRunner().invoke(app, ["caption", *(str(PHOTOS / f"{n}.jpg") for n in ("chelsea", "coffee")), *arguments])
     assert done.exit_code == 1
-    assert done.stderr == f"capcli: {tmp_path}/out/coffee/attention.json: No space left on device\n"
+    assert done.stderr == f"capcli: {tmp_path}/out/coffee/attention.json: no space left on device\n"
     page = (tmp_path / "r.html").read_text("utf-8")
     assert page.count('<li class="card"') == 1
     assert page.endswith("</html>\n")
