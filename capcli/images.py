@@ -52,12 +52,16 @@ one_large = threading.Lock()
 
 
 class ImageError(Exception):
-    """An image that cannot be read."""
+    """An image that cannot be read, or for which something else cannot be done.
 
-    def __init__(self, path: str, reason: str) -> None:
+    reason: for its line and its row; kind: the reason without what differs from image to image, for the summary.
+    """
+
+    def __init__(self, path: str, reason: str, kind: str | None = None) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+        self.kind = kind or reason
 
 
 @dataclass(frozen=True)

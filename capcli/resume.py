@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -11,115 +10,68 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from capcli.files import GrowingFile, OutputError, OutputFile, StandardOutput, WholeFile, discarding
+from capcli.files import GrowingFile, OutputError, OutputFile, StandardOutput, WholeFile
 from capcli.writers import DELIMITERS, columns
 
 RESUMABLE = ("jsonl", "csv", "tsv")
 ROW_START = b'{"path": "'
 
 
-def check_output(output: str | os.PathLike[str] | None, format: str, num: int, resume: bool, overwrite: bool) -> None:
-    """Raise the OutputError that `open_output` would, as far as can be told without touching anything; for a page of
-    format `html` too."""
-    if output is None:
-        return
-    path = os.fspath(output)
-    folder = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder):
-        code = errno.EISDIR if os.path.isdir(path) else errno.ENOENT
-        raise OutputError(path, OSError(code, os.strerror(code)))
-    refuse_existing(path, format, resume or overwrite)
-    if resume and os.path.isfile(path):
-        read_output(path, format, num)
-
-
 def open_output(
-    path: str | None, format: str, num: int, resume: bool, overwrite: bool
+    path: str | None, format: str, num: int, resume: bool, overwrite: bool, min_score: float | None = None
 ) -> tuple[OutputFile, dict[str, bool]]:
-    """Where to write, and what is there already (see `read_output`) if that is to be continued. path: None is stdout.
+    """Where to write, and what is there already (see `resume_output`). path: None is stdout.
 
-    JSON is put in place when it is complete, everything else grows by lines; what it replaces stays until then, or
-    until the first line. With resume a half-written last line goes, and so do rows with errors, as those images are to
-    be tried again; a missing file is begun. Raises OutputError for a file with something in it where neither resume nor
-    overwrite is wanted, for one that another run writes, and for one that is not ours to continue.
+    JSON is put in place when it is complete, everything else grows by lines. Raises OutputError, for one where there is
+    something already and neither resume nor overwrite is wanted.
     """
     if path is None:
         return StandardOutput(), {}
-    finished: dict[str, bool] = {}
+    file = os.path.isfile(path)
+    if file and os.path.getsize(path) and not (resume or overwrite):
+        how = "--resume or --existing overwrite" if format in RESUMABLE else "--existing overwrite"
+        raise OutputError(path, f"exists; say {how}, or name another file")
+    finished = resume_output(path, format, num, min_score) if resume else {}
     try:
-        # Not pipes and devices.
-        if format == "json" and (os.path.isfile(path) or not os.path.exists(path)):
-            place = os.path.realpath(path)
-            whole = WholeFile(place, like=Path(place) if os.path.isfile(place) else None)
-            with discarding(whole):
-                refuse_existing(path, format, overwrite)  # another run may have made it since it was checked
-            return whole, {}
-        file = GrowingFile(path, replace=overwrite or resume)
-        with discarding(file):
-            refuse_existing(path, format, resume or overwrite)
-            if resume and os.path.isfile(path):
-                finished, size = read_output(path, format, num)
-                file.replace = not finished
-                if finished and size < os.path.getsize(path):
-                    file.rewrite(record for record, _ in kept_records(path, format, num))
-        return file, finished
+        if format == "json" and (file or not os.path.exists(path)):  # not for pipes and devices
+            return WholeFile(os.path.realpath(path), like=Path(path) if file else None), finished
+        return GrowingFile(path, append=bool(finished)), finished
     except OSError as error:
         raise OutputError(path, error) from None
 
 
-def how_to_go_on(output: str | None, format: str, html: bool, places: bool, existing: str | None) -> str:
-    """What to tell the person who stopped a run: the command that captions what is left, and only that; empty where
-    there is none. places: whether captions go to sidecars or metadata; html: whether to a page."""
-    if (places and existing not in (None, "skip")) or (output and not (format in RESUMABLE and os.path.isfile(output))):
-        return ""  # every image would be captioned again, or the command be refused
-    if not (output or places):
-        return ""
-    changes = [*["with --resume"] * bool(output), *["without --html"] * html]  # the page of this run is complete
-    return f"; {' '.join(['the same command', ' and '.join(changes)]).strip()} goes on"
+def resume_output(path: str, format: str, num: int, min_score: float | None = None) -> dict[str, bool]:
+    """Repair an output file, and say which images it holds: path → whether it has a caption (False: scored too low).
 
-
-def refuse_existing(path: str, format: str, wanted: bool) -> None:
-    """Raise OutputError for a file with something in it that is not wanted so."""
-    if not wanted and os.path.isfile(path) and os.path.getsize(path):
-        how = "--resume or --existing overwrite" if format in RESUMABLE else "--existing overwrite"
-        raise OutputError(path, f"exists; say {how}, or name another file")
-
-
-def read_output(path: str, format: str, num: int) -> tuple[dict[str, bool], int]:
-    """Which images an output file holds: path → whether it has a caption (False: scored too low); and how many bytes of
-    it are to be kept. Raises OutputError for a file that is not one of ours."""
-    finished, size = {}, 0
-    for record, row in kept_records(path, format, num):
-        size += len(record)
-        if row:
-            finished[row["path"]] = bool(row["caption"])
-    return finished, size
-
-
-def kept_records(path: str, format: str, num: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The records of an output file that are complete and no failures, each with its row; the heading's is empty.
-    Raises OutputError."""
+    A half-written last line goes, and so do the rows of images that are to be tried again: those with errors, and those
+    without a caption where min_score would leave one now. A missing file holds nothing. Raises OutputError for a file
+    that is not one of ours, which stays as it is.
+    """
+    finished = {}
     heading = columns(num) if format in DELIMITERS else None
     start = ROW_START if heading is None else DELIMITERS[format].join(heading).encode() + b"\n"
     try:
-        with open(path, "rb") as file:
-            for number, (record, complete) in enumerate(records(file, heading is not None), 1):
+        with open(path, "rb") as old, WholeFile(os.path.realpath(path), like=Path(path)) as new:
+            for number, (record, complete) in enumerate(records(old, heading is not None), 1):
                 if number == 1 and not record.startswith(start) and (complete or not start.startswith(record)):
                     raise OutputError(path, f"not the {format} of this command; left as it is")
                 if not complete:
-                    return
-                row: dict[str, Any] = {}
+                    break
                 if number > 1 or heading is None:
                     try:
                         row = read_row(record, format, heading)
-                    except ValueError:
+                        if row.get("error") or has_another_chance(row, num, min_score):
+                            continue
+                        finished[row["path"]] = bool(row["caption"])
+                    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
                         reason = f"record {number} is not the {format} of this command; left as it is"
                         raise OutputError(path, reason) from None
-                    if row.get("error"):
-                        continue
-                yield record, row
+                new.file.write(record)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise OutputError(path, error) from None
+    return finished
 
 
 def records(file: BinaryIO, quoted: bool) -> Iterator[tuple[bytes, bool]]:
@@ -134,13 +86,25 @@ def records(file: BinaryIO, quoted: bool) -> Iterator[tuple[bytes, bool]]:
         yield record, False
 
 
+def has_another_chance(row: dict[str, Any], num: int, min_score: float | None) -> bool:
+    """Whether a caption of the row was left empty that would not be now."""
+    numbered = ({name: row.get(f"{name}_{i}") for name in ("caption", "score")} for i in range(2, num + 1))
+    return any(
+        not candidate["caption"]
+        and candidate.get("score") not in (None, "")  # as a table has it where there were fewer candidates
+        and (min_score is None or float(candidate["score"]) >= min_score)
+        for candidate in (row, *row.get("candidates", ()), *numbered)
+    )
+
+
 def read_row(record: bytes, format: str, heading: list[str] | None) -> dict[str, Any]:
     """A record as a dictionary with path, caption, and error for a failure. Raises ValueError."""
-    if heading is None:
-        row = json.loads(record)
-        if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not row.keys() & {"caption", "error"}:
-            raise ValueError
-        return row
-    text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-    cells = next(csv.reader(text, delimiter=DELIMITERS[format]))
-    return dict(zip(heading, cells, strict=True))
+    if heading is not None:
+        text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
+        cells = next(csv.reader(text, delimiter=DELIMITERS[format]))
+        return dict(zip(heading, cells, strict=True))
+    row = json.loads(record)
+    ours = isinstance(row, dict) and isinstance(row.get("path"), str) and ("caption" in row or row.get("error"))
+    if not ours:
+        raise ValueError
+    return row

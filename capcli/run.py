@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from capcli.files import OutputError, OutputFile, StandardOutput
+from capcli.files import OutputError, OutputFile
 from capcli.images import ImageError
 from capcli.messages import say
-from capcli.sidecars import Place
-from capcli.signals import Interrupt, Stop
+from capcli.sidecars import HOPELESS, CaptionedAlready, Place
 from capcli.writers import Writer, is_unsure
 
 if TYPE_CHECKING:
@@ -27,15 +31,17 @@ class Run:
     """What is to be done, and how far it is.
 
     file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
-    attention that are wanted and returns how many failed. finished: path → whether it has a caption, for
-    the images in an output that is continued. found, failed, skipped, unsure: images so far; reasons: of failures;
+    attention that are wanted and returns what went wrong. resumable: whether a later run may take the rows in the
+    output for what is done. finished: path → whether it has a caption, for the images in an output that is continued.
+    found, failed, skipped, unsure: images so far; reasons: of failures;
     drawn: overlays passed over so far, first_drawn: the first of them.
     """
 
     writer: Writer
     file: OutputFile
     places: tuple[Place, ...] = ()
-    view: Callable[[Caption | ImageError], int] = lambda result: 0
+    view: Callable[[Caption | ImageError], list[ImageError]] = lambda result: []
+    resumable: bool = False
     finished: dict[str, bool] = field(default_factory=dict)
     min_score: float | None = None
     stop_at_failure: bool = False
@@ -55,48 +61,58 @@ class Run:
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
         """The images that are not captioned everywhere yet; those that cannot be come as their ImageError."""
         for image in images:
-            try:
-                wanted = isinstance(image, ImageError) or self.is_wanted(image)
-            except ImageError as error:
-                yield error
-                continue
-            if wanted:
+            if isinstance(image, ImageError):
                 yield image
+                continue
+            wrong: list[ImageError] = []
+            wanted = False
+            with collecting(wrong, image):
+                wanted = self.is_wanted(image)
+            if wrong or wanted:
+                yield wrong[0] if wrong else image
             else:
                 self.skipped += 1
 
     def is_wanted(self, image: str) -> bool:
         """Whether there is work left. Raises ImageError."""
-        if self.finished.get(image) is False:  # it was unsure, and would be again
+        # All of them are asked: sidecars have to know who else was there.
+        wanted = [self.is_wanted_by(place, image) for place in self.places]
+        if image not in self.finished:
+            return any(wanted) or not wanted
+        if not self.finished[image]:  # it was unsure, and would be again
             return False
-        wanted = [place.wants(image) for place in self.places]
-        # An interrupted run may have got as far as the output with an image, and not to the places.
-        return any(wanted) or (image not in self.finished and not wanted)
+        # An interrupted run may have got as far as the output with an image, and not to these.
+        return any(wants and place.remembers for wants, place in zip(wanted, self.places, strict=True))
+
+    def is_wanted_by(self, place: Place, image: str) -> bool:
+        """Whether there is work left in one place. Raises ImageError."""
+        try:
+            return place.wants(image)
+        except CaptionedAlready:
+            if image in self.finished:  # by the run that is continued
+                return False
+            raise
 
     def execute(self, batches: Iterable[list[Caption | ImageError]], bar: Bar, quiet: bool) -> int:
-        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 128 and the
-        number of the signal that stopped it."""
-        stopped = 0
+        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 130 stopped."""
+        stopped = False
         try:
-            with Interrupt(patience=True) as interrupt:
+            with Interrupt() as interrupt:
                 try:
                     for batch in batches:
                         with bar.aside():
                             goes_on = self.keep(batch)
                         bar.update(self.found + self.skipped, self.failed)
-                        stopped = interrupt.number and 128 + interrupt.number
+                        stopped = interrupt.requested
                         if stopped or not goes_on:
                             break
-                except Stop as stop:  # the second one
-                    stopped = stop.code
+                except KeyboardInterrupt:  # the second one
+                    stopped = True
                 finally:
                     bar.close()
                 with self.writing():
-                    if self.found or isinstance(self.file, StandardOutput):
-                        self.writer.close()
-                        self.file.close()
-                    else:  # without a row there is no output
-                        self.file.discard()
+                    self.writer.close()
+                    self.file.close()
         except BrokenPipeError:  # the reader has what it wanted
             self.file.discard()
             return 0
@@ -107,7 +123,7 @@ class Run:
             say(error)
             return 1
         self.summarise(quiet)
-        return stopped or (1 if self.failed else 0)
+        return 130 if stopped else 1 if self.failed else 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -125,33 +141,47 @@ class Run:
             failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
             batch = batch[: failures[0] + 1] if failures else batch
         self.found += len(batch)
-        for result in batch:
-            if isinstance(result, ImageError):
-                self.fail(result)
-            elif is_unsure(result, self.min_score):
-                self.unsure += 1
-        # The output first: --resume looks at the places again, but could not give back a lost row.
-        with self.writing():
-            for result in batch:
+        self.unsure += sum(not isinstance(r, ImageError) and is_unsure(r, self.min_score) for r in batch)
+        errors = [[result] if isinstance(result, ImageError) else [] for result in batch]
+        results = list(zip(batch, errors, strict=True))
+        # A row is what says that an image is done, so it comes last, but for the places that say so themselves: those
+        # --resume looks at again, while it could not give back a row lost between them.
+        silent = [place for place in self.places if self.resumable and not place.remembers]
+        try:
+            for result, wrong in results:
+                self.put(result, silent, wrong)
+                if self.resumable:
+                    wrong += self.view(result)
+            for result, wrong in results:
                 if result.path not in self.finished:
-                    self.writer.write(result)
-            self.file.flush()
-        for result in batch:
-            if not isinstance(result, ImageError):
-                try:
-                    for place in self.places:
-                        place.put(result)
-                except ImageError as error:
-                    self.fail(error)
-            self.failed += self.view(result)
+                    with collecting(wrong, result.path), self.writing():
+                        self.writer.write(wrong[0] if wrong else result)
+            with self.writing():
+                self.file.flush()
+            for result, wrong in results:
+                self.put(result, [place for place in self.places if place not in silent], wrong)
+                if not self.resumable:
+                    wrong += self.view(result)
+        finally:
+            for wrong in errors:
+                self.fail(wrong)
         return not (self.stop_at_failure and self.failed)
 
-    def fail(self, error: ImageError) -> None:
-        """One line on stderr."""
-        self.failed += 1
-        if len(self.reasons) < 1000 or error.reason in self.reasons:
-            self.reasons[error.reason] += 1
-        say(error)
+    def put(self, result: Caption | ImageError, places: Iterable[Place], wrong: list[ImageError]) -> None:
+        """Keep a caption in places, and add what goes wrong."""
+        if not isinstance(result, ImageError):
+            for place in places:
+                with collecting(wrong, result.path):
+                    place.put(result)
+
+    def fail(self, errors: list[ImageError]) -> None:
+        """Count an image that failed, if any, and say why: one line on stderr for each reason."""
+        self.failed += bool(errors)
+        for line in dict.fromkeys(str(error) for error in errors):
+            say(line)
+        for kind in dict.fromkeys(error.kind for error in errors):
+            if len(self.reasons) < 1000 or kind in self.reasons:
+                self.reasons[kind] += 1
 
     def summarise(self, quiet: bool) -> None:
         """Say on stderr what failed and why, and what was left out."""
@@ -169,6 +199,59 @@ class Run:
                 say(f"{times:5} × {reason}")
             if len(self.reasons) > REASONS_SHOWN:
                 say(f"      and {len(self.reasons) - REASONS_SHOWN} other reasons")
+
+
+@contextlib.contextmanager
+def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Turn what goes wrong with one image into its ImageError, so that the others go on.
+
+    about: the file that an OSError means when it does not say. Raises OutputError for what the others would meet as
+    well, and BrokenPipeError.
+    """
+    try:
+        yield
+    except ImageError as error:
+        errors.append(error)
+    except (BrokenPipeError, OutputError):
+        raise
+    except OSError as error:
+        named = os.fsdecode(error.filename or about or path)
+        if error.errno in HOPELESS:
+            raise OutputError(named, error) from None
+        reason = (error.strerror or str(error)).lower()
+        errors.append(ImageError(path, reason if named == path else f"{named}: {reason}", reason))
+    except Exception as error:  # ours, and no reason to leave the rest of the folder uncaptioned
+        here = traceback.extract_tb(error.__traceback__)[-1]
+        name = f"a defect of capcli: {type(error).__name__} at {os.path.basename(here.filename)}:{here.lineno}"
+        message = " ".join(str(error).split())
+        errors.append(ImageError(path, f"{name}: {message}" if message else name, name))
+
+
+class Interrupt:
+    """Makes the first Ctrl-C a request and the second one an order."""
+
+    requested = False
+
+    def __enter__(self) -> Interrupt:
+        try:
+            self.before = signal.getsignal(signal.SIGINT)
+            if self.before is signal.default_int_handler:  # not where someone decided otherwise, nohup for one
+                signal.signal(signal.SIGINT, self.handle)
+        except ValueError:  # not the main thread: Ctrl-C does not come here
+            self.before = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self.before)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        with contextlib.suppress(OSError):  # not by sys.stderr, which may be in the middle of a line
+            os.write(sys.stderr.fileno(), b"\ncapcli: stopping after this batch; Ctrl-C again stops at once\n")
 
 
 def count(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from capcli.files import MOMENT, OutputError, WholeFile
+from capcli.files import OutputError, is_writable, write_whole
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.writers import Template, is_unsure
 
@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from capcli.captioner import Caption
 
 EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
+REMEMBERING = ("skip", "fail")
 SEPARATOR = ", "
+FOLDER_READ_ONLY = "no file can be put into its folder"
 # After these no other file can be written either.
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
+class CaptionedAlready(ImageError):
+    """An image that has a caption where there was to be none."""
+
+
 class Place(Protocol):
-    """Where an image's caption is kept, outside the output."""
+    """Where an image's caption is kept, outside the output.
+
+    remembers: whether `wants` is true no more once a caption was put.
+    """
+
+    remembers: bool
 
     def wants(self, path: str) -> bool:
         """Whether the image is to be captioned for this place's sake. Raises ImageError if that cannot be."""
@@ -47,6 +58,7 @@ class Sidecars:
         captions that score less are not written. tree: folder to write into, at the image's path below root."""
         self.existing, self.template, self.num, self.min_score = existing, template or Template(), num, min_score
         self.tree, self.root = tree, root
+        self.remembers = existing in REMEMBERING
         self.images: dict[str, str] = {}  # sidecar → image
 
     def sidecar(self, image: str) -> str:
@@ -59,19 +71,22 @@ class Sidecars:
         return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
 
     def wants(self, path: str) -> bool:
-        """Whether the image has no caption yet, or it is to be changed. Raises ImageError where existing is `fail` and
-        there is one, and where another image has the same sidecar."""
+        """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
+        and existing is `fail`, and ImageError where another image has the same sidecar or the folder is read-only."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for a sidecar")
         sidecar = self.sidecar(path)
         if self.images.setdefault(sidecar, path) != path:
-            raise ImageError(path, f"its sidecar {sidecar} is that of {self.images[sidecar]} too")
+            reason = f"its sidecar {sidecar} is that of {self.images[sidecar]} too"
+            raise ImageError(path, reason, "its sidecar is another image's too")
         if sidecar == path:
             raise ImageError(path, "is a sidecar's name itself")
         if self.existing in ("skip", "fail") and has_content(sidecar):
             if self.existing == "fail":
-                raise ImageError(path, f"{sidecar} exists")
+                raise CaptionedAlready(path, f"{sidecar} exists", "its sidecar exists")
             return False
+        if not is_writable(os.path.dirname(sidecar)):
+            raise ImageError(path, f"{sidecar}: {FOLDER_READ_ONLY}", FOLDER_READ_ONLY)
         return True
 
     def put(self, caption: Caption) -> None:
@@ -83,12 +98,11 @@ class Sidecars:
         new = "\n".join(texts)
         try:
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
-            # No waiting for the disk: after a power cut the caption can be made again, the photo is untouched.
-            with WholeFile(sidecar, durable=False, patience=MOMENT) as file:  # ours from reading to writing
-                old = read_text(sidecar)
-                text = merge(old, new, self.existing)
-                if text != old:
-                    file.write(text + "\n")
+            old = read_text(sidecar)
+            text = merge(old, new, self.existing)
+            if text != old:
+                # No waiting for the disk: after a power cut the caption can be made again, the photo is untouched.
+                write_whole(Path(sidecar), (text + "\n").encode("utf-8", "surrogateescape"), durable=False)
         except OSError as error:
             raise trouble(caption.path, sidecar, error) from None
 
@@ -109,7 +123,8 @@ def trouble(image: str, path: str, error: OSError) -> ImageError | OutputError:
     """What a failed write means: the end of the run, or of this image only."""
     if error.errno in HOPELESS:
         return OutputError(path, error)
-    return ImageError(image, f"{path}: {(error.strerror or str(error)).lower()}")
+    reason = (error.strerror or str(error)).lower()
+    return ImageError(image, f"{path}: {reason}", reason)
 
 
 def has_content(path: str) -> bool:

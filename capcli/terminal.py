@@ -11,7 +11,6 @@ from PIL import Image
 
 from capcli.heatmaps import draw_overlay, heatmaps
 from capcli.images import ImageError, open_upright
-from capcli.streams import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -87,8 +86,6 @@ def fit(word: str, width: int) -> str:
 class TerminalPictures:
     """Draws each caption's heat below it."""
 
-    path = STANDARD_OUTPUT
-
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
         self.file, self.options = file, options
 
@@ -98,3 +95,6 @@ class TerminalPictures:
             columns = shutil.get_terminal_size().columns
             self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))
             self.file.flush()
+
+    def close(self) -> None:
+        """Nothing is left to draw."""

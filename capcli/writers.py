@@ -8,12 +8,14 @@ import os
 import string
 from typing import TYPE_CHECKING, Any, Protocol
 
+from capcli.images import ImageError
+
 if TYPE_CHECKING:
     from capcli.captioner import Caption
-    from capcli.images import ImageError
 
 FORMATS = ("text", "json", "jsonl", "csv", "tsv")
 ENDINGS = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+TEMPLATE_MISFIT = "the template does not fit it"
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -59,17 +61,24 @@ class Template:
         for _, name, _, _ in string.Formatter().parse(text):
             if name is not None and name not in fields:
                 raise ValueError(f"no field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
-        text.format(**fields)
+        try:
+            text.format(**fields)
+        except Exception as error:  # of many kinds, and of none that says more
+            raise ValueError(str(error) or type(error).__name__) from None
 
     def fill(self, path: str, candidate: Any) -> str:
-        """The text for a candidate of the image at path."""
-        return self.text.format(
-            caption=candidate.text,
-            score=candidate.score,
-            log_prob=candidate.log_prob,
-            path=path,
-            name=os.path.splitext(os.path.basename(path))[0],
-        )
+        """The text for a candidate of the image at path. Raises ImageError where one field is the format of another,
+        and no format."""
+        try:
+            return self.text.format(
+                caption=candidate.text,
+                score=candidate.score,
+                log_prob=candidate.log_prob,
+                path=path,
+                name=os.path.splitext(os.path.basename(path))[0],
+            )
+        except ValueError as error:
+            raise ImageError(path, f"{TEMPLATE_MISFIT}: {error}", TEMPLATE_MISFIT) from None
 
 
 CAPTION_ALONE = Template()
@@ -106,12 +115,14 @@ class TextWriter(Writer):
 
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
+        lines = []
         for candidate in getattr(result, "candidates", ())[: self.num]:
             path = on_one_line(result.path)
             text = "" if is_unsure(candidate, self.min_score) else self.template.fill(path, candidate)
             columns = [path] if self.several else []
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
-            self.file.write("\t".join([*columns, text]) + "\n")
+            lines.append("\t".join([*columns, text]) + "\n")
+        self.file.write("".join(lines))
 
 
 class JsonLinesWriter(Writer):
@@ -145,13 +156,12 @@ class TableWriter(Writer):
         super().__init__(file, num, min_score)
         self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         self.quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        self.heading = columns(num) if heading else None  # until the first record: without one there is no output
+        if heading:
+            self.table.writerow(columns(num))
+            file.flush()
 
     def write(self, result: Caption | ImageError) -> None:
         """A record for a caption or a failure."""
-        if self.heading:
-            self.table.writerow(self.heading)
-            self.heading = None
         row = as_row(result, self.num, self.min_score)
         cells: list[Any] = []
         for candidate in row.get("candidates", [row] if "caption" in row else []):

@@ -1,23 +1,16 @@
 from pathlib import Path
 
 import pytest
-from test_writers import BAD, CAT, DOG, STRANGE, write
+from test_writers import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.files import OutputError, StandardOutput, WholeFile
-from capcli.resume import open_output
+from capcli.resume import open_output, resume_output
 
 FORMATS = ["jsonl", "csv", "tsv"]
 
 
 def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def resume_output(path: str, name: str, num: int) -> dict[str, bool]:
-    """What a run that adds nothing finds in an output."""
-    file, finished = open_output(path, name, num, True, False)
-    file.close()
-    return finished
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -31,18 +24,50 @@ def test_an_output_cut_anywhere_is_repaired(tmp_path: Path, name: str) -> None:
         whole = max((i for i in range(4) if ends[i] <= length), default=0)
         assert list(resume_output(str(path), name, 1)) == [r.path for r in results[:whole]]
         kept = path.read_bytes()
-        assert kept == content[: ends[whole] if whole else length]  # the first new row replaces a file without any
+        assert kept in (content[: ends[whole]], b"")
+        assert kept or not whole
         # What is added next reads on from there.
         rest = as_bytes(write(name, *results[whole:], heading=not whole))
         assert (kept if whole else b"") + rest == content
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_failures_are_tried_again_and_low_scores_are_not(tmp_path: Path, name: str) -> None:
+def test_failures_are_tried_again_and_low_scores_where_they_would_do_now(tmp_path: Path, name: str) -> None:
     path = tmp_path / "out"
-    path.write_bytes(as_bytes(write(name, CAT, BAD, DOG, min_score=-1.0)))
-    assert resume_output(str(path), name, 1) == {"cat.jpg": True, "b/dog.jpg": False}
-    assert path.read_bytes() == as_bytes(write(name, CAT, DOG, min_score=-1.0))
+    for min_score, tried_again in ((-1.0, False), (-0.5, False), (-2.0, True), (None, True)):
+        path.write_bytes(as_bytes(write(name, CAT, BAD, DOG, min_score=-1.0)))
+        finished = resume_output(str(path), name, 1, min_score)
+        assert finished == {"cat.jpg": True} | ({} if tried_again else {"b/dog.jpg": False})
+        kept = write(name, CAT, *([] if tried_again else [DOG]), min_score=-1.0)
+        assert path.read_bytes() == as_bytes(kept)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_candidates_left_out_are_another_chance_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out"
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    for num in (2, 3):  # with 3, a table's last cells are empty
+        path.write_bytes(as_bytes(write(name, two, num=num, min_score=-1.0)))
+        assert resume_output(str(path), name, num, -1.0) == {"cat.jpg": True}
+        assert resume_output(str(path), name, num, -3.0) == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"path": "a.jpg", "error": null}', '{"path": "a.jpg", "caption": null, "score": "high"}',
+        '{"path": "a.jpg", "caption": "", "score": [1]}', '{"path": "a.jpg", "caption": "a", "candidates": [1]}',
+        '{"path": ' + 100_000 * "[", "a.jpg,,-1.0,high,", "a.jpg," + 200_000 * "a" + ",-1.0,-1.0,",
+    ],
+)  # fmt: skip
+def test_rows_of_another_kind_are_refused(tmp_path: Path, row: str) -> None:
+    name = "jsonl" if row.startswith("{") else "csv"
+    path = tmp_path / "out"
+    content = write(name, CAT) + row + "\n"
+    path.write_text(content)
+    with pytest.raises(OutputError, match=r"is not the (jsonl|csv) of this command"):
+        resume_output(str(path), name, 1, -1.0)
+    assert path.read_text() == content
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -81,16 +106,9 @@ def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     file, finished = open_output(str(path), "jsonl", 1, True, False)
     file.close()
     assert finished == {"cat.jpg": True}
-    old = path.read_bytes()
     file, finished = open_output(str(path), "jsonl", 1, False, True)
-    assert (path.read_bytes(), finished) == (old, {})
-    file.write("new\n")
-    file.flush()
-    assert path.read_bytes() == b"new\n"
-    file.write("newer\n")
     file.close()
-    assert path.read_bytes() == b"new\nnewer\n"
-    path.write_bytes(b"")
+    assert (path.read_bytes(), finished) == (b"", {})
     open_output(str(path), "jsonl", 1, False, False)[0].close()  # an empty file holds nothing to lose
     with pytest.raises(OutputError, match="no such file"):
         open_output(str(tmp_path / "absent" / "out.jsonl"), "jsonl", 1, True, False)

@@ -3,10 +3,13 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_writers import Found
 
 from capcli.files import OutputError
+from capcli.heatmaps import AttentionFolders, OverlayOptions
 from capcli.images import ImageError
+from capcli.metadata import Metadata
 from capcli.sidecars import Sidecars, common_root, merge
 from capcli.writers import Template
 
@@ -100,3 +103,29 @@ def test_a_full_disk_ends_the_run_and_a_closed_folder_does_not(
     with pytest.raises(kind, match=r"a\.txt: " + os.strerror(number).lower()):
         Sidecars().put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
+
+
+def test_folders_into_which_nothing_can_be_put_are_known_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = str(tmp_path / "closed")
+    for folder in ("closed", "open"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / folder / "a.png")
+    access = os.access
+    # As for someone who is not root.
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(closed) and access(path, mode))
+    image = os.path.join(closed, "a.png")
+    places = [
+        (Sidecars(), f"{closed}/a.txt: no file can be put into its folder"),
+        (Sidecars(tree=os.path.join(closed, "new"), root=str(tmp_path)), "no file can be put into its folder"),
+        (Metadata(), "no file can be put into its folder"),
+    ]
+    for place, reason in places:
+        with pytest.raises(ImageError, match=reason) as error:
+            place.wants(image)
+        assert error.value.kind == "no file can be put into its folder"
+    for place in (Sidecars(), Sidecars(tree=str(tmp_path / "open" / "new" / "tree"), root=closed), Metadata()):
+        assert place.wants(str(tmp_path / "open" / "a.png"))
+    (tmp_path / "closed" / "a.txt").write_text("mine")
+    assert not Sidecars().wants(image)  # nothing is to be put there
+    with pytest.raises(PermissionError, match="closed"):
+        AttentionFolders(tmp_path / "closed", OverlayOptions())

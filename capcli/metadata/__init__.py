@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capcli.files import MOMENT, WholeFile
+from capcli.files import is_writable, write_whole
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.metadata.containers import Container, parse
 from capcli.metadata.errors import MetadataError
 from capcli.metadata.texts import PROGRAM_DATA, WRITTEN
-from capcli.sidecars import merge, trouble
+from capcli.sidecars import FOLDER_READ_ONLY, REMEMBERING, CaptionedAlready, merge, trouble
 from capcli.writers import Template, is_encodable, is_unsure
 
 if TYPE_CHECKING:
@@ -30,16 +30,21 @@ class Metadata:
         """existing: one of sidecars.EXISTING, what to do about captions already there. min_score: captions that score
         less are not written."""
         self.existing, self.template, self.min_score = existing, template or Template(), min_score
+        self.remembers = existing in REMEMBERING
 
     def wants(self, path: str) -> bool:
-        """Whether the image has no caption yet, or it is to be changed. Raises ImageError where existing is `fail` and
-        there is one, and for files that cannot take a caption."""
+        """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
+        and existing is `fail`, and ImageError for files that cannot take a caption."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for metadata")
         old = read_caption(path)
         if old and self.existing == "fail":
-            raise ImageError(path, "it holds a caption already")
-        return not (old and self.existing == "skip")
+            raise CaptionedAlready(path, "it holds a caption already")
+        if old and self.existing == "skip":
+            return False
+        if not is_writable(os.path.dirname(os.path.realpath(path))):
+            raise ImageError(path, FOLDER_READ_ONLY)
+        return True
 
     def put(self, caption: Caption) -> None:
         """Write the caption; the original stays in place until the new file is complete. Raises ImageError, and
@@ -49,14 +54,13 @@ class Metadata:
         path = caption.path
         target = Path(os.path.realpath(path))  # a link stays a link
         try:
-            with WholeFile(target, like=target, patience=MOMENT) as file:  # ours from reading to writing
-                image = parse(target.read_bytes(), path)
-                content = self.captioned(image, " ".join(self.template.fill(path, caption).split()))
-                if content == image.content:
-                    return
-                if not os.access(target, os.W_OK):
-                    raise MetadataError("permission denied")
-                file.write_bytes(content)
+            image = parse(target.read_bytes(), path)
+            content = self.captioned(image, " ".join(self.template.fill(path, caption).split()))
+            if content == image.content:
+                return
+            if not os.access(target, os.W_OK):
+                raise MetadataError("permission denied")
+            write_whole(target, content, like=target)
         except MetadataError as error:
             raise ImageError(path, str(error)) from None
         except OSError as error:

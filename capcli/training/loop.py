@@ -531,6 +531,8 @@ class Run:
 
         Raises DataError if the run was begun with other options or other data, or its file is damaged.
         """
+        for leftover in self.folder.glob(".capcli-*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         path = self.folder / LAST_FILE
         try:
             with safe_open(path, "pt") as file:

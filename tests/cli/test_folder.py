@@ -114,6 +114,42 @@ def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) 
     assert photos[1].with_suffix(".txt").read_text() == done.stdout.split("\t")[1].strip() + ", my own words\n"
 
 
+def test_names_that_are_not_utf8_cost_themselves_only(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    odd = tmp_path / "photos" / os.fsdecode(b"byte\xff.jpg")
+    odd.write_bytes(photo_bytes(7))
+    options = ("--write-metadata", "--sidecar", "--template", "{name}: {caption}", "--html", tmp_path / "page.html")
+    done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, *options)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"capcli: {odd}: its name, which the template asks for, is not UTF-8 as metadata is to be",
+        "capcli: 1 of 3 images failed",
+        "capcli:     1 × its name, which the template asks for, is not UTF-8 as metadata is to be",
+    ]
+    assert odd.with_suffix(".txt").read_bytes().startswith(b"byte\xff: ")
+    for photo in photos:
+        assert read_caption(str(photo)).startswith(f"{photo.stem}: ")
+
+
+def test_a_read_only_folder_is_noticed_before_captioning(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 3)
+    (tmp_path / "photos").chmod(0o555)
+    if os.access(tmp_path / "photos", os.W_OK):
+        pytest.skip("whoever runs this may write everywhere")
+    try:
+        done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, "--sidecar")
+        moved = capcli(photos[0], "--model", tiny_checkpoint, "--sidecar", "--output-dir", tmp_path / "photos" / "new")
+    finally:
+        (tmp_path / "photos").chmod(0o755)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2:] == [
+        "capcli: 3 of 3 images failed",
+        "capcli:     3 × no file can be put into its folder",
+    ]
+    assert (moved.returncode, moved.stdout) == (2, "")
+    assert moved.stderr == f"capcli: --output-dir {tmp_path / 'photos' / 'new'}: no file can be put there\n"
+
+
 def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
     (tmp_path / "photos" / "photo1.jpg").write_bytes(b"")
@@ -157,6 +193,8 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "--existing", "append"), "--existing append goes with --sidecar"),
         ((".", "--on-error", "cry"), "--on-error cry: not one of skip, fail"),
         ((".", "--output-dir", "x"), "--output-dir goes with --sidecar"),
+        ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: no file can be put there"),
+        (("--files-from", "."), "--files-from .: is a folder"),
         ((".", "--resume"), "--resume needs --output FILE"),
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
         ((".", "-o", "a.xml"), "a.xml: its ending says no format"),

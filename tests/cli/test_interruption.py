@@ -87,6 +87,42 @@ def test_a_table_is_resumed(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert sorted(output.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+def test_resume_captions_nothing_twice(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 6)
+    output = tmp_path / "out.jsonl"
+    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--sidecar", "--existing")
+    for existing in ("overwrite", "fail"):
+        done = capcli(*common, existing)
+        assert done.returncode == 0, done.stderr
+        rows_of_all = captions(output)
+        output.write_bytes(b"".join(output.read_bytes().splitlines(keepends=True)[:4]))
+        for photo in photos:
+            photo.with_suffix(".txt").write_text("whatever\n")
+        if existing == "fail":  # where a run was killed, the last photos have no sidecars
+            photos[4].with_suffix(".txt").unlink()
+            photos[5].with_suffix(".txt").unlink()
+        done = capcli(*common, existing, "--resume")
+        assert (done.returncode, done.stderr) == (0, "capcli: 4 images skipped: captioned already\n")
+        assert captions(output) == rows_of_all
+        sidecars = [photo.with_suffix(".txt").read_text() for photo in photos]
+        assert sidecars == ["whatever\n"] * 4 + [rows_of_all[str(photo)] + "\n" for photo in photos[4:]]
+        output.unlink()
+        for photo in photos:
+            photo.with_suffix(".txt").unlink()
+
+
+def test_resume_gives_low_scores_another_chance(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 4)
+    output = tmp_path / "out.csv"
+    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--resume")
+    assert "4 captions left empty" in capcli(*common, "--min-score", "0").stderr
+    assert "4 images skipped" in capcli(*common, "--min-score", "0").stderr
+    assert capcli(*common, "--min-score", "-50").stderr == ""
+    found = list(csv.DictReader(output.read_text().splitlines()))
+    assert len(found) == 4
+    assert all(row["caption"] for row in found)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is no signal that can be sent here")
 def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 400)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from capcli.files import WholeFile, discarding
+from capcli.files import WholeFile
 from capcli.heatmaps import OverlayOptions, color_table, heatmaps, strongest_place
 from capcli.images import ImageError, open_upright
 
@@ -32,7 +32,7 @@ class HtmlReport:
     """
 
     def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
-        """num: candidates per image. Raises OSError, also where another run writes this page."""
+        """num: candidates per image. Raises OSError."""
         self.path, self.options, self.num = path, options, num
         self.failures: list[ImageError] = []
         self.written = 0
@@ -49,11 +49,9 @@ class HtmlReport:
         self.pieces = templates.get_template("page.html").generate(
             report=self, colors=color_table(options.style), cards=CARDS
         )
-        place = path.resolve()  # a link stays a link
-        self.file = WholeFile(place, like=place if place.is_file() else None)
-        with discarding(self.file):
-            for piece in itertools.takewhile(lambda piece: piece != CARDS, self.pieces):
-                self.add(piece)
+        self.file = WholeFile(path)
+        for piece in itertools.takewhile(lambda piece: piece != CARDS, self.pieces):
+            self.add(piece)
 
     def write(self, result: Caption | ImageError) -> None:
         """Add a caption, or keep a failure for the list at the end. Raises ImageError if the image is gone."""
@@ -100,10 +98,6 @@ class HtmlReport:
         with self.file:
             for piece in self.pieces:
                 self.add(piece)
-
-    def discard(self) -> None:
-        """Leave what was at `path` as it is."""
-        self.file.discard()
 
 
 def sentence(candidate: Candidate) -> dict[str, Any]:
