@@ -215,6 +215,9 @@ def caption(
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
     ] = False,
+    touch: Annotated[
+        bool, typer.Option("--touch", help="Images written into get the time of that; otherwise they keep theirs.")
+    ] = False,
     existing: Annotated[
         str | None,
         typer.Option(
@@ -261,6 +264,7 @@ def caption(
     from capcli.files import OutputError, is_writable
     from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, ignore, read_names
     from capcli.metadata import Metadata
+    from capcli.originals import folders_of
     from capcli.progress import Bar
     from capcli.resume import RESUMABLE, open_output
     from capcli.run import Run
@@ -287,6 +291,8 @@ def caption(
         fail("--output-dir goes with --sidecar")
     if output_dir is not None and not is_writable(output_dir):
         fail(f"--output-dir {output_dir}: no file can be put there")
+    if touch and not write_metadata:
+        fail("--touch goes with --write-metadata")
     if existing and not (sidecar or write_metadata or ((output or html) and existing == "overwrite")):
         fail(f"--existing {existing} goes with --sidecar or --write-metadata")
     if resume and (output is None or format not in RESUMABLE):
@@ -314,9 +320,13 @@ def caption(
         raise typer.Exit(2)
 
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
-    root = common_root([path for path in paths if path != STANDARD_INPUT])
-    places: list[Place] = [Sidecars(existing or "skip", shape, num, min_score, output_dir, root)] if sidecar else []
-    places += [Metadata(existing or "skip", shape, min_score)] if write_metadata else []
+    named = [path for path in paths if path != STANDARD_INPUT]
+    root, folders = common_root(named), folders_of(named)
+    places: list[Place] = []
+    if sidecar:
+        places.append(Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders))
+    if write_metadata:
+        places.append(Metadata(existing or "skip", shape, min_score, folders, touch))
 
     def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
         yield from find_images(paths, selection, pass_over)

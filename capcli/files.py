@@ -23,13 +23,15 @@ class OutputError(Exception):
         super().__init__(f"{os.fspath(path)}: {reason}")
 
 
-def write_whole(path: Path, content: bytes, durable: bool = True, like: Path | None = None) -> None:
+def write_whole(
+    path: Path, content: bytes, durable: bool = True, like: Path | None = None, keep_times: bool = False
+) -> None:
     """Write a file whole or leave the old one as it was: a temporary file beside it, then a rename.
 
-    durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions and,
-    where allowed, its owner. Raises OSError naming the file.
+    durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions,
+    extended attributes and, where allowed, its owner. keep_times: and its times. Raises OSError naming the file.
     """
-    with naming(path), WholeFile(path, durable, like) as file:
+    with naming(path), WholeFile(path, durable, like, keep_times) as file:
         file.file.write(content)
 
 
@@ -118,9 +120,16 @@ class StandardOutput:
 class WholeFile:
     """A file under a temporary name until close(), which puts it in its place; leaving `with` by an error drops it."""
 
-    def __init__(self, path: str | os.PathLike[str], durable: bool = True, like: Path | None = None) -> None:
-        """like: a file whose permissions and, where allowed, owner it gets. Raises OSError naming the file."""
-        self.path, self.durable, self.like = Path(path), durable, like
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        durable: bool = True,
+        like: Path | None = None,
+        keep_times: bool = False,
+    ) -> None:
+        """like: a file whose permissions, extended attributes and, where allowed, owner it gets; keep_times: and its
+        times. Raises OSError naming the file."""
+        self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
         # Short, as the name it replaces may be as long as names can be.
         self.temporary = self.path.parent / f".capcli-{secrets.token_hex(4)}.tmp"
         mode = 0o666 if like is None else 0o600  # what is private stays so while it is written
@@ -145,7 +154,9 @@ class WholeFile:
                 old = os.stat(self.like)
                 with contextlib.suppress(OSError, AttributeError):
                     os.chown(self.temporary, old.st_uid, old.st_gid)
-                shutil.copymode(self.like, self.temporary)
+                copy_attributes(self.like, self.temporary)
+                if not self.keep_times:
+                    os.utime(self.temporary)
             os.replace(self.temporary, self.path)
         except BaseException:
             self.discard()
@@ -166,6 +177,17 @@ class WholeFile:
             self.close()
         else:
             self.discard()
+
+
+def copy_attributes(source: Path, target: Path) -> None:
+    """Give a file the permissions, times and extended attributes of another: tags and comments of file managers are
+    such. Raises OSError."""
+    shutil.copystat(source, target)  # leaves extended attributes out on macOS
+    if sys.platform == "darwin":
+        import ctypes
+
+        acl_and_attributes = 1 << 0 | 1 << 2  # COPYFILE_ACL, COPYFILE_XATTR of copyfile.h
+        ctypes.CDLL(None).copyfile(os.fsencode(source), os.fsencode(target), None, acl_and_attributes)
 
 
 class GrowingFile:

@@ -191,6 +191,8 @@ class Run:
             say(f"{count(self.skipped, 'image')} skipped: captioned already")
         if self.drawn:
             say(f"{count(self.drawn, 'picture')} passed over, drawn by capcli itself; the first is {self.first_drawn}")
+        if replaced := sum(place.replaced for place in self.places):
+            say(f"{count(replaced, 'earlier caption')} replaced")
         if self.unsure:
             say(f"{count(self.unsure, 'caption')} left empty: score below {self.min_score:g}")
         if self.failed and self.found > 1:

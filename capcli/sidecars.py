@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from capcli.files import OutputError, is_writable, write_whole
+from capcli.files import OutputError, write_whole
 from capcli.images import STANDARD_INPUT, ImageError
+from capcli.originals import UntouchableError, folders_of, original
 from capcli.writers import Template, is_unsure
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
 REMEMBERING = ("skip", "fail")
 SEPARATOR = ", "
-FOLDER_READ_ONLY = "no file can be put into its folder"
 # After these no other file can be written either.
 HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -30,10 +31,12 @@ class CaptionedAlready(ImageError):
 class Place(Protocol):
     """Where an image's caption is kept, outside the output.
 
-    remembers: whether `wants` is true no more once a caption was put.
+    remembers: whether `wants` is true no more once a caption was put. replaced: texts that were there and gave way to a
+    caption that says something else.
     """
 
     remembers: bool
+    replaced: int
 
     def wants(self, path: str) -> bool:
         """Whether the image is to be captioned for this place's sake. Raises ImageError if that cannot be."""
@@ -53,13 +56,17 @@ class Sidecars:
         min_score: float | None = None,
         tree: str | None = None,
         root: str = "",
+        folders: Iterable[str] = (),
     ) -> None:
         """existing: one of EXISTING, what to do about captions already there. num: candidates, a line each. min_score:
-        captions that score less are not written. tree: folder to write into, at the image's path below root."""
+        captions that score less are not written. tree: folder to write into, at the image's path below root. folders:
+        those that the user named, in which links are followed."""
         self.existing, self.template, self.num, self.min_score = existing, template or Template(), num, min_score
         self.tree, self.root = tree, root
         self.remembers = existing in REMEMBERING
+        self.folders = (*folders, *([tree] if tree else []))
         self.images: dict[str, str] = {}  # sidecar → image
+        self.replaced = 0
 
     def sidecar(self, image: str) -> str:
         """The sidecar's path."""
@@ -72,7 +79,7 @@ class Sidecars:
 
     def wants(self, path: str) -> bool:
         """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
-        and existing is `fail`, and ImageError where another image has the same sidecar or the folder is read-only."""
+        and existing is `fail`, and ImageError where another image has the same sidecar, or it is not to be written."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for a sidecar")
         sidecar = self.sidecar(path)
@@ -85,8 +92,10 @@ class Sidecars:
             if self.existing == "fail":
                 raise CaptionedAlready(path, f"{sidecar} exists", "its sidecar exists")
             return False
-        if not is_writable(os.path.dirname(sidecar)):
-            raise ImageError(path, f"{sidecar}: {FOLDER_READ_ONLY}", FOLDER_READ_ONLY)
+        try:
+            original(sidecar, self.folders)
+        except (UntouchableError, OSError) as error:
+            raise trouble(path, sidecar, error) from None
         return True
 
     def put(self, caption: Caption) -> None:
@@ -98,12 +107,15 @@ class Sidecars:
         new = "\n".join(texts)
         try:
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
+            target = original(sidecar, self.folders)
             old = read_text(sidecar)
             text = merge(old, new, self.existing)
             if text != old:
+                like = target if target.exists() else None
                 # No waiting for the disk: after a power cut the caption can be made again, the photo is untouched.
-                write_whole(Path(sidecar), (text + "\n").encode("utf-8", "surrogateescape"), durable=False)
-        except OSError as error:
+                write_whole(target, (text + "\n").encode("utf-8", "surrogateescape"), durable=False, like=like)
+                self.replaced += bool(old) and self.existing == "overwrite"
+        except (UntouchableError, OSError) as error:
             raise trouble(caption.path, sidecar, error) from None
 
 
@@ -119,12 +131,12 @@ def merge(old: str, new: str, existing: str) -> str:
     return old
 
 
-def trouble(image: str, path: str, error: OSError) -> ImageError | OutputError:
+def trouble(image: str, path: str, error: OSError | UntouchableError) -> ImageError | OutputError:
     """What a failed write means: the end of the run, or of this image only."""
-    if error.errno in HOPELESS:
+    if isinstance(error, OSError) and error.errno in HOPELESS:
         return OutputError(path, error)
-    reason = (error.strerror or str(error)).lower()
-    return ImageError(image, f"{path}: {reason}", reason)
+    reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+    return ImageError(image, reason if path == image else f"{path}: {reason}", reason)
 
 
 def has_content(path: str) -> bool:
@@ -144,12 +156,7 @@ def read_text(path: str) -> str:
 
 def common_root(arguments: list[str]) -> str:
     """The folder that a mirrored tree begins at: the deepest one that holds all that the arguments stand for."""
-    folders = []
-    for argument in arguments:
-        folder = os.path.abspath(argument)
-        while not os.path.isdir(folder):  # a file, or a glob
-            folder = os.path.dirname(folder)
-        folders.append(folder)
+    folders = folders_of(arguments)
     try:
         return os.path.commonpath(folders) if folders else os.getcwd()
     except ValueError:  # on different drives

@@ -2,6 +2,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ from capcli.images import ImageError
 from capcli.metadata import Metadata, MetadataError, parse, read_caption
 from capcli.metadata.tiff import ASCII, EMPTY, Field, read_tag, set_fields
 from capcli.metadata.xmp import DC, RDF
+from capcli.originals import HARD_LINKED, LEADS_OUT, READ_ONLY
 from capcli.writers import Template
 
 CAPTION = "a man & a <dog>, ö"
@@ -206,6 +209,79 @@ def test_the_file_keeps_its_place_its_permissions_and_its_links(tmp_path: Path) 
     assert read_caption(str(real)) == "a cat"
     assert real.stat().st_mode & 0o777 == 0o640
     assert sorted(os.listdir(tmp_path)) == ["link.jpg", "real.jpg"]
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_the_file_keeps_its_time_unless_told_otherwise(tmp_path: Path, touch: bool) -> None:
+    path, then = tmp_path / "a.jpg", 1_000_000_000_123_456_700
+    path.write_bytes(files()["plain.jpg"])
+    os.utime(path, ns=(then, then))
+    Metadata(touch=touch).put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    assert (path.stat().st_mtime_ns == then) is not touch
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="no extended attributes here")
+def test_the_file_keeps_its_extended_attributes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(files()["plain.jpg"])
+    if sys.platform == "darwin":
+        subprocess.run(["xattr", "-w", "user.comment", "Grandma", path], check=True, timeout=60)
+    else:
+        try:
+            os.setxattr(path, "user.comment", b"Grandma")
+        except OSError:
+            pytest.skip("this file system has no extended attributes")
+    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    assert read_caption(str(path)) == "a cat"
+    if sys.platform == "darwin":
+        shown = subprocess.run(["xattr", "-p", "user.comment", path], check=True, timeout=60, capture_output=True)
+        assert shown.stdout.strip() == b"Grandma"
+    else:
+        assert os.getxattr(path, "user.comment") == b"Grandma"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are of another kind here")
+def test_files_that_are_not_ours_to_write_are_left(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    outside, other = tmp_path / "outside.jpg", tmp_path / "other.jpg"
+    for path in (folder / "read-only.jpg", folder / "hard-linked.jpg", outside):
+        path.write_bytes(files()["plain.jpg"])
+    (folder / "read-only.jpg").chmod(0o444)
+    os.link(folder / "hard-linked.jpg", other)
+    (folder / "linked.jpg").symlink_to(outside)
+    for name, reason in (("read-only", READ_ONLY), ("hard-linked", HARD_LINKED), ("linked", LEADS_OUT)):
+        path = folder / f"{name}.jpg"
+        metadata = Metadata(folders=[str(folder)])
+        for attempt in (metadata.wants, lambda path: metadata.put(Found(path, "a cat"))):  # type: ignore[arg-type] # noqa: B023
+            with pytest.raises(ImageError, match=f": {reason}$"):
+                attempt(str(path))
+        assert path.read_bytes() == files()["plain.jpg"]
+    assert other.samefile(folder / "hard-linked.jpg")
+    # Where the person named the folder that it leads to as well, a link is followed.
+    Metadata(folders=[str(folder), str(tmp_path)]).put(Found(str(folder / "linked.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert read_caption(str(outside)) == "a cat"
+    assert (folder / "linked.jpg").is_symlink()
+
+
+def test_a_captioned_file_is_skipped_whoever_may_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(files()["plain.jpg"])
+    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    path.chmod(0o444)
+    assert not Metadata().wants(str(path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="every file name is Unicode here")
+@pytest.mark.parametrize("name", ["plain.jpg", "plain.png", "plain.tif"])
+def test_a_name_that_is_not_utf_8_costs_a_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"a\udcff{name}"
+    path.write_bytes(files()[name])
+    with pytest.raises(ImageError, match="its name, which the template asks for, is not UTF-8"):
+        Metadata(template=Template("{name}: {caption}")).put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    assert path.read_bytes() == files()[name]
+    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    assert read_caption(str(path)) == "a cat"
 
 
 def test_an_error_leaves_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

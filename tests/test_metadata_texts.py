@@ -76,6 +76,18 @@ def test_texts_that_differ_are_extended_each_by_itself(tmp_path: Path, name: str
     assert texts(path) == {"a dog, Grandma's 80th birthday, a cat", "a dog, kurz, a cat"}
 
 
+@pytest.mark.parametrize("name", two_captions())
+def test_texts_that_gave_way_are_counted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(two_captions()[name])
+    assert [put(path, existing).replaced for existing in ("skip", "append")] == [0, 0]
+    path.write_bytes(two_captions()[name])
+    assert [put(path, "overwrite").replaced for _ in range(2)] == [2, 0]
+    assert put(path, "overwrite", "a dog").replaced == 1
+    path.write_bytes(encode("JPEG", exif=described("SONY DSC")))
+    assert put(path, "overwrite").replaced == 0
+
+
 def test_an_empty_place_says_what_was_shown_so_far(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encode("JPEG", exif=described("Grandma")))

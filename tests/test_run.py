@@ -22,6 +22,8 @@ class Log:
 
     path = "out.jsonl"
 
+    replaced = 0
+
     def __init__(self, remembers: bool = True, put: Callable[[Any], object] = lambda caption: None) -> None:
         self.remembers, self.action, self.events = remembers, put, []  # type: ignore[var-annotated]
         self.has: set[str] = set()

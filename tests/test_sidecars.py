@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from capcli.files import OutputError
 from capcli.heatmaps import AttentionFolders, OverlayOptions
 from capcli.images import ImageError
 from capcli.metadata import Metadata
+from capcli.originals import HARD_LINKED, LEADS_OUT, READ_ONLY
 from capcli.sidecars import Sidecars, common_root, merge
 from capcli.writers import Template
 
@@ -56,6 +59,61 @@ def test_candidates_take_a_line_each_and_low_scores_none(tmp_path: Path) -> None
     assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
     Sidecars("overwrite", min_score=-0.5).put(one)  # type: ignore[arg-type]
     assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are of another kind here")
+def test_a_sidecar_keeps_its_permissions_and_its_link(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    real, link = tmp_path / "texts" / "a.txt", tmp_path / "a.txt"
+    real.write_text("mine")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    Sidecars("append").put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert link.is_symlink()
+    assert real.read_text() == "mine, a cat\n"
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are of another kind here")
+def test_a_sidecar_that_is_not_ours_to_write_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    outside = tmp_path / "outside.txt"
+    for name in ("read-only", "hard-linked"):
+        (folder / f"{name}.txt").write_text("mine")
+    outside.write_text("mine")
+    (folder / "read-only.txt").chmod(0o444)
+    os.link(folder / "hard-linked.txt", tmp_path / "other.txt")
+    (folder / "linked.txt").symlink_to(outside)
+    for name, reason in (("read-only", READ_ONLY), ("hard-linked", HARD_LINKED), ("linked", LEADS_OUT)):
+        sidecars = Sidecars("overwrite", folders=[str(folder)])
+        image = str(folder / f"{name}.jpg")
+        for attempt in (lambda: sidecars.wants(image), lambda: sidecars.put(Found(image, "a cat"))):  # type: ignore[arg-type] # noqa: B023
+            with pytest.raises(ImageError, match=re.escape(f"{name}.txt: {reason}")):
+                attempt()
+        assert (folder / f"{name}.txt").read_text() == "mine"
+        assert sidecars.replaced == 0
+        assert Sidecars("skip").wants(image) is False  # nothing is to be written there
+    assert Sidecars("append", folders=[str(tmp_path)]).wants(str(folder / "linked.jpg"))
+
+
+def test_texts_that_gave_way_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("mine")
+    for existing, replaced in (("skip", 0), ("append", 0), ("overwrite", 1)):
+        sidecars = Sidecars(existing)
+        for _ in range(2):
+            sidecars.put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+        sidecars.put(Found(str(tmp_path / "new.jpg"), "a cat"))  # type: ignore[arg-type]
+        assert sidecars.replaced == replaced
+        (tmp_path / "new.txt").unlink()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="every file name is Unicode here")
+def test_a_name_that_is_not_utf_8_goes_into_a_sidecar_as_it_is(tmp_path: Path) -> None:
+    sidecars = Sidecars("append", Template("{name}: {caption}"))
+    for _ in range(2):
+        sidecars.put(Found(str(tmp_path / "a\udcff.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a\udcff.txt").read_bytes() == b"a\xff: a cat\n"
 
 
 def test_two_images_never_share_a_sidecar(tmp_path: Path) -> None:

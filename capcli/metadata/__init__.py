@@ -6,15 +6,17 @@ Only the blocks that hold them are rewritten; the compressed pixels and every ot
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capcli.files import is_writable, write_whole
+from capcli.files import write_whole
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.metadata.containers import Container, parse
 from capcli.metadata.errors import MetadataError
 from capcli.metadata.texts import PROGRAM_DATA, WRITTEN
-from capcli.sidecars import FOLDER_READ_ONLY, REMEMBERING, CaptionedAlready, merge, trouble
+from capcli.originals import UntouchableError, original
+from capcli.sidecars import REMEMBERING, CaptionedAlready, merge, trouble
 from capcli.writers import Template, is_encodable, is_unsure
 
 if TYPE_CHECKING:
@@ -25,16 +27,24 @@ class Metadata:
     """Captions inside the images themselves."""
 
     def __init__(
-        self, existing: str = "skip", template: Template | None = None, min_score: float | None = None
+        self,
+        existing: str = "skip",
+        template: Template | None = None,
+        min_score: float | None = None,
+        folders: Iterable[str] = (),
+        touch: bool = False,
     ) -> None:
         """existing: one of sidecars.EXISTING, what to do about captions already there. min_score: captions that score
-        less are not written."""
+        less are not written. folders: those that the user named, in which links are followed. touch: let a file's time
+        say when its caption was written."""
         self.existing, self.template, self.min_score = existing, template or Template(), min_score
+        self.folders, self.touch = tuple(folders), touch
         self.remembers = existing in REMEMBERING
+        self.replaced = 0
 
     def wants(self, path: str) -> bool:
         """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
-        and existing is `fail`, and ImageError for files that cannot take a caption."""
+        and existing is `fail`, and ImageError for files that cannot take a caption, or are not to be written into."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for metadata")
         old = read_caption(path)
@@ -42,8 +52,10 @@ class Metadata:
             raise CaptionedAlready(path, "it holds a caption already")
         if old and self.existing == "skip":
             return False
-        if not is_writable(os.path.dirname(os.path.realpath(path))):
-            raise ImageError(path, FOLDER_READ_ONLY)
+        try:
+            original(path, self.folders)
+        except (UntouchableError, OSError) as error:
+            raise trouble(path, path, error) from None
         return True
 
     def put(self, caption: Caption) -> None:
@@ -52,19 +64,21 @@ class Metadata:
         if is_unsure(caption, self.min_score):
             return
         path = caption.path
-        target = Path(os.path.realpath(path))  # a link stays a link
         try:
+            target = original(path, self.folders)  # a link stays a link
             image = parse(target.read_bytes(), path)
-            content = self.captioned(image, " ".join(self.template.fill(path, caption).split()))
+            text = " ".join(self.template.fill(path, caption).split())
+            content = self.captioned(image, text)
             if content == image.content:
                 return
-            if not os.access(target, os.W_OK):
-                raise MetadataError("permission denied")
-            write_whole(target, content, like=target)
+            write_whole(target, content, like=target, keep_times=not self.touch)
+            if self.existing == "overwrite":
+                there = {image.words(old) for place, old in image.found if place in WRITTEN}
+                self.replaced += len(there - {"", text})
         except MetadataError as error:
             raise ImageError(path, str(error)) from None
-        except OSError as error:
-            raise trouble(path, str(target), error) from None
+        except (UntouchableError, OSError) as error:
+            raise trouble(path, path, error) from None
 
     def captioned(self, image: Container, text: str) -> bytes:
         """Return the file with the caption text. Raises MetadataError."""

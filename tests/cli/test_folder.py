@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
+from PIL import Image
 
 from capcli.metadata import read_caption
 
@@ -148,6 +149,32 @@ def test_a_read_only_folder_is_noticed_before_captioning(tiny_checkpoint: Path, 
     ]
     assert (moved.returncode, moved.stdout) == (2, "")
     assert moved.stderr == f"capcli: --output-dir {tmp_path / 'photos' / 'new'}: no file can be put there\n"
+
+
+def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photos = make_photos(folder, 3)
+    for photo, text in ((photos[0], "Grandma"), (photos[1], "SONY DSC")):
+        exif = Image.Exif()
+        exif[0x010E] = text
+        with Image.open(photo) as image:
+            image.save(photo, exif=exif)
+    for photo in photos:
+        os.utime(photo, (10**9, 10**9))
+    common = (folder, "--model", tiny_checkpoint, "--write-metadata", "--template", "{name}: {caption}")
+    done = capcli(*common)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "capcli: 1 image skipped: captioned already\n"
+    assert read_caption(str(photos[0])) == "Grandma"
+    assert read_caption(str(photos[1])).startswith("photo1: ")
+    assert [photo.stat().st_mtime for photo in photos] == [10**9] * 3
+
+    done = capcli(*common, "--existing", "overwrite", "--touch")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "capcli: 1 earlier caption replaced\n"
+    assert [photo.stat().st_mtime > 10**9 for photo in photos] == [True, False, False]  # the others say the same again
+    refused = capcli(folder, "--touch")
+    assert (refused.returncode, refused.stderr) == (2, "capcli: --touch goes with --write-metadata\n")
 
 
 def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
