@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -10,16 +11,26 @@ import exiftool
 import pytest
 from exiftool import needs_exiftool
 from PIL import Image, TiffImagePlugin
-from test_metadata import encode, exif, files, frames_of
+from test_metadata import XMP, encode, exif, files, frames_of
 from test_writers import Found
 
 from capcli.images import ImageError
 from capcli.metadata import Metadata, MetadataError, parse, read_caption
 from capcli.metadata.iptc import datasets, with_caption
 from capcli.metadata.photoshop import resources
+from capcli.metadata.texts import WRITTEN
 
 UTF_8 = (1, 90, b"\x1b%G")
 KEYWORD, CITY = (2, 25, b"birthday"), (2, 90, b"Hamburg")
+
+
+KURZ = XMP % b"<d:description><rdf:Alt><rdf:li xml:lang='x-default'>kurz</rdf:li></rdf:Alt></d:description>"
+
+
+def described(text: str | bytes) -> Image.Exif:
+    made = exif()
+    made[0x010E] = text
+    return made
 
 
 def block(*datasets: tuple[int, int, bytes]) -> bytes:
@@ -65,9 +76,15 @@ def tiff_with(iptc: bytes, *more: bytes, is_long: bool = False) -> bytes:
 
 
 def png_with(iptc: bytes, name: bytes = b"8bim") -> bytes:
-    raw = resource(0x0404, iptc)
-    text = b"\n" + name + b"\n%8d\n" % len(raw) + raw.hex().encode() + b"\n"
-    data = b"Raw profile type iptc\0\0" + zlib.compress(text)
+    return png_with_profile(b"Raw profile type iptc", name, resource(0x0404, iptc))
+
+
+def png_with_profile(keyword: bytes, name: bytes, raw: bytes) -> bytes:
+    return png_with_text(keyword, b"\n" + name + b"\n%8d\n" % len(raw) + raw.hex().encode() + b"\n")
+
+
+def png_with_text(keyword: bytes, text: bytes) -> bytes:
+    data = keyword + b"\0\0" + zlib.compress(text)
     chunk = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
     plain = encode("PNG")
     return plain[:33] + chunk + plain[33:]
@@ -256,6 +273,37 @@ def test_unusual_blocks_are_read() -> None:
     found, zeros = resources(THUMBNAIL + b"PHUT" + THUMBNAIL[4:] + b"\0\0\0")
     assert [r.number for r in found] == [0x040C, 0x040C]
     assert zeros == b"\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning", "raw"),
+    [
+        ("exif", b"Exif\0\0", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
+        ("exif", b"", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
+        ("APP1", b"http://ns.adobe.com/xap/1.0/\0", KURZ),
+        ("xmp", b"", KURZ),
+        ("iptc", b"", human()),
+    ],
+)
+def test_raw_profiles_of_a_png_are_read_and_changed(tmp_path: Path, name: str, beginning: bytes, raw: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_with_profile(f"Raw profile type {name}".encode(), name.encode(), beginning + raw))
+    before = read_caption(str(path))
+    assert before in ("Grandma", "kurz", "Grandma's 80th birthday")
+    after = caption(path, "append")
+    texts = [text for place, text in parse(after).found if place in WRITTEN]
+    assert texts == [f"{before}, a cat"] * (2 if raw == KURZ else 3)
+    assert caption(path, "append") == after
+    if shutil.which("exiftool"):
+        found = {tag: text for tag, text in exiftool.read(path).items() if text.endswith("a cat")}
+        assert set(found.values()) == {f"{before}, a cat"}
+        assert len(found) == len(texts)
+
+
+@pytest.mark.parametrize("text", [b"iptc 12", b"\niptc\n 3\n0g", b"\niptc\n 3\n123"])
+def test_a_raw_profile_that_is_none_is_left_alone(text: bytes) -> None:
+    with pytest.raises(MetadataError, match="damaged metadata"):
+        parse(png_with_text(b"Raw profile type iptc", text))
 
 
 @needs_exiftool

@@ -330,6 +330,14 @@ def test_what_cannot_be_done_safely_is_refused(tmp_path: Path, content: bytes, r
     assert path.read_bytes() == content
 
 
+def test_several_pictures_in_one_are_refused_before_captioning(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_segment(0xE2, b"MPF\0II*\0"))
+    for existing in ("skip", "overwrite"):
+        with pytest.raises(ImageError, match="several pictures in one JPEG"):
+            Metadata(existing).wants(str(path))
+
+
 def test_raw_files_of_cameras_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.NEF").write_bytes(encode("TIFF"))
     with pytest.raises(ImageError, match="TIFF files only"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
-from test_iptc import human, jpeg_with
+from test_iptc import KURZ, described, human, jpeg_with
 from test_metadata import XMP, encode, exif, files
 from test_writers import Found
 
@@ -14,18 +14,11 @@ from capcli.images import ImageError
 from capcli.metadata import Metadata, parse, read_caption
 from capcli.metadata.texts import CAMERA_DEFAULTS, WRITTEN, decode, words
 
-KURZ = XMP % b"<d:description><rdf:Alt><rdf:li xml:lang='x-default'>kurz</rdf:li></rdf:Alt></d:description>"
 ALT_TEXT = (
     b'<rdf:Description xmlns:i="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"><i:AltTextAccessibility><rdf:Alt>'
     b"<rdf:li xml:lang='x-default'>an old woman</rdf:li></rdf:Alt></i:AltTextAccessibility></rdf:Description>"
 )
 XP_COMMENT, USER_COMMENT = 0x9C9C, 0x9286
-
-
-def described(text: str | bytes) -> Image.Exif:
-    made = exif()
-    made[0x010E] = text
-    return made
 
 
 def commented(comment: bytes) -> bytes:
@@ -161,6 +154,7 @@ def test_a_caption_in_an_attribute_is_read_and_left(tmp_path: Path) -> None:
     "default",
     [
         *sorted(CAMERA_DEFAULTS), "OLYMPUS DIGITAL CAMERA         ", "SONY  DSC", " \t", "\0 \0",
+        "File written by Adobe Photoshop\xae 4.0",
         "DCIM\\100MEDIA\\DJI_0001.JPG", "<Digimax i5, Samsung #1>", "<KENOX S1050  / Samsung S1050>",
     ],
 )  # fmt: skip

@@ -47,11 +47,13 @@ class Metadata:
         and existing is `fail`, and ImageError for files that cannot take a caption, or are not to be written into."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for metadata")
-        old = read_caption(path)
-        if old and self.existing == "fail":
+        image = read_image(path)
+        if image.caption and self.existing == "fail":
             raise CaptionedAlready(path, "it holds a caption already")
-        if old and self.existing == "skip":
+        if image.caption and self.existing == "skip":
             return False
+        if image.refusal:
+            raise ImageError(path, image.refusal)
         try:
             original(path, self.folders)
         except (UntouchableError, OSError) as error:
@@ -106,11 +108,18 @@ class Metadata:
 
 def read_caption(path: str) -> str:
     """The caption inside an image file, empty if there is none. Raises ImageError."""
+    return read_image(path).caption
+
+
+def read_image(path: str) -> Container:
+    """An image file with the texts inside it. Raises ImageError."""
     try:
         if not os.path.isfile(path):
             os.stat(path)
             raise MetadataError("not a regular file")
-        return parse(Path(path).read_bytes(), path).caption
+        image = parse(Path(path).read_bytes(), path)
+        _ = image.found, image.maker  # which may be damaged too
+        return image
     except MetadataError as error:
         raise ImageError(path, str(error)) from None
     except OSError as error:

@@ -14,20 +14,21 @@ Change = Callable[[str], str]  # the text that is there, "" for none → the tex
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
 PLACES = (*WRITTEN, "UserComment", "translation")
 
-# What cameras and phones write by themselves, letter by letter but for the spaces around it. Collected from what photo
+# What cameras, phones and editors write by themselves, letter by letter but for the spaces. Collected from what photo
 # managers leave out: PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue 1323,
-# BRANDED_DESCRIPTIONS), without the entries that a person may well have written: "Scanner", "smart", "burst" …
+# BRANDED_DESCRIPTIONS), without the entries that a person may well have written, "Scanner", "smart", "burst" …, and
+# from GIMP's and Photoshop's files among Pillow's test images.
 CAMERA_DEFAULTS = frozenset(
     {
         "OLYMPUS DIGITAL CAMERA", "SONY DSC", "MINOLTA DIGITAL CAMERA", "KONICA MINOLTA DIGITAL CAMERA",
         "KODAK Digital Still Camera", "DIGITAL CAMERA", "Digital Camera", "MEDION DIGITAL CAMERA",
         "SAMSUNG", "SAMSUNG CAMERA PICTURES", "SAMSUNG DIGITAL CAMERA", "MOULTRIE DIGITAL GAME CAMERA",
         "HELLOMOTO", "DVC 10.1 HDMI", "default", "Exif_JPEG_PICTURE", "binary comment", "charset=Ascii",
-        "Created by Imlib",
+        "Created by Imlib", "Created with GIMP", "Created with The GIMP",
     }
 )  # fmt: skip
-# <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>; DCIM\100MEDIA\DJI_0001.JPG
-CAMERA_PATTERN = re.compile(r"<[^<>]*Samsung[^<>]*>|DCIM\\\S*|")
+# <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>; DCIM\100MEDIA\DJI_0001.JPG; with a sign that is no letter
+CAMERA_PATTERN = re.compile(r"<[^<>]*Samsung[^<>]*>|DCIM\\\S*|File written by Adobe Photoshop\W* [\d.]+|")
 # How a phone took the photo, in short words that mean something elsewhere: nobody's only where the maker is this one.
 PHONE_MAKERS = ("HUAWEI", "HONOR")
 PHONE_CODES = frozenset(
