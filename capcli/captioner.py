@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -20,12 +21,14 @@ from capcli.lookahead import LookAhead
 from capcli.memory import keep_freed_memory
 from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
+from capcli.model.vocabulary import END, START
 from capcli.workers import Workers
 
 Source = str | os.PathLike[str] | Image.Image
 Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 ENCODED_AT_ONCE = 4
+BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 DEVICES = ("cuda", "mps", "cpu")
 
 
@@ -51,10 +54,17 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Caption(Candidate):
-    """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first."""
+    """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first.
+
+    gain: how much more likely the image makes the sentence than a blank picture does, as a difference of natural
+    log-probabilities; None where the checkpoint does not say what gain is too little. unsure: whether it is, or the
+    image has one colour only: there was next to nothing to see.
+    """
 
     path: str
     candidates: tuple[Candidate, ...]
+    gain: float | None = field(default=None, kw_only=True)
+    unsure: bool = field(default=False, kw_only=True)
 
 
 class Captioner:
@@ -217,10 +227,47 @@ class Captioner:
         with torch.inference_mode():
             found = decode(self.decoder, self.encode(pixels), num, options, generator)
         candidates = self.read(found)
+        least = self.model.config.unsure_below
+        gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
+        one_colour = (pixels == pixels[:, :, :1, :1]).flatten(1).all(1).tolist()
         return [
-            Caption(**vars(several[0]), path=name, candidates=tuple(several[:num]))
-            for name, several in zip(names, candidates, strict=True)
+            Caption(
+                **vars(several[0]),
+                path=name,
+                candidates=tuple(several[:num]),
+                gain=gain,
+                unsure=plain or (least is not None and gain is not None and gain < least),
+            )
+            for name, several, gain, plain in zip(names, candidates, gains, one_colour, strict=True)
         ]
+
+    @torch.inference_mode()
+    def gains(self, sentences: Sequence[Candidate]) -> list[float]:
+        """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""
+        ids = self.model.vocabulary.ids
+        words = [[*(ids[word] for word in sentence.words), END] for sentence in sentences]
+        gains = [sentence.log_prob for sentence in sentences]
+        state, previous = self.decoder.start(self.blank), torch.tensor([[START]], device=self.device)
+        beams = [0] * len(words)  # sentences that begin alike share one, which is half the work
+        for time in range(max(map(len, words), default=0)):
+            step = self.decoder.step(previous, state)
+            log_probs = step.logits[0].log_softmax(1)
+            going = [row for row, sentence in enumerate(words) if time < len(sentence)]
+            found = log_probs[[beams[row] for row in going], [words[row][time] for row in going]].tolist()
+            begun: dict[tuple[int, int], int] = {}
+            for row, log_prob in zip(going, found, strict=True):
+                gains[row] -= log_prob
+                beams[row] = begun.setdefault((beams[row], words[row][time]), len(begun))
+            parents, previous = torch.tensor(list(begun), device=self.device).T[:, None]
+            state = step.state.reorder(parents)
+        return gains
+
+    @functools.cached_property
+    @torch.inference_mode()
+    def blank(self) -> Features:
+        """What the encoder says of a picture without anything on it."""
+        size = self.model.config.image_size
+        return self.encode(torch.full((1, 3, size, size), BLANK, dtype=torch.uint8))
 
     def encode(self, pixels: Tensor) -> Features:
         """pixels: (batch, 3, size, size) uint8 → features in this captioner's precision.

@@ -253,6 +253,9 @@ def caption(
     that ranks is log_prob / nᵅ, n counting the words and <end>, α the length penalty. With --num they have
     "candidates" too. An image that cannot be read costs one line on stderr, and in JSON a row {"path", "error"}.
 
+    A caption is unsure where the image makes it hardly more likely than a blank picture does: rows have "unsure": true,
+    lines on a terminal end in (unsure). Nothing else changes.
+
     A FILE that exists is refused without --resume or --existing overwrite. After Ctrl-C or a crash, --resume goes on
     with a jsonl, csv or tsv FILE; sidecars and metadata need no more than the same command again.
 
@@ -342,7 +345,8 @@ def caption(
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
-    writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished)
+    marks = output is None and sys.stdout.isatty()
+    writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished, marks=marks)
     # Not from a pipe: what is counted would be lost to the captions.
     countable = files_from is None or os.path.isfile(files_from)
     total = (lambda: sum(1 for _ in images())) if countable else None

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from capcli.captioner import Caption, Captioner, Source
+from capcli.captioner import BLANK, Caption, Captioner, Source
 from capcli.heatmaps import attention_record
 from capcli.images import open_square, to_pixels
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
 
 DOUBT = math.log(1 / 2)  # a word is doubted if the photo halves its probability, compared with a blank picture
-BLANK = 127  # grey, halfway between black and white
 AT_ONCE = 64  # sentences read together
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Caption):
-    """A sentence as the model reads it; its log-probabilities are those that it would have as a caption.
+    """A sentence as the model reads it; its log-probabilities are those that it would have as a caption, its gain too.
 
     unknown: for each word, whether the vocabulary lacks it. Such a word is read as `<unk>` and counts with the
     log-probability of any unknown word. The others have an entry for each word and one for the sentence's end. gains:
@@ -32,6 +31,7 @@ class Explanation(Caption):
     DOUBT it is doubted. favourites, favourite_log_probs: the model's own choice in its place.
     """
 
+    gain: float = field(kw_only=True)
     unknown: tuple[bool, ...]
     gains: tuple[float, ...]
     favourites: tuple[str, ...]
@@ -41,11 +41,6 @@ class Explanation(Caption):
     def doubted(self) -> tuple[bool, ...]:
         """Whether the photo speaks against each word and the sentence's end."""
         return tuple(gain < DOUBT for gain in self.gains)
-
-    @property
-    def gain(self) -> float:
-        """How much more likely the photo makes the whole sentence, as a difference of log-probabilities."""
-        return sum(self.gains)
 
 
 @torch.no_grad()
@@ -78,6 +73,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
             each, favourite_log_probs, favourites = read_logits(logits[0, row, : length + 1], ids[row])
             blank, _, _ = read_logits(logits[1, row, : length + 1], ids[row])
             log_prob = float(each.double().sum())
+            gains = (each - blank).tolist()
             found.append(
                 Explanation(
                     text=sentence,
@@ -90,8 +86,9 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
                     cell_offset=model.encoder.kind.cell_offset,
                     path=path,
                     candidates=(),
+                    gain=sum(gains),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),
-                    gains=tuple((each - blank).tolist()),
+                    gains=tuple(gains),
                     favourites=tuple(model.vocabulary.words[index] for index in favourites.tolist()),
                     favourite_log_probs=tuple(favourite_log_probs.tolist()),
                 )

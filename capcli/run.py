@@ -17,7 +17,7 @@ from capcli.files import OutputError, OutputFile
 from capcli.images import ImageError
 from capcli.messages import say
 from capcli.sidecars import HOPELESS, CaptionedAlready, Place
-from capcli.writers import Writer, is_unsure
+from capcli.writers import Writer, is_rejected
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -33,8 +33,8 @@ class Run:
     file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
     attention that are wanted and returns what went wrong. resumable: whether a later run may take the rows in the
     output for what is done. finished: path → whether it has a caption, for the images in an output that is continued.
-    found, failed, skipped, unsure: images so far; reasons: of failures;
-    drawn: overlays passed over so far, first_drawn: the first of them.
+    found, failed, skipped, rejected, unsure: images so far; reasons: of failures; drawn: overlays passed over so far,
+    first_drawn: the first of them.
     """
 
     writer: Writer
@@ -48,6 +48,7 @@ class Run:
     found: int = 0
     failed: int = 0
     skipped: int = 0
+    rejected: int = 0
     unsure: int = 0
     drawn: int = 0
     first_drawn: str = ""
@@ -79,7 +80,7 @@ class Run:
         wanted = [self.is_wanted_by(place, image) for place in self.places]
         if image not in self.finished:
             return any(wanted) or not wanted
-        if not self.finished[image]:  # it was unsure, and would be again
+        if not self.finished[image]:  # it scored too low, and would again
             return False
         # An interrupted run may have got as far as the output with an image, and not to these.
         return any(wants and place.remembers for wants, place in zip(wanted, self.places, strict=True))
@@ -141,7 +142,9 @@ class Run:
             failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
             batch = batch[: failures[0] + 1] if failures else batch
         self.found += len(batch)
-        self.unsure += sum(not isinstance(r, ImageError) and is_unsure(r, self.min_score) for r in batch)
+        captions = [result for result in batch if not isinstance(result, ImageError)]
+        self.rejected += sum(is_rejected(caption, self.min_score) for caption in captions)
+        self.unsure += sum(caption.unsure for caption in captions)
         errors = [[result] if isinstance(result, ImageError) else [] for result in batch]
         results = list(zip(batch, errors, strict=True))
         # A row is what says that an image is done, so it comes last, but for the places that say so themselves: those
@@ -193,8 +196,10 @@ class Run:
             say(f"{count(self.drawn, 'picture')} passed over, drawn by capcli itself; the first is {self.first_drawn}")
         if replaced := sum(place.replaced for place in self.places):
             say(f"{count(replaced, 'earlier caption')} replaced")
+        if self.rejected:
+            say(f"{count(self.rejected, 'caption')} left empty: score below {self.min_score:g}")
         if self.unsure:
-            say(f"{count(self.unsure, 'caption')} left empty: score below {self.min_score:g}")
+            say(f"{count(self.unsure, 'caption')} unsure: the model finds next to nothing in the image")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")
             for reason, times in self.reasons.most_common(REASONS_SHOWN):

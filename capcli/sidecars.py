@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from capcli.files import OutputError, write_whole
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.originals import UntouchableError, folders_of, original
-from capcli.writers import Template, is_unsure
+from capcli.writers import Template, is_rejected
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -100,10 +100,10 @@ class Sidecars:
 
     def put(self, caption: Caption) -> None:
         """Write the sidecar, whole or not at all. Raises ImageError, OutputError."""
-        if is_unsure(caption, self.min_score):
+        if is_rejected(caption, self.min_score):
             return
         sidecar = self.sidecar(caption.path)
-        texts = [self.template.fill(caption.path, c) for c in caption.candidates if not is_unsure(c, self.min_score)]
+        texts = [self.template.fill(caption.path, c) for c in caption.candidates if not is_rejected(c, self.min_score)]
         new = "\n".join(texts)
         try:
             os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)

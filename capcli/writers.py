@@ -92,36 +92,47 @@ def make_writer(
     template: Template = CAPTION_ALONE,
     min_score: float | None = None,
     heading: bool = True,
+    marks: bool = False,
 ) -> Writer:
     """The writer for a format of FORMATS.
 
     several: whether text lines name the image. num: candidates per image, with their scores if more than one. template:
     shapes the text format. min_score: a caption that scores less is left empty. heading: whether CSV and TSV begin
-    with the names of the columns.
+    with the names of the columns. marks: whether text lines say which captions are unsure, as people want it and
+    programs do not; all other formats do.
     """
     if name == "text":
-        return TextWriter(file, several, num, template, min_score)
+        return TextWriter(file, several, num, template, min_score, marks)
     if name in DELIMITERS:
         return TableWriter(file, num, min_score, DELIMITERS[name], heading)
     return (JsonWriter if name == "json" else JsonLinesWriter)(file, num, min_score)
 
 
 class TextWriter(Writer):
-    """One caption per line: `caption`, `path<TAB>caption`, and a score before the caption where there are several."""
+    """One caption per line: `caption`, `path<TAB>caption`, and a score before the caption where there are several.
 
-    def __init__(self, file: TextSink, several: bool, num: int, template: Template, min_score: float | None) -> None:
+    marks: whether `<TAB>(unsure)` follows the first of an image of which the model is unsure.
+    """
+
+    def __init__(
+        self, file: TextSink, several: bool, num: int, template: Template, min_score: float | None, marks: bool
+    ) -> None:
         super().__init__(file, num, min_score)
-        self.several, self.template = several, template
+        self.several, self.template, self.marks = several, template, marks
 
     def write(self, result: Caption | ImageError) -> None:
         """Failures have no place among the captions: they go to stderr only."""
+        if isinstance(result, Exception):
+            return
+        path = on_one_line(result.path)
         lines = []
-        for candidate in getattr(result, "candidates", ())[: self.num]:
-            path = on_one_line(result.path)
-            text = "" if is_unsure(candidate, self.min_score) else self.template.fill(path, candidate)
+        for rank, candidate in enumerate(result.candidates[: self.num]):
+            text = "" if is_rejected(candidate, self.min_score) else self.template.fill(path, candidate)
             columns = [path] if self.several else []
             columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
-            lines.append("\t".join([*columns, text]) + "\n")
+            columns += [text]
+            columns += ["(unsure)"] if self.marks and result.unsure and not rank else []
+            lines.append("\t".join(columns) + "\n")
         self.file.write("".join(lines))
 
 
@@ -150,7 +161,7 @@ class JsonWriter(Writer):
 
 class TableWriter(Writer):
     """CSV or TSV, a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other
-    candidates, error. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
+    candidates, error, unsure: `true` or nothing. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
 
     def __init__(self, file: TextSink, num: int, min_score: float | None, delimiter: str, heading: bool) -> None:
         super().__init__(file, num, min_score)
@@ -169,25 +180,26 @@ class TableWriter(Writer):
         cells += [None] * (3 * self.num - len(cells))
         # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
         table = self.quoted if "\r" in row["path"] else self.table
-        table.writerow([row["path"], *cells, row.get("error")])
+        table.writerow([row["path"], *cells, row.get("error"), "true" if row.get("unsure") else None])
 
 
 def columns(num: int) -> list[str]:
     """The names of the columns of a table with num candidates per image."""
     numbers = ["", *(f"_{i}" for i in range(2, num + 1))]
-    return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error"]
+    return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error", "unsure"]
 
 
-def is_unsure(candidate: Any, min_score: float | None) -> bool:
+def is_rejected(candidate: Any, min_score: float | None) -> bool:
     """Whether a candidate scores too low to be given."""
     return min_score is not None and candidate.score < min_score
 
 
 def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
-    """`{"path", "caption", "log_prob", "score"}`, `candidates` too if num > 1; `{"path", "error"}` for a failure."""
+    """`{"path", "caption", "log_prob", "score"}`, `"unsure": true` where the caption is, `candidates` too if num > 1;
+    `{"path", "error"}` for a failure."""
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
-    row = {"path": result.path, **as_candidate(result, min_score)}
+    row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
     if num > 1:
         row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
     return row
@@ -196,7 +208,7 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
 def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
     """`{"caption", "log_prob", "score"}`; the caption is None where it scores less than min_score."""
     return {
-        "caption": None if is_unsure(candidate, min_score) else candidate.text,
+        "caption": None if is_rejected(candidate, min_score) else candidate.text,
         "log_prob": round(candidate.log_prob, 4),
         "score": round(candidate.score, 4),
     }

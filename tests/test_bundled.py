@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import PHOTOS
+from PIL import Image
 
 from capcli import Captioner
 from capcli.checkpoints.hub import bundled_checkpoint
@@ -32,12 +33,21 @@ def test_it_names_what_the_sample_photos_show(captioner: Captioner, name: str, s
     assert not {"dog", "dogs", "puppy"} & set(words), words
 
 
+def test_it_is_unsure_of_noise_and_not_of_the_sample_photos(captioner: Captioner) -> None:
+    generator = torch.Generator().manual_seed(1)
+    noise = [torch.randint(low, high, (64, 64, 3), generator=generator) for low, high in ((0, 256), (100, 110))]
+    pictures = [Image.fromarray(pixels.byte().numpy()) for pixels in noise] + [Image.linear_gradient("L")]
+    assert [c.unsure for c in captioner.caption(pictures)] == [True, True, True]
+    assert [c.unsure for c in captioner.caption(sorted(PHOTOS.glob("*.jpg")))] == [False, False, False]
+
+
 def test_its_card_and_config_agree() -> None:
     folder = bundled_checkpoint()
     card = (folder / "README.md").read_text("utf-8")
     config = json.loads((folder / "config.json").read_text("utf-8"))
     assert card.startswith("---\n")
     assert "capcli train" in card
+    assert f"unsure: below a gain of {config['unsure_below']:g}" in card
     for scores in config["scores"].values():
         assert f"{scores['cider']:g}" in card
         assert f"{scores['bleu_4']:g}" in card

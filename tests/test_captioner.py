@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from conftest import PHOTOS
 from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
-from capcli.captioner import BATCHES_AHEAD, choose_device
+from capcli.captioner import BATCHES_AHEAD, BLANK, choose_device
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.sampling import DecodingOptions
 from capcli.explain import explain
@@ -82,6 +83,35 @@ def test_a_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
 def test_options_are_heeded(captioner: Captioner) -> None:
     short = captioner.caption(PHOTOS / "coffee.jpg", options=DecodingOptions(2, max_length=2))
     assert len(short.words) <= 2
+
+
+def test_gains_are_those_of_each_sentence_alone(captioner: Captioner) -> None:
+    candidates = [c for caption in captioner.caption(sorted(PHOTOS.glob("*.jpg")), num=4) for c in caption.candidates]
+    assert len({c.words for c in candidates}) > 4
+    alone = [captioner.gains([candidate])[0] for candidate in candidates]
+    assert captioner.gains(candidates) == pytest.approx(alone, abs=1e-4)
+    assert captioner.gains([]) == []
+    size = captioner.model.config.image_size
+    blank = torch.full((1, 3, size, size), BLANK, dtype=torch.uint8)
+    (said_of_nothing,) = captioner.caption_pixels(blank, ["blank"], 1, captioner.options)
+    assert captioner.gains([said_of_nothing]) == pytest.approx([0], abs=1e-4)
+
+
+def test_a_caption_is_unsure_where_there_is_nothing_to_see(tiny_model: CaptionModel) -> None:
+    photos: list[Image.Image] = [Image.open(path) for path in sorted(PHOTOS.glob("*.jpg"))]
+    transparent = Image.linear_gradient("L").convert("LA")
+    transparent.putalpha(0)
+    nothing = [Image.new("RGB", (1, 1), "red"), Image.new("RGB", (300, 200), "navy"), transparent]
+    captions = Captioner(tiny_model, torch.device("cpu"), "fp32").caption([*photos, *nothing])
+    assert [c.unsure for c in captions] == [False] * 3 + [True] * 3
+    assert [c.gain for c in captions] == [None] * 6  # this checkpoint does not say what is little
+    assert all(c.words for c in captions)
+    gains = Captioner(tiny_model, torch.device("cpu"), "fp32").gains(captions)
+    tiny_model.config = replace(tiny_model.config, unsure_below=sorted(gains[:3])[1] - 1e-3)
+    captions = Captioner(tiny_model, torch.device("cpu"), "fp32").caption([*photos, *nothing])
+    assert [c.gain for c in captions] == pytest.approx(gains, abs=1e-4)
+    assert sum(c.unsure for c in captions[:3]) == 1
+    assert all(c.unsure for c in captions[3:])
 
 
 def test_devices() -> None:

@@ -25,6 +25,7 @@ def test_a_caption_has_the_log_probs_that_the_search_gave_it(captioner: Captione
         assert found.word_log_probs == pytest.approx(candidate.word_log_probs, abs=1e-4)
         assert found.log_prob == pytest.approx(candidate.log_prob, abs=1e-3)
         assert found.score == pytest.approx(candidate.score, abs=1e-3)
+        assert found.gain == pytest.approx(captioner.gains([candidate])[0], abs=1e-3)
         assert torch.allclose(found.attention, candidate.attention, atol=1e-5)
         assert torch.allclose(found.gates, candidate.gates, atol=1e-5)
 

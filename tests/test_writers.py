@@ -20,6 +20,7 @@ class Found:
     score: float = -0.5
     log_prob: float = -3.25
     candidates: list = field(default_factory=list)
+    unsure: bool = False
 
     def __post_init__(self) -> None:
         self.candidates = self.candidates or [self]
@@ -78,7 +79,7 @@ def test_json() -> None:
 @pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
 def test_tables_read_back(name: str, delimiter: str) -> None:
     text = write(name, CAT, BAD, DOG, STRANGE)
-    assert text.startswith(delimiter.join(["path", "caption", "log_prob", "score", "error"]) + "\n")
+    assert text.startswith(delimiter.join(["path", "caption", "log_prob", "score", "error", "unsure"]) + "\n")
     rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     assert [row["path"] for row in rows] == [r.path for r in (CAT, BAD, DOG, STRANGE)]
     assert [row["caption"] for row in rows] == ["a cat", "", 'a "dog", brown', "a man"]
@@ -96,10 +97,26 @@ def test_tables_have_columns_for_every_candidate() -> None:
     two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
     one = Found("x.jpg", "x")  # a beam may find fewer
     rows = list(csv.reader(io.StringIO(write("csv", two, one, BAD, num=2))))
-    assert rows[0] == ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error"]
-    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", ""]
-    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", ""]
-    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty"]
+    assert rows[0] == ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error", "unsure"]
+    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", "", ""]
+    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", "", ""]
+    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty", ""]
+
+
+def test_what_the_model_is_unsure_of_is_said() -> None:
+    grey = Found("grey.png", "a man in a blue shirt", unsure=True)
+    rows = [json.loads(line) for line in write("jsonl", CAT, grey).splitlines()]
+    assert "unsure" not in rows[0]
+    assert rows[1]["unsure"] is True
+    assert rows[1]["caption"] == "a man in a blue shirt"  # nothing is hidden
+    assert json.loads(write("json", grey))[0]["unsure"] is True
+    table = list(csv.DictReader(io.StringIO(write("csv", CAT, grey, BAD))))
+    assert [row["unsure"] for row in table] == ["", "true", ""]
+    # Programs get lines of text as ever, people a mark.
+    assert write("text", CAT, grey) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\n"
+    assert write("text", CAT, grey, marks=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\t(unsure)\n"
+    two = Found("grey.png", "a man", candidates=[CAT, DOG], unsure=True)
+    assert write("text", two, num=2, several=False, marks=True) == '-0.5000\ta cat\t(unsure)\n-2.0000\ta "dog", brown\n'
 
 
 def test_a_score_too_low_leaves_the_caption_empty() -> None:

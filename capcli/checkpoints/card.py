@@ -63,6 +63,7 @@ def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, An
         },
         "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
         "decoding": config.decoding,
+        "unsure_below": config.unsure_below,
         "training": config.training,
         "scores": config.scores,
         "device": device,
@@ -84,6 +85,8 @@ def as_text(description: dict[str, Any]) -> str:
         f"vocabulary   {d['vocabulary']} words",
         f"decoding     {decoding_clause(**d['decoding'])}",
     ]
+    if d["unsure_below"] is not None:
+        lines += [f"unsure       {unsure_clause(d['unsure_below'])}"]
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
     lines += [f"device       {d['device']}"]
@@ -96,6 +99,11 @@ def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat
     """How captions are searched for, in a few words."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     return clause + (f", no {no_repeat} words in a row twice" if no_repeat else "")
+
+
+def unsure_clause(least: float) -> str:
+    """What marks a caption as unsure, in a few words."""
+    return f"below a gain of {least:g}, the log-probability that the photo adds to the caption over a blank picture"
 
 
 def data_line(row: dict[str, Any]) -> str:
@@ -202,6 +210,7 @@ def architecture(facts: Facts) -> list[str]:
         f"attention {config.attention_size}; {facts.decoder_parameters / 1e6:.1f} M parameters",
         f"vocabulary: {facts.words:,} words",
         f"decoding unless told otherwise: {decoding_clause(**config.decoding)}",
+        *([] if config.unsure_below is None else [f"unsure: {unsure_clause(config.unsure_below)}"]),
     ]
 
 

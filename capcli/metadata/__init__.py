@@ -17,7 +17,7 @@ from capcli.metadata.errors import MetadataError
 from capcli.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.originals import UntouchableError, original
 from capcli.sidecars import REMEMBERING, CaptionedAlready, merge, trouble
-from capcli.writers import Template, is_encodable, is_unsure
+from capcli.writers import Template, is_encodable, is_rejected
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -63,7 +63,7 @@ class Metadata:
     def put(self, caption: Caption) -> None:
         """Write the caption; the original stays in place until the new file is complete. Raises ImageError, and
         OutputError where no other file can be written either."""
-        if is_unsure(caption, self.min_score):
+        if is_rejected(caption, self.min_score):
             return
         path = caption.path
         try:

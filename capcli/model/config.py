@@ -72,9 +72,17 @@ LIMITS: dict[str, tuple[float, float]] = {
     "length_penalty": (-10, 10),
     "max_length": (1, 1000),
     "no_repeat": (0, 1000),
+    "unsure_below": (-1000, 1000),
 }
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
-TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
+TYPES: dict[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "str": str,
+    "bool": bool,
+    "dict": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class ModelConfig:
     hidden_size, embedding_size, attention_size: channels.
     dropout: probability, 0 to 0.99.
     beam, length_penalty, max_length, no_repeat: the decoding chosen on dev; see `decoding.beam_search.BeamOptions`.
+    unsure_below: captions whose image adds less to their log-probability than this, compared with a blank picture, are
+        marked; see `training.calibration.least_gain`. None marks those of images of one colour alone.
     training, scores: records for the model card.
 
     Raises ValueError for a value of the wrong type or out of range.
@@ -107,6 +117,7 @@ class ModelConfig:
     length_penalty: float = 1.0
     max_length: int = 20
     no_repeat: int = 0
+    unsure_below: float | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 

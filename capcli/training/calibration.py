@@ -1,4 +1,4 @@
-"""Does a caption's score tell how good the caption is?"""
+"""Does a caption's score tell how good the caption is, and its gain whether there was anything to see?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from capcli.captioner import Captioner
+
 SHARES = (0.75, 0.5, 0.25)
+UNSURE_SHARE = 0.02  # of real photos that are marked too
 
 
 def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]:
@@ -25,6 +28,26 @@ def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]
         kept = quality[ranking >= lowest]
         thresholds.append({"min_score": round(lowest, 3), "kept": share, "cider": float(kept.mean())})
     return {"auc": auc(ranking, quality > quality.median()), "thresholds": thresholds}
+
+
+def least_gain(gains: Sequence[float]) -> float:
+    """Return the gain, in natural logarithms, that all but UNSURE_SHARE of these captions of real photos have.
+
+    Where there is nothing to see gains are lower: a picture of one colour makes no sentence much more likely than
+    another such picture would. Scores are not: what is said of nothing can be said with confidence.
+    """
+    return round(float(torch.tensor(gains, dtype=torch.double).quantile(UNSURE_SHARE)), 2)
+
+
+def gains_of_one_colour(captioner: Captioner) -> list[float]:
+    """Return the gains of the captions of 64 pictures without anything on them, of colours from all over the cube."""
+    size = captioner.model.config.image_size
+    levels = torch.tensor([0, 85, 170, 255], dtype=torch.uint8)
+    found = []
+    for colours in torch.cartesian_prod(levels, levels, levels).split(16):
+        pixels = colours[:, :, None, None].expand(-1, -1, size, size)
+        found += captioner.caption_pixels(pixels, [""] * len(colours), 1, captioner.options)
+    return captioner.gains(found)
 
 
 def auc(scores: Tensor, good: Tensor) -> float | None:

@@ -12,18 +12,20 @@ from capcli.decoding.sampling import DecodingOptions
 from capcli.images import ImageError
 from capcli.messages import show_lines
 from capcli.model.vocabulary import tokenize
-from capcli.training.calibration import calibrate
+from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
 from capcli.training.progress import progress, stderr_console
 
 EXTREMES = 10
+READ_AT_ONCE = 64  # sentences
 
 
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Scores of one split, with every caption and its CIDEr, and how well `score` tells good captions from bad.
+    """Scores of one split, with every caption and its CIDEr, how well `score` tells good captions from bad, and how
+    well the gain tells photos from pictures of one colour.
 
     num: candidates per photo; with two or more their diversity is measured too. images_per_second counts decoding,
     encoding and search, not the loading of the checkpoint. "unseen" is measured against the training captions of this
@@ -40,15 +42,20 @@ def evaluate_captioner(
         several = [[candidate.text for candidate in caption.candidates] for caption in captions]
         scores |= diversity(several, [photo.captions for photo in photos])
     seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
+    pieces = [captions[begin : begin + READ_AT_ONCE] for begin in range(0, len(captions), READ_AT_ONCE)]
+    gains = [gain for piece in pieces for gain in captioner.gains(piece)]
+    least = least_gain(gains)
+    below = [gain < least for gain in gains_of_one_colour(captioner)]
     rows = [
         {
             "path": c.path,
             "caption": c.text,
             "score": round(c.score, 4),
+            "gain": round(gain, 4),
             "cider": round(cider, 2),
             "references": p.captions,
         }
-        for c, cider, p in zip(captions, each, photos, strict=True)
+        for c, gain, cider, p in zip(captions, gains, each, photos, strict=True)
     ]
     return {
         "data": data_set.name,
@@ -59,7 +66,8 @@ def evaluate_captioner(
         "precision": captioner.precision,
         "images_per_second": round(len(photos) / seconds, 1),
         "scores": scores | describe(texts, seen),
-        "calibration": calibrate([caption.score for caption in captions], each),
+        "calibration": calibrate([caption.score for caption in captions], each)
+        | {"unsure_below": least, "one_colour_below": sum(below) / len(below)},
         "captions": rows,
     }
 
@@ -92,6 +100,8 @@ def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
         print(f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)")
     for row in result["calibration"]["thresholds"]:
         print(f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}")
+    least, below = result["calibration"]["unsure_below"], result["calibration"]["one_colour_below"]
+    print(f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})")
     if extremes:
         ranked = sorted(result["captions"], key=lambda row: row["cider"])
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):

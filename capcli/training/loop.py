@@ -32,6 +32,7 @@ from capcli.model.encoders import Features, pretrained_weights
 from capcli.model.precision import PRECISIONS, autocast, choose_training_precision
 from capcli.model.vocabulary import START, UNKNOWN, Vocabulary, tokenize
 from capcli.training.averaging import WeightAverage
+from capcli.training.calibration import least_gain
 from capcli.training.datasets import (
     Batch,
     DataError,
@@ -256,7 +257,7 @@ class Run:
         if options.init:
             model = CaptionModel.load(Path(options.init))
             record["begun_from"] = model.config.training
-            model.config = dataclasses.replace(model.config, scores={}, **asked)
+            model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
             model.decoder.dropout.p = model.config.dropout
         else:
             if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
@@ -570,7 +571,7 @@ class Run:
         """Measure the checkpoint as it is stored, and write its card."""
         stored = CaptionModel.load(self.folder)
         captioner = Captioner(stored, self.device, self.options.precision)
-        scores = {}
+        scores, gains = {}, []
         for data_set in self.sets:
             if data_set.split("dev"):
                 self.console.print(f"scoring {data_set.name} dev", markup=False)
@@ -584,7 +585,9 @@ class Run:
                     f"{k}_interval": f"{low:.1f} to {high:.1f}" for k, (low, high) in intervals.items()
                 }
                 scores[data_set.name]["precision"] = captioner.precision
-        stored.config = dataclasses.replace(stored.config, scores=scores)
+                gains += [row["gain"] for row in result["captions"]]
+        unsure_below = least_gain(gains) if gains else None
+        stored.config = dataclasses.replace(stored.config, scores=scores, unsure_below=unsure_below)
         stored.save_description(self.folder)
 
 

@@ -27,7 +27,7 @@ def trained(tiny_model: CaptionModel) -> CaptionModel:
     data = [{"name": 'birds: "wild"', "photos": 1200, "captions": 6000, "repeat": 2}]
     training = {"command": "capcli train birds=2 -o run", "data": data, "options": {"epochs": 4, "seed": 1}}
     scores = {'birds: "wild"': SCORES}
-    tiny_model.config = dataclasses.replace(tiny_model.config, training=training, scores=scores)
+    tiny_model.config = dataclasses.replace(tiny_model.config, training=training, scores=scores, unsure_below=7.25)
     return tiny_model
 
 
@@ -48,6 +48,7 @@ def test_the_card_tells_data_command_and_scores(trained: CaptionModel) -> None:
         "bootstrap",
         "PTB tokenizer, bf16",
         "12 words",
+        "- unsure: below a gain of 7.25, the log-probability that",
     ):
         assert text in card
 

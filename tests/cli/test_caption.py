@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PHOTOS
+from PIL import Image
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 
@@ -65,6 +66,28 @@ def test_bad_options_are_plain_lines(capcli, tmp_path: Path) -> None:
 
 def test_a_folder_without_images(capcli, tmp_path: Path) -> None:
     assert b"no image in" in capcli("caption", tmp_path, status=1).stderr
+
+
+def test_a_terminal_shows_what_is_unsure_and_obeys_no_name(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (20, 20), "green").save(photos / "a\x1b[31m.png")
+    Image.open(COFFEE).save(photos / "b.png")
+    command = [sys.executable, "-m", "capcli", "caption", str(photos), "--model", str(tiny_checkpoint), "-q"]
+    ours, theirs = pty.openpty()
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, timeout=120, check=False)
+    os.write(theirs, b"end\n")
+    shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, b"")
+    piped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    first, second = piped.splitlines()
+    assert first.startswith(f"{photos}/a\x1b[31m.png\t")
+    # Tabs as the terminal leaves them, or spaces.
+    lines = [line.split() for line in shown.splitlines()]
+    assert lines[:2] == [[*first.replace("\x1b", "\\x1b").split(), "(unsure)"], second.split()]
 
 
 def test_globs_the_shell_left_alone(capcli) -> None:

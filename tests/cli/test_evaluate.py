@@ -47,6 +47,10 @@ def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpo
     assert any(line.startswith("AUC of --min-score") for line in lines)
     first = result["calibration"]["thresholds"][0]
     assert f"  --min-score {first['min_score']:.2f} keeps 75%, whose CIDEr is {first['cider']:.1f}" in lines
+    least = result["calibration"]["unsure_below"]
+    assert any(line.startswith(f"gain of 98 % of the captions{least:12.2f}  (pictures of one colour") for line in lines)
+    assert 0 <= result["calibration"]["one_colour_below"] <= 1
+    assert min(row["gain"] for row in result["captions"]) <= least <= max(row["gain"] for row in result["captions"])
     assert {Path(row["path"]).name for row in result["captions"]} == {"chelsea.jpg", "coffee.jpg", "astronaut.jpg"}
     worst, best = lines.index("worst by CIDEr"), lines.index("best by CIDEr")
     ranked = sorted(row["cider"] for row in result["captions"])

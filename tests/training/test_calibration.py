@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from capcli.training.calibration import auc, calibrate
+from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.training.calibration import auc, calibrate, gains_of_one_colour, least_gain
 
 
 def test_auc_counts_pairs_in_order() -> None:
@@ -27,3 +29,16 @@ def test_scores_that_say_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     scores, cider = torch.rand(2, 2000, generator=generator).tolist()
     assert calibrate(scores, cider)["auc"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_two_photos_in_a_hundred_gain_less() -> None:
+    gains = [0.25 * i for i in range(1000)]
+    assert sum(gain < least_gain(gains) for gain in gains) == 20
+    assert least_gain([3.14159]) == 3.14
+
+
+def test_pictures_of_one_colour_are_all_kinds_of_colours(tiny_model: CaptionModel) -> None:
+    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
+    gains = gains_of_one_colour(captioner)
+    assert len(gains) == 64
+    assert len({round(gain, 6) for gain in gains}) > 32

@@ -59,7 +59,9 @@ def test_two_photos_are_learnt_by_heart(data: Path, tmp_path: Path) -> None:
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in log] == [1, 2, 3]
     assert log[-1]["loss"] < log[0]["loss"] / 10
-    scores = CaptionModel.load(run).config.scores[tmp_path.name]
+    config = CaptionModel.load(run).config
+    assert config.unsure_below is not None
+    scores = config.scores[tmp_path.name]
     assert scores["bleu_4"] == pytest.approx(100, abs=0.01)
     assert not (run / "features").exists()
     card = (run / "README.md").read_text()

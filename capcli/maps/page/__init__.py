@@ -74,6 +74,7 @@ class HtmlReport:
                 caption=sentence(result),
                 others=[sentence(candidate) for candidate in others],
                 smooth=int(self.options.smooth),
+                unsure=result.unsure,
                 search=" ".join([result.path, result.text, *(candidate.text for candidate in others)]),
                 path=result.path,
                 name="/".join(Path(result.path).parts[-2:]),
