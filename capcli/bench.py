@@ -77,7 +77,7 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     shares = {stage: seconds[stage] / whole for stage in STAGES}
     return {
         "device": str(captioner.device),
-        "cores": torch.get_num_threads(),
+        "cores": captioner.workers * torch.get_num_threads(),
         "precision": captioner.precision,
         "images": len(good),
         "failed": failed,
@@ -108,12 +108,10 @@ def search_rate(captioner: Captioner, pixels: Tensor) -> float:
 def rate(captioner: Captioner, work: Callable[[Tensor], object], parts: Iterable[Tensor]) -> float:
     """Elements of the parts that are worked on in a second, side by side as in `Captioner.stream`."""
     parts = list(parts)
-    threads = torch.get_num_threads()
-    at_once = captioner.batches_at_once(captioner.options)
+    at_once = captioner.workers
     until = time.perf_counter()
 
     def turn(first: int) -> int:
-        torch.set_num_threads(max(1, threads // at_once))
         done = 0
         with torch.inference_mode():
             while not done or time.perf_counter() < until:
@@ -123,14 +121,11 @@ def rate(captioner: Captioner, work: Callable[[Tensor], object], parts: Iterable
                 first += at_once
         return done
 
-    try:
-        with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(turn, range(at_once)))  # the first time memory is found and kernels are chosen
-            started = time.perf_counter()
-            until = started + SECONDS
-            return sum(pool.map(turn, range(at_once))) / (time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(turn, range(at_once)))  # the first time memory is found and kernels are chosen
+        started = time.perf_counter()
+        until = started + SECONDS
+        return sum(pool.map(turn, range(at_once))) / (time.perf_counter() - started)
 
 
 def writing_rate(results: Sequence[Caption | ImageError]) -> float:

@@ -16,16 +16,14 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
 from capcli.decoding.beam_search import Hypotheses
 from capcli.decoding.sampling import DecodingOptions, decode, make_generator
-from capcli.images import ImageError, open_square, to_pixels
+from capcli.images import ImageError, Source, check_source, is_source, name_of, open_square, read_whole, to_pixels
 from capcli.lookahead import LookAhead
-from capcli.memory import keep_freed_memory
 from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.model.vocabulary import END, START
 from capcli.workers import Workers
 
-Source = str | os.PathLike[str] | Image.Image
-Opened = tuple[int, Source | ImageError, Image.Image | Exception]  # number, as it was given, what became of it
+Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 ENCODED_AT_ONCE = 4
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
@@ -68,13 +66,16 @@ class Caption(Candidate):
 
 
 class Captioner:
-    """Captions images with one model on one device."""
+    """Captions images with one model on one device; several threads may use one captioner at the same time."""
 
-    def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
+    def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto", workers: int = 1) -> None:
         """model: stays as it is but for the device; captions come from `encoder` and `decoder`, faster copies.
 
-        precision: as `load` takes it. Raises ValueError for one that this device does not have.
+        precision, workers: as `load` takes them. Raises ValueError for a precision that this device does not have.
         """
+        if workers < 1:
+            raise ValueError(f"workers is {workers}, not 1 or more")
+        self.workers = workers
         self.precision = choose_precision(precision, device)
         self.model = model.to(device).eval()
         dtype = PRECISIONS[self.precision]
@@ -86,19 +87,23 @@ class Captioner:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] | None = None, device: str = "auto", precision: str = "auto"
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        workers: int = 1,
     ) -> Captioner:
         """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None or `bundled`: capcli's own).
 
         device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
         device multiplies bfloat16 numbers itself, else fp32; rounded so, what an image gives depends a little on the
-        others in its batch. Raises ModelError for a checkpoint that cannot be used and ValueError for a device or a
-        precision that is not there.
+        others in its batch. workers: batches that are worked on side by side, each in a thread with as many threads
+        for its tensors as `torch.set_num_threads` says. Raises ModelError for a checkpoint that cannot be used and
+        ValueError for a device or a precision that is not there.
         """
-        keep_freed_memory()
         chosen = choose_device(device)
         choose_precision(precision, chosen)  # before the Hub is asked for anything
-        return cls(CaptionModel.load(find_checkpoint(model)), chosen, precision)
+        return cls(CaptionModel.load(find_checkpoint(model)), chosen, precision, workers)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -113,8 +118,11 @@ class Captioner:
     def caption(
         self, images: Source | Sequence[Source], num: int = 1, options: DecodingOptions | None = None
     ) -> Caption | list[Caption]:
-        """Caption one image, or each of a list. Raises ImageError for the first that cannot be read."""
-        one = isinstance(images, (str, os.PathLike, Image.Image))
+        """Caption one image, or each of a list: paths, encoded images as bytes or open binary files, Pillow images.
+
+        Raises ImageError for the first that cannot be read, and TypeError for what is none of these.
+        """
+        one = is_source(images)
         captions = []
         for result in self.stream([images] if one else images, num, options):  # type: ignore[list-item, arg-type]
             if isinstance(result, ImageError):
@@ -133,11 +141,13 @@ class Captioner:
         """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError, and one that
         is an ImageError already as itself.
 
-        num: candidates per image. options: None takes those chosen for the checkpoint. batch_size: images that go
-        through the model together, fewer at first so that the first caption comes at once. max_pixels: larger images
-        are refused (None: images.MAX_PIXELS). The images are listed and decoded in threads; on a CPU each core works on
-        a batch of its own. At most four batches more than that are ahead of the captions given out, so the memory
-        needed does not grow with the number of images. Raises ValueError for options that cannot be followed.
+        images: as `caption` takes them; a file is read whole when its turn comes, and never closed. num: candidates per
+        image. options: None takes those chosen for the checkpoint. batch_size: images that go through the model
+        together, fewer at first so that the first caption comes at once. max_pixels: larger images are refused (None:
+        images.MAX_PIXELS), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. The images are listed and
+        decoded in threads. At most four batches more than there are workers are ahead of the captions given out, so the
+        memory needed does not grow with the number of images. Raises ValueError for options that cannot be followed,
+        and TypeError for what is no image.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels):
             yield from batch
@@ -153,23 +163,29 @@ class Captioner:
         """As `stream`, in lists of what is known at a time."""
         if num < 1 or batch_size < 1:
             raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
+        if is_source(images):
+            raise TypeError("this is one image where several are expected; put it into a list")
+        if hasattr(images, "__array__") or not isinstance(images, Iterable):
+            check_source(images)
         options = options or self.options
         generator = make_generator(options.seed, self.device) if options.draws else None
         size = self.model.config.image_size
 
-        def open_image(image: Source | ImageError) -> Image.Image:
-            if isinstance(image, ImageError):
-                raise image
-            return open_square(image, size, max_pixels)
+        def open_image(image: Source | ImageError) -> Opened:
+            try:
+                if isinstance(image, ImageError):
+                    raise image
+                return name_of(image), open_square(image, size, max_pixels)
+            except ImageError as error:  # kept as a value: its traceback would keep the image
+                return error.path, error.with_traceback(None)
 
-        def work(batch: list[Opened]) -> dict[int, Caption | ImageError]:
+        def work(batch: list[tuple[int, Opened | Exception]]) -> dict[int, Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
 
-        threads = torch.get_num_threads()
-        at_once = self.batches_at_once(options)
+        at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
-        ahead = LookAhead(open_image, images, (BATCHES_AHEAD + at_once) * batch_size, options.seed is not None)
-        workers = Workers(at_once, ahead, batch_size, work, lambda: torch.set_num_threads(max(1, threads // at_once)))
+        ahead = LookAhead(open_image, taken(images), (BATCHES_AHEAD + at_once) * batch_size, options.seed is not None)
+        workers = Workers(at_once, ahead, batch_size, work)
         results: dict[int, Caption | ImageError] = {}
         given = 0
         try:
@@ -185,30 +201,26 @@ class Captioner:
                     yield ready
         finally:
             workers.close()
-            torch.set_num_threads(threads)  # for threads to come: PyTorch gives them what was set last
-
-    def batches_at_once(self, options: DecodingOptions) -> int:
-        """How many batches to work on side by side.
-
-        On a CPU a network as small as this one is fastest with one core to a batch: many cores on one batch wait for
-        each other after every layer. What is drawn at random is drawn in one order.
-        """
-        return torch.get_num_threads() if self.device.type == "cpu" and not options.draws else 1
 
     def caption_opened(
-        self, batch: list[Opened], num: int, options: DecodingOptions, generator: Generator | None
+        self,
+        batch: list[tuple[int, Opened | Exception]],
+        num: int,
+        options: DecodingOptions,
+        generator: Generator | None,
     ) -> dict[int, Caption | ImageError]:
         """A caption for each picture, or its ImageError, by the picture's number."""
         found: dict[int, Caption | ImageError] = {}
         numbers, names, pixels = [], [], []
-        for number, image, outcome in batch:
+        for number, opened in batch:
+            if isinstance(opened, Exception):
+                raise opened
+            name, outcome = opened
             if isinstance(outcome, ImageError):
                 found[number] = outcome
-            elif isinstance(outcome, Exception):
-                raise outcome
             else:
                 numbers.append(number)
-                names.append("image" if isinstance(image, Image.Image) else os.fspath(image))  # type: ignore[arg-type]
+                names.append(name)
                 pixels.append(to_pixels(outcome))
         if pixels:
             captions = self.caption_pixels(torch.stack(pixels), names, num, options, generator)
@@ -315,6 +327,18 @@ class Captioner:
                 )
             images.append(candidates)
         return images
+
+
+def taken(images: Iterable[Source | ImageError]) -> Iterator[Source | ImageError]:
+    """The images as they can be kept until a thread opens them: files are read now, while they are surely open."""
+    for image in images:
+        if not isinstance(image, (ImageError, str, os.PathLike, bytes, Image.Image)):
+            check_source(image)
+            try:
+                image = read_whole(image)
+            except ImageError as error:
+                image = error
+        yield image
 
 
 def choose_device(name: str) -> torch.device:

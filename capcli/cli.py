@@ -268,6 +268,7 @@ def caption(
     from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, ignore, read_names
     from capcli.metadata import Metadata
     from capcli.originals import folders_of
+    from capcli.process import one_core_per_batch
     from capcli.progress import Bar
     from capcli.resume import RESUMABLE, open_output
     from capcli.run import Run
@@ -340,8 +341,9 @@ def caption(
         file, finished = open_output(output, format, num, resume, existing == "overwrite", min_score)
     except OutputError as error:
         fail(error)
-    captioner = load_captioner(model, device, precision)
+    captioner = load_captioner(model, device, precision, max_pixels)
     options = decoding_options(captioner, values)
+    one_core_per_batch(captioner, options)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
@@ -481,9 +483,11 @@ def bench(
     import torch  # noqa: F401  # before the clock starts
 
     from capcli.bench import as_lines, make_images, measure
+    from capcli.process import one_core_per_batch
 
     started = time.perf_counter()
     captioner = load_captioner(model, device, precision)
+    one_core_per_batch(captioner, captioner.options)
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as made:
         if folder is None:
@@ -724,9 +728,9 @@ def train(
 
     from capcli.captioner import choose_device
     from capcli.images import ImageError
-    from capcli.memory import keep_freed_memory
+    from capcli.process import own_process
 
-    keep_freed_memory()
+    own_process()
     try:
         from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
@@ -789,6 +793,7 @@ def evaluate(
     """
     values = dict(locals())
     from capcli.images import ImageError
+    from capcli.process import one_core_per_batch
     from capcli.writers import dump
 
     try:
@@ -801,6 +806,7 @@ def evaluate(
         options = decoding_options(captioner, values)
         if pointing:
             require_attention(captioner, "--pointing")
+        one_core_per_batch(captioner, options)
         typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
         if pointing:
             from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
@@ -819,12 +825,14 @@ def evaluate(
         print_evaluation(result, extremes)
 
 
-def load_captioner(model: str | None, device: str, precision: str) -> Captioner:
+def load_captioner(model: str | None, device: str, precision: str, max_pixels: int = 100_000_000) -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError
+    from capcli.process import own_process
 
     silence_libtiff()
+    own_process(max_pixels)
     try:
         return Captioner.load(model, device, precision)
     except (ModelError, ValueError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capcli.captioner import BLANK, Caption, Captioner, Source
+from capcli.captioner import BLANK, Caption, Captioner
 from capcli.heatmaps import attention_record
-from capcli.images import open_square, to_pixels
+from capcli.images import Source, name_of, open_square, to_pixels
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
 
@@ -47,8 +46,10 @@ class Explanation(Caption):
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
     """Every sentence read over one image by teacher forcing, in their order.
 
-    Raises ImageError for the image and ValueError for a sentence without a word.
+    Raises ImageError for the image, ValueError for a sentence without a word, and TypeError for what is no image.
     """
+    if isinstance(sentences, str):
+        raise TypeError("sentences is one; put it into a list")
     for sentence in sentences:
         if not tokenize(sentence):
             raise ValueError(f"{sentence!r} has no word")
@@ -56,7 +57,6 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
     pixels = to_pixels(open_square(image, model.config.image_size))
     both = torch.stack([pixels, torch.full_like(pixels, BLANK)])
     features = captioner.encode(both)
-    path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "image"
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
         some = sentences[begin : begin + AT_ONCE]
@@ -84,7 +84,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
                     attention=None if attention is None else attention[row, :length].clone(),
                     gates=None if gates is None else gates[row, :length].clone(),
                     cell_offset=model.encoder.kind.cell_offset,
-                    path=path,
+                    path=name_of(image),
                     candidates=(),
                     gain=sum(gains),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image
+from PIL import Image, ImageFile
 
+from capcli.memory import Budget
 from capcli.overlay_files import RECORD, drawn_pictures
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ SUFFIXES = frozenset(
     ".xpm".split()
 )
 MAX_PIXELS = 100_000_000
-LARGE_PIXELS = 16_000_000  # images above this are decoded one at a time, or as many as there are threads would add up
+# What decoding takes at its highest, in bytes per pixel, measured with 24 megapixels in Pillow 13. What is not listed
+# takes 2 to 7: PNG and TIFF with transparency the most.
+BYTES_PER_PIXEL = {"JPEG2000": 20, "WEBP": 17, "BLP": 16, "AVIF": 10, "HEIF": 8, "JPEG": 4, "MPO": 4}
+BYTES_OF_OTHERS = 7
+decoding = Budget(750_000_000)  # for all threads of the process together
 TILE = 2048  # pixels; the side of the tiles in which large images are converted
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
 ORIENTATION_TAG = 0x0112
@@ -48,7 +53,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})  # ISO/IEC 23008-12
-one_large = threading.Lock()
+# Pillow's images are not made for two threads at once, and a caller may give the same one to several.
+given = threading.Lock()
+# What a caption can be made of: a path, an encoded image, an open binary file, or a decoded image.
+Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
 class ImageError(Exception):
@@ -149,7 +157,7 @@ def walk(
             with os.scandir(folder) as entries:
                 visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural(e.name))
         except OSError as error:
-            yield ImageError(folder, why_unreadable(folder, error))
+            yield ImageError(folder, why_unreadable(error))
             continue
         if any(entry.name == RECORD for entry in visible):
             drawn |= drawn_pictures(folder)  # once more, as this very run may be drawing there
@@ -213,17 +221,17 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]
 
 
-def open_square(source: str | os.PathLike[str] | Image.Image, size: int, max_pixels: int | None = None) -> Image.Image:
-    """An image as the model sees it: first frame, upright, RGB, alpha on white, squashed to size × size pixels.
+def open_square(source: Source, size: int, max_pixels: int | None = None) -> Image.Image:
+    """Return an image as the model sees it: first frame, upright, RGB, alpha on white, squashed to size × size pixels.
 
     Large JPEGs are decoded at a fraction of their size, at least three times `size`. max_pixels: images that say they
-    have more are refused unread (None: MAX_PIXELS). Raises ImageError.
+    have more are refused unread (None: MAX_PIXELS). Raises ImageError, and TypeError for what is no Source.
     """
     return open_resized(source, REDUCING_GAP * size, lambda width, height: (size, size), max_pixels)
 
 
-def open_upright(source: str | os.PathLike[str] | Image.Image, longest_side: int) -> Image.Image:
-    """An image as a person sees it: as `open_square`, but in its own shape, no side above longest_side pixels."""
+def open_upright(source: Source, longest_side: int) -> Image.Image:
+    """Return an image as a person sees it: as `open_square` but in its own shape, no side above longest_side pixels."""
 
     def fit(width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, longest_side / max(width, height))
@@ -234,42 +242,115 @@ def open_upright(source: str | os.PathLike[str] | Image.Image, longest_side: int
 
 
 def open_resized(
-    source: str | os.PathLike[str] | Image.Image,
-    draft: int,
-    fit: Callable[[int, int], tuple[int, int]],
-    max_pixels: int | None = None,
+    source: Source, draft: int, fit: Callable[[int, int], tuple[int, int]], max_pixels: int | None = None
 ) -> Image.Image:
-    """First frame, upright, RGB, resized.
+    """Return the first frame, upright, RGB, resized.
 
     draft: pixels that both sides keep when a JPEG is decoded at a fraction of its size; fit: stored width and height
-    to new ones. Raises ImageError.
+    to new ones. Raises ImageError and TypeError.
     """
-    name = "image" if isinstance(source, Image.Image) else os.fspath(source)
+    check_source(source)
+    name = name_of(source)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    # Pillow's own guard, for images inside others (icons), of which the outer header says nothing: it raises at twice
-    # this number. Sizes that we can see are refused below with a plain sentence.
-    Image.MAX_IMAGE_PIXELS = limit
     try:
         if isinstance(source, Image.Image):
+            with given:
+                source.load()
+                orientation_of(source)  # Pillow keeps what it finds
             return resize_upright(source, fit)
-        with open_file(name) as file, open_image(file, name) as image:
-            if image.width * image.height > limit:
-                raise ImageError(name, f"{image.width}×{image.height} pixels, more than the limit of {limit:,}")
-            image.draft(None, (draft, draft))
-            large = image.width * image.height > LARGE_PIXELS
-            with one_large if large else contextlib.nullcontext():
+        with open_file(source) as file, open_image(file, name) as image:
+            check_size(image, name, limit)
+            check_content(image, name, file)
+            needed = memory_needed(image, (draft, draft))
+            # Closed while the memory is still claimed: this lets go of the pixels.
+            with decoding.claim(needed), contextlib.closing(image):
+                image.load()
+                check_size(image, name, limit)  # of an icon only the picture inside knows it
                 return resize_upright(image, fit)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
-        pixels = int(re.findall(r"\d+", str(error))[0])
-        raise ImageError(name, f"{pixels:,} pixels, more than the limit of {limit:,}") from None
+    except Image.DecompressionBombError as error:  # Pillow's own limit, Image.MAX_IMAGE_PIXELS
+        pixels, most = map(int, re.findall(r"\d+", str(error)))
+        reason = f"{pixels:,} pixels, more than the limit of {min(most, limit):,}"
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        raise ImageError(name, why_unreadable(name, error)) from None
+        reason = why_unreadable(error)
+    # Not from within the handler: the error's frames would keep what was decoded for as long as this one is kept.
+    raise ImageError(name, reason)
 
 
-def open_file(name: str) -> BinaryIO:
+def check_source(source: object) -> None:
+    """Raise TypeError, which says what to pass instead, for what is no Source."""
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("this file is open as text; open it with mode 'rb'")
+    if is_source(source):
+        return
+    if hasattr(source, "__array__"):
+        raise TypeError("an array does not say what its numbers mean; pass PIL.Image.fromarray(array), in RGB")
+    raise TypeError(f"an image is a path, encoded bytes, a binary file or a Pillow image, not {type(source).__name__}")
+
+
+def is_source(thing: object) -> bool:
+    """Return whether it can stand for one image."""
+    return isinstance(thing, (str, os.PathLike, bytes, Image.Image)) or hasattr(thing, "read")
+
+
+def name_of(source: Source) -> str:
+    """Return what results and errors call an image: its path, its file's name, or else `image`."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "image"
+
+
+def read_whole(file: BinaryIO) -> BinaryIO:
+    """Return a file's content in memory, from its beginning where it can be rewound, under its name.
+
+    Nothing is shared with whoever reads or closes the file then. Raises ImageError.
+    """
+    try:
+        with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+            file.seek(0)
+        copy = io.BytesIO(file.read())
+    except Exception as error:  # anything may be behind it
+        raise ImageError(name_of(file), why_unreadable(error)) from None
+    copy.name = name_of(file)
+    return copy
+
+
+def check_size(image: Image.Image, name: str, limit: int) -> None:
+    """Raise ImageError for an image of more pixels than the limit."""
+    if image.width * image.height > limit:
+        raise ImageError(name, f"{image.width}×{image.height} pixels, more than the limit of {limit:,}")
+
+
+def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None:
+    """Raise ImageError for a BLP file that is too short for the pixels that it claims, for which Pillow would take the
+    memory, and minutes, before it failed. Compressed otherwise than as JPEG (0) they take half a byte each at least."""
+    if image.format != "BLP":
+        return
+    compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[index]
+    if compression and 2 * file.seek(0, io.SEEK_END) < pixels:
+        raise ImageError(name, f"cut short: too small a file for {image.width}×{image.height} pixels")
+
+
+def memory_needed(image: Image.Image, draft: tuple[int, int]) -> int:
+    """Return how many bytes decoding will take at its highest, after asking for no larger an image than is needed.
+
+    draft: pixels that width and height keep at least where the format can be decoded at reduced size.
+    """
+    # Of a progressive JPEG all coefficients are kept, two bytes each, until the last scan has been read.
+    kept = 2 * len(image.getbands()) * image.width * image.height if "progressive" in image.info else 0
+    image.draft(None, draft)
+    return kept + image.width * image.height * BYTES_PER_PIXEL.get(image.format or "", BYTES_OF_OTHERS)
+
+
+def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     """A file to decode; what the shell's `<(…)` and `-` stand for is read whole. Raises OSError, ImageError."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return read_whole(source)
+    name = os.fspath(source)
     if name == STANDARD_INPUT:
         return io.BytesIO(read_standard_input())
     mode = os.stat(name).st_mode
@@ -283,8 +364,10 @@ def open_file(name: str) -> BinaryIO:
     raise ImageError(name, "not a regular file")  # opening a pipe that nobody writes to would wait for ever
 
 
-def open_image(file: BinaryIO, name: str) -> Image.Image:
+def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Image.open, and HEIC where the `heif` extra is installed."""
+    if not file.read(1):
+        raise ImageError(name, "the file is empty")
     try:
         return Image.open(file)
     except Image.UnidentifiedImageError:
@@ -293,20 +376,16 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
         if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
             raise
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import HeifImageFile  # not registered with Pillow, which is the whole process's
     except ImportError:
         raise ImageError(name, "HEIC needs an extra package: pip install 'capcli[heif]'") from None
-    register_heif_opener()
     file.seek(0)
-    return Image.open(file)
+    return HeifImageFile(file)
 
 
 def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]]) -> Image.Image:
     """Upright RGB, resized before it is turned: the same picture, and cheap."""
-    try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # damaged EXIF says nothing about the pixels
-        orientation = None
+    orientation = orientation_of(image)
     size = fit(*image.size)
     box = (0.0, 0.0, float(image.width), float(image.height))
     if image.width * image.height > TILE * TILE and not is_plain(image):
@@ -318,6 +397,14 @@ def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]
     resized = rgb.resize(size, Image.Resampling.BICUBIC, box, REDUCING_GAP)
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return resized if turn is None else resized.transpose(turn)
+
+
+def orientation_of(image: Image.Image) -> object:
+    """What its EXIF says; None where there is none."""
+    try:
+        return image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # damaged EXIF says nothing about the pixels
+        return None
 
 
 def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:
@@ -361,12 +448,10 @@ def read_standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def why_unreadable(name: str, error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
     """A plain reason, for a person, why a file could not be decoded."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if name != STANDARD_INPUT and os.path.isfile(name) and os.path.getsize(name) == 0:
-        return "the file is empty"
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image in a format that can be read"
     if isinstance(error, MemoryError):

@@ -21,8 +21,8 @@ class LookAhead(Generic[T, R]):
 
     A batch is what is ready: one slow item holds up neither the items after it nor whoever takes them. With in_order
     batches are the same every time: each has the next items, however long they take. At most `limit` items are under
-    way between the source and `release`. The source is read, and the function called, in daemon threads, so that a hung
-    disk cannot keep the program from ending.
+    way between the source and `release`, and few of them wait for the function, as they may be large. The source
+    is read, and the function called, in daemon threads, so that a hung disk cannot keep the program from ending.
     """
 
     def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int, in_order: bool = False) -> None:
@@ -30,11 +30,12 @@ class LookAhead(Generic[T, R]):
         self.slots = threading.Semaphore(limit)
         self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
         self.changed = threading.Condition()
-        self.done: dict[int, tuple[T, R | Exception]] = {}
+        self.done: dict[int, R | Exception] = {}
         self.listed = self.taken = 0
         self.complete = self.closed = False
         self.failure: BaseException | None = None
         self.threads = min(THREADS, limit)
+        self.waiting = threading.Semaphore(self.threads)
         threading.Thread(target=self.read, args=(iter(items),), daemon=True).start()
         for _ in range(self.threads):
             threading.Thread(target=self.work, daemon=True).start()
@@ -44,6 +45,7 @@ class LookAhead(Generic[T, R]):
         try:
             while True:
                 self.slots.acquire()  # first, so that no item is read before it is wanted
+                self.waiting.acquire()
                 if self.closed:
                     return
                 item = next(items)
@@ -62,16 +64,17 @@ class LookAhead(Generic[T, R]):
         """Thread: call the function."""
         while (task := self.tasks.get()) is not None and not self.closed:
             index, item = task
+            self.waiting.release()
             try:
                 result: R | Exception = self.function(item)
             except Exception as error:  # belongs to the item; take() hands it on
                 result = error
             with self.changed:
-                self.done[index] = item, result
+                self.done[index] = result
                 self.changed.notify_all()
 
-    def take(self, count: int) -> list[tuple[int, T, R | Exception]]:
-        """Up to count of (number of the item, item, result or exception), lowest numbers first; empty at the end.
+    def take(self, count: int) -> list[tuple[int, R | Exception]]:
+        """Up to count of (number of the item, result or exception), lowest numbers first; empty at the end.
 
         Waits for `count` results, but no longer than PATIENCE once there is one. Raises what the source raised, after
         the results for everything before.
@@ -79,7 +82,7 @@ class LookAhead(Generic[T, R]):
         with self.changed:
             self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
             self.changed.wait_for(lambda: self.ready(count), PATIENCE)
-            batch = [(index, *self.done.pop(index)) for index in sorted(self.done)[:count]]
+            batch = [(index, self.done.pop(index)) for index in sorted(self.done)[:count]]
             self.taken += len(batch)
             if not batch and self.failure:
                 raise self.failure
@@ -104,5 +107,6 @@ class LookAhead(Generic[T, R]):
             self.closed = True
             self.changed.notify_all()
         self.slots.release()
+        self.waiting.release()
         for _ in range(self.threads):
             self.tasks.put(None)

@@ -1,26 +1,30 @@
-"""Keep freed memory for the next tensor instead of giving it back to the system."""
+"""A number of bytes that threads share."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
-# From glibc's malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-TOP_PAD_BYTES = 64 << 20
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def keep_freed_memory() -> None:
-    """Stop glibc from mapping every large tensor anew.
+class Budget:
+    """Bytes of memory that threads take for a while, not more together than there are."""
 
-    A network's layers allocate and free the same few large tensors again and again; by default each of them is mapped
-    afresh, and the system zeroes its pages: with that, the encoder runs at half its speed on a CPU. Does nothing
-    where the C library is not glibc.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_TOP_PAD, TOP_PAD_BYTES)
+    def __init__(self, total: int) -> None:
+        self.total = self.free = total
+        self.first = threading.Lock()  # held by the claim that comes next, so that a large one is not passed for ever
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def claim(self, size: int) -> Iterator[None]:
+        """Hold so many bytes in a `with` block, waiting for them; who wants more than the total goes alone."""
+        size = min(size, self.total)
+        with self.first, self.changed:
+            self.changed.wait_for(lambda: self.free >= size)
+            self.free -= size
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += size
+                self.changed.notify()

@@ -6,31 +6,29 @@ import atexit
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from capcli.lookahead import LookAhead
 
-T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
 
-class Workers(Generic[T, R, S]):
+class Workers(Generic[R, S]):
     """Threads that each take a batch, work on it, and take the next; iterating gives results as they come.
 
-    The first batch has one item, the following ones twice as many as the one before, up to batch_size. begin is called
-    in each thread first. What goes wrong in a thread is raised after the results of batches that were begun.
+    The first batch has one item, the following ones twice as many as the one before, up to batch_size. What goes wrong
+    in a thread is raised after the results of batches that were begun.
     """
 
     def __init__(
         self,
         threads: int,
-        ahead: LookAhead[T, R],
+        ahead: LookAhead[Any, R],
         batch_size: int,
-        work: Callable[[list[tuple[int, T, R | Exception]]], S],
-        begin: Callable[[], object],
+        work: Callable[[list[tuple[int, R | Exception]]], S],
     ) -> None:
-        self.ahead, self.batch_size, self.work, self.begin = ahead, batch_size, work, begin
+        self.ahead, self.batch_size, self.work = ahead, batch_size, work
         self.count = 1
         self.taking = threading.Lock()
         self.results: SimpleQueue[tuple[S] | None] = SimpleQueue()  # None: a thread has ended
@@ -46,7 +44,6 @@ class Workers(Generic[T, R, S]):
     def run(self) -> None:
         """Thread."""
         try:
-            self.begin()
             while not self.closed:
                 with self.taking:
                     batch = self.ahead.take(self.count)

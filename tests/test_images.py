@@ -1,11 +1,19 @@
+import gc
 import inspect
 import io
 import os
+import struct
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from capcli import images
 from capcli.images import (
@@ -16,6 +24,7 @@ from capcli.images import (
     find_images,
     natural,
     open_square,
+    open_upright,
     read_names,
     resize_upright,
     to_pixels,
@@ -342,3 +351,206 @@ def test_heic_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(ImageError, match=r"pip install 'capcli\[heif\]'"):
         open_square(tmp_path / "a.heic", 32)
+
+
+class Unseekable(io.RawIOBase):
+    """A file like a socket: it is read once, from the beginning on."""
+
+    def __init__(self, content: bytes) -> None:
+        self.rest = content
+
+    def read(self, size: int = -1) -> bytes:
+        taken, self.rest = self.rest, b""
+        return taken
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise io.UnsupportedOperation
+
+
+def read_to_the_end(path: Path) -> BinaryIO:
+    file = io.BytesIO(path.read_bytes())
+    file.read()
+    return file
+
+
+def in_an_archive(path: Path) -> BinaryIO:
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.write(path, path.name)
+    return zipfile.ZipFile(path.with_suffix(".zip")).open(path.name)  # type: ignore[return-value]
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {
+    "bytes": lambda path: path.read_bytes(),
+    "memory": lambda path: io.BytesIO(path.read_bytes()),
+    "read already": read_to_the_end,
+    "file": lambda path: path.open("rb"),
+    "unbuffered": lambda path: path.open("rb", buffering=0),
+    "stream": lambda path: Unseekable(path.read_bytes()),
+    "archive": in_an_archive,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_bytes_and_files_are_images_as_their_paths_are(tmp_path: Path, kind: str) -> None:
+    """With the same reduced decoding, orientation, limits and formats."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.radial_gradient("L").resize((1600, 1200)).save(tmp_path / "a.jpg", exif=exif)
+    Image.radial_gradient("L").save(tmp_path / "b.png")
+    for name in ("a.jpg", "b.png"):
+        path = tmp_path / name
+        assert open_square(SOURCES[kind](path), 64).tobytes() == open_square(path, 64).tobytes()
+        assert open_upright(SOURCES[kind](path), 100).tobytes() == open_upright(path, 100).tobytes()
+    with pytest.raises(ImageError, match="1600×1200 pixels, more than the limit of 100,000"):
+        open_square(SOURCES[kind](tmp_path / "a.jpg"), 64, 100_000)
+    for name, content, reason in (("c.jpg", b"", "the file is empty"), ("d.jpg", b"no picture", "not an image")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=reason):
+            open_square(SOURCES[kind](tmp_path / name), 64)
+
+
+def test_files_keep_their_names_in_errors(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with (tmp_path / "bad.jpg").open("rb") as file, pytest.raises(ImageError) as caught:
+        open_square(file, 32)
+    assert caught.value.path == str(tmp_path / "bad.jpg")
+    closed = io.BytesIO()
+    closed.close()
+    with pytest.raises(ImageError, match=r"^image: I/O operation on closed file"):
+        open_square(closed, 32)
+    with os.fdopen(os.open(tmp_path / "bad.jpg", os.O_RDONLY), "rb") as nameless, pytest.raises(ImageError) as caught:
+        open_square(nameless, 32)
+    assert caught.value.path == "image"
+
+
+def test_what_is_no_image_is_refused_with_what_to_pass(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with (tmp_path / "a.jpg").open() as text, pytest.raises(TypeError, match="open it with mode 'rb'"):
+        open_square(text, 32)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"pass PIL\.Image\.fromarray\(array\), in RGB"):
+        open_square(numpy.zeros((8, 8, 3), "uint8"), 32)  # type: ignore[arg-type]
+    for thing in (None, 5, ["a.jpg"], bytearray(b"x")):
+        with pytest.raises(TypeError, match=f"a Pillow image, not {type(thing).__name__}"):
+            open_square(thing, 32)  # type: ignore[arg-type]
+
+
+def test_memory_is_claimed_before_pixels_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = Image.radial_gradient("L").resize((800, 600)).convert("RGB")
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "baseline.jpg")
+    picture.save(tmp_path / "progressive.jpg", progressive=True)
+    claims, load = [], ImageFile.ImageFile.load
+
+    def watched(self: ImageFile.ImageFile) -> object:
+        claims.append(images.decoding.total - images.decoding.free)
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    for name, claim in (
+        ("a.png", 7 * 800 * 600),
+        ("baseline.jpg", 4 * 200 * 150),  # decoded at a quarter of its size
+        ("progressive.jpg", 2 * 3 * 800 * 600 + 4 * 200 * 150),
+    ):
+        claims.clear()
+        open_square(tmp_path / name, 32)
+        assert set(claims) == {claim}
+        assert images.decoding.free == images.decoding.total
+
+
+def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (300, 300), RED).save(tmp_path / "a.png")
+    inside, most, claim = 0, 0, images.decoding.claim
+
+    @contextmanager
+    def counted(size: int) -> Iterator[None]:
+        nonlocal inside, most
+        with claim(size):
+            inside += 1
+            most = max(most, inside)
+            yield
+            inside -= 1
+
+    monkeypatch.setattr(images.decoding, "total", 400_000)  # less than one needs
+    monkeypatch.setattr(images.decoding, "free", 400_000)
+    monkeypatch.setattr(images.decoding, "claim", counted)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(
+            near(s.getpixel((5, 5)), RED) for s in pool.map(lambda _: open_square(tmp_path / "a.png", 32), range(40))
+        )
+    assert most == 1
+
+
+def blp(size: tuple[int, int], content: bytes) -> bytes:
+    """A BLP file of one picture, an index a pixel, with a palette of reds."""
+    header = b"BLP2" + struct.pack("<ibbbbII", 1, 1, 0, 0, 0, *size)
+    offsets = struct.pack("<16I", 20 + 128 + 1024, *[0] * 15) + struct.pack("<16I", len(content), *[0] * 15)
+    return header + offsets + b"".join(bytes((0, 0, i, 0)) for i in range(256)) + content
+
+
+def test_sizes_that_a_file_cannot_hold_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert near(open_square(blp((40, 20), b"\xff" * 800), 32).getpixel((16, 16)), RED)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(ImageError, match="cut short: too small a file for 9000×9000 pixels"):
+        open_square(blp((9000, 9000), bytes(800)), 32)
+
+
+def test_errors_keep_no_pixels(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.radial_gradient("L").save(content, "PNG")
+    kept = []
+    for data in (content.getvalue()[:5000], blp((40, 20), bytes(300))):
+        with pytest.raises(ImageError) as caught:
+            open_square(data, 32)
+        kept.append(caught.value)
+    assert [error.__context__ for error in kept] == [None, None]
+    left = [thing for thing in gc.get_objects() if issubclass(type(thing), ImageFile.ImageFile)]
+    for image in left:
+        with pytest.raises(ValueError, match="closed image"):
+            _ = image.im.size
+
+
+def icon(inside: bytes) -> bytes:
+    """A Windows icon that says it is 16×16 pixels, with a PNG inside."""
+    return struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_every_thread_has_its_own_limit_of_pixels(tmp_path: Path) -> None:
+    """Also for pictures inside others, and Pillow's limit, which is the whole process's, stays as it was."""
+    before = Image.MAX_IMAGE_PIXELS
+    png = io.BytesIO()
+    Image.new("RGB", (30, 30), RED).save(png, "PNG")
+    files = [png.getvalue(), icon(png.getvalue())]
+
+    def outcome(job: int) -> str:
+        try:
+            open_square(files[job % 2], 32, 899 + job // 2 % 2)
+        except ImageError as error:
+            return error.reason
+        return "read"
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(outcome, range(600)))
+    assert set(found[0::4] + found[1::4]) == {"30×30 pixels, more than the limit of 899"}
+    assert set(found[2::4] + found[3::4]) == {"read"}
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_one_lazy_pillow_image_for_many_threads(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.linear_gradient("L").resize((900, 700))
+    picture.save(tmp_path / "a.png", exif=exif)
+    expected = open_square(tmp_path / "a.png", 32).tobytes()
+    for _ in range(20):
+        with Image.open(tmp_path / "a.png") as image, ThreadPoolExecutor(8) as pool:
+            assert {s.tobytes() for s in pool.map(lambda _, i=image: open_square(i, 32), range(8))} == {expected}
+
+
+def test_heic_is_read_without_registering_it(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    content = io.BytesIO()
+    heif.from_pillow(halves((64, 64))).save(content)
+    before = list(Image.ID)
+    assert near(open_square(content, 32).getpixel((4, 16)), RED, 30)
+    assert before == Image.ID

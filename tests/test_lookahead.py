@@ -18,7 +18,7 @@ def everything(ahead: LookAhead, count: int) -> list[tuple]:
 
 def test_each_item_comes_once_with_its_result() -> None:
     ahead = LookAhead(lambda x: x * x, range(100), 10)
-    assert sorted(everything(ahead, 7)) == [(i, i, i * i) for i in range(100)]
+    assert sorted(everything(ahead, 7)) == [(i, i * i) for i in range(100)]
     ahead.close()
 
 
@@ -36,11 +36,26 @@ def test_no_more_items_are_read_than_the_limit() -> None:
 
     ahead = LookAhead(lambda x: x, items(), 6)
     first = ahead.take(6)
-    assert [index for index, _, _ in first] == list(range(6))
+    assert [index for index, _ in first] == list(range(6))
     assert len(read) == 6  # all slots are taken until something is released
     ahead.release(2)
-    assert [index for index, _, _ in ahead.take(2)] == [6, 7]
+    assert [index for index, _ in ahead.take(2)] == [6, 7]
     assert len(read) == 8
+    ahead.close()
+
+
+def test_few_items_wait_for_the_function() -> None:
+    begun, most = [], 0
+
+    def items() -> Iterator[int]:
+        nonlocal most
+        for i in range(2000):
+            most = max(most, i - len(begun))
+            yield i
+
+    ahead = LookAhead(begun.append, items(), 1000)
+    assert len(everything(ahead, 100)) == 2000
+    assert most <= 2 * lookahead.THREADS
     ahead.close()
 
 
@@ -56,7 +71,7 @@ def test_in_order_batches_are_the_same_however_long_items_take(monkeypatch: pyte
         return i
 
     ahead = LookAhead(late, range(10), 20, in_order=True)
-    batches = [[index for index, _, _ in ahead.take(4)] for _ in range(4)]
+    batches = [[index for index, _ in ahead.take(4)] for _ in range(4)]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], []]
     ahead.close()
 
@@ -67,10 +82,10 @@ def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = LookAhead(lambda i: open_now.wait(60) if i == 0 else i, range(20), 100)
     seen: list[int] = []
     while len(seen) < 19:
-        seen += [index for index, _, _ in ahead.take(8)]
+        seen += [index for index, _ in ahead.take(8)]
     assert sorted(seen) == list(range(1, 20))
     open_now.set()
-    assert ahead.take(8) == [(0, 0, True)]
+    assert ahead.take(8) == [(0, True)]
     assert ahead.take(8) == []
     ahead.close()
 
@@ -85,9 +100,9 @@ def test_a_slow_list_holds_up_nothing_that_was_listed(monkeypatch: pytest.Monkey
         yield 2
 
     ahead = LookAhead(lambda x: x, items(), 10)
-    assert ahead.take(8) == [(0, 1, 1)]
+    assert ahead.take(8) == [(0, 1)]
     go_on.set()
-    assert ahead.take(8) == [(1, 2, 2)]
+    assert ahead.take(8) == [(1, 2)]
     assert ahead.take(8) == []
 
 
@@ -100,11 +115,11 @@ def test_exceptions_of_items_are_results_and_those_of_the_source_come_last() -> 
     results = [ahead.take(1)[0] for _ in range(3)]
     with pytest.raises(OSError, match="the list broke off"):
         ahead.take(1)
-    assert sorted(index for index, _, _ in results) == [0, 1, 2]
-    by_item = {item: result for _, item, result in results}
-    assert by_item[1] == 6
-    assert by_item[2] == 3
-    assert isinstance(by_item[0], ZeroDivisionError)
+    assert sorted(index for index, _ in results) == [0, 1, 2]
+    by_number = dict(results)
+    assert by_number[0] == 6
+    assert by_number[2] == 3
+    assert isinstance(by_number[1], ZeroDivisionError)
 
 
 def test_close_lets_the_threads_end() -> None:

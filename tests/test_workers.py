@@ -30,8 +30,8 @@ def test_every_item_is_worked_on_once_in_growing_batches(threads: int) -> None:
         sizes.append(len(batch))
         return batch
 
-    workers = Workers(threads, LookAhead(square, range(100), 40), 8, work, lambda: None)
-    assert sorted(collect(workers)) == [(i, i, i * i) for i in range(100)]
+    workers = Workers(threads, LookAhead(square, range(100), 40), 8, work)
+    assert sorted(collect(workers)) == [(i, i * i) for i in range(100)]
     workers.close()
     if threads == 1:
         assert sizes == [1, 2, 4, *[8] * 11, 5]
@@ -44,7 +44,7 @@ def test_batches_are_worked_on_side_by_side() -> None:
         together.wait()  # passes only with three batches at work
         return batch
 
-    workers = Workers(3, LookAhead(square, range(9), 9), 1, work, lambda: None)
+    workers = Workers(3, LookAhead(square, range(9), 9), 1, work)
     assert len(collect(workers)) == 9
     workers.close()
 
@@ -54,17 +54,17 @@ def test_a_failure_comes_after_the_results_before_it() -> None:
         yield from range(5)
         raise OSError("the list ends here")
 
-    workers = Workers(2, LookAhead(square, items(), 20), 2, lambda batch: batch, lambda: None)
+    workers = Workers(2, LookAhead(square, items(), 20), 2, lambda batch: batch)
     found: list[tuple] = []
     with pytest.raises(OSError, match="the list ends here"):
         found.extend(item for batch in workers for item in batch)
-    assert sorted(index for index, _, _ in found) == list(range(5))
+    assert sorted(index for index, _ in found) == list(range(5))
     workers.close()
 
 
 def test_closing_ends_threads_that_wait() -> None:
     never = threading.Event()
-    workers = Workers(2, LookAhead(lambda x: never.wait(), range(4), 4), 2, lambda batch: batch, lambda: None)
+    workers = Workers(2, LookAhead(lambda x: never.wait(), range(4), 4), 2, lambda batch: batch)
     workers.close()
     assert not any(thread.is_alive() for thread in workers.threads)
     never.set()
@@ -75,7 +75,7 @@ def test_a_program_that_stops_reading_ends() -> None:
 import itertools
 from capcli.lookahead import LookAhead
 from capcli.workers import Workers
-workers = Workers(2, LookAhead(abs, itertools.count(), 8), 2, lambda batch: batch, lambda: None)
+workers = Workers(2, LookAhead(abs, itertools.count(), 8), 2, lambda batch: batch)
 kept = iter(workers)
 print(len(next(kept)))
 """

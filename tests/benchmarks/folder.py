@@ -23,6 +23,7 @@ from capcli.bench import encoding_rate, search_rate
 from capcli.captioner import Captioner
 from capcli.images import open_square, to_pixels
 from capcli.lookahead import THREADS
+from capcli.process import one_core_per_batch, own_process
 
 BATCH_SIZES = (8, 16, 32, 64)
 DIFFERENT = 20  # of the large photos; the rest are links to them
@@ -35,7 +36,10 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=1000)
     parser.add_argument("--large", type=int, default=200)
     options = parser.parse_args()
+    own_process()
+    cores = torch.get_num_threads()
     captioner = Captioner.load(device="cpu", precision=options.precision)
+    one_core_per_batch(captioner, captioner.options)
     size = captioner.model.config.image_size
     with tempfile.TemporaryDirectory() as name:
         small = write_photos(Path(name) / "small", options.small, 320, 240)
@@ -44,8 +48,8 @@ def main() -> None:
             large.append(Path(name) / "large" / f"{i}.jpg")
             os.link(large[i % DIFFERENT], large[i])
         pixels = torch.stack([to_pixels(open_square(path, size)) for path in small[:64]])
-        print(f"{captioner.precision}, {torch.get_num_threads()} cores; images/s")
-        encoder = best_encoder(captioner, pixels)
+        print(f"{captioner.precision}, {cores} cores; images/s")
+        encoder = best_encoder(captioner, pixels, cores)
         print(f"search alone, a batch to each core{search_rate(captioner, pixels[: options.batch_size]):12.1f}")
         for title, paths in ((f"{len(small):,} small", small), (f"{len(large):,} of 12 megapixels", large)):
             decoding = decoding_rate(paths, size)
@@ -57,9 +61,10 @@ def main() -> None:
             print(f"together, {title:24}{together:12.1f}  {together / min(encoder, decoding):5.0%}", flush=True)
 
 
-def best_encoder(captioner: Captioner, pixels: torch.Tensor) -> float:
+def best_encoder(captioner: Captioner, pixels: torch.Tensor, cores: int) -> float:
     """Images per second of the folded encoder alone, the best of several ways to run it."""
     best = 0.0
+    torch.set_num_threads(cores)
     for batch_size in BATCH_SIZES:
         batch = pixels[:batch_size].contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
@@ -71,6 +76,7 @@ def best_encoder(captioner: Captioner, pixels: torch.Tensor) -> float:
             all_cores = done / (time.perf_counter() - started)
         print(f"encoder alone, all cores on batches of {batch_size:2}{all_cores:8.1f}")
         best = max(best, all_cores)
+    torch.set_num_threads(1)
     each = encoding_rate(captioner, pixels, 32)
     print(f"encoder alone, a batch to each core{each:11.1f}", flush=True)
     return max(best, each)

@@ -131,8 +131,11 @@ def one_at_a_time() -> tuple[Captioning, int]:
 def capcli() -> tuple[Captioning, int]:
     from capcli.captioner import Captioner
     from capcli.checkpoints.hub import bundled_checkpoint
+    from capcli.process import one_core_per_batch, own_process
 
+    own_process()
     captioner = Captioner.load(device="cpu")
+    one_core_per_batch(captioner, captioner.options)
 
     def caption(paths: list[Path]) -> None:
         assert all(len(result.text) for result in captioner.stream(paths))  # type: ignore[union-attr]
