@@ -307,7 +307,7 @@ def with_segment(marker: int, payload: bytes) -> bytes:
     [
         (b"", "the file is empty"),
         (encode("GIF"), "JPEG, PNG, WebP and TIFF files only"),
-        (b"just text", "JPEG, PNG, WebP and TIFF files only"),
+        (b"just text", "not an image in a format that can be read"),
         (encode("JPEG")[:100], "damaged JPEG"),
         (encode("PNG")[:60], "damaged"),
         (encode("WEBP")[:60], "damaged WebP"),

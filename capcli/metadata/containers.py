@@ -7,11 +7,15 @@ profiles are ImageMagick's, as ExifTool reads them.
 from __future__ import annotations
 
 import functools
+import io
 import re
 import struct
 import zlib
 from typing import ClassVar, Protocol
 
+from PIL import UnidentifiedImageError
+
+from capcli.images import open_image
 from capcli.metadata import iptc, photoshop, tiff, xmp
 from capcli.metadata.errors import MetadataError, unpack
 from capcli.metadata.texts import PLACES, WRITTEN, Change, Found, decode, words
@@ -337,6 +341,8 @@ def parse(content: bytes, name: str = "") -> Container:
         return Tiff(content)
     if not content:
         raise MetadataError("the file is empty")
+    if not is_picture(content, name):
+        raise MetadataError("not an image in a format that can be read")
     raise MetadataError("captions can be written into JPEG, PNG, WebP and TIFF files only")
 
 
@@ -412,3 +418,14 @@ def webp_size(kind: bytes, data: bytes) -> tuple[int, int, int]:
         (bits,) = unpack("<I", data, 1)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, WEBP_ALPHA if bits >> 28 & 1 else 0
     raise MetadataError("a damaged WebP")
+
+
+def is_picture(content: bytes, name: str) -> bool:
+    """Return whether a file could be captioned at all, whatever could be written into it."""
+    try:
+        open_image(io.BytesIO(content), name).close()
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # a picture that is damaged, too large, or needs an extra package
+        return True
+    return True
