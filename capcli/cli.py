@@ -146,6 +146,17 @@ def check_page(page: Path | None) -> Path | None:
     return page
 
 
+def check_different(*files: tuple[str, str | Path | None]) -> None:
+    """Refuse two options that name the same file, of which what one holds would be lost."""
+    seen: dict[str, str] = {}
+    for option, name in files:
+        real = os.path.realpath(name) if name is not None else ""
+        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):  # not for devices
+            fail(f"{seen[real]} and {option} are the same file, {name}")
+        if name is not None:
+            seen[real] = option
+
+
 def print_version(wanted: bool) -> None:
     """`--version`."""
     if wanted:
@@ -265,7 +276,7 @@ def caption(
     import warnings
 
     from capcli.files import OutputError, is_writable
-    from capcli.images import STANDARD_INPUT, Selection, check_arguments, find_images, ignore, read_names
+    from capcli.images import STANDARD_INPUT, SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
     from capcli.metadata import Metadata
     from capcli.originals import folders_of
     from capcli.process import one_core_per_batch
@@ -291,6 +302,9 @@ def caption(
     ):
         if value not in known:
             fail(f"--{option} {value}: not one of {', '.join(known)}")
+    if output is not None and os.path.splitext(output)[1].lower() in SUFFIXES:
+        fail(f"--output {output}: has the ending of an image, and might be one")
+    check_different(("--files-from", files_from), ("--output", output), ("--html", html))
     if output_dir is not None and not sidecar:
         fail("--output-dir goes with --sidecar")
     if output_dir is not None and not is_writable(output_dir):
@@ -328,7 +342,10 @@ def caption(
     root, folders = common_root(named), folders_of(named)
     places: list[Place] = []
     if sidecar:
-        places.append(Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders))
+        sidecars = Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders)
+        if output is not None:
+            sidecars.keep_off(output, "--output")
+        places.append(sidecars)
     if write_metadata:
         places.append(Metadata(existing or "skip", shape, min_score, folders, touch))
 

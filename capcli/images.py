@@ -193,10 +193,11 @@ def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def read_names(source: str, null_separated: bool = False) -> Iterator[str]:
+def read_names(source: str, null_separated: bool = False) -> Iterator[str | ImageError]:
     """File names from a file (`-`: standard input), one per line or each ended by a NUL as `find -print0` writes them.
 
-    Names are bytes of any kind; empty ones are passed over. Raises OSError.
+    Names are bytes of any kind; empty ones are passed over, and those with a NUL, which no file has, come as their
+    ImageError. Raises OSError.
     """
     end = b"\0" if null_separated else b"\n"
     with open(
@@ -206,9 +207,16 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str]:
         # read1 gives what a pipe holds already, so that work begins before the list is complete.
         while chunk := file.read1(1 << 16):
             *names, rest = (rest + chunk).split(end)
-            yield from (os.fsdecode(trim(name, null_separated)) for name in names if trim(name, null_separated))
+            yield from (as_name(name, null_separated) for name in names if trim(name, null_separated))
         if trim(rest, null_separated):
-            yield os.fsdecode(trim(rest, null_separated))
+            yield as_name(rest, null_separated)
+
+
+def as_name(line: bytes, null_separated: bool) -> str | ImageError:
+    """A file's name, or an error for what cannot be one."""
+    name = os.fsdecode(trim(line, null_separated))
+    # Of a list of many names the first will do.
+    return ImageError(name.split("\0")[0], "followed by a NUL: --null is for such lists") if "\0" in name else name
 
 
 def trim(name: bytes, null_separated: bool) -> bytes:

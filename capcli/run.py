@@ -83,7 +83,7 @@ class Run:
         if not self.finished[image]:  # it scored too low, and would again
             return False
         # An interrupted run may have got as far as the output with an image, and not to these.
-        return any(wants and place.remembers for wants, place in zip(wanted, self.places, strict=True))
+        return any(wants and not place.has(image) for wants, place in zip(wanted, self.places, strict=True))
 
     def is_wanted_by(self, place: Place, image: str) -> bool:
         """Whether there is work left in one place. Raises ImageError."""

@@ -38,6 +38,9 @@ class Place(Protocol):
     remembers: bool
     replaced: int
 
+    def has(self, path: str) -> bool:
+        """Whether there is a caption for the image. Raises ImageError if that cannot be known."""
+
     def wants(self, path: str) -> bool:
         """Whether the image is to be captioned for this place's sake. Raises ImageError if that cannot be."""
 
@@ -65,7 +68,7 @@ class Sidecars:
         self.tree, self.root = tree, root
         self.remembers = existing in REMEMBERING
         self.folders = (*folders, *([tree] if tree else []))
-        self.images: dict[str, str] = {}  # sidecar → image
+        self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise
         self.replaced = 0
 
     def sidecar(self, image: str) -> str:
@@ -77,18 +80,26 @@ class Sidecars:
             below = os.path.splitdrive(os.path.abspath(image))[1].lstrip("/\\")
         return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
 
+    def keep_off(self, path: str, owner: str) -> None:
+        """Let no image have this file for its sidecar."""
+        self.images[one_name(path)] = owner
+
+    def has(self, path: str) -> bool:
+        """Whether the image has a sidecar with anything in it."""
+        return has_content(self.sidecar(path))
+
     def wants(self, path: str) -> bool:
         """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
         and existing is `fail`, and ImageError where another image has the same sidecar, or it is not to be written."""
         if path == STANDARD_INPUT:
             raise ImageError(path, "standard input has no place for a sidecar")
         sidecar = self.sidecar(path)
-        if self.images.setdefault(sidecar, path) != path:
-            reason = f"its sidecar {sidecar} is that of {self.images[sidecar]} too"
-            raise ImageError(path, reason, "its sidecar is another image's too")
+        other = self.images.setdefault(one_name(sidecar), path)
+        if other != path and one_name(other) != one_name(path):
+            raise ImageError(path, f"its sidecar {sidecar} is that of {other} too", "its sidecar is not its alone")
         if sidecar == path:
             raise ImageError(path, "is a sidecar's name itself")
-        if self.existing in ("skip", "fail") and has_content(sidecar):
+        if self.remembers and self.has(path):
             if self.existing == "fail":
                 raise CaptionedAlready(path, f"{sidecar} exists", "its sidecar exists")
             return False
@@ -106,7 +117,8 @@ class Sidecars:
         texts = [self.template.fill(caption.path, c) for c in caption.candidates if not is_rejected(c, self.min_score)]
         new = "\n".join(texts)
         try:
-            os.makedirs(os.path.dirname(sidecar) or ".", exist_ok=True)
+            if self.tree is not None:  # beside the image it is there, or was taken away
+                os.makedirs(os.path.dirname(sidecar), exist_ok=True)
             target = original(sidecar, self.folders)
             old = read_text(sidecar)
             text = merge(old, new, self.existing)
@@ -137,6 +149,11 @@ def trouble(image: str, path: str, error: OSError | UntouchableError) -> ImageEr
         return OutputError(path, error)
     reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
     return ImageError(image, reason if path == image else f"{path}: {reason}", reason)
+
+
+def one_name(path: str) -> str:
+    """The same name for all the ways to write where a file is."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def has_content(path: str) -> bool:

@@ -305,6 +305,10 @@ def test_lists_of_names(tmp_path: Path) -> None:
     assert list(read_names(str(list_file))) == ["a.jpg", " b.jpg ", "c\udcff.jpg"]
     list_file.write_bytes(b"a\n.jpg\0\0b.jpg\r\0")
     assert list(read_names(str(list_file), null_separated=True)) == ["a\n.jpg", "b.jpg\r"]
+    list_file.write_bytes(b"a.jpg\nb.jpg\0c.jpg\0d.jpg\ne.jpg")
+    first, second, third = read_names(str(list_file))
+    assert (first, third) == ("a.jpg", "e.jpg")
+    assert str(second) == "b.jpg: followed by a NUL: --null is for such lists"
     many = [f"photos/{i}.jpg" for i in range(20_000)]  # more than is read at a time
     list_file.write_text("\n".join(many) + "\n")
     assert list(read_names(str(list_file))) == many

@@ -26,10 +26,14 @@ class Log:
 
     def __init__(self, remembers: bool = True, put: Callable[[Any], object] = lambda caption: None) -> None:
         self.remembers, self.action, self.events = remembers, put, []  # type: ignore[var-annotated]
-        self.has: set[str] = set()
+        self.has_caption: set[str] = set()
+        self.captioned_already: set[str] = set()
+
+    def has(self, path: str) -> bool:
+        return path in self.has_caption
 
     def wants(self, path: str) -> bool:
-        if path in self.has:
+        if path in self.captioned_already:
             raise CaptionedAlready(path, "captioned")
         return True
 
@@ -144,17 +148,16 @@ def test_the_row_of_an_image_that_failed_before_it_is_an_error() -> None:
     assert log.events == ["put b/dog.jpg", "row cat.jpg error", "row b/dog.jpg"]
 
 
-def test_what_a_continued_run_has_left_to_do() -> None:
-    for remembers in (True, False):
-        log = Log(remembers)
-        run = Run(make_writer("jsonl", log, True, 1), log, (log,), finished={"done.jpg": True, "low.jpg": False})
-        # A place that remembers nothing would be given everything once more.
-        expected = ["done.jpg", "new.jpg"] if remembers else ["new.jpg"]
-        assert list(run.to_do(["done.jpg", "low.jpg", "new.jpg"])) == expected
-        # With `--existing fail`, what the run itself has written is no failure.
-        log.has = {"done.jpg", "mine.jpg"}
-        new, mine = run.to_do(["done.jpg", "new.jpg", "mine.jpg"])
-        assert (new, str(mine)) == ("new.jpg", "mine.jpg: captioned")
+@pytest.mark.parametrize("remembers", [True, False])
+def test_what_a_continued_run_has_left_to_do(remembers: bool) -> None:
+    log = Log(remembers)
+    finished = {"done.jpg": True, "owed.jpg": True, "low.jpg": False, "failing.jpg": True}
+    run = Run(make_writer("jsonl", log, True, 1), log, (log,), finished=finished)
+    log.has_caption = {"done.jpg", "failing.jpg", "mine.jpg"}
+    # With `--existing fail`, what the run itself has written is no failure.
+    log.captioned_already = {"failing.jpg", "mine.jpg"}
+    owed, new, mine = run.to_do(["done.jpg", "owed.jpg", "low.jpg", "failing.jpg", "new.jpg", "mine.jpg"])
+    assert (owed, new, str(mine)) == ("owed.jpg", "new.jpg", "mine.jpg: captioned")
 
 
 def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

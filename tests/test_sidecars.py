@@ -130,6 +130,25 @@ def test_two_images_never_share_a_sidecar(tmp_path: Path) -> None:
         sidecars.wants(str(tmp_path / "picture.txt"))
 
 
+def test_a_sidecar_has_one_owner_however_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sidecars = Sidecars("overwrite")
+    sidecars.keep_off("./c.txt", "--output")
+    assert sidecars.wants("a.jpg")
+    assert sidecars.wants("./a.jpg")  # the same image
+    for image in ("a.png", "./a.png", str(tmp_path / "a.png")):
+        with pytest.raises(ImageError, match=r"its sidecar .*a\.txt is that of a\.jpg too"):
+            sidecars.wants(image)
+    with pytest.raises(ImageError, match=r"c\.txt is that of --output too"):
+        sidecars.wants("c.jpg")
+
+
+def test_a_folder_that_was_taken_away_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such file or directory"):
+        Sidecars().put(Found(str(tmp_path / "gone" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
+
+
 def test_another_tree_mirrors_the_images(tmp_path: Path) -> None:
     photos, tree = tmp_path / "photos", tmp_path / "tree"
     (photos / "sub").mkdir(parents=True)

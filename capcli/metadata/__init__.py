@@ -42,6 +42,10 @@ class Metadata:
         self.remembers = existing in REMEMBERING
         self.replaced = 0
 
+    def has(self, path: str) -> bool:
+        """Whether the image holds a caption. Raises ImageError."""
+        return bool(read_caption(path))
+
     def wants(self, path: str) -> bool:
         """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
         and existing is `fail`, and ImageError for files that cannot take a caption, or are not to be written into."""

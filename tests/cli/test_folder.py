@@ -222,6 +222,12 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "--output-dir", "x"), "--output-dir goes with --sidecar"),
         ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: no file can be put there"),
         (("--files-from", "."), "--files-from .: is a folder"),
+        ((".", "-o", "a.JPG", "--format", "csv"), "--output a.JPG: has the ending of an image"),
+        (
+            ("--files-from", "there.csv", "-o", "./there.csv"),
+            "--files-from and --output are the same file, ./there.csv",
+        ),
+        ((".", "-o", "new.html", "--format", "csv", "--html", "new.html"), "--output and --html are the same file"),
         ((".", "--resume"), "--resume needs --output FILE"),
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
         ((".", "-o", "a.xml"), "a.xml: its ending says no format"),
