@@ -751,7 +751,8 @@ def train(
     try:
         from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
-        from capcli.training.loop import LAST_FILE, LOG_FILE, Run, TrainOptions
+        from capcli.training.loop import LAST_FILE, LOG_FILE, Run
+        from capcli.training.options import TrainOptions
 
         if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
             fail(f"{output} holds a run; go on with --resume, or name another folder")

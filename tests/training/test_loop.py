@@ -18,7 +18,8 @@ from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 from capcli.training import features
 from capcli.training.datasets import DataError
-from capcli.training.loop import Run, TrainOptions, learning_rate_at
+from capcli.training.loop import Run, learning_rate_at
+from capcli.training.options import TrainOptions
 
 SAID = {
     "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],

