@@ -742,6 +742,7 @@ def train(
     """
     values = dict(locals())
     import dataclasses
+    import shlex
 
     from capcli.captioner import choose_device
     from capcli.images import ImageError
@@ -751,8 +752,9 @@ def train(
     try:
         from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
-        from capcli.training.loop import LAST_FILE, LOG_FILE, Run
+        from capcli.training.loop import train as train_captioner
         from capcli.training.options import TrainOptions
+        from capcli.training.snapshot import LAST_FILE, LOG_FILE
 
         if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
             fail(f"{output} holds a run; go on with --resume, or name another folder")
@@ -762,10 +764,8 @@ def train(
             fail(f"{output} holds a checkpoint, but no run that could be resumed; name another folder")
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
-        run = Run(options, output, choose_device(device), feature_cache)
-        if resume and (output / LAST_FILE).exists():
-            run.resume()
-        run.train()
+        command = shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
+        train_captioner(options, output, choose_device(device), feature_cache, resume, command)
     except ImportError as error:
         fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
     except (DataError, ImageError, ModelError, ValueError, OSError) as error:

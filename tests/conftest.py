@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hub_server import HubServer
+from tiny_runs import SAID
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import CHECKPOINT_FILES
@@ -68,3 +71,15 @@ def hub_environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
     # Xet, the Hub's other protocol for large files, is spoken by a service that this server does not have.
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     return environment | {"NO_PROXY": "127.0.0.1,localhost"}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A data set of two photos, which are train, and as copies dev."""
+    rows = []
+    for name, captions in SAID.items():
+        shutil.copy(PHOTOS / name, tmp_path / name)
+        rows.append({"file_path": str(PHOTOS / name), "captions": captions, "split": "train"})
+        rows.append({"file_path": name, "captions": captions, "split": "dev"})
+    (tmp_path / "pair.json").write_text(json.dumps(rows))
+    return tmp_path / "pair.json"

@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 
+from capcli.training import loop
 from capcli.training.datasets import DataError
-from capcli.training.loop import Run
 from capcli.training.options import TrainOptions
 
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
@@ -162,11 +162,10 @@ def test_a_run_is_resumed_only_as_it_was_begun(shapes: Path, uninterrupted: Path
         (str(shapes / "captions.json"),), epochs=4, captions_per_batch=8, learning_rate=0.5, image_size=64, views=2,
         hidden_size=24, embedding_size=24, attention_size=16, min_count=1, max_length=8, seed=3,
     )  # fmt: skip
-    run = Run(options, tmp_path, torch.device("cpu"), shapes / "features")
     whole = (uninterrupted / "last.safetensors").read_bytes()
     (tmp_path / "last.safetensors").write_bytes(whole)
     with pytest.raises(DataError, match=r"begun with learning_rate 0\.02, cannot be resumed with 0\.5"):
-        run.resume()
+        loop.train(options, tmp_path, torch.device("cpu"), shapes / "features", resume=True)
     (tmp_path / "last.safetensors").write_bytes(whole[:5000])
     with pytest.raises(DataError, match=r"last\.safetensors: damaged"):
-        run.resume()
+        loop.train(options, tmp_path, torch.device("cpu"), shapes / "features", resume=True)

@@ -1,0 +1,235 @@
+"""What a run works with, made from its options: data sets, model, optimiser and objective."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.model.config import ENCODERS, ModelConfig
+from capcli.model.encoders import pretrained_weights
+from capcli.model.precision import choose_training_precision
+from capcli.model.vocabulary import Vocabulary, tokenize
+from capcli.training.averaging import WeightAverage
+from capcli.training.datasets import Batch, DataError, DataSet, Photo, encode_captions, epoch_batches, read_data_set
+from capcli.training.features import hash_weights, is_mirrored
+from capcli.training.inputs import FreshCrops, StoredFeatures
+from capcli.training.losses import Baseline
+from capcli.training.objectives import Objective, choose_objective
+from capcli.training.options import MIN_COUNT, TrainOptions
+from capcli.training.progress import stderr_console
+
+
+@dataclass
+class Setup:
+    """Hold what a run works with.
+
+    options: with the precision that came of auto.
+    sets: the data sets; photos: all their training photos, as a batch counts them.
+    order: indices of photos, one for each time that an epoch shows a photo.
+    captions: word ids of the photos' captions, see `encode_captions`.
+    inputs: how photos come to the model.
+    average: the mean of the weights that is measured and kept, or None where it is the weights themselves.
+    baseline: what hard attention has learnt to expect.
+    begun_with: digests of what the options name by its file only.
+    """
+
+    options: TrainOptions
+    device: torch.device
+    console: Console
+    sets: list[DataSet]
+    photos: list[Photo]
+    order: list[int]
+    model: CaptionModel
+    captions: list[list[tuple[list[int], ...]]]
+    inputs: StoredFeatures | FreshCrops
+    optimizer: Optimizer
+    average: WeightAverage | None
+    baseline: Baseline
+    objective: Objective
+    begun_with: dict[str, str | None]
+
+    @cached_property
+    def known(self) -> set[str]:
+        """The sentences that people say of the training photos, as tokens joined by spaces."""
+        return {" ".join(tokenize(caption)) for photo in self.photos for caption in photo.captions}
+
+    @property
+    def trained(self) -> torch.nn.Module:
+        """The part of the model that changes."""
+        return self.model if self.options.fine_tune else self.model.decoder
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, the same each time they are asked for. epoch: from 0 on."""
+        views = [is_mirrored(view) for view in range(self.inputs.views)]
+        seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
+        return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
+
+
+def set_up(
+    options: TrainOptions, folder: Path, device: torch.device, cache: Path | None = None, command: str | None = None
+) -> Setup:
+    """Read the data sets, and build all that a run begins with; nothing is written.
+
+    folder, cache, command: as `loop.train` takes them.
+
+    Raises DataError, ModelError, ValueError, OSError and, without the `train` extra, ImportError.
+    """
+    options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
+    sets = read_data_sets(options.data)
+    photos = [photo for data_set in sets for photo in data_set.split("train")]
+    if not photos:
+        raise DataError("no photo of any data set is marked train")
+    torch.manual_seed(options.seed)
+    model = build_model(options, sets, photos, command)
+    if (options.attention_boxes or options.attention_regularization) and not model.config.decoder_kind.attends:
+        raise DataError(f"--attention-boxes and --attention-regularization: {model.config.decoder} has none")
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze(model, options)
+    optimizer = make_optimizer(model, options)
+    averaged = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    baseline = Baseline(len(model.vocabulary))
+    return Setup(
+        options=options,
+        device=device,
+        console=stderr_console(),
+        sets=sets,
+        photos=photos,
+        order=show_order(sets),
+        model=model,
+        captions=encode_captions(photos, model.vocabulary, model.config.max_length),
+        inputs=FreshCrops(model, sets, options, device)
+        if options.fine_tune
+        else StoredFeatures(model, sets, options, device, cache or folder / "features"),
+        optimizer=optimizer,
+        average=WeightAverage(averaged, options.average, options.init_share)
+        if options.average or options.init_share
+        else None,
+        baseline=baseline,
+        objective=choose_objective(options, model, photos, baseline),
+        begun_with=digests(options, sets, model),
+    )
+
+
+def read_data_sets(arguments: tuple[str, ...]) -> list[DataSet]:
+    """Return the data sets, each as `read_data_set` takes it. Raises DataError, also for two of one name."""
+    sets = [read_data_set(argument) for argument in arguments]
+    names = [data_set.name for data_set in sets]
+    if len(set(names)) < len(names):
+        raise DataError(f"two data sets are named {max(names, key=names.count)}; give their folders other names")
+    return sets
+
+
+def show_order(sets: list[DataSet]) -> list[int]:
+    """Return indices of the training photos of all sets, those of each set as often as it is to be repeated."""
+    order: list[int] = []
+    begin = 0
+    for data_set in sets:
+        end = begin + len(data_set.split("train"))
+        order += list(range(begin, end)) * data_set.repeat
+        begin = end
+    return order
+
+
+def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo], command: str | None) -> CaptionModel:
+    """Return the checkpoint to begin from, or a new decoder on ImageNet's encoder, with its record for the card.
+
+    photos: all training photos, whose words are learnt.
+    command: what started the run, None if nobody knows.
+
+    Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, ValueError for a value
+    that a model cannot have.
+    """
+    record: dict[str, Any] = {
+        "command": command,
+        "data": [
+            {
+                "name": data_set.name,
+                "photos": len(train := data_set.split("train")),
+                "captions": sum(len(photo.captions) for photo in train),
+                "repeat": data_set.repeat,
+            }
+            for data_set in sets
+        ],
+    }
+    names = {field.name for field in dataclasses.fields(ModelConfig)}
+    asked = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if options.init:
+        model = CaptionModel.load(Path(options.init))
+        record["begun_from"] = model.config.training
+        model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
+        model.decoder.dropout.p = model.config.dropout
+    else:
+        if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
+            asked.setdefault("encoder_stride", kind.strides[0])
+        sentences = (caption for photo in photos for caption in photo.captions)
+        words = Vocabulary.build(sentences, MIN_COUNT if options.min_count is None else options.min_count)
+        model = CaptionModel(ModelConfig(**asked), words)
+        model.encoder.load_pretrained(encoder_weights(options, model.config.encoder))
+    record["options"] = {
+        name: getattr(model.config, name) if name in names else value
+        for name, value in dataclasses.asdict(options).items()
+        if name != "data"
+    }
+    model.config = dataclasses.replace(model.config, training=record)
+    return model
+
+
+def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
+    """Return the state dict that a new encoder of this name begins with.
+
+    Raises DataError for a file that holds none, and OSError.
+    """
+    path = options.encoder_weights
+    if path is None:
+        return pretrained_weights(encoder)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # pickle's, zipfile's and PyTorch's own
+        raise DataError(f"{path}: not a state dict ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise DataError(f"{path}: not a state dict: its values are no tensors")
+    return state
+
+
+def freeze(model: CaptionModel, options: TrainOptions) -> None:
+    """Leave the encoder as it is, or its first blocks where the rest is fine-tuned."""
+    # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
+    model.eval().encoder.requires_grad_(options.fine_tune)
+    for block in model.encoder.blocks[: options.frozen_blocks]:
+        block.requires_grad_(False)
+
+
+def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
+    """Return AdamW (Loshchilov & Hutter 2019) for what is trained; "peak" of a group is its highest learning rate."""
+    groups: list[dict[str, Any]] = [{"params": list(model.decoder.parameters()), "peak": options.learning_rate}]
+    if options.fine_tune:
+        trained = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+        groups.append({"params": trained, "peak": options.encoder_learning_rate})
+    return AdamW(groups, weight_decay=options.weight_decay, betas=(0.9, 0.98))
+
+
+def digests(options: TrainOptions, sets: list[DataSet], model: CaptionModel) -> dict[str, str | None]:
+    """Return SHA-256 of the captions, and of the weights to begin with where a file has them, else None.
+
+    By these a run that is resumed finds that the files its options name have changed since.
+    """
+    listing = [(photo.path.name, photo.split, photo.captions) for data_set in sets for photo in data_set.photos]
+    texts = json.dumps([model.vocabulary.words, listing])
+    return {
+        "captions": hashlib.sha256(texts.encode()).hexdigest(),
+        "weights": hash_weights(model).hexdigest() if options.init or options.encoder_weights else None,
+    }

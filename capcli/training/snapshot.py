@@ -1,0 +1,104 @@
+"""What a run leaves after each epoch to be resumed from: last.safetensors, and log.jsonl for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from capcli.files import write_whole
+from capcli.training.datasets import DataError
+from capcli.training.setup import Setup
+
+LAST_FILE = "last.safetensors"
+LOG_FILE = "log.jsonl"
+Log = list[dict[str, Any]]  # a row per epoch
+
+
+def best_cider(log: Log) -> float:
+    """Return the highest mean CIDEr on dev so far, −∞ before the first epoch."""
+    return max((row["cider"] for row in log), default=-math.inf)
+
+
+def write_log(folder: Path, log: Log) -> None:
+    """Write log.jsonl, a row a line. Raises OSError."""
+    write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in log).encode())
+
+
+def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
+    """Write everything a resumed run needs as one file, replaced at once; then the log, which can be told from it.
+
+    log: with a row of the epoch that is just over.
+
+    Raises OSError, and leaves the snapshot before as it was.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in setup.trained.state_dict().items()}
+    for index, values in setup.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    record = {
+        "options": dataclasses.asdict(setup.options),
+        "begun_with": setup.begun_with,
+        "epoch": len(log),
+        "best": best_cider(log),
+        "log": log,
+    }
+    tensors["baseline"] = setup.baseline.means
+    if setup.average:
+        record["updates"] = setup.average.updates
+        tensors |= {f"average.{index}": mean for index, mean in enumerate(setup.average.tensors)}
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(folder / LAST_FILE, save(content, metadata={"run": json.dumps(record)}))
+    write_log(folder, log)
+
+
+def read_snapshot(folder: Path, setup: Setup) -> Log:
+    """Take a run back to its last finished epoch, and return its log up to there.
+
+    setup: of a run with the same options, as it was before its first epoch.
+
+    Raises DataError if the run was begun with other options or other data, or its file is damaged, and OSError.
+    """
+    for leftover in folder.glob(".capcli-*.tmp"):  # of a run that was killed while it wrote
+        leftover.unlink(missing_ok=True)
+    path = folder / LAST_FILE
+    try:
+        with safe_open(path, "pt") as file:
+            record = json.loads(file.metadata()["run"])
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete it to begin anew") from None
+    check_alike(folder, setup, record)
+    setup.trained.load_state_dict(
+        {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    )
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+    setup.optimizer.load_state_dict(setup.optimizer.state_dict() | {"state": state})
+    if setup.average:
+        means = [tensors[f"average.{index}"] for index in range(len(setup.average.tensors))]
+        setup.average.restore(means, record["updates"])
+    setup.baseline.means = tensors["baseline"]
+    log: Log = record["log"]
+    return log
+
+
+def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
+    """Raise DataError unless the run in a folder, of which this is the record, was begun as this one is."""
+    options = dataclasses.asdict(setup.options) | {"data": list(setup.options.data)}
+    for name, value in record["options"].items():
+        if options[name] != value:
+            raise DataError(f"{folder}: begun with {name} {value!r}, cannot be resumed with {options[name]!r}")
+    # Runs from before this was recorded have nothing to compare.
+    for what, digest in record.get("begun_with", {}).items():
+        if setup.begun_with[what] != digest:
+            raise DataError(f"{folder / LAST_FILE}: begun with other {what}; restore them, or name another folder")

@@ -1,0 +1,95 @@
+"""How good the captions are that a run has learnt: quickly after each epoch, in full at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import score_line
+from capcli.checkpoints.store import read_config
+from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.model.precision import autocast
+from capcli.training.calibration import least_gain
+from capcli.training.datasets import DataSet
+from capcli.training.evaluation import evaluate_captioner
+from capcli.training.metrics import describe, score_captions
+from capcli.training.progress import progress
+from capcli.training.reports import Example
+from capcli.training.setup import Setup
+
+SHOWN_CAPTIONS = 3
+Scores = dict[str, dict[str, Any]]  # by data set, then by name
+
+
+def validate(setup: Setup) -> tuple[Scores, list[Example]]:
+    """Caption every data set's dev photos with the model as it is; return their scores, and some of the captions.
+
+    METEOR, which takes long, is left out. Raises ImageError.
+    """
+    model, options = setup.model, BeamOptions(**setup.model.config.decoding)
+    scores: Scores = {}
+    examples = []
+    for data_set in with_dev(setup.sets):
+        photos = data_set.split("dev")
+        captions: list[str] = []
+        with progress(setup.console, f"captioning {data_set.name} dev photos", len(photos)) as advance:
+            for features in setup.inputs.dev(data_set):
+                with autocast(setup.device, setup.options.precision):
+                    found = beam_search(model.decoder, features, options)
+                captions += [model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
+                advance(len(features.global_vector))
+        results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
+        del results["cider_each"], results["intervals"]
+        scores[data_set.name] = results | describe(captions, setup.known)
+        stride = max(1, len(photos) // SHOWN_CAPTIONS)
+        shown = list(zip(photos, captions, strict=True))[::stride][:SHOWN_CAPTIONS]
+        examples += [Example(photo.path.name, caption, photo.captions[0]) for photo, caption in shown]
+    return scores, examples
+
+
+def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
+    """Return the mean CIDEr over the dev photos of all data sets, in percent; 0 if there are none."""
+    photos = {data_set.name: len(data_set.split("dev")) for data_set in sets}
+    return float(sum(scores[name]["cider"] * photos[name] for name in scores) / max(sum(photos.values()), 1))
+
+
+def measure(folder: Path, setup: Setup) -> None:
+    """Measure the checkpoint in a run's folder as it is stored, and write its scores, and below which gain a
+    caption is marked unsure, into its config and card.
+
+    Raises DataError, ImageError, ModelError and OSError.
+    """
+    stored = CaptionModel.load(folder)
+    captioner = Captioner(stored, setup.device, setup.options.precision)
+    scores, gains = {}, []
+    for data_set in with_dev(setup.sets):
+        setup.console.print(f"scoring {data_set.name} dev", markup=False)
+        result = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)
+        speed = f"{result['images_per_second']} images/s in {captioner.precision}"
+        setup.console.print(f"  {speed}, {score_line(result['scores'])}", markup=False)
+        scores[data_set.name] = rounded(result["scores"]) | {"precision": captioner.precision}
+        gains += [row["gain"] for row in result["captions"]]
+    unsure_below = least_gain(gains) if gains else None
+    stored.config = dataclasses.replace(stored.config, scores=scores, unsure_below=unsure_below)
+    stored.save_description(folder)
+
+
+def is_measured(folder: Path, sets: list[DataSet]) -> bool:
+    """Return whether `measure` has written the scores of the checkpoint in a run's folder. Raises ModelError."""
+    return read_config(folder).scores.keys() == {data_set.name for data_set in with_dev(sets)}
+
+
+def with_dev(sets: list[DataSet]) -> list[DataSet]:
+    """Return the data sets that have dev photos."""
+    return [data_set for data_set in sets if data_set.split("dev")]
+
+
+def rounded(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores as the model card has them, their confidence intervals in words. scores: from `score_captions`."""
+    figures = {name: value for name, value in scores.items() if name != "intervals"}
+    return {name: round(value, 2) if isinstance(value, float) else value for name, value in figures.items()} | {
+        f"{name}_interval": f"{low:.1f} to {high:.1f}" for name, (low, high) in scores["intervals"].items()
+    }

@@ -1,0 +1,21 @@
+"""Training runs that take seconds."""
+
+import os
+import subprocess
+import sys
+
+# What people say of two photos.
+SAID = {
+    "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],
+    "coffee.jpg": ["a cup of coffee on a wooden table", "a cup of coffee on a wooden table"],
+}
+SMALL = ["--image-size", "96", "--hidden-size", "64", "--embedding-size", "64", "--attention-size", "32"]
+SMALL += ["--min-count", "1", "--views", "1", "--label-smoothing", "0", "--dropout", "0", "--device", "cpu"]
+SMALLER = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1, "views": 1}
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `capcli train`."""
+    command = [sys.executable, "-m", "capcli", "train", *map(str, arguments)]
+    # No Java on this path: starting it after each epoch would take most of the test's time.
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""})

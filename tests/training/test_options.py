@@ -1,0 +1,71 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_runs import SMALL, train
+from typer.testing import CliRunner
+
+from capcli.cli import app
+
+
+@pytest.mark.parametrize("option", [["--self-critical"], ["--init-share", "0.5"]])
+def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Path, option: list[str]) -> None:
+    result = train(pair, "--output", tmp_path / "run", *SMALL, *option)
+    assert result.returncode == 2
+    assert "--init" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--init", "FIRST", "--hidden-size", "64"], "--hidden-size is what the checkpoint of --init has"),
+        (["--init", "FIRST", "--min-count", "1"], "--min-count is what the checkpoint of --init has"),
+        (["--init", "FIRST", "--output", "FIRST"], "holds a run"),
+        (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
+        (["--decoder", "pre-inject", "--attention-regularization", "1"], "pre-inject has none"),
+        (["--encoder-weights", "DATA"], "not a state dict"),
+        (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    pair: Path, tmp_path: Path, tiny_checkpoint: Path, option: list[str], said: str
+) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(tiny_checkpoint, first)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    option = [{"FIRST": str(first), "DATA": str(pair)}.get(word, word) for word in option]
+    result = train(pair, "--output", tmp_path / "run", *option)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        f"--{name}={value}"
+        for name, values in {
+            "learning-rate": ("-1", "0", "nan", "inf"),
+            "encoder-learning-rate": ("-1", "nan"),
+            "weight-decay": ("-1", "nan", "inf"),
+            "attention-regularization": ("nan", "inf"),
+            "average": ("nan",),
+            "init-share": ("nan",),
+            "label-smoothing": ("nan",),
+            "dropout": ("nan",),
+            "length-penalty": ("nan", "inf"),
+            "seed": ("-1", "9" * 20),
+        }.items()
+        for value in values
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_made(pair: Path, tmp_path: Path, option: str) -> None:
+    done = CliRunner().invoke(app, ["train", str(pair), "--output", str(tmp_path / "run"), option])
+    assert done.exit_code == 2
+    name = option.partition("=")[0].removeprefix("--").replace("-", "[-_]")
+    # The second is what some versions of Typer say of "nan".
+    assert re.search(rf"capcli: (--)?{name} .*not between .* and |Invalid value for '--{name}': ", done.stderr)
+    assert not (tmp_path / "run").exists()

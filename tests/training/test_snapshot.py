@@ -1,0 +1,77 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import SAID, SMALL, SMALLER, train
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.model.config import ModelConfig
+from capcli.model.vocabulary import Vocabulary
+from capcli.training import features, loop
+from capcli.training.datasets import DataError
+from capcli.training.inputs import StoredFeatures
+from capcli.training.options import TrainOptions
+from capcli.training.setup import set_up
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp_path: Path) -> None:
+    common = [pair, "--output", tmp_path / "run", "--epochs", 1, *SMALL]
+    assert train(*common).returncode == 0
+    refused = train(*common)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    other = train(*common, "--resume", "--seed", 5)
+    assert other.returncode == 2
+    assert "begun with seed 1" in other.stderr
+    # As many words as before, and other ones.
+    pair.write_text(pair.read_text().replace("cup of coffee", "cup of water"))
+    changed = train(*common, "--resume")
+    assert changed.returncode == 2
+    assert "begun with other captions; restore them" in changed.stderr
+
+
+def test_a_checkpoint_is_nothing_to_resume(pair: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    run = shutil.copytree(tiny_checkpoint, tmp_path / "mine")
+    before = (run / "model.safetensors").read_bytes()
+    refused = train(pair, "--output", run, "--epochs", 1, *SMALL, "--resume")
+    assert refused.returncode == 2
+    assert "holds a checkpoint, but no run" in refused.stderr
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(pair: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = TrainOptions((str(pair),), init=str(tmp_path / "first"), epochs=1, views=1)
+    words = Vocabulary.build([c for captions in SAID.values() for c in captions], 1)
+    config = ModelConfig(image_size=64, hidden_size=8, embedding_size=8, attention_size=8)
+    CaptionModel(config, words).save(tmp_path / "first")
+    loop.train(options, tmp_path / "run", torch.device("cpu"))
+    CaptionModel(config, words).save(tmp_path / "first")  # other weights
+    with pytest.raises(DataError, match="begun with other weights"):
+        loop.train(options, tmp_path / "run", torch.device("cpu"), resume=True)
+
+
+def test_a_finished_run_has_nothing_to_resume(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = TrainOptions((str(pair),), epochs=1, **SMALLER)
+    monkeypatch.setattr(loop, "measure", lambda *_: None)  # killed before it has measured what it has learnt
+    loop.train(options, tmp_path / "run", torch.device("cpu"))
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "encode_views", lambda *_: pytest.fail("photos are encoded again"))
+    inputs = set_up(options, tmp_path / "run", torch.device("cpu")).inputs
+    assert isinstance(inputs, StoredFeatures)
+    store = inputs.stores["train"][tmp_path.name]
+    store.files[0].parent.mkdir()
+    store.files[0].touch()
+    for last_line_but_one in ("  .* images/s in .*", "epoch 1/1 is done and measured: nothing is left to do"):
+        capsys.readouterr()
+        loop.train(options, tmp_path / "run", torch.device("cpu"), resume=True)
+        assert re.fullmatch(last_line_but_one, capsys.readouterr().err.splitlines()[-2])
+        assert CaptionModel.load(tmp_path / "run").config.scores
+        assert not (tmp_path / "run" / "features").exists()
+        card = tmp_path / "run" / "README.md"
+        card.write_text("mine")
+    assert card.read_text() == "mine"
