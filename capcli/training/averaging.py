@@ -14,16 +14,20 @@ from torch.nn import Parameter
 
 
 class WeightAverage:
-    """The moving average of some parameters.
+    """Keep the moving average of some parameters.
 
-    tensors: the averages, in the parameters' order. Early on only as much of the past counts as there is: after n
-    updates the past weighs (1 + n) / (10 + n) at most.
+    Early on only as much of the past counts as there is: after n updates the past weighs (1 + n) / (10 + n) at most.
+
+    tensors: the averages, in the parameters' order.
+    updates: how many there have been.
     """
 
     def __init__(self, parameters: Iterable[Parameter], decay: float, first_share: float = 0.0) -> None:
-        """decay: what the past weighs in each update, 0 … 1; about 1 / (1 − decay) updates count.
+        """Begin with the parameters as they are now.
 
-        first_share: what the parameters as they are now weigh in `applied`, 0 … 1.
+        parameters: on whatever device; the averages are kept there too.
+        decay: what the past weighs in each update, 0 to 1; about 1 / (1 − decay) updates count.
+        first_share: what the parameters as they are now weigh in `applied`, 0 to 1.
         """
         self.parameters, self.decay, self.first_share, self.updates = list(parameters), decay, first_share, 0
         self.first = [parameter.detach().clone() for parameter in self.parameters]
@@ -39,7 +43,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The averages in the parameters' place, to measure or to save the model with them."""
+        """Put the averages in the parameters' place for a while, to measure or to save the model with them."""
         held = [parameter.detach().clone() for parameter in self.parameters]
         self.put([mean.lerp(first, self.first_share) for mean, first in zip(self.tensors, self.first, strict=True)])
         try:
@@ -54,7 +58,11 @@ class WeightAverage:
             parameter.copy_(tensor)
 
     def restore(self, tensors: list[Tensor], updates: int) -> None:
-        """Go back to saved averages."""
+        """Go back to saved averages.
+
+        tensors: as `WeightAverage.tensors` was then.
+        updates: as `WeightAverage.updates` was then.
+        """
         self.updates = updates
         for mean, saved in zip(self.tensors, tensors, strict=True):
             mean.copy_(saved)

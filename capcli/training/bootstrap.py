@@ -14,40 +14,48 @@ Interval = tuple[float, float]
 
 
 def resample(photos: int, seed: int = 0) -> Tensor:
-    """How often each photo occurs in each resample, (RESAMPLES, photos); rows sum to photos."""
+    """Return how often each photo occurs in each resample, (RESAMPLES, photos); rows sum to photos."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(photos, (RESAMPLES, photos), generator=generator)
     return torch.zeros(RESAMPLES, photos, dtype=torch.double).scatter_add_(1, drawn, torch.ones_like(drawn).double())
 
 
 def interval(values: Tensor) -> Interval:
-    """What the middle CONFIDENCE of the resamples' values, (RESAMPLES,), lie between."""
+    """Return what the middle CONFIDENCE of the resamples' values lie between. values: (RESAMPLES,)."""
     tail = (1 - CONFIDENCE) / 2
     low, high = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
     return low, high
 
 
 def mean_interval(times: Tensor, each: Sequence[float], score: float) -> Interval:
-    """Interval of a score that is the mean over photos, or close to it as METEOR is: then the means are shifted to it.
+    """Return the interval of a score that is the mean over photos, or close to it as METEOR is.
 
-    times: from `resample`; each: (photos,), the score of every photo.
+    times: from `resample`.
+    each: (photos,), the score of every photo.
+    score: the one measured; the means are shifted to it.
     """
     values = torch.tensor(each, dtype=torch.double)
     return interval(times @ values / len(values) - values.mean() + score)
 
 
 def bleu_intervals(times: Tensor, counts: Sequence[dict[str, Any]]) -> list[Interval]:
-    """Intervals of BLEU-1 … BLEU-4 in percent.
+    """Return the intervals of BLEU-1 … BLEU-4 in percent.
 
+    times: from `resample`.
     counts: of every photo "correct" and "guess", n-grams for n from 1 to 4, "testlen", the caption's words, and
-    "reflen", those of the reference closest in length; as pycocoevalcap counts them.
+        "reflen", those of the reference closest in length; as pycocoevalcap counts them.
     """
     rows = [[*c["correct"], *c["guess"], c["testlen"], c["reflen"]] for c in counts]
     return [interval(values) for values in bleu(times @ torch.tensor(rows, dtype=torch.double)).unbind(1)]
 
 
 def bleu(totals: Tensor) -> Tensor:
-    """Papineni et al. 2002 from sums of the counts of `bleu_intervals` in their order, (…, 10); percent, (…, 4)."""
+    """Return BLEU-1 … BLEU-4 in percent, (…, 4).
+
+    totals: (…, 10), sums of the counts of `bleu_intervals` in their order.
+
+    Source: Papineni et al. 2002.
+    """
     correct, guesses, ours, theirs = totals.split([4, 4, 1, 1], -1)
     orders = torch.arange(1, 5, dtype=totals.dtype)
     log_precision = (correct / guesses.clamp_min(1)).log().cumsum(-1) / orders

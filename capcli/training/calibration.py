@@ -15,11 +15,13 @@ UNSURE_SHARE = 0.02  # of real photos that are marked too
 
 
 def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]:
-    """How well scores rank captions by their CIDEr.
+    """Return how well scores rank captions by their CIDEr.
 
     auc: the probability that a caption of the better half by CIDEr scores higher than one of the worse half (Hanley &
     McNeil 1982; 0.5 is no better than chance). thresholds: for each of SHARES of the captions, the --min-score that
     keeps so many, and the mean CIDEr of those kept.
+
+    scores, cider: of the same captions.
     """
     ranking, quality = torch.tensor(scores, dtype=torch.double), torch.tensor(cider, dtype=torch.double)
     thresholds = []
@@ -51,7 +53,11 @@ def gains_of_one_colour(captioner: Captioner) -> list[float]:
 
 
 def auc(scores: Tensor, good: Tensor) -> float | None:
-    """Area under the ROC curve of scores, (n,), for good, (n,) bool; ties count half. None where all are alike."""
+    """Return the area under the ROC curve, 0 to 1; ties count half. None where all are alike.
+
+    scores: (n,).
+    good: (n,) bool.
+    """
     if good.all() or not good.any():
         return None
     ours, theirs = scores[good].unsqueeze(1), scores[~good].unsqueeze(0)

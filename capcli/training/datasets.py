@@ -26,12 +26,15 @@ MIRRORED = {"left": "right", "right": "left"}
 
 
 class DataError(Exception):
-    """Training data that cannot be used; str() is one line naming the file and the reason."""
+    """Say in one line, str(), which file of training data cannot be used, and why."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One image file, what people say of it, and which split it belongs to: train, dev, test, or "" while unknown."""
+    """Hold one image file and what people say of it.
+
+    split: train, dev, test, or "" while unknown.
+    """
 
     path: Path
     captions: tuple[str, ...]
@@ -40,18 +43,21 @@ class Photo:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A named set of photos; repeat: how many times an epoch counts its training photos."""
+    """Hold a named set of photos.
+
+    repeat: how many times an epoch counts its training photos, 1 or more.
+    """
 
     name: str
     photos: list[Photo]
     repeat: int = 1
 
     def split(self, name: str) -> list[Photo]:
-        """The photos of one split, in the order of the files that list them."""
+        """Return the photos of one split, in the order of the files that list them."""
         return [photo for photo in self.photos if photo.split == name]
 
     def require(self, name: str) -> list[Photo]:
-        """As `split`. Raises DataError, which lists the splits that there are, if no photo is in it."""
+        """Return the photos of one split. Raises DataError, which lists the splits that there are, if it has none."""
         if photos := self.split(name):
             return photos
         counts = Counter(photo.split for photo in self.photos)
@@ -98,7 +104,7 @@ def read_data_set(argument: str) -> DataSet:
 
 
 def read_flickr(tokens: Path) -> list[Photo]:
-    """`name.jpg#0<TAB>caption` lines and one list of names per split."""
+    """Read `name.jpg#0<TAB>caption` lines and, beside them, one list of names per split. Raises DataError."""
     captions: dict[str, list[str]] = {}
     for number, line in enumerate(read_lines(tokens), 1):
         name, tab, caption = line.partition("\t")
@@ -124,7 +130,7 @@ def read_flickr(tokens: Path) -> list[Photo]:
 
 
 def read_json(path: Path) -> list[Photo]:
-    """Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`."""
+    """Read Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`. Raises DataError."""
     content = load_json(path, f"captioned photos are {PLAIN_LIST} or a folder in the Flickr8k layout")
     plain = not isinstance(content, dict)
     rows = content if plain else content.get("images")
@@ -139,7 +145,7 @@ def read_json(path: Path) -> list[Photo]:
 
 
 def load_json(path: Path, wanted: str) -> Any:
-    """The content of a JSON file; wanted: what to say of any other file. Raises DataError."""
+    """Return the content of a JSON file. Raises DataError. wanted: what to say of any other file."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -151,7 +157,7 @@ def load_json(path: Path, wanted: str) -> Any:
 
 
 def merge(rows: Iterable[Photo]) -> list[Photo]:
-    """One entry per photo, with the captions of all its rows. Raises ValueError for a photo of two splits."""
+    """Return one entry per photo, with the captions of all its rows. Raises ValueError for a photo of two splits."""
     photos: dict[Path, Photo] = {}
     for row in rows:
         photo = photos.setdefault(row.path, row)
@@ -163,7 +169,11 @@ def merge(rows: Iterable[Photo]) -> list[Photo]:
 
 
 def read_row(folder: Path, row: Any, plain: bool) -> Photo:
-    """One photo of either JSON form; plain: of which one where the row does not say. Raises KeyError and ValueError."""
+    """Return one photo of either JSON form. Raises KeyError and ValueError.
+
+    folder: of the JSON file.
+    plain: of which form it is where the row does not say.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} is in the place of a photo")
     if "file_path" in row or (plain and "filename" not in row):
@@ -187,14 +197,14 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
 
 
 def locate(folder: Path, name: str) -> Path:
-    """Where a photo lies; if nowhere, where it should, so that the error can name it."""
+    """Return where a photo lies; if nowhere, where it should, so that the error can name it."""
     candidates = [folder / place / name for place in PHOTO_FOLDERS]
     there = (path for path in candidates if path.is_file())
     return next(there, next((path for path in candidates if path.parent.is_dir()), candidates[-1]))
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a UTF-8 file. Raises DataError."""
+    """Return the lines of a UTF-8 file. Raises DataError."""
     try:
         return path.read_text("utf-8").splitlines()
     except OSError as error:
@@ -204,17 +214,18 @@ def read_lines(path: Path) -> list[str]:
 
 
 def mirror(caption: str) -> str:
-    """The caption of the photo flipped left to right: left and right change places."""
+    """Return the caption of the photo flipped left to right: left and right change places."""
     return " ".join(MIRRORED.get(word, word) for word in tokenize(caption))
 
 
 @dataclass
 class Batch:
-    """Several captions for each of several photos.
+    """Hold several captions for each of several photos.
 
-    photos: (batch,) indices into the training photos; views: (batch,) which view of each; words: (batch, captions,
-    time) beginning with `<start>`; targets: the same moved one step on, ending with `<end>` unless the caption was cut
-    off; both padded.
+    photos: (batch,) indices into the training photos.
+    views: (batch,) which view of each.
+    words: (batch, captions, time) ids beginning with `<start>`, padded.
+    targets: the same moved one step on, ending with `<end>` unless the caption was cut off.
     """
 
     photos: Tensor
@@ -224,9 +235,10 @@ class Batch:
 
 
 def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
-    """What is to be predicted of every photo's captions: word ids and `<end>`, [photo][mirrored 0/1][caption].
+    """Return what is to be predicted of every photo's captions: word ids and `<end>`, [photo][mirrored 0/1][caption].
 
-    Cut after max_length + 1 of them: a longer caption has no `<end>`, or it would teach to stop in mid-sentence.
+    max_length: a caption is cut after one more than this; a longer one has no `<end>`, or it would teach to stop in
+        mid-sentence.
     """
 
     def encode(caption: str) -> list[int]:
@@ -243,12 +255,17 @@ def epoch_batches(
     seed: int,
     samples: int = 0,
 ) -> Iterator[Batch]:
-    """One epoch's batches, the same for the same seed.
+    """Yield one epoch's batches, the same for the same seed.
 
+    All captions of a photo (five at most, drawn anew each epoch) share one pass over its annotation vectors, so a batch
+    holds photos with equally many captions. Within large shuffled pools photos with captions of like length meet, so
+    that little is padded.
+
+    captions: from `encode_captions`.
+    order: photo indices, one for each time that the epoch shows a photo.
+    mirrored_views: of each view to choose from, whether it is mirrored.
+    captions_per_batch: 1 or more.
     samples: 0, or how many captions are to be drawn from the decoder for each photo, which then count instead.
-    order: photo indices, one for each time that the epoch shows a photo. All captions of a photo (five at most, drawn
-    anew each epoch) share one pass over its annotation vectors, so a batch holds photos with equally many captions.
-    Within large shuffled pools photos with captions of like length meet, so that little is padded.
     """
     rng = random.Random(seed)
     drawn = []

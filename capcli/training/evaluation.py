@@ -24,12 +24,17 @@ READ_AT_ONCE = 64  # sentences
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Scores of one split, with every caption and its CIDEr, how well `score` tells good captions from bad, and how
-    well the gain tells photos from pictures of one colour.
+    """Return the scores of one split, with every caption and its CIDEr.
 
-    num: candidates per photo; with two or more their diversity is measured too. images_per_second counts decoding,
-    encoding and search, not the loading of the checkpoint. "unseen" is measured against the training captions of this
-    data set. Raises DataError for an empty split and ImageError.
+    calibration: how well `score` tells good captions from bad, and the gain photos from pictures of one colour.
+    images_per_second counts decoding, encoding and search, not the loading of the checkpoint. "unseen" is measured
+    against the training captions of this data set.
+
+    options: how to search or draw.
+    batch_size: images that go through the model together, 1 or more.
+    num: candidates per photo, 1 or more; with two or more their diversity is measured too.
+
+    Raises DataError for an empty split and ImageError.
     """
     photos = data_set.require(split)
     started = time.perf_counter()
@@ -87,7 +92,7 @@ def caption_photos(
 
 
 def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
-    """The scores, a line each, and on request the captions that CIDEr likes least and best."""
+    """Print the scores, a line each. extremes: also the captions that CIDEr likes least and best."""
     show_lines(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
     print(f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}")
     scores = result["scores"]

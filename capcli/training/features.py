@@ -33,14 +33,17 @@ CROP_AREA = 0.6  # of the photo at least, as a crop keeps the captions true
 
 
 def is_mirrored(view: int) -> bool:
-    """Views in turn: the photo, the photo mirrored, a crop, a mirrored crop, another crop …"""
+    """Return whether a view is mirrored: they are the photo, the photo mirrored, a crop, a mirrored crop, a crop …"""
     return view % 2 == 1
 
 
 def view_box(name: str, view: int) -> tuple[float, float, float, float]:
-    """What a view shows of the photo with this file name: left, top, right, bottom as fractions.
+    """Return what a view shows of a photo: left, top, right, bottom as fractions of it.
 
     From the third view on a random crop of at least CROP_AREA of the photo, always the same one.
+
+    name: the photo's file name.
+    view: 0 or more.
     """
     if view < 2:
         return 0.0, 0.0, 1.0, 1.0
@@ -52,7 +55,11 @@ def view_box(name: str, view: int) -> tuple[float, float, float, float]:
 
 
 def load_view(photo: Photo, view: int, size: int) -> Tensor:
-    """One view of a photo as pixels, (3, size, size) uint8. Raises ImageError."""
+    """Return one view of a photo as pixels, (3, size, size) uint8. Raises ImageError.
+
+    view: 0 or more, see `is_mirrored` and `view_box`.
+    size: pixels.
+    """
     if view < 2:
         image = open_square(photo.path, size)
     else:
@@ -80,10 +87,16 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
-    """Features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads.
+    """Yield features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads.
 
     The first batch is one view, each that follows twice as many as the one before, up to ENCODER_BATCH: something comes
     at once, however large the photos are.
+
+    views: how many of each photo, 1 or more.
+    size: pixels of a side.
+    precision: a name in PRECISIONS.
+
+    Raises ImageError.
     """
     jobs = [(photo, view) for photo in photos for view in range(views)]
 
@@ -103,9 +116,10 @@ def encode_views(
 
 
 class FeatureStore:
-    """Annotation vectors and global vectors of photos, as half-precision files mapped into memory.
+    """Keep annotation vectors and global vectors of photos as half-precision files mapped into memory.
 
-    annotations: (photos, views, locations, channels); global_vectors: (photos, views, channels).
+    annotations: (photos, views, locations, channels).
+    global_vectors: (photos, views, channels).
     """
 
     def __init__(
@@ -118,7 +132,13 @@ class FeatureStore:
         device: torch.device,
         precision: str,
     ) -> None:
-        """Name the files of these photos in folder; `open` makes them. Raises OSError for an absent photo."""
+        """Name the files of these photos; `open` makes them. Raises OSError for an absent photo.
+
+        folder: of the files, which are told apart by weights, photos, views, size and precision.
+        views: how many of each photo, 1 or more.
+        size: pixels of a side.
+        precision: a name in PRECISIONS.
+        """
         state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
         state.update(json.dumps([listing, views, size, encoder.stride, precision]).encode())
@@ -134,7 +154,9 @@ class FeatureStore:
     def open(self, progress: Callable[[int], object] = lambda done: None) -> None:
         """Map the files into memory, encoding the photos first if that is not done yet.
 
-        progress is called with the number of views just encoded. Raises OSError (disk full) and ImageError.
+        progress: called with the number of views just encoded.
+
+        Raises OSError (disk full) and ImageError.
         """
         done = self.files[2]
         done.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +181,7 @@ class FeatureStore:
 
 
 def hash_weights(module: Module) -> hashlib._Hash:
-    """Of a module's tensors in half precision, so that a checkpoint read back from its file is recognised."""
+    """Return the hash of a module's tensors in half precision, so that a checkpoint read back is recognised."""
     state = hashlib.sha256()
     for tensor in module.state_dict().values():
         state.update(tensor.detach().cpu().half().numpy().tobytes())
@@ -167,7 +189,11 @@ def hash_weights(module: Module) -> hashlib._Hash:
 
 
 def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:
-    """Features of photos (batch,), counted through all stores, in views (batch,); on the CPU in half precision."""
+    """Return features of some views, on the CPU in half precision.
+
+    photos: (batch,), counted through all stores.
+    views: (batch,), which of each.
+    """
     first = stores[0]
     annotations = first.annotations.new_empty(len(photos), *first.annotations.shape[2:])
     global_vectors = first.global_vectors.new_empty(len(photos), first.global_vectors.shape[2])
@@ -182,7 +208,10 @@ def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Featur
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A half-precision tensor whose memory is a file, made at full length if absent. Raises OSError (disk full)."""
+    """Return a half-precision tensor whose memory is a file, made at full length if absent.
+
+    Raises OSError (disk full).
+    """
     count = torch.Size(shape).numel()
     if hasattr(os, "posix_fallocate"):  # now: writing to a mapped page that finds no room would kill the process
         with path.open("ab") as file:

@@ -111,12 +111,12 @@ def train(
     console.print(f"the best checkpoint is in {folder}", markup=False)
 
 
-def learning_rate_at(progress: float) -> float:
-    """Return the share of the learning rate after a share of a run, both 0 to 1.
+def learning_rate_at(share: float) -> float:
+    """Return the share of the peak learning rate after this share of a run, both 0 to 1.
 
     Linear warm-up, then a cosine down to FINAL_RATE (Loshchilov & Hutter 2017, arXiv:1608.03983).
     """
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    cosine = 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
+    if share < WARM_UP:
+        return share / WARM_UP
+    cosine = 0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))
     return FINAL_RATE + (1 - FINAL_RATE) * cosine

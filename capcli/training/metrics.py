@@ -20,7 +20,7 @@ from capcli.training.self_critical import CiderD, Vectors
 
 
 def have_java() -> bool:
-    """Whether METEOR and the PTB tokenizer, which are Java programs, can run."""
+    """Return whether METEOR and the PTB tokenizer, which are Java programs, can run."""
     return shutil.which("java") is not None
 
 
@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 
 
 def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
-    """Several sentences per photo in the form that the metrics compare: words parted by single spaces.
+    """Return sentences, several per photo, in the form that the metrics compare: words parted by single spaces.
 
     The Penn Treebank tokenizer of the COCO evaluation where Java is there, else `vocabulary.tokenize`, which differs
     on contractions and on numbers.
@@ -61,11 +61,16 @@ def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
-    """Scores in percent, as papers print them (CIDEr × 100 too).
+    """Return scores by name in percent, as papers print them (CIDEr × 100 too).
 
-    captions: one per photo; references: what people said of each photo. meteor: also METEOR, which takes longest and
-    needs Java. `cider` is joined by `cider_each`, a list over photos, and all by `intervals`: the 95 % confidence
-    interval of each by its name, [low, high], METEOR's approximate. Raises ImportError without the `train` extra.
+    `cider` is joined by `cider_each`, a list over photos, and all by `intervals`: the 95 % confidence interval of each
+    by its name, [low, high], METEOR's approximate.
+
+    captions: one per photo.
+    references: what people said of each photo.
+    meteor: also METEOR, which takes longest and needs Java.
+
+    Raises ImportError without the `train` extra.
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
@@ -104,10 +109,13 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
 
 
 def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, float]:
-    """What the scores above do not show, over the words of captions (one per photo).
+    """Return what the scores do not show, over the words of captions.
 
     distinct_words; mean_length in words; repetition, the percentage of captions in which a word follows itself or two
     words in a row come back; unseen, the percentage that no training caption equals word for word.
+
+    captions: one per photo.
+    training_captions: tokens joined by spaces.
     """
     tokens = [tokenize(caption) for caption in captions]
     count = max(len(tokens), 1)
@@ -120,12 +128,16 @@ def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, 
 
 
 def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How much the candidates of one photo differ, means over photos.
+    """Return how much the candidates of one photo differ, means over photos.
 
-    candidates: the same number m ≥ 2 of sentences for each photo; references: what people said of it. distinct_share:
-    different words of a photo's candidates, in percent of all their words. self_cider: −log_m(√λ_1 / Σ √λ_i) with the
-    eigenvalues λ of the matrix of CIDEr between the candidates, 0 where they are equal and 1 where they share nothing
-    (Wang & Chan 2019, arXiv:1903.12020, §3.2).
+    distinct_share: different words of a photo's candidates, in percent of all their words. self_cider:
+    −log_m(√λ_1 / Σ √λ_i) with the eigenvalues λ of the matrix of CIDEr between the candidates, 0 where they are equal
+    and 1 where they share nothing.
+
+    candidates: the same number m ≥ 2 of sentences for each photo.
+    references: what people said of it.
+
+    Source: Wang & Chan 2019 (arXiv:1903.12020) §3.2.
     """
     cider = CiderD([[tokenize(sentence) for sentence in several] for several in references])
     shares, scores = [], []
@@ -141,7 +153,7 @@ def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence
 
 
 def similarity(a: Vectors, b: Vectors) -> float:
-    """Mean over n of the cosine between two sentences' tf-idf vectors of n-grams, CIDEr / 10."""
+    """Return the mean over n of the cosine between two sentences' tf-idf vectors of n-grams, CIDEr / 10."""
     total = 0.0
     for (x, norm_x), (y, norm_y) in zip(a, b, strict=True):
         if norm_x and norm_y:
@@ -150,6 +162,6 @@ def similarity(a: Vectors, b: Vectors) -> float:
 
 
 def repeats(words: Sequence[str]) -> bool:
-    """Whether a word follows itself or a pair of words occurs twice."""
+    """Return whether a word follows itself or a pair of words occurs twice."""
     pairs = list(itertools.pairwise(words))
     return any(a == b for a, b in pairs) or len(set(pairs)) < len(pairs)

@@ -36,7 +36,7 @@ MOST_OF_THE_PICTURE = 0.5
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """`{"name.jpg": [[centre x, centre y, width, height], …]}` in fractions of the picture. Raises DataError."""
+    """Read `{"name.jpg": [[centre x, centre y, width, height], …]}` in fractions of the picture. Raises DataError."""
     wanted = 'boxes are {"name.jpg": [[centre x, centre y, width, height], …], …}'
     rows = load_json(path, wanted)
     try:
@@ -46,17 +46,20 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Box:
-    """Centre and size to corners, cut off at the picture's edges."""
+    """Return the corners of a box, cut off at the picture's edges. x, y: its centre, in fractions as all the rest."""
     return max(0.0, x - width / 2), max(0.0, y - height / 2), min(1.0, x + width / 2), min(1.0, y + height / 2)
 
 
 def inside(x: float, y: float, boxes: Iterable[Box]) -> bool:
-    """Whether a point lies in one of the boxes."""
+    """Return whether a point lies in one of the boxes."""
     return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in boxes)
 
 
 def covered(boxes: Sequence[Box]) -> float:
-    """The part of the picture that boxes cover together, exactly: a sum over the cells that their edges cut out."""
+    """Return the part of the picture that boxes cover together, 0 to 1.
+
+    Exactly: a sum over the cells that their edges cut out.
+    """
     xs = sorted({edge for box in boxes for edge in (box[0], box[2])})
     ys = sorted({edge for box in boxes for edge in (box[1], box[3])})
     return math.fsum(
@@ -68,7 +71,10 @@ def covered(boxes: Sequence[Box]) -> float:
 
 
 def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: float) -> Tensor:
-    """Which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row."""
+    """Return which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row.
+
+    cell_offset: see `EncoderKind`.
+    """
     return torch.tensor(
         [
             inside(*cell_place(row, column, (rows, columns), cell_offset), boxes)
@@ -79,7 +85,11 @@ def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: flo
 
 
 def seen_in_view(boxes: Iterable[Box], view: Box, mirrored: bool) -> list[Box]:
-    """Boxes of a photo in fractions of one of its views, which shows only the part that view says."""
+    """Return boxes of a photo in fractions of one of its views.
+
+    view: the part of the photo that is shown.
+    mirrored: whether it is mirrored then.
+    """
     left, top, right, bottom = view
     shown = []
     for x0, y0, x1, y1 in boxes:
@@ -139,7 +149,7 @@ def measure_pointing(
 
 
 def print_pointing(result: dict[str, Any]) -> None:
-    """The figures, a line each."""
+    """Print the figures, a line each. result: from `measure_pointing`."""
     print(
         f"{result['data']} {result['split']}: {result['photos']} photos with people "
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"

@@ -27,14 +27,16 @@ Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # per n: tf-idf by n
 
 
 class CiderD:
-    """CIDEr-D (Vedantam et al. 2015 §8) against references whose tf-idf vectors are computed once.
+    """Measure CIDEr-D against references whose tf-idf vectors are computed once.
 
     Every sentence ends with an end mark that counts as a word: without it sampled training learns to stop in the
     middle, since a sentence cut after "with a" scores as well as one that ends.
+
+    Source: Vedantam et al. 2015 §8.
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
-        """references: words of the sentences of each photo."""
+        """Compute the vectors. references: words of the sentences of each photo."""
         seen: Counter[tuple[str, ...]] = Counter()
         for sentences in references:
             seen.update({gram for words in sentences for grams in count_ngrams(words) for gram in grams})
@@ -43,7 +45,7 @@ class CiderD:
         self.references = [[(self.vectors(words), len(words)) for words in sentences] for sentences in references]
 
     def vectors(self, words: Sequence[str]) -> Vectors:
-        """tf-idf of a sentence's n-grams, for n from 1 to 4."""
+        """Return tf-idf of a sentence's n-grams, for n from 1 to 4."""
         result = []
         for grams in count_ngrams(words):
             weights = {gram: count * self.idf.get(gram, self.idf_unseen) for gram, count in grams.items()}
@@ -51,7 +53,7 @@ class CiderD:
         return result
 
     def score(self, words: Sequence[str], photo: int) -> float:
-        """CIDEr-D of a sentence for a photo, 0 … 10."""
+        """Return the CIDEr-D of a sentence, 0 to 10. photo: its index among the references."""
         ours, total = self.vectors(words), 0.0
         for theirs, length in self.references[photo]:
             penalty = math.exp(-((len(words) - length) ** 2) / (2 * SIGMA**2))
@@ -64,17 +66,21 @@ class CiderD:
 
 
 def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
-    """The n-grams of a sentence and its end mark, for n from 1 to 4."""
+    """Return the n-grams of a sentence and its end mark with their counts, for n from 1 to 4."""
     marked = (*words, "")
     return [Counter(marked[i : i + n] for i in range(len(marked) - n + 1)) for n in range(1, LONGEST_NGRAM + 1)]
 
 
 @torch.no_grad()
 def sample_captions(decoder: Decoder, features: Features, count: int, max_length: int) -> Tensor:
-    """Draw count captions per image word by word from the decoder's distribution at TEMPERATURE.
+    """Draw captions word by word from the decoder's distribution at TEMPERATURE.
 
-    Returns (batch, count, time) ids, each `<end>` included and `<pad>` after it; the last word may be missing its
+    Returned are ids, (batch, count, time), each `<end>` included and `<pad>` after it; the last word may be missing its
     `<end>` where max_length was reached.
+
+    features: of a batch of images.
+    count: captions per image, 1 or more.
+    max_length: words in a caption, 1 or more.
     """
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
@@ -93,16 +99,26 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
 
 
 def advantages(rewards: Tensor) -> Tensor:
-    """Each sample's reward less the mean of the photo's others; rewards: (batch, count), count ≥ 2."""
+    """Return each sample's reward less the mean of the photo's others, (batch, count).
+
+    rewards: (batch, count), count ≥ 2.
+
+    Source: Luo 2020 (arXiv:2003.09971).
+    """
     count = rewards.shape[1]
     return (rewards - rewards.mean(1, keepdim=True)) * count / (count - 1)
 
 
 def policy_loss(logits: Tensor, drawn: Tensor, advantage: Tensor) -> Tensor:
-    """REINFORCE: minus the log-probability of every drawn word, weighted by its caption's advantage, a mean over words.
+    """Return REINFORCE's loss, (): minus the log-probability of every drawn word, weighted by its caption's advantage.
 
-    logits: (batch, count, time, vocabulary) of reading the drawn captions; drawn: (batch, count, time); advantage:
-    (batch, count).
+    A mean over words.
+
+    logits: (batch, count, time, vocabulary), of reading the drawn captions.
+    drawn: (batch, count, time) ids, from `sample_captions`.
+    advantage: (batch, count), from `advantages`.
+
+    Source: Rennie et al. 2017 (arXiv:1612.00563).
     """
     logits = logits.float() / TEMPERATURE
     logits[..., NEVER_PRINTED] = -torch.inf  # they were not to be drawn either
