@@ -291,6 +291,8 @@ def caption(
         fail("nothing to caption: name PATHS or --files-from FILE; --help says more")
     if null and files_from is None:
         fail("--null goes with --files-from")
+    if paths.count(STANDARD_INPUT) > 1:
+        fail("stdin is one image, and - can stand for it once")
     if files_from == STANDARD_INPUT and STANDARD_INPUT in paths:
         fail("stdin cannot be both an image and --files-from")
     if format is None and (format := format_by_ending(output)) is None:

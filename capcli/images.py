@@ -34,6 +34,7 @@ SUFFIXES = frozenset(
     ".xpm".split()
 )
 MAX_PIXELS = 100_000_000
+TOO_LARGE = "more than the limit of {:,}"
 # What decoding takes at its highest, in bytes per pixel, measured with 24 megapixels in Pillow 13. What is not listed
 # takes 2 to 7: PNG and TIFF with transparency the most.
 BYTES_PER_PIXEL = {"JPEG2000": 20, "WEBP": 17, "BLP": 16, "AVIF": 10, "HEIF": 8, "JPEG": 4, "MPO": 4}
@@ -215,6 +216,8 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str | Imag
 def as_name(line: bytes, null_separated: bool) -> str | ImageError:
     """A file's name, or an error for what cannot be one."""
     name = os.fsdecode(trim(line, null_separated))
+    if name == STANDARD_INPUT:  # which may be what the list is read from
+        return ImageError(name, "a list names files; ./- is one called -")
     # Of a list of many names the first will do.
     return ImageError(name.split("\0")[0], "followed by a NUL: --null is for such lists") if "\0" in name else name
 
@@ -279,11 +282,12 @@ def open_resized(
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, Image.MAX_IMAGE_PIXELS
         pixels, most = map(int, re.findall(r"\d+", str(error)))
-        reason = f"{pixels:,} pixels, more than the limit of {min(most, limit):,}"
+        kind = TOO_LARGE.format(min(most, limit))
+        reason = f"{pixels:,} pixels, {kind}"
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        reason = why_unreadable(error)
+        kind = reason = why_unreadable(error)
     # Not from within the handler: the error's frames would keep what was decoded for as long as this one is kept.
-    raise ImageError(name, reason)
+    raise ImageError(name, reason, kind)
 
 
 def check_source(source: object) -> None:
@@ -328,17 +332,24 @@ def read_whole(file: BinaryIO) -> BinaryIO:
 def check_size(image: Image.Image, name: str, limit: int) -> None:
     """Raise ImageError for an image of more pixels than the limit."""
     if image.width * image.height > limit:
-        raise ImageError(name, f"{image.width}×{image.height} pixels, more than the limit of {limit:,}")
+        kind = TOO_LARGE.format(limit)
+        raise ImageError(name, f"{image.width}×{image.height} pixels, {kind}", kind)
 
 
 def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None:
-    """Raise ImageError for a BLP file that is too short for the pixels that it claims, for which Pillow would take the
-    memory, and minutes, before it failed. Compressed otherwise than as JPEG (0) they take half a byte each at least."""
+    """Raise ImageError for what is not to be decoded: PostScript and a BLP file too short for the pixels it claims.
+
+    PostScript is a program: Pillow has Ghostscript run it, for as long as it likes, and lets it print on our output.
+    For the short BLP file Pillow would take the memory, and minutes, before it failed; compressed otherwise than as
+    JPEG (0) a pixel takes half a byte at least.
+    """
+    if image.format == "EPS":
+        raise ImageError(name, "PostScript is a program, and is not run")
     if image.format != "BLP":
         return
     compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[index]
     if compression and 2 * file.seek(0, io.SEEK_END) < pixels:
-        raise ImageError(name, f"cut short: too small a file for {image.width}×{image.height} pixels")
+        raise ImageError(name, f"cut short: too small a file for {image.width}×{image.height} pixels", "cut short")
 
 
 def memory_needed(image: Image.Image, draft: tuple[int, int]) -> int:

@@ -3,6 +3,7 @@ import inspect
 import io
 import os
 import struct
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -142,6 +143,17 @@ def test_unreadable_files_say_why(tmp_path: Path, name: str, content: bytes | No
         open_square(tmp_path / name, 32)
     assert caught.value.path == str(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.jpg"])
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(subprocess, "check_call", run)
+    halves().save(tmp_path / name, "EPS")
+    with pytest.raises(ImageError, match="PostScript is a program, and is not run"):
+        open_square(tmp_path / name, 32)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -309,6 +321,9 @@ def test_lists_of_names(tmp_path: Path) -> None:
     first, second, third = read_names(str(list_file))
     assert (first, third) == ("a.jpg", "e.jpg")
     assert str(second) == "b.jpg: followed by a NUL: --null is for such lists"
+    list_file.write_bytes(b"-\n./-\n")
+    first, second = read_names(str(list_file))
+    assert (str(first), second) == ("-: a list names files; ./- is one called -", "./-")
     many = [f"photos/{i}.jpg" for i in range(20_000)]  # more than is read at a time
     list_file.write_text("\n".join(many) + "\n")
     assert list(read_names(str(list_file))) == many
