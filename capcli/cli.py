@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -16,6 +15,8 @@ import typer
 from capcli import __version__
 from capcli.messages import say, show_lines
 from capcli.native import let_crashes_speak, silence_libtiff
+from capcli.signals import Interrupt, Stop
+from capcli.streams import flush_streams, open_streams, say_lost
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption, Captioner
@@ -124,13 +125,23 @@ Html = Annotated[
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 some images failed, 2 usage, 130 interrupted."""
-    # File names are bytes: what cannot be decoded must come out as it went in, whatever the locale says.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    """Run the command line. Exit status: 0 done, 1 some images failed, 2 usage, 128 and a signal's number stopped."""
+    open_streams()
     let_crashes_speak()
-    app()
+    status: Any = 0
+    try:
+        with Interrupt():
+            app()
+    except SystemExit as end:
+        status = end.code
+        if isinstance(end, Stop):
+            say("interrupted")
+    except OSError as error:
+        if not error.filename:
+            raise
+        say_lost(error.filename, error)
+        status = 1
+    sys.exit(status if flush_streams() else 1)
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
@@ -233,7 +244,8 @@ def caption(
         str | None,
         typer.Option(
             metavar="skip|overwrite|append|prepend|fail",
-            help="What to do where a sidecar or metadata hold a caption.  [default: skip]",
+            help="What to do where a sidecar or metadata hold a caption; overwrite replaces FILE, pages and overlays "
+            "too.  [default: skip]",
         ),
     ] = None,
     template: Annotated[
@@ -267,10 +279,12 @@ def caption(
     A caption is unsure where the image makes it hardly more likely than a blank picture does: rows have "unsure": true,
     lines on a terminal end in (unsure). Nothing else changes.
 
-    A FILE that exists is refused without --resume or --existing overwrite. After Ctrl-C or a crash, --resume goes on
-    with a jsonl, csv or tsv FILE; sidecars and metadata need no more than the same command again.
+    A FILE that exists is refused without --resume or --existing overwrite, and so is one that another run writes. After
+    Ctrl-C or a crash, --resume goes on with a jsonl, csv or tsv FILE; sidecars and metadata need no more than the same
+    command again.
 
-    Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted.
+    Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted (128
+    and the number of the signal).
     """
     values = dict(locals())
     import warnings
@@ -281,7 +295,7 @@ def caption(
     from capcli.originals import folders_of
     from capcli.process import one_core_per_batch
     from capcli.progress import Bar
-    from capcli.resume import RESUMABLE, open_output
+    from capcli.resume import RESUMABLE, check_output, how_to_go_on, open_output
     from capcli.run import Run
     from capcli.sidecars import EXISTING, Place, Sidecars, common_root
     from capcli.writers import FORMATS, Template, format_by_ending, make_writer
@@ -313,14 +327,13 @@ def caption(
         fail(f"--output-dir {output_dir}: no file can be put there")
     if touch and not write_metadata:
         fail("--touch goes with --write-metadata")
-    if existing and not (sidecar or write_metadata or ((output or html) and existing == "overwrite")):
+    overwrite = existing == "overwrite"
+    if existing and not (sidecar or write_metadata or ((output or html or attention) and overwrite)):
         fail(f"--existing {existing} goes with --sidecar or --write-metadata")
     if resume and (output is None or format not in RESUMABLE):
         fail(f"--resume needs --output FILE and one of the formats {', '.join(RESUMABLE)}")
     if html is not None and resume:
         fail("--html holds the images of one run: it cannot go with --resume")
-    if html is not None and html.exists() and existing != "overwrite":
-        fail(f"{html}: exists; say --existing overwrite, or name another file")
     if template != "{caption}" and format != "text" and not (sidecar or write_metadata):
         fail(f"--template goes with text, --sidecar and --write-metadata, not with {format}")
     if gif and attention is None:
@@ -357,7 +370,8 @@ def caption(
             yield from read_names(files_from, null)
 
     try:
-        file, finished = open_output(output, format, num, resume, existing == "overwrite", min_score)
+        check_output(output, format, num, resume, overwrite, min_score)
+        check_output(html, "html", num, False, overwrite)
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model, device, precision, max_pixels)
@@ -366,23 +380,26 @@ def caption(
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
-    marks = output is None and sys.stdout.isatty()
-    writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished, marks=marks)
     # Not from a pipe: what is counted would be lost to the captions.
     countable = files_from is None or os.path.isfile(files_from)
     total = (lambda: sum(1 for _ in images())) if countable else None
     resumable = output is not None and format in RESUMABLE
     bar = Bar(sys.stderr.isatty() and not quiet, total)
+    replace = overwrite or resume  # overlays that a stopped run drew, and wrote no row for
     with open_views(
-        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num
+        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, replace
     ) as view:
+        try:  # last, when all else is known to be good
+            file, finished = open_output(output, format, num, resume, overwrite, min_score)
+        except OutputError as error:
+            fail(error)
+        marks = output is None and sys.stdout.isatty()
+        writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished, marks=marks)
         run = Run(writer, file, tuple(places), view, resumable, finished, min_score, on_error == "fail")
         wanted = run.to_do(images(run.pass_over))
         status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
-    if status == 130:
-        again = "the same command goes on" if places and output is None and all(p.remembers for p in places) else ""
-        again = "the same command with --resume goes on" if resumable else again
-        say("interrupted" + (f"; {again}" if again else ""))
+    if status > 128:
+        say("interrupted" + how_to_go_on(output, resumable, html is not None, places))
     elif not status and not run.found and not run.skipped:
         fail("no image in " + ", ".join([*paths, *([files_from] if files_from else [])]), 1)
     if status:
@@ -412,6 +429,10 @@ def explain(
     gif: Gif = False,
     show: Show = False,
     html: Html = None,
+    existing: Annotated[
+        str | None,
+        typer.Option(metavar="overwrite", help="Replace a page or overlays that exist.", show_default=False),
+    ] = None,
 ) -> None:
     """Let the model read your sentence over a photo, to check an alt text or to compare captions.
 
@@ -426,8 +447,12 @@ def explain(
     from capcli.explain import explain as read_sentences
     from capcli.files import OutputError
     from capcli.images import ImageError
+    from capcli.resume import check_output
     from capcli.writers import dump
 
+    overwrite = existing == "overwrite"
+    if existing and not overwrite:
+        fail(f"--existing {existing}: here only overwrite")
     if (sentence is None) == (text_file is None):
         fail("give a sentence or --text-file")
     if text_file is None:
@@ -441,10 +466,15 @@ def explain(
             fail(f"{text_file}: no sentence in it")
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
+    try:
+        check_output(html, "html", 1, False, overwrite)
+    except OutputError as error:
+        fail(error)
     captioner = load_captioner(model, device, precision)
     captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
+    num = len(sentences)
     with open_views(
-        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, len(sentences)
+        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, overwrite
     ) as view:
         try:
             explained = ranked(read_sentences(captioner, photo, sentences))
@@ -747,6 +777,7 @@ def train(
     import shlex
 
     from capcli.captioner import choose_device
+    from capcli.files import LockedFolder, OutputError
     from capcli.images import ImageError
     from capcli.process import own_process
 
@@ -767,11 +798,14 @@ def train(
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         command = shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
-        train_captioner(options, output, choose_device(device), feature_cache, resume, command)
+        with closing(LockedFolder(output)):
+            train_captioner(options, output, choose_device(device), feature_cache, resume, command)
     except ImportError as error:
         fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
-    except (DataError, ImageError, ModelError, ValueError, OSError) as error:
+    except (DataError, ImageError, ModelError, ValueError) as error:
         fail(error)
+    except OSError as error:
+        fail(OutputError(error.filename, error) if error.filename else error)
 
 
 @app.command()
@@ -878,15 +912,19 @@ def open_views(
     show: bool,
     html: Path | None,
     num: int,
+    overwrite: bool,
 ) -> Iterator[Callable[[Caption | ImageError], list[ImageError]]]:
     """A function that puts a result into every wanted view of the attention and returns what went wrong with it.
 
-    Says what is wrong with the options before any work, and completes what was begun however the block is left.
+    Says what is wrong with the options before any work, and completes what was begun however the block is left. The
+    function raises OutputError where nothing more can be written.
     """
     if not (attention or show or html):
         yield lambda result: []
         return
+    from capcli.files import OutputError
     from capcli.heatmaps import SCALES, STYLES, AttentionFolders, OverlayOptions
+    from capcli.resume import check_output
     from capcli.run import collecting
     from capcli.terminal import TerminalPictures, why_not
 
@@ -903,35 +941,40 @@ def open_views(
         show = False
     options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
 
+    views: list[TerminalPictures | AttentionFolders | HtmlReport] = []
+
     def put(result: Caption | ImageError) -> list[ImageError]:
         errors: list[ImageError] = []
         for opened in views:
-            with collecting(errors, result.path, about=html or attention):
+            with collecting(errors, result.path, about=opened.path):
                 opened.write(result)
         return errors
 
-    def close(opened: TerminalPictures | AttentionFolders | HtmlReport) -> None:
+    def close(opened: AttentionFolders | HtmlReport) -> None:
         try:
             opened.close()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            fail(f"{error.filename or html}: {error.strerror or error}", 1)
+        except OutputError as error:
+            fail(error, 1)
 
     with ExitStack() as stack:
         try:
-            views: list[TerminalPictures | AttentionFolders | HtmlReport] = (
-                [TerminalPictures(sys.stdout, options)] if show else []
-            )
-            views += [AttentionFolders(attention, options)] if attention else []
+            if show:
+                views.append(TerminalPictures(sys.stdout, options))
             if html:
+                check_output(html, "html", num, False, overwrite)  # another run may have made it meanwhile
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
-                views.append(HtmlReport(html, options, num))
+                page = HtmlReport(html, options, num)
+                stack.callback(close, page)
+                views.append(page)
+            if attention:
+                folders = AttentionFolders(attention, options, overwrite)
+                stack.callback(close, folders)
+                views.append(folders)
+        except OutputError as error:
+            fail(error)
         except OSError as error:
-            fail(f"{error.filename}: {error.strerror}")
-        for opened in views:
-            stack.callback(close, opened)
+            fail(OutputError(error.filename or attention or "", error))
         yield put
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from capcli.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove
 from capcli.messages import harmless
+from capcli.streams import STANDARD_OUTPUT, redirect_to_nowhere
+
+MOMENT = 10.0  # seconds that a file is waited for which others have for moments only: a sidecar, an image
 
 
 class OutputError(Exception):
@@ -31,8 +34,8 @@ def write_whole(
     durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions,
     extended attributes and, where allowed, its owner. keep_times: and its times. Raises OSError naming the file.
     """
-    with naming(path), WholeFile(path, durable, like, keep_times) as file:
-        file.file.write(content)
+    with WholeFile(path, durable, like, keep_times, MOMENT) as file:
+        file.write_bytes(content)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -43,15 +46,14 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     with contextlib.ExitStack() as begun:
         files = []
         for path, content in contents.items():
+            file = WholeFile(path, patience=MOMENT)
+            begun.callback(file.discard)  # of no effect on those in their place
+            file.write_bytes(content)
             with naming(path):
-                file = WholeFile(path)
-                begun.callback(file.discard)  # of no effect on those in their place
-                file.file.write(content)
                 file.file.flush()
             files.append(file)
         for file in files:
-            with naming(file.path):
-                file.close()
+            file.close()
 
 
 @contextlib.contextmanager
@@ -91,10 +93,20 @@ class OutputFile(Protocol):
         """Let go of it as it is."""
 
 
+@contextlib.contextmanager
+def discarding(file: OutputFile) -> Iterator[None]:
+    """Let go of a file when what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        file.discard()
+        raise
+
+
 class StandardOutput:
     """sys.stdout, which outlives its run."""
 
-    path = "standard output"
+    path = STANDARD_OUTPUT
 
     def __init__(self) -> None:
         self.terminal = sys.stdout.isatty()
@@ -112,13 +124,16 @@ class StandardOutput:
         sys.stdout.flush()
 
     def discard(self) -> None:
-        """Let nothing more go to where nothing more is taken: the interpreter would complain when it flushes it."""
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        """Let nothing more go to where nothing more is taken."""
+        redirect_to_nowhere(sys.stdout)
 
 
 class WholeFile:
-    """A file under a temporary name until close(), which puts it in its place; leaving `with` by an error drops it."""
+    """A file under a temporary name until close(), which puts it in its place.
+
+    As long as it is open no other run can write to this place: what was read there is still true when it is replaced.
+    Leaving `with` by an error drops it, and so does closing it without having written anything.
+    """
 
     def __init__(
         self,
@@ -126,26 +141,42 @@ class WholeFile:
         durable: bool = True,
         like: Path | None = None,
         keep_times: bool = False,
+        patience: float = PATIENCE,
     ) -> None:
         """like: a file whose permissions, extended attributes and, where allowed, owner it gets; keep_times: and its
-        times. Raises OSError naming the file."""
+        times. patience: seconds to wait for another run that writes it. Raises OSError naming the file."""
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
-        # Short, as the name it replaces may be as long as names can be.
-        self.temporary = self.path.parent / f".capcli-{secrets.token_hex(4)}.tmp"
+        self.begun = False
         mode = 0o666 if like is None else 0o600  # what is private stays so while it is written
-        with naming(self.path):
-            self.file = open(self.temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
+        with naming(self.path), contextlib.ExitStack() as undo:
+            self.temporary, descriptor = claim_temporary(self.path, mode, patience)
+            undo.callback(remove, descriptor, self.temporary)
+            self.claims = [descriptor]
+            with contextlib.suppress(FileNotFoundError, PermissionError, NoLocksError):
+                if self.path.is_file():  # which may be growing
+                    self.claims.append(claim(os.path.realpath(self.path), os.O_RDONLY, patience=patience))
+            self.file = open(os.dup(descriptor), "wb")  # noqa: SIM115
+            undo.pop_all()
 
     def write(self, text: str) -> None:
         """Add text."""
-        self.file.write(text.encode("utf-8", "surrogateescape"))
+        self.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+    def write_bytes(self, content: bytes) -> None:
+        """Add bytes. Raises OSError naming the file."""
+        self.begun = True
+        with naming(self.path):
+            self.file.write(content)
 
     def flush(self) -> None:
         """Nobody sees the file before close()."""
 
     def close(self) -> None:
-        """Complete the file and put it in its place. Raises OSError and leaves what was there."""
-        try:
+        """Complete the file and put it in its place. Raises OSError naming the file, and leaves what was there."""
+        if not self.begun:
+            self.discard()
+            return
+        with discarding(self), naming(self.path):
             self.file.flush()
             if self.durable:
                 os.fsync(self.file.fileno())
@@ -157,17 +188,24 @@ class WholeFile:
                 copy_attributes(self.like, self.temporary)
                 if not self.keep_times:
                     os.utime(self.temporary)
+            if sys.platform == "win32":  # which renames nothing that is open
+                self.release()
             os.replace(self.temporary, self.path)
-        except BaseException:
-            self.discard()
-            raise
+        self.release()
 
     def discard(self) -> None:
         """Forget it."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
-            os.unlink(self.temporary)
+            if self.claims:
+                remove(self.claims.pop(0), self.temporary)
+        self.release()
+
+    def release(self) -> None:
+        """Let others write to this place."""
+        while self.claims:
+            os.close(self.claims.pop())
 
     def __enter__(self) -> WholeFile:
         return self
@@ -190,14 +228,53 @@ def copy_attributes(source: Path, target: Path) -> None:
         ctypes.CDLL(None).copyfile(os.fsencode(source), os.fsencode(target), None, acl_and_attributes)
 
 
-class GrowingFile:
-    """A file that grows by whole lines: what was written reaches it in one piece at flush()."""
+class LockedFolder:
+    """A folder that no other run writes into until close()."""
 
-    def __init__(self, path: str, append: bool) -> None:
-        """Raises OSError."""
-        self.path = path
-        self.file = open(path, "ab" if append else "wb", buffering=0)  # noqa: SIM115 (close() does)
+    def __init__(self, path: Path) -> None:
+        """Make the folder where there is none. Raises OSError naming it."""
+        self.path, self.made = path, not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        with naming(path):
+            self.lock = WholeFile(path / ".capcli")  # never written
+
+    def close(self) -> None:
+        """Let others write into the folder; one that was made for nothing goes."""
+        self.lock.discard()
+        if self.made:
+            with contextlib.suppress(OSError):  # there is something in it
+                self.path.rmdir()
+
+
+class GrowingFile:
+    """A file that grows by whole lines: what was written reaches it in one piece at flush().
+
+    It is this run's alone until it is closed. Where it was absent, and no line came, it is absent again.
+    """
+
+    def __init__(self, path: str, replace: bool = False) -> None:
+        """replace: what is there already goes when the first lines come. Raises OSError."""
+        self.path, self.replace = path, replace
         self.pending: list[str] = []
+        self.place = os.path.realpath(path)
+        self.made = not os.path.exists(path)
+        self.open()
+
+    def open(self) -> None:
+        """Raises OSError, where another run has it too."""
+        if not (self.made or os.path.isfile(self.path)):  # a pipe or a device
+            self.file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (close() does)
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with naming(self.path), contextlib.ExitStack() as door:
+            with contextlib.suppress(PermissionError):  # then nobody else can put a file in its place either
+                # Another run may be about to put a whole one here.
+                temporary, descriptor = claim_temporary(Path(self.place))
+                door.callback(remove, descriptor, temporary)
+            try:
+                self.file = open(claim(self.place, flags), "ab", buffering=0)  # noqa: SIM115
+            except NoLocksError:
+                self.file = open(self.place, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, text: str) -> None:
         """Whole lines, for the next flush."""
@@ -205,26 +282,51 @@ class GrowingFile:
 
     def flush(self) -> None:
         """Raises OSError; what could not be written whole is then not in the file."""
-        rest = memoryview("".join(self.pending).encode("utf-8", "surrogateescape"))
+        lines = "".join(self.pending).encode("utf-8", "surrogateescape")
         self.pending.clear()
-        end = self.file.tell() if self.file.seekable() else None
+        end = os.fstat(self.file.fileno()).st_size
+        if self.replace and lines:
+            self.replace = False
+            if end:
+                self.rewrite([lines])
+                return
+        rest = memoryview(lines)
         try:
             while rest:
                 rest = rest[self.file.write(rest) :]
-        except OSError:
-            if end is not None:
-                with contextlib.suppress(OSError):
-                    self.file.truncate(end)  # a full disk takes half a line
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.file.truncate(end)  # a full disk takes half a line; no pipe can be cut
             raise
+
+    def rewrite(self, pieces: Iterable[bytes]) -> None:
+        """Put a file of these pieces in place of what is there, and let that one grow. Raises OSError and leaves what
+        was there."""
+        self.file.close()
+        with naming(self.path), WholeFile(self.place, like=Path(self.place)) as whole:
+            for piece in pieces:
+                whole.write_bytes(piece)
+        self.open()
 
     def close(self) -> None:
         """Raises OSError."""
         try:
             self.flush()
         finally:
-            self.file.close()
+            self.let_go()
 
     def discard(self) -> None:
         """Leave the file as it is."""
         with contextlib.suppress(OSError):
-            self.file.close()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file, and remove it if it is empty as it was when we made it. Raises OSError."""
+        if self.file.closed:
+            return
+        ours = None
+        if self.made and os.fstat(self.file.fileno()).st_size == 0:
+            ours = os.dup(self.file.fileno())
+        self.file.close()
+        if ours is not None:
+            remove(ours, self.place)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from capcli.files import is_writable, write_whole
+from capcli.files import LockedFolder, write_whole
 from capcli.images import STANDARD_INPUT, ImageError, open_upright
+from capcli.locks import TEMPORARY
 from capcli.overlay_files import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
 from capcli.writers import dump
 
@@ -259,39 +258,50 @@ def animate(photo: Image.Image, overlays: Sequence[Image.Image], words: Sequence
 
 
 class AttentionFolders:
-    """Writes a folder of overlays for each caption, named after its image."""
+    """Writes a folder of overlays for each caption, named after its image. One run at a time writes into the folder of
+    these."""
 
-    def __init__(self, folder: Path, options: OverlayOptions) -> None:
-        """Makes the folder. Raises OSError, for one into which nothing can be put too."""
-        self.folder, self.options = folder, options
+    def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
+        """Make the folder. replace: overlays that are there already are drawn anew, else an ImageError. Raises OSError,
+        also where another run writes into it."""
+        self.path, self.options, self.replace = folder, options, replace
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_writable(str(folder)):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        self.lock = LockedFolder(folder)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Overlays for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""
+        """Overlays for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more, and
+        for overlays that are not to be replaced."""
         if not isinstance(result, ImageError):
             photo = open_upright(result.path, self.options.size)
             write_overlays(result, photo, result.path, self.claim(result.path), self.options)
 
     def claim(self, path: str) -> Path:
-        """A folder for this image alone: `name`, else `name-2`, …; its own from an earlier run is used again."""
+        """A folder for this image alone: `name`, else `name-2`, …; its own from an earlier run is used again. Raises
+        ImageError where that is not to be replaced."""
         base = "stdin" if path == STANDARD_INPUT else safe_name(Path(path).stem)
         for number in itertools.count(self.numbers.get(base.casefold(), 1)):
-            folder = self.folder / (base if number == 1 else f"{base}-{number}")
+            folder = self.path / (base if number == 1 else f"{base}-{number}")
             if folder.name.casefold() in self.taken:
                 continue
             try:
                 folder.mkdir()
             except FileExistsError:
-                if (read_record(folder) or {}).get("path") != path:
+                if (read_record(folder) or {}).get("path") != path and not is_abandoned(folder):
                     continue
+                if not self.replace and (folder / SHEET).exists():  # or they were never finished
+                    raise ImageError(path, "its overlays exist; say --existing overwrite, or another folder") from None
             self.numbers[base.casefold()] = number + 1
             self.taken.add(folder.name.casefold())
             return folder
         raise AssertionError  # count() has no end
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Let other runs write into the folder; one that was made for nothing goes."""
+        self.lock.close()
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a folder holds only what a killed run had not finished."""
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(map(TEMPORARY.fullmatch, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 
@@ -11,8 +12,9 @@ CONTROL_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
 
 
 def say(message: object) -> None:
-    """Write one line on stderr, whatever a file name in it contains."""
-    print(CONTROL.sub(as_escape, f"capcli: {message}"), file=sys.stderr, flush=True)
+    """Write one line on stderr, whatever a file name in it contains; what stderr does not take is lost."""
+    with contextlib.suppress(OSError):  # its disk is full or its terminal closed, which is no reason to stop captioning
+        print(CONTROL.sub(as_escape, f"capcli: {message}"), file=sys.stderr, flush=True)
 
 
 def harmless(text: str) -> str:

@@ -37,7 +37,7 @@ class Bar:
         self.task = self.progress.add_task("", total=None, rate=0.0, failed=0)
         if count is not None:
             threading.Thread(target=self.find_total, args=(count,), daemon=True).start()
-        self.progress.start()
+        self.draw(self.progress.start)
 
     def find_total(self, count: Callable[[], int]) -> None:
         """Thread."""
@@ -52,21 +52,26 @@ class Bar:
         if self.progress is None:
             yield
             return
-        self.progress.stop()
+        self.draw(self.progress.stop)
         try:
             yield
         finally:
-            self.progress.start()
+            self.draw(self.progress.start)
 
     def update(self, done: int, failed: int) -> None:
         """Show where things stand."""
-        if self.progress is None:
+        if (progress := self.progress) is None:
             return
-        elapsed = self.progress.tasks[0].elapsed or 0.0
+        elapsed = progress.tasks[0].elapsed or 0.0
         rate = done / elapsed if elapsed else 0.0
-        self.progress.update(self.task, completed=done, rate=rate, failed=failed, refresh=True)
+        self.draw(lambda: progress.update(self.task, completed=done, rate=rate, failed=failed, refresh=True))
 
     def close(self) -> None:
         """Take the bar away."""
         if self.progress is not None:
-            self.progress.stop()
+            self.draw(self.progress.stop)
+
+    def draw(self, action: Callable[[], object]) -> None:
+        """Whatever goes wrong, as on a terminal that was closed, is no reason to stop captioning."""
+        with contextlib.suppress(OSError):
+            action()

@@ -3,75 +3,138 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from capcli.files import GrowingFile, OutputError, OutputFile, StandardOutput, WholeFile
+from capcli.files import GrowingFile, OutputError, OutputFile, StandardOutput, WholeFile, discarding, is_writable
+from capcli.sidecars import Place
 from capcli.writers import DELIMITERS, columns
 
 RESUMABLE = ("jsonl", "csv", "tsv")
 ROW_START = b'{"path": "'
 
 
+def check_output(
+    output: str | os.PathLike[str] | None,
+    format: str,
+    num: int,
+    resume: bool,
+    overwrite: bool,
+    min_score: float | None = None,
+) -> None:
+    """Raise the OutputError that `open_output` would, as far as can be told without touching anything; for a page of
+    format `html` too."""
+    if output is None:
+        return
+    path = os.fspath(output)
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        reason = errno.EISDIR
+    elif not os.path.isdir(folder):
+        reason = errno.ENOENT
+    else:
+        reason = 0 if os.path.exists(path) or is_writable(folder) else errno.EACCES
+    if reason:
+        raise OutputError(path, OSError(reason, os.strerror(reason)))
+    refuse_existing(path, format, resume or overwrite)
+    if resume and os.path.isfile(path):
+        read_output(path, format, num, min_score)
+
+
 def open_output(
     path: str | None, format: str, num: int, resume: bool, overwrite: bool, min_score: float | None = None
 ) -> tuple[OutputFile, dict[str, bool]]:
-    """Where to write, and what is there already (see `resume_output`). path: None is stdout.
+    """Where to write, and what is there already (see `read_output`) if that is to be continued. path: None is stdout.
 
-    JSON is put in place when it is complete, everything else grows by lines. Raises OutputError, for one where there is
-    something already and neither resume nor overwrite is wanted.
+    JSON is put in place when it is complete, everything else grows by lines; what it replaces stays until then, or
+    until the first line. With resume a half-written last line goes, and so do the rows of images that are to be tried
+    again: those with errors, and those without a caption where min_score would leave one now; a missing file is begun.
+    Raises OutputError for a file with something in it where neither resume nor
+    overwrite is wanted, for one that another run writes, and for one that is not ours to continue.
     """
     if path is None:
         return StandardOutput(), {}
-    file = os.path.isfile(path)
-    if file and os.path.getsize(path) and not (resume or overwrite):
-        how = "--resume or --existing overwrite" if format in RESUMABLE else "--existing overwrite"
-        raise OutputError(path, f"exists; say {how}, or name another file")
-    finished = resume_output(path, format, num, min_score) if resume else {}
+    finished: dict[str, bool] = {}
     try:
-        if format == "json" and (file or not os.path.exists(path)):  # not for pipes and devices
-            return WholeFile(os.path.realpath(path), like=Path(path) if file else None), finished
-        return GrowingFile(path, append=bool(finished)), finished
+        # Not pipes and devices.
+        if format == "json" and (os.path.isfile(path) or not os.path.exists(path)):
+            place = os.path.realpath(path)
+            whole = WholeFile(place, like=Path(place) if os.path.isfile(place) else None)
+            with discarding(whole):
+                refuse_existing(path, format, overwrite)  # another run may have made it since it was checked
+            return whole, {}
+        file = GrowingFile(path, replace=overwrite or resume)
+        with discarding(file):
+            refuse_existing(path, format, resume or overwrite)
+            if resume and os.path.isfile(path):
+                finished, size = read_output(path, format, num, min_score)
+                file.replace = not finished
+                if finished and size < os.path.getsize(path):
+                    file.rewrite(record for record, _ in kept_records(path, format, num, min_score))
+        return file, finished
     except OSError as error:
         raise OutputError(path, error) from None
 
 
-def resume_output(path: str, format: str, num: int, min_score: float | None = None) -> dict[str, bool]:
-    """Repair an output file, and say which images it holds: path → whether it has a caption (False: scored too low).
+def how_to_go_on(output: str | None, resumable: bool, html: bool, places: Sequence[Place]) -> str:
+    """What to tell the person who stopped a run: the command that captions what is left, and no more than that; empty
+    where there is none. resumable: whether the output can be continued; html: whether there is a page, which then holds
+    what this run did; places: where captions went besides."""
+    if output is not None and not (resumable and os.path.isfile(output)):
+        return ""
+    if output is None and not (places and all(place.remembers for place in places)):
+        return ""
+    changes = " and ".join([*["with --resume"] * resumable, *["without --html"] * html])
+    return f"; the same command {changes} goes on".replace("  ", " ")
 
-    A half-written last line goes, and so do the rows of images that are to be tried again: those with errors, and those
-    without a caption where min_score would leave one now. A missing file holds nothing. Raises OutputError for a file
-    that is not one of ours, which stays as it is.
-    """
-    finished = {}
+
+def refuse_existing(path: str, format: str, wanted: bool) -> None:
+    """Raise OutputError for a file with something in it that is not wanted so."""
+    if not wanted and os.path.isfile(path) and os.path.getsize(path):
+        how = "--resume or --existing overwrite" if format in RESUMABLE else "--existing overwrite"
+        raise OutputError(path, f"exists; say {how}, or name another file")
+
+
+def read_output(path: str, format: str, num: int, min_score: float | None) -> tuple[dict[str, bool], int]:
+    """Which images an output file holds: path → whether it has a caption (False: scored too low); and how many bytes of
+    it are to be kept. Raises OutputError for a file that is not one of ours."""
+    finished, size = {}, 0
+    for record, row in kept_records(path, format, num, min_score):
+        size += len(record)
+        if row:
+            finished[row["path"]] = bool(row["caption"])
+    return finished, size
+
+
+def kept_records(path: str, format: str, num: int, min_score: float | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The records of an output file that are complete and whose images are done, each with its row; the heading's is
+    empty. Raises OutputError."""
     heading = columns(num) if format in DELIMITERS else None
     start = ROW_START if heading is None else DELIMITERS[format].join(heading).encode() + b"\n"
     try:
-        with open(path, "rb") as old, WholeFile(os.path.realpath(path), like=Path(path)) as new:
-            for number, (record, complete) in enumerate(records(old, heading is not None), 1):
+        with open(path, "rb") as file:
+            for number, (record, complete) in enumerate(records(file, heading is not None), 1):
                 if number == 1 and not record.startswith(start) and (complete or not start.startswith(record)):
                     raise OutputError(path, f"not the {format} of this command; left as it is")
                 if not complete:
-                    break
+                    return
+                row: dict[str, Any] = {}
                 if number > 1 or heading is None:
                     try:
                         row = read_row(record, format, heading)
                         if row.get("error") or has_another_chance(row, num, min_score):
                             continue
-                        finished[row["path"]] = bool(row["caption"])
                     except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
                         reason = f"record {number} is not the {format} of this command; left as it is"
                         raise OutputError(path, reason) from None
-                new.file.write(record)
-    except FileNotFoundError:
-        pass
+                yield record, row
     except OSError as error:
         raise OutputError(path, error) from None
-    return finished
 
 
 def records(file: BinaryIO, quoted: bool) -> Iterator[tuple[bytes, bool]]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from capcli.files import OutputError, OutputFile
+from capcli.files import OutputError, OutputFile, StandardOutput
 from capcli.images import ImageError
 from capcli.messages import say
 from capcli.sidecars import HOPELESS, CaptionedAlready, Place
+from capcli.signals import Interrupt, Stop
 from capcli.writers import Writer, is_rejected
 
 if TYPE_CHECKING:
@@ -95,25 +93,29 @@ class Run:
             raise
 
     def execute(self, batches: Iterable[list[Caption | ImageError]], bar: Bar, quiet: bool) -> int:
-        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 130 stopped."""
-        stopped = False
+        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 128 and the
+        number of the signal that stopped it."""
+        stopped = 0
         try:
-            with Interrupt() as interrupt:
+            with Interrupt(patience=True) as interrupt:
                 try:
                     for batch in batches:
                         with bar.aside():
                             goes_on = self.keep(batch)
                         bar.update(self.found + self.skipped, self.failed)
-                        stopped = interrupt.requested
+                        stopped = interrupt.number and 128 + interrupt.number
                         if stopped or not goes_on:
                             break
-                except KeyboardInterrupt:  # the second one
-                    stopped = True
+                except Stop as stop:  # the second one
+                    stopped = stop.code
                 finally:
                     bar.close()
                 with self.writing():
-                    self.writer.close()
-                    self.file.close()
+                    if self.found or isinstance(self.file, StandardOutput):
+                        self.writer.close()
+                        self.file.close()
+                    else:  # without a row there is no output
+                        self.file.discard()
         except BrokenPipeError:  # the reader has what it wanted
             self.file.discard()
             return 0
@@ -124,7 +126,7 @@ class Run:
             say(error)
             return 1
         self.summarise(quiet)
-        return 130 if stopped else 1 if self.failed else 0
+        return stopped or (1 if self.failed else 0)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -232,33 +234,6 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
         name = f"a defect of capcli: {type(error).__name__} at {os.path.basename(here.filename)}:{here.lineno}"
         message = " ".join(str(error).split())
         errors.append(ImageError(path, f"{name}: {message}" if message else name, name))
-
-
-class Interrupt:
-    """Makes the first Ctrl-C a request and the second one an order."""
-
-    requested = False
-
-    def __enter__(self) -> Interrupt:
-        try:
-            self.before = signal.getsignal(signal.SIGINT)
-            if self.before is signal.default_int_handler:  # not where someone decided otherwise, nohup for one
-                signal.signal(signal.SIGINT, self.handle)
-        except ValueError:  # not the main thread: Ctrl-C does not come here
-            self.before = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self.before)
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        with contextlib.suppress(OSError):  # not by sys.stderr, which may be in the middle of a line
-            os.write(sys.stderr.fileno(), b"\ncapcli: stopping after this batch; Ctrl-C again stops at once\n")
 
 
 def count(number: int, noun: str) -> str:

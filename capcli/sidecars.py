@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from capcli.files import OutputError, write_whole
+from capcli.files import MOMENT, OutputError, WholeFile
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.originals import UntouchableError, folders_of, original
 from capcli.writers import Template, is_rejected
@@ -120,13 +120,16 @@ class Sidecars:
             if self.tree is not None:  # beside the image it is there, or was taken away
                 os.makedirs(os.path.dirname(sidecar), exist_ok=True)
             target = original(sidecar, self.folders)
-            old = read_text(sidecar)
-            text = merge(old, new, self.existing)
-            if text != old:
-                like = target if target.exists() else None
-                # No waiting for the disk: after a power cut the caption can be made again, the photo is untouched.
-                write_whole(target, (text + "\n").encode("utf-8", "surrogateescape"), durable=False, like=like)
-                self.replaced += bool(old) and self.existing == "overwrite"
+            like = target if target.exists() else None
+            # Ours from reading to writing. No waiting for the disk: after a power cut the caption can be made again,
+            # the photo is untouched.
+            with WholeFile(target, durable=False, like=like, patience=MOMENT) as file:
+                old = read_text(sidecar)
+                text = merge(old, new, self.existing)
+                if text == old:
+                    return
+                file.write(text + "\n")
+            self.replaced += bool(old) and self.existing == "overwrite"
         except (UntouchableError, OSError) as error:
             raise trouble(caption.path, sidecar, error) from None
 

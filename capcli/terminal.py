@@ -11,6 +11,7 @@ from PIL import Image
 
 from capcli.heatmaps import draw_overlay, heatmaps
 from capcli.images import ImageError, open_upright
+from capcli.streams import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from capcli.captioner import Caption
@@ -86,6 +87,8 @@ def fit(word: str, width: int) -> str:
 class TerminalPictures:
     """Draws each caption's heat below it."""
 
+    path = STANDARD_OUTPUT
+
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
         self.file, self.options = file, options
 
@@ -95,6 +98,3 @@ class TerminalPictures:
             columns = shutil.get_terminal_size().columns
             self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))
             self.file.flush()
-
-    def close(self) -> None:
-        """Nothing is left to draw."""

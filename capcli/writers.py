@@ -167,12 +167,13 @@ class TableWriter(Writer):
         super().__init__(file, num, min_score)
         self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         self.quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        if heading:
-            self.table.writerow(columns(num))
-            file.flush()
+        self.heading = columns(num) if heading else None  # until the first record: without one there is no output
 
     def write(self, result: Caption | ImageError) -> None:
         """A record for a caption or a failure."""
+        if self.heading:
+            self.table.writerow(self.heading)
+            self.heading = None
         row = as_row(result, self.num, self.min_score)
         cells: list[Any] = []
         for candidate in row.get("candidates", [row] if "caption" in row else []):

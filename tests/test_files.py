@@ -50,14 +50,14 @@ def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
 
 
 def test_lines_reach_the_file_together(tmp_path: Path) -> None:
-    file = GrowingFile(str(tmp_path / "a.jsonl"), append=False)
+    file = GrowingFile(str(tmp_path / "a.jsonl"))
     file.write("one\n")
     file.write("t\udcffwo\n")
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     file.flush()
     assert (tmp_path / "a.jsonl").read_bytes() == b"one\nt\xffwo\n"
     file.close()
-    again = GrowingFile(str(tmp_path / "a.jsonl"), append=True)
+    again = GrowingFile(str(tmp_path / "a.jsonl"))
     again.write("three\n")
     again.close()
     assert (tmp_path / "a.jsonl").read_bytes() == b"one\nt\xffwo\nthree\n"
@@ -67,7 +67,7 @@ FILL = """
 import resource, signal, sys
 from capcli.files import GrowingFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-file = GrowingFile(sys.argv[1], append=False)
+file = GrowingFile(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     for _ in range(100):
@@ -91,3 +91,65 @@ def test_errors_are_one_line() -> None:
     assert str(OutputError("a.csv", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))) == (
         "a.csv: no space left on device"
     )
+
+
+@pytest.mark.parametrize("old", ["old\n", ""])
+def test_what_grows_replaces_the_old_file_by_its_first_lines(tmp_path: Path, old: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(old)
+    path.chmod(0o640)
+    file = GrowingFile(str(path), replace=True)
+    file.flush()
+    assert path.read_text() == old
+    file.write("one\n")
+    file.flush()
+    assert path.read_text() == "one\n"
+    file.write("two\n")
+    file.close()
+    assert path.read_text() == "one\ntwo\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["a.csv"]
+
+
+REPLACE = """
+import resource, signal, sys
+from capcli.files import GrowingFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+file = GrowingFile(sys.argv[1], replace=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2, resource.RLIM_INFINITY))
+file.write("new line\\n")
+try:
+    file.close()
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+
+
+@pytest.mark.parametrize("old", ["old line\n", "", None])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, old: str | None) -> None:
+    pytest.importorskip("resource", reason="no limits on file sizes on this system")
+    path = tmp_path / "f"
+    if old is not None:
+        path.write_text(old)
+    done = subprocess.run([sys.executable, "-c", REPLACE, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == str(errno.EFBIG)
+    assert (path.read_text() if path.exists() else None) == old
+    assert len(os.listdir(tmp_path)) == (old is not None)
+
+
+def test_what_was_made_for_nothing_goes(tmp_path: Path) -> None:
+    GrowingFile(str(tmp_path / "new")).close()
+    (tmp_path / "old").touch()
+    GrowingFile(str(tmp_path / "old")).close()
+    WholeFile(tmp_path / "whole").close()
+    assert os.listdir(tmp_path) == ["old"]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for replace in (False, True):
+        file = GrowingFile(str(tmp_path / "link"), replace)
+        file.write(f"{replace}\n")
+        file.close()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "True\n"

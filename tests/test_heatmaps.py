@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,11 +220,12 @@ def test_long_names_are_cut() -> None:
 def test_folders_never_collide_and_are_found_again(tmp_path: Path) -> None:
     def claim_all() -> list[str]:
         folders = AttentionFolders(tmp_path / "out", OverlayOptions())
-        names = []
+        names: list[str] = []
         for path in ("a/x.jpg", "b/x.jpg", "b/X.png", "a/x-2.jpg", "-", "a/x.jpg", "c/con.jpg", "d/..jpg"):
             folder = folders.claim(path)
             (folder / "attention.json").write_text(json.dumps({"path": path, "caption": "", "grid": None, "words": []}))
             names.append(folder.name)
+        folders.close()
         return names
 
     first = claim_all()
@@ -235,11 +237,17 @@ def test_folders_never_collide_and_are_found_again(tmp_path: Path) -> None:
     assert AttentionFolders(tmp_path / "out", OverlayOptions()).claim("holiday.jpg").name == "holiday-2"
 
 
+def draw(folder: Path, options: OverlayOptions, caption: Caption, replace: bool = False) -> None:
+    """As a run does for one caption."""
+    with closing(AttentionFolders(folder, options, replace)) as folders:
+        folders.write(caption)
+
+
 def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
     attention = torch.rand(4, 7, 7).flatten(1).softmax(1).unflatten(1, (7, 7))
     first = replace(caption_of(attention), path=str(tmp_path / "x.png"))
-    AttentionFolders(tmp_path / "out", OverlayOptions(gif=True)).write(first)
+    draw(tmp_path / "out", OverlayOptions(gif=True), first)
     folder = tmp_path / "out" / "x"
     words = ["00_a.png", "01_cat.png", "02__s.png", "03_t-shirt.png"]
     assert sorted(p.name for p in folder.iterdir()) == [*words, "attention.gif", "attention.json", "attention.png"]
@@ -249,7 +257,10 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
     for name in kept:
         (folder / name).touch()
     second = replace(first, words=("a", "dog"), word_log_probs=(-1.0,) * 3, attention=attention[:2])
-    AttentionFolders(tmp_path / "out", OverlayOptions()).write(second)
+    with pytest.raises(ImageError, match="its overlays exist"):
+        draw(tmp_path / "out", OverlayOptions(), second)
+    assert (folder / "attention.gif").exists()
+    draw(tmp_path / "out", OverlayOptions(), second, replace=True)
     assert sorted(p.name for p in folder.iterdir()) == [
         "00_a.png", kept[0], "01_dog.png", "attention.json", "attention.png", kept[1]
     ]  # fmt: skip
@@ -259,7 +270,31 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
     assert passed_over == [str(folder / name) for name in ("00_a.png", "01_dog.png", "attention.png")]
     (tmp_path / "x.png").unlink()
     with pytest.raises(ImageError, match="no such file"):
-        AttentionFolders(tmp_path / "out", OverlayOptions()).write(second)
+        draw(tmp_path / "out", OverlayOptions(), second, replace=True)
+
+
+def test_overlays_that_were_never_finished_are_drawn_in_the_same_folder(tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
+    caption = replace(caption_of(torch.full((4, 7, 7), 1 / 49)), path=str(tmp_path / "x.png"))
+    folder = tmp_path / "out" / "x"
+    folder.mkdir(parents=True)
+    (folder / ".capcli-0123abcd.tmp").write_text('{"path"')  # killed in its first file
+    draw(tmp_path / "out", OverlayOptions(), caption)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x"]
+    whole = sorted(p.name for p in folder.iterdir())
+    assert not any(name.startswith(".") for name in whole)
+    (folder / "attention.png").unlink()  # killed before its last file
+    draw(tmp_path / "out", OverlayOptions(), caption)
+    assert sorted(p.name for p in folder.iterdir()) == whole
+
+
+def test_a_folder_of_overlays_has_one_writer(tmp_path: Path) -> None:
+    first = AttentionFolders(tmp_path / "out", OverlayOptions())
+    with pytest.raises(OSError, match="another run is writing it") as caught:
+        AttentionFolders(tmp_path / "out", OverlayOptions())
+    assert caught.value.filename == str(tmp_path / "out")
+    first.close()
+    assert not (tmp_path / "out").exists()  # made for nothing
 
 
 @pytest.mark.parametrize("size", [(40, 400), (1000, 60), (300, 300), (300, 200), (1, 1)])

@@ -4,13 +4,21 @@ import pytest
 from test_writers import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.files import OutputError, StandardOutput, WholeFile
-from capcli.resume import open_output, resume_output
+from capcli.resume import check_output, how_to_go_on, open_output
+from capcli.sidecars import Sidecars
 
 FORMATS = ["jsonl", "csv", "tsv"]
 
 
 def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def resume_output(path: str, name: str, num: int, min_score: float | None = None) -> dict[str, bool]:
+    """What a run that adds nothing finds in an output."""
+    file, finished = open_output(path, name, num, True, False, min_score)
+    file.close()
+    return finished
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -24,8 +32,7 @@ def test_an_output_cut_anywhere_is_repaired(tmp_path: Path, name: str) -> None:
         whole = max((i for i in range(4) if ends[i] <= length), default=0)
         assert list(resume_output(str(path), name, 1)) == [r.path for r in results[:whole]]
         kept = path.read_bytes()
-        assert kept in (content[: ends[whole]], b"")
-        assert kept or not whole
+        assert kept == content[: ends[whole] if whole else length]  # the first new row replaces a file without any
         # What is added next reads on from there.
         rest = as_bytes(write(name, *results[whole:], heading=not whole))
         assert (kept if whole else b"") + rest == content
@@ -106,9 +113,16 @@ def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     file, finished = open_output(str(path), "jsonl", 1, True, False)
     file.close()
     assert finished == {"cat.jpg": True}
+    old = path.read_bytes()
     file, finished = open_output(str(path), "jsonl", 1, False, True)
+    assert (path.read_bytes(), finished) == (old, {})
+    file.write("new\n")
+    file.flush()
+    assert path.read_bytes() == b"new\n"
+    file.write("newer\n")
     file.close()
-    assert (path.read_bytes(), finished) == (b"", {})
+    assert path.read_bytes() == b"new\nnewer\n"
+    path.write_bytes(b"")
     open_output(str(path), "jsonl", 1, False, False)[0].close()  # an empty file holds nothing to lose
     with pytest.raises(OutputError, match="no such file"):
         open_output(str(tmp_path / "absent" / "out.jsonl"), "jsonl", 1, True, False)
@@ -124,3 +138,39 @@ def test_json_is_put_in_place_at_the_end(tmp_path: Path) -> None:
     file.write("[]\n")
     file.close()
     assert path.read_text() == "[]\n"
+
+
+def test_what_is_refused_is_told_before_anything_is_touched(tmp_path: Path) -> None:
+    rows, table = tmp_path / "out.jsonl", tmp_path / "out.csv"
+    rows.write_text(write("jsonl", CAT))
+    check_output(None, "text", 1, False, False)
+    check_output(rows, "jsonl", 1, True, False)
+    check_output(rows, "jsonl", 1, False, True)
+    check_output(table, "csv", 1, True, False)
+    for path, format, resume, reason in (
+        (rows, "jsonl", False, "exists; say --resume or --existing overwrite"),
+        (rows, "html", False, "exists; say --existing overwrite"),
+        (rows, "csv", True, "not the csv of this command"),
+        (tmp_path, "csv", False, "is a directory"),
+        (tmp_path / "absent" / "out.csv", "csv", False, "no such file or directory"),
+    ):
+        with pytest.raises(OutputError, match=reason):
+            check_output(path, format, 1, resume, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_only_what_goes_on_is_advised(tmp_path: Path) -> None:
+    rows = tmp_path / "out.jsonl"
+    rows.touch()
+    skipped, replaced = [Sidecars()], [Sidecars("overwrite")]
+    assert how_to_go_on(str(rows), True, False, []) == "; the same command with --resume goes on"
+    assert how_to_go_on(str(rows), True, False, replaced) == "; the same command with --resume goes on"
+    with_page = "; the same command with --resume and without --html goes on"
+    assert how_to_go_on(str(rows), True, True, skipped) == with_page
+    assert how_to_go_on(None, False, False, skipped) == "; the same command goes on"
+    assert how_to_go_on(None, False, True, skipped) == "; the same command without --html goes on"
+    assert how_to_go_on(None, False, False, replaced) == ""  # it would begin again
+    assert how_to_go_on(None, False, False, [*skipped, *replaced]) == ""
+    assert how_to_go_on(None, False, False, []) == ""
+    assert how_to_go_on(str(rows), False, False, skipped) == ""  # its output exists, and cannot be continued
+    assert how_to_go_on(str(tmp_path / "absent.csv"), True, False, []) == ""  # stopped before the first row

@@ -204,5 +204,13 @@ def test_folders_into_which_nothing_can_be_put_are_known_first(tmp_path: Path, m
         assert place.wants(str(tmp_path / "open" / "a.png"))
     (tmp_path / "closed" / "a.txt").write_text("mine")
     assert not Sidecars().wants(image)  # nothing is to be put there
-    with pytest.raises(PermissionError, match="closed"):
+    really_open = os.open
+
+    def open_as_another(path: str, *rest: int) -> int:
+        if str(path).startswith(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return really_open(path, *rest)
+
+    monkeypatch.setattr(os, "open", open_as_another)
+    with pytest.raises(PermissionError, match=r"closed'$"):
         AttentionFolders(tmp_path / "closed", OverlayOptions())

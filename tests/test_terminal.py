@@ -93,6 +93,5 @@ def test_captions_are_drawn_and_failures_are_not(caption: Caption) -> None:
     pictures.write(ImageError("x", "y"))
     assert file.getvalue() == ""
     pictures.write(caption)
-    pictures.close()
     assert "▀" in file.getvalue()
     assert file.getvalue().endswith("\n\n")

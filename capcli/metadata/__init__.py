@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capcli.files import write_whole
+from capcli.files import MOMENT, WholeFile
 from capcli.images import STANDARD_INPUT, ImageError
 from capcli.metadata.containers import Container, parse
 from capcli.metadata.errors import MetadataError
@@ -72,12 +72,14 @@ class Metadata:
         path = caption.path
         try:
             target = original(path, self.folders)  # a link stays a link
-            image = parse(target.read_bytes(), path)
             text = " ".join(self.template.fill(path, caption).split())
-            content = self.captioned(image, text)
-            if content == image.content:
-                return
-            write_whole(target, content, like=target, keep_times=not self.touch)
+            # Ours from reading to writing.
+            with WholeFile(target, like=target, keep_times=not self.touch, patience=MOMENT) as file:
+                image = parse(target.read_bytes(), path)
+                content = self.captioned(image, text)
+                if content == image.content:
+                    return
+                file.write_bytes(content)
             if self.existing == "overwrite":
                 there = {image.words(old) for place, old in image.found if place in WRITTEN}
                 self.replaced += len(there - {"", text})

@@ -64,8 +64,6 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
 
     Raises DataError if the run was begun with other options or other data, or its file is damaged, and OSError.
     """
-    for leftover in folder.glob(".capcli-*.tmp"):  # of a run that was killed while it wrote
-        leftover.unlink(missing_ok=True)
     path = folder / LAST_FILE
     try:
         with safe_open(path, "pt") as file:

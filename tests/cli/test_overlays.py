@@ -146,8 +146,8 @@ def test_a_checkpoint_without_attention_is_refused(tmp_path: Path, option: str) 
         (["caption", "PHOTO", "--attention", "OUT", "--attention-style", "x"], "--attention-style x: not one of heat"),
         (["caption", "PHOTO", "--attention", "OUT", "--attention-scale", "x"], "--attention-scale x: not one of word"),
         (["caption", "PHOTO", "--html", "PHOTO"], "the name of a page ends in .html"),
-        (["caption", "PHOTO", "--html", "OUT/a/r.html"], "No such file or directory"),
-        (["caption", "PHOTO", "--attention", "PHOTO"], "File exists"),
+        (["caption", "PHOTO", "--html", "OUT/a/r.html"], "no such file or directory"),
+        (["caption", "PHOTO", "--attention", "PHOTO"], "file exists"),
         (["explain", "PHOTO"], "give a sentence or --text-file"),
         (["explain", "PHOTO", "a cat", "--text-file", "PHOTO"], "give a sentence or --text-file"),
         (["explain", "PHOTO", "--text-file", "OUT"], "No such file or directory"),
@@ -194,5 +194,5 @@ def test_a_full_disk_is_one_line_and_the_report_is_completed(
     assert done.exit_code == 1
     assert done.stderr == f"capcli: {tmp_path}/out/coffee/attention.json: no space left on device\n"
     page = (tmp_path / "r.html").read_text("utf-8")
-    assert page.count('<li class="card"') == 1
+    assert page.count('<li class="card"') == 2
     assert page.endswith("</html>\n")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 
+from capcli.files import LockedFolder
 from capcli.training import loop
 from capcli.training.datasets import DataError
 from capcli.training.options import TrainOptions
@@ -121,6 +122,39 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert not list(run.glob(".*.tmp"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes otherwise")
+def test_a_stopped_run_goes_on_where_it_was(shapes: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    for number, more in ((signal.SIGTERM, ()), (signal.SIGINT, ("--resume",))):
+        process = subprocess.Popen(
+            command(shapes, run, *more), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+            # Where the tests run in a shell's background, Ctrl-C is ignored and would be here too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("epoch "))
+        process.send_signal(number)
+        errors = process.stderr.read()
+        assert process.wait(60) == 128 + number
+        process.stderr.close()
+        assert errors.endswith("capcli: interrupted\n")
+        assert "Traceback" not in errors
+        assert not list(run.glob(".*.tmp"))
+    done = train(shapes, run, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert last_weights(run) == last_weights(uninterrupted)
+
+
+def test_a_folder_has_one_run_at_a_time(shapes: Path, tmp_path: Path) -> None:
+    tmp_path.joinpath("run").mkdir()
+    other = LockedFolder(tmp_path / "run")
+    done = train(shapes, tmp_path / "run")
+    assert done.returncode == 2
+    assert done.stderr == f"capcli: {tmp_path / 'run'}: another run is writing it, or another option of this one\n"
+    other.close()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_the_best_checkpoint_lies_beside_the_last_with_its_card(shapes: Path, uninterrupted: Path) -> None:
     rows = log(uninterrupted)
     best = max(row["cider"] for row in rows)  # type: ignore[type-var]
@@ -150,7 +184,7 @@ def test_a_full_disk_costs_one_line_and_no_checkpoint(shapes: Path, uninterrupte
 
     done = train(shapes, run, "--resume", preexec_fn=fill_disk)
     assert done.returncode == 2
-    assert re.search(r"^capcli: .*File too large: .*safetensors'$", done.stderr, re.MULTILINE), done.stderr
+    assert re.search(r"^capcli: .*safetensors: file too large$", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
     assert train(shapes, run, "--resume").returncode == 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from capcli.files import WholeFile
+from capcli.files import OutputError, WholeFile
 from capcli.heatmaps import OverlayOptions, color_table, heatmaps, strongest_place
 from capcli.images import ImageError, open_upright
 
@@ -32,7 +32,7 @@ class HtmlReport:
     """
 
     def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
-        """num: candidates per image. Raises OSError."""
+        """num: candidates per image. Raises OutputError and OSError, also where another run writes this page."""
         self.path, self.options, self.num = path, options, num
         self.failures: list[ImageError] = []
         self.written = 0
@@ -49,7 +49,8 @@ class HtmlReport:
         self.pieces = templates.get_template("page.html").generate(
             report=self, colors=color_table(options.style), cards=CARDS
         )
-        self.file = WholeFile(path)
+        place = path.resolve()  # a link stays a link
+        self.file = WholeFile(place, like=place if place.is_file() else None)
         for piece in itertools.takewhile(lambda piece: piece != CARDS, self.pieces):
             self.add(piece)
 
@@ -83,8 +84,13 @@ class HtmlReport:
         self.written += 1
 
     def add(self, text: str) -> None:
-        """Write text; bytes of a file name that are not UTF-8 are replaced."""
-        self.file.write(re.sub("[\ud800-\udfff]", "\ufffd", text))
+        """Write text; bytes of a file name that are not UTF-8 are replaced. Raises OutputError, after which there is no
+        page."""
+        try:
+            self.file.write(re.sub("[\ud800-\udfff]", "\ufffd", text))
+        except OSError as error:
+            self.file.discard()
+            raise OutputError(self.path, error) from None
 
     def megabytes(self) -> float:
         """Return what has been written so far, in millions of bytes."""
@@ -92,13 +98,16 @@ class HtmlReport:
 
     def close(self) -> None:
         """Complete the page with what there is and put it in its place; without a row in it there is no page. Raises
-        OSError."""
-        if not self.written and not self.failures:
+        OutputError."""
+        if self.file.file.closed or not (self.written or self.failures):
             self.file.discard()
             return
-        with self.file:
-            for piece in self.pieces:
-                self.add(piece)
+        try:
+            with self.file:
+                for piece in self.pieces:
+                    self.add(piece)
+        except OSError as error:
+            raise OutputError(self.path, error) from None
 
 
 def sentence(candidate: Candidate) -> dict[str, Any]:
