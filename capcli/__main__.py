@@ -1,5 +1,5 @@
 """`python -m capcli`."""
 
-from capcli.cli import main
+from capcli.cli.app import main
 
 main()

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from capcli.captioner import Caption, Captioner
+from capcli.captioner import Captioner
 from capcli.decoding.sampling import decode
-from capcli.files import WholeFile
-from capcli.images import ImageError, open_square, to_pixels
-from capcli.lookahead import THREADS
+from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Features
-from capcli.writers import Template, make_writer
+from capcli.outputs.files import WholeFile
+from capcli.outputs.formats import Template, make_writer
+from capcli.results import Caption, ImageError
+from capcli.streaming import THREADS
 
 STAGES = ("decode", "encode", "search", "write")
 SECONDS = 2.0  # that each stage is measured, at least

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -16,53 +15,18 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
 from capcli.decoding.beam_search import Hypotheses
 from capcli.decoding.sampling import DecodingOptions, decode, make_generator
-from capcli.images import ImageError, Source, check_source, is_source, name_of, open_square, read_whole, to_pixels
-from capcli.lookahead import LookAhead
+from capcli.images.decode import Source, check_source, is_source, name_of, open_square, read_whole, to_pixels
 from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.model.vocabulary import END, START
-from capcli.workers import Workers
+from capcli.results import Candidate, Caption, ImageError
+from capcli.streaming import LookAhead, Workers
 
 Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 ENCODED_AT_ONCE = 4
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 DEVICES = ("cuda", "mps", "cpu")
-
-
-@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
-class Candidate:
-    """One sentence that the beam search finished.
-
-    text: as printed. words: its words; word_log_probs: natural logarithms, one per word and one for `<end>`; log_prob:
-    their sum; score: log_prob / nᵅ, n counting `<end>` too, α the length penalty. attention: (words, rows, columns),
-    each word's weights summing to 1, or None; gates: (words,), Xu et al.'s β_t in 0 … 1, or None. cell_offset: the
-    encoder's, which says what part of the picture a cell of the attention describes.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    word_log_probs: tuple[float, ...]
-    log_prob: float
-    score: float
-    attention: Tensor | None
-    gates: Tensor | None
-    cell_offset: float
-
-
-@dataclass(frozen=True, eq=False)
-class Caption(Candidate):
-    """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first.
-
-    gain: how much more likely the image makes the sentence than a blank picture does, as a difference of natural
-    log-probabilities; None where the checkpoint does not say what gain is too little. unsure: whether it is, or the
-    image has one colour only: there was next to nothing to see.
-    """
-
-    path: str
-    candidates: tuple[Candidate, ...]
-    gain: float | None = field(default=None, kw_only=True)
-    unsure: bool = field(default=False, kw_only=True)
 
 
 class Captioner:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capcli.captioner import BLANK, Caption, Captioner
-from capcli.heatmaps import attention_record
-from capcli.images import Source, name_of, open_square, to_pixels
+from capcli.captioner import BLANK, Captioner
+from capcli.images.decode import Source, name_of, open_square, to_pixels
+from capcli.maps.folders import attention_record
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
+from capcli.results import Caption
 
 DOUBT = math.log(1 / 2)  # a word is doubted if the photo halves its probability, compared with a blank picture
 AT_ONCE = 64  # sentences read together

@@ -10,7 +10,7 @@ from PIL import Image
 from capcli import Captioner
 from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.explain import explain
-from capcli.images import open_square, to_pixels
+from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import fold_batch_norm
 
 

@@ -7,7 +7,7 @@ import torch
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.explain import as_line, as_row, as_table, explain, factor, ranked
-from capcli.images import ImageError
+from capcli.results import ImageError
 
 PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
 

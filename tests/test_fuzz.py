@@ -16,8 +16,9 @@ import test_iptc
 from PIL import Image, features
 from test_metadata_texts import commented, two_captions
 
-from capcli.images import ImageError, open_square
-from capcli.metadata import Metadata, MetadataError, parse
+from capcli.images.decode import open_square
+from capcli.outputs.metadata import Metadata, MetadataError, parse
+from capcli.results import ImageError
 
 MUTATIONS = 2000 if os.environ.get("CAPCLI_FULL_TESTS") else 160
 SECONDS = 10

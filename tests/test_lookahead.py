@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from capcli import lookahead
-from capcli.lookahead import LookAhead
+from capcli import streaming as lookahead
+from capcli.streaming import LookAhead
 
 
 def everything(ahead: LookAhead, count: int) -> list[tuple]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import typer.main
 
-from capcli.cli import app
+from capcli.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from capcli.lookahead import LookAhead
-from capcli.workers import Workers
+from capcli.streaming import LookAhead, Workers
 
 
 def square(x: int) -> int:
@@ -73,8 +72,8 @@ def test_closing_ends_threads_that_wait() -> None:
 def test_a_program_that_stops_reading_ends() -> None:
     script = """
 import itertools
-from capcli.lookahead import LookAhead
-from capcli.workers import Workers
+from capcli.streaming import LookAhead
+from capcli.streaming import Workers
 workers = Workers(2, LookAhead(abs, itertools.count(), 8), 2, lambda batch: batch)
 kept = iter(workers)
 print(len(next(kept)))

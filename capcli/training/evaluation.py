@@ -6,12 +6,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from capcli.captioner import Caption, Captioner
+from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES
+from capcli.cli.messages import show_lines
 from capcli.decoding.sampling import DecodingOptions
-from capcli.images import ImageError
-from capcli.messages import show_lines
 from capcli.model.vocabulary import tokenize
+from capcli.results import Caption, ImageError
 from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions

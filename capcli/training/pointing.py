@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from capcli.heatmaps import cell_place, strongest_place
+from capcli.maps.overlay import cell_place, strongest_place
 from capcli.training.datasets import DataError, DataSet, load_json
 from capcli.training.evaluation import caption_photos
 

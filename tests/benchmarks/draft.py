@@ -17,8 +17,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from capcli.captioner import Caption, Captioner
-from capcli.images import ImageError, find_images
+from capcli.captioner import Captioner
+from capcli.images.find import find_images
+from capcli.results import Caption, ImageError
 
 SIDES = (1280, 2560)
 

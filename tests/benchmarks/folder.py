@@ -21,9 +21,9 @@ from photos import write_photos
 
 from capcli.bench import encoding_rate, search_rate
 from capcli.captioner import Captioner
-from capcli.images import open_square, to_pixels
-from capcli.lookahead import THREADS
-from capcli.process import one_core_per_batch, own_process
+from capcli.cli.process import one_core_per_batch, own_process
+from capcli.images.decode import open_square, to_pixels
+from capcli.streaming import THREADS
 
 BATCH_SIZES = (8, 16, 32, 64)
 DIFFERENT = 20  # of the large photos; the rest are links to them

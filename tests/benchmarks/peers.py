@@ -131,7 +131,7 @@ def one_at_a_time() -> tuple[Captioning, int]:
 def capcli() -> tuple[Captioning, int]:
     from capcli.captioner import Captioner
     from capcli.checkpoints.hub import bundled_checkpoint
-    from capcli.process import one_core_per_batch, own_process
+    from capcli.cli.process import one_core_per_batch, own_process
 
     own_process()
     captioner = Captioner.load(device="cpu")

@@ -3,7 +3,7 @@
     python tests/benchmarks/start.py [--runs N]
 
 `capcli --help`, `--version`, a usage error and shell completion against a Typer app with the same options and empty
-bodies, made here from capcli/cli.py; `capcli caption` of a 12-megapixel photo on the CPU against `import torch`.
+bodies, made here from capcli/cli/app.py; `capcli caption` of a 12-megapixel photo on the CPU against `import torch`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from photos import enlarged
 
-import capcli.cli
+import capcli.cli.app
 
 START = "from {} import main; main()"
 COMPLETION = {"_CAPCLI_COMPLETE": "complete_bash", "COMP_WORDS": "capcli cap", "COMP_CWORD": "1"}
@@ -36,7 +36,7 @@ def main() -> None:
         photo = folder / "photo.jpg"
         enlarged(0, 4000, 3000).save(photo, quality=90)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([name, str(Path(capcli.__file__).parents[1])])}
-        ours, empty = ([sys.executable, "-c", START.format(module)] for module in ("capcli.cli", "empty_app"))
+        ours, empty = ([sys.executable, "-c", START.format(module)] for module in ("capcli.cli.app", "empty_app"))
         print(f"{'':22} {'seconds':>8} {'against':>8} {'ratio':>6}")
         for title, arguments, extra in (
             ("capcli --help", ["--help"], {}),
@@ -67,8 +67,8 @@ def compare(title: str, ours: list[str], theirs: list[str], environment: dict[st
 
 
 def empty_app() -> str:
-    """capcli/cli.py with its options and without anything behind them."""
-    tree = ast.parse(Path(capcli.cli.__file__).read_text("utf-8"))
+    """capcli/cli/app.py with its options and without anything behind them."""
+    tree = ast.parse(Path(capcli.cli.app.__file__).read_text("utf-8"))
     body: list[ast.stmt] = []
     for node in tree.body:
         match node:

@@ -120,7 +120,7 @@ def test_a_checkpoint_that_cannot_be_used_is_a_usage_error(command: str, tiny_ch
 @pytest.mark.parametrize("arguments", [["--help"], ["caption", "--help"]])
 def test_help_waits_for_nothing(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom capcli.cli import app\ntry:\n    app()\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom capcli.cli.app import app\ntry:\n    app()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'huggingface_hub', 'safetensors', 'numpy', 'PIL', 'rich'} & set(sys.modules)\n"
         "print(heavy, file=sys.stderr)"
     )

@@ -5,7 +5,7 @@ import pytest
 from conftest import PHOTOS
 from typer.testing import CliRunner
 
-from capcli.cli import app
+from capcli.cli.app import app
 from capcli.training import metrics
 
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")

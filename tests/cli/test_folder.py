@@ -13,7 +13,7 @@ import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
 from PIL import Image
 
-from capcli.metadata import read_caption
+from capcli.outputs.metadata import read_caption
 
 FULL = bool(os.environ.get("CAPCLI_FULL_TESTS"))
 

@@ -179,7 +179,7 @@ def test_a_disk_that_fills_up_leaves_something_valid(tiny_checkpoint: Path, tmp_
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # an error instead of the signal, as a full disk gives
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "from capcli.cli import main\n"
+        "from capcli.cli.app import main\n"
         "sys.argv[0] = 'capcli'\n"
         "main()\n"
     )

@@ -12,7 +12,7 @@ import pytest
 from conftest import PHOTOS
 from typer.testing import CliRunner
 
-from capcli.cli import app
+from capcli.cli.app import app
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 

@@ -16,8 +16,8 @@ import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, rows
 from typer.testing import CliRunner
 
-from capcli.cli import app
-from capcli.locks import clear_leftovers
+from capcli.cli.app import app
+from capcli.outputs.locks import clear_leftovers
 
 OUTPUTS = ("o.csv", "o.tsv", "o.jsonl", "o.txt", "o.json", "o.html", "looked")
 PATIENCE = 120  # seconds until a run that hangs is a failure
@@ -190,7 +190,7 @@ def test_an_output_has_one_writer(tiny_checkpoint: Path, tmp_path: Path, name: s
 
 
 def test_one_file_cannot_be_two_outputs(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capcli.sidecars.MOMENT", 0.1)
+    monkeypatch.setattr("capcli.outputs.sidecars.MOMENT", 0.1)
     (photo,) = make_photos(tmp_path, 1)
     common = ["caption", str(photo), "--model", str(tiny_checkpoint)]
     page = tmp_path / "x.html"
@@ -381,11 +381,11 @@ def test_a_full_disk_behind_a_stream_is_one_line(tiny_checkpoint: Path, tmp_path
 
 FULL = (
     "import errno, resource, signal, sys\n"
-    "import capcli.sidecars\n"
+    "import capcli.outputs.sidecars\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # an error instead of the signal, as a full disk gives
-    "capcli.sidecars.HOPELESS += (errno.EFBIG,)\n"
+    "capcli.outputs.sidecars.HOPELESS += (errno.EFBIG,)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n"
-    "from capcli.cli import main\n"
+    "from capcli.cli.app import main\n"
     "main()\n"
 )
 

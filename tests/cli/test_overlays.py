@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.cli import app
+from capcli.cli.app import app
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 
@@ -59,7 +59,7 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
 
 def test_templates_cost_only_those_who_want_a_page(tmp_path: Path, tiny_checkpoint: Path) -> None:
     script = (
-        "import sys; from capcli.cli import app\n"
+        "import sys; from capcli.cli.app import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "assert ('jinja2' in sys.modules) == ('--html' in sys.argv)"
     )
@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_line_and_the_report_is_completed(
         if "coffee" in path.parts:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("capcli.heatmaps.write_whole", write_nothing)
+    monkeypatch.setattr("capcli.maps.folders.write_whole", write_nothing)
     arguments = ["--attention", str(tmp_path / "out"), "--html", str(tmp_path / "r.html")]
     arguments += ["--model", str(tiny_checkpoint)]
     done = CliRunner().invoke(app, ["caption", *(str(PHOTOS / f"{n}.jpg") for n in ("chelsea", "coffee")), *arguments])

@@ -12,10 +12,9 @@ import torch
 from markupsafe import escape
 from PIL import Image
 
-from capcli.captioner import Candidate, Caption
-from capcli.heatmaps import OverlayOptions
-from capcli.images import ImageError
+from capcli.maps.overlay import OverlayOptions
 from capcli.maps.page import HtmlReport, pack, where
+from capcli.results import Candidate, Caption, ImageError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

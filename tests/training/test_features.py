@@ -6,8 +6,8 @@ from conftest import PHOTOS
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import bundled_checkpoint
-from capcli.images import ImageError
 from capcli.model.encoders import EfficientNetLite2, Encoder
+from capcli.results import ImageError
 from capcli.training.datasets import Photo
 from capcli.training.features import FeatureStore, is_mirrored, load_view, look_up
 

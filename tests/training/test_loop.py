@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.cli import app
+from capcli.cli.app import app
 from capcli.training import loop
 from capcli.training.datasets import DataError
 from capcli.training.loop import learning_rate_at

@@ -6,7 +6,7 @@ import pytest
 from tiny_runs import SMALL, train
 from typer.testing import CliRunner
 
-from capcli.cli import app
+from capcli.cli.app import app
 
 
 @pytest.mark.parametrize("option", [["--self-critical"], ["--init-share", "0.5"]])

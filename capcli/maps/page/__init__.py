@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from capcli.files import OutputError, WholeFile
-from capcli.heatmaps import OverlayOptions, color_table, heatmaps, strongest_place
-from capcli.images import ImageError, open_upright
+from capcli.images.decode import open_upright
+from capcli.maps.overlay import OverlayOptions, color_table, heatmaps, strongest_place
+from capcli.outputs.files import OutputError, WholeFile
+from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from capcli.captioner import Candidate, Caption
+    from capcli.results import Candidate, Caption
 
 THUMBNAIL, QUALITY = 320, 72  # longest side in pixels, JPEG quality
 CARDS = "(cards)"  # the piece of the page in whose place the cards are written

@@ -1,0 +1,1 @@
+"""The command line: it owns the process, and nothing below it prints."""

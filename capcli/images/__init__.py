@@ -1,0 +1,1 @@
+"""Images: from arguments to files, and from files to upright RGB pixels."""

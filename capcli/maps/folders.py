@@ -1,0 +1,114 @@
+"""A folder per image: a picture for each word, the contact sheet, the animation, and the weights as JSON."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from capcli.images.decode import STANDARD_INPUT, open_upright
+from capcli.images.drawn import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
+from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
+from capcli.maps.sheet import animate, contact_sheet, encode
+from capcli.outputs.files import LockedFolder, write_whole
+from capcli.outputs.formats import dump
+from capcli.outputs.locks import TEMPORARY
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.results import Candidate, Caption
+
+
+def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
+    """`{"path", "caption", "grid", "words": [{"word", "log_prob", "gate", "weights"}]}`; weights row by row, sum 1.
+
+    grid and weights are null without attention, gate without a gate.
+    """
+    weights: list[list[float] | None] = [None] * len(candidate.words)
+    grid = None
+    if candidate.attention is not None:
+        exact = candidate.attention.double()
+        grid = list(exact.shape[1:])
+        weights = [[round(w, 7) for w in (each / each.sum()).flatten().tolist()] for each in exact]
+    gates = [None] * len(weights) if candidate.gates is None else [round(g, 4) for g in candidate.gates.tolist()]
+    words = [
+        {"word": word, "log_prob": round(log_prob, 4), "gate": gate, "weights": each}
+        for word, log_prob, gate, each in zip(candidate.words, candidate.word_log_probs, gates, weights, strict=False)
+    ]
+    return {"path": path, "caption": candidate.text, "grid": grid, "words": words}
+
+
+def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: Path, options: OverlayOptions) -> None:
+    """Fill an existing folder: attention.json, `00_word.png` …, attention.png and, if wanted, attention.gif.
+
+    photo: upright RGB, no larger than options.size. path: as attention.json is to name it. Every file is written
+    whole; pictures that capcli drew there for an earlier caption are removed. Raises OSError.
+    """
+    names = picture_names(candidate.words)
+    # Before the record that names them is replaced: a run killed in between leaves no picture that nobody knows.
+    for old in drawn_pictures(folder) - {*names, SHEET, *([ANIMATION] if options.gif else [])}:
+        (folder / old).unlink(missing_ok=True)
+    # First, because it marks the folder as this image's.
+    write_whole(folder / RECORD, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
+    overlays = [
+        draw_overlay(photo, heat, candidate.cell_offset, options.style, options.smooth)
+        for heat in heatmaps(candidate, options.scale)
+    ]
+    for name, overlay in zip(names, overlays, strict=True):
+        write_whole(folder / name, encode(overlay), durable=False)
+    sheet = contact_sheet(photo, overlays, candidate.words, candidate.word_log_probs, candidate.text)
+    write_whole(folder / SHEET, encode(sheet), durable=False)
+    if options.gif:
+        write_whole(folder / ANIMATION, animate(photo, overlays, candidate.words), durable=False)
+
+
+class AttentionFolders:
+    """Writes a folder of overlays for each caption, named after its image. One run at a time writes into the folder of
+    these."""
+
+    def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
+        """Make the folder. replace: overlays that are there already are drawn anew, else an ImageError. Raises OSError,
+        also where another run writes into it."""
+        self.path, self.options, self.replace = folder, options, replace
+        self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}
+        self.lock = LockedFolder(folder)
+
+    def write(self, result: Caption | ImageError) -> None:
+        """Overlays for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more, and
+        for overlays that are not to be replaced."""
+        if not isinstance(result, ImageError):
+            photo = open_upright(result.path, self.options.size)
+            write_overlays(result, photo, result.path, self.claim(result.path), self.options)
+
+    def claim(self, path: str) -> Path:
+        """A folder for this image alone: `name`, else `name-2`, …; its own from an earlier run is used again. Raises
+        ImageError where that is not to be replaced."""
+        base = "stdin" if path == STANDARD_INPUT else safe_name(Path(path).stem)
+        for number in itertools.count(self.numbers.get(base.casefold(), 1)):
+            folder = self.path / (base if number == 1 else f"{base}-{number}")
+            if folder.name.casefold() in self.taken:
+                continue
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if (read_record(folder) or {}).get("path") != path and not is_abandoned(folder):
+                    continue
+                if not self.replace and (folder / SHEET).exists():  # or they were never finished
+                    raise ImageError(path, "its overlays exist; say --existing overwrite, or another folder") from None
+            self.numbers[base.casefold()] = number + 1
+            self.taken.add(folder.name.casefold())
+            return folder
+        raise AssertionError  # count() has no end
+
+    def close(self) -> None:
+        """Let other runs write into the folder; one that was made for nothing goes."""
+        self.lock.close()
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether a folder holds only what a killed run had not finished."""
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(map(TEMPORARY.fullmatch, names))

@@ -1,0 +1,101 @@
+"""Captions and their heat drawn in the terminal: two pixels to a character, in 24-bit colour."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from PIL import Image
+
+from capcli.cli.streams import STANDARD_OUTPUT
+from capcli.images.decode import open_upright
+from capcli.maps.overlay import draw_overlay, heatmaps
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.maps.overlay import OverlayOptions
+    from capcli.results import Caption
+
+TILE_COLUMNS, TILE_ROWS, GAP = 26, 14, 2  # characters
+TRUE_COLOR_TERMS = ("direct", "kitty", "ghostty", "alacritty", "wezterm", "foot", "contour")
+RESET = "\x1b[0m"
+
+
+def why_not(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why pictures cannot be drawn to a file, None if they can."""
+    if not file.isatty():
+        return "the output is no terminal"
+    if environment.get("NO_COLOR"):
+        return "NO_COLOR is set"
+    if (file.encoding or "").lower().replace("-", "") != "utf8":
+        return "the terminal's encoding is not UTF-8"
+    term = environment.get("TERM", "")
+    true_color = environment.get("COLORTERM", "").lower() in ("truecolor", "24bit") or "WT_SESSION" in environment
+    if not true_color and not any(name in term for name in TRUE_COLOR_TERMS):
+        return "the terminal does not say that it shows 24-bit colour (COLORTERM=truecolor)"
+    return None
+
+
+def half_blocks(image: Image.Image) -> list[str]:
+    """A line of characters for every two rows of pixels: ▀, the upper pixel in front and the lower one behind."""
+    pixels = image.convert("RGB").load()
+    assert pixels is not None
+    lines = []
+    for y in range(0, image.height, 2):
+        line, last = "", None
+        for x in range(image.width):
+            upper, lower = pixels[x, y], pixels[x, y + 1] if y + 1 < image.height else None
+            if (upper, lower) != last:
+                behind = "\x1b[49m" if lower is None else "\x1b[48;2;{};{};{}m".format(*lower)  # type: ignore[misc]
+                line += "\x1b[38;2;{};{};{}m".format(*upper) + behind  # type: ignore[misc]
+                last = upper, lower
+            line += "▀"
+        lines.append(line + RESET)
+    return lines
+
+
+def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Iterator[str]:
+    """Lines that show the photo and every word's heat side by side, as many as `columns` characters hold.
+
+    Raises ImageError if the image cannot be read any more.
+    """
+    width = min(TILE_COLUMNS, columns)
+    photo = open_upright(caption.path, 400)
+    scale = min(width / photo.width, 2 * TILE_ROWS / photo.height)
+    small = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
+    heats = heatmaps(caption, options.scale)
+    tiles = [(small, "")]
+    tiles += [
+        (draw_overlay(small, heat, caption.cell_offset, options.style, options.smooth), word)
+        for heat, word in zip(heats, caption.words, strict=True)
+    ]
+    across = max(1, (columns + GAP) // (width + GAP))
+    for begin in range(0, len(tiles), across):
+        row = tiles[begin : begin + across]
+        pad = " " * (width - small.width + GAP)
+        for line in zip(*(half_blocks(picture) for picture, _ in row), strict=True):
+            yield pad.join(line)
+        yield (" " * GAP).join(f"{fit(word, width):{width}}" for _, word in row).rstrip()
+
+
+def fit(word: str, width: int) -> str:
+    """A word cut to a number of characters."""
+    return word if len(word) <= width else word[: width - 1] + "…"
+
+
+class TerminalPictures:
+    """Draws each caption's heat below it."""
+
+    path = STANDARD_OUTPUT
+
+    def __init__(self, file: TextIO, options: OverlayOptions) -> None:
+        self.file, self.options = file, options
+
+    def write(self, result: Caption | ImageError) -> None:
+        """Pictures for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""
+        if not isinstance(result, ImageError):
+            columns = shutil.get_terminal_size().columns
+            self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))
+            self.file.flush()

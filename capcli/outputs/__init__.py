@@ -1,0 +1,1 @@
+"""Where captions go: rows in a file, sidecars, and the images themselves."""

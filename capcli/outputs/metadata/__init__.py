@@ -1,0 +1,133 @@
+"""Captions inside the image files: EXIF ImageDescription, XMP dc:description, PNG Description.
+
+Only the blocks that hold them are rewritten; the compressed pixels and every other block are copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capcli.images.decode import STANDARD_INPUT
+from capcli.outputs.files import MOMENT, WholeFile
+from capcli.outputs.formats import Template, is_encodable, is_rejected
+from capcli.outputs.metadata.containers import Container, parse
+from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.texts import PROGRAM_DATA, WRITTEN
+from capcli.outputs.originals import UntouchableError, original
+from capcli.outputs.sidecars import REMEMBERING, CaptionedAlready, merge, trouble
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.results import Caption
+
+
+class Metadata:
+    """Captions inside the images themselves."""
+
+    def __init__(
+        self,
+        existing: str = "skip",
+        template: Template | None = None,
+        min_score: float | None = None,
+        folders: Iterable[str] = (),
+        touch: bool = False,
+    ) -> None:
+        """existing: one of sidecars.EXISTING, what to do about captions already there. min_score: captions that score
+        less are not written. folders: those that the user named, in which links are followed. touch: let a file's time
+        say when its caption was written."""
+        self.existing, self.template, self.min_score = existing, template or Template(), min_score
+        self.folders, self.touch = tuple(folders), touch
+        self.remembers = existing in REMEMBERING
+        self.replaced = 0
+
+    def has(self, path: str) -> bool:
+        """Whether the image holds a caption. Raises ImageError."""
+        return bool(read_caption(path))
+
+    def wants(self, path: str) -> bool:
+        """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
+        and existing is `fail`, and ImageError for files that cannot take a caption, or are not to be written into."""
+        if path == STANDARD_INPUT:
+            raise ImageError(path, "standard input has no place for metadata")
+        image = read_image(path)
+        if image.caption and self.existing == "fail":
+            raise CaptionedAlready(path, "it holds a caption already")
+        if image.caption and self.existing == "skip":
+            return False
+        if image.refusal:
+            raise ImageError(path, image.refusal)
+        try:
+            original(path, self.folders)
+        except (UntouchableError, OSError) as error:
+            raise trouble(path, path, error) from None
+        return True
+
+    def put(self, caption: Caption) -> None:
+        """Write the caption; the original stays in place until the new file is complete. Raises ImageError, and
+        OutputError where no other file can be written either."""
+        if is_rejected(caption, self.min_score):
+            return
+        path = caption.path
+        try:
+            target = original(path, self.folders)  # a link stays a link
+            text = " ".join(self.template.fill(path, caption).split())
+            # Ours from reading to writing.
+            with WholeFile(target, like=target, keep_times=not self.touch, patience=MOMENT) as file:
+                image = parse(target.read_bytes(), path)
+                content = self.captioned(image, text)
+                if content == image.content:
+                    return
+                file.write_bytes(content)
+            if self.existing == "overwrite":
+                there = {image.words(old) for place, old in image.found if place in WRITTEN}
+                self.replaced += len(there - {"", text})
+        except MetadataError as error:
+            raise ImageError(path, str(error)) from None
+        except (UntouchableError, OSError) as error:
+            raise trouble(path, path, error) from None
+
+    def captioned(self, image: Container, text: str) -> bytes:
+        """Return the file with the caption text. Raises MetadataError."""
+        if not is_encodable(text):
+            raise MetadataError("its name, which the template asks for, is not UTF-8 as metadata is to be")
+        shown = image.caption
+        if shown and self.existing in ("skip", "fail"):
+            return image.content
+
+        def change(old: str) -> str:
+            """Extend each text by itself, so that none is lost; what is empty says what was shown so far, or it would
+            be hidden."""
+            if PROGRAM_DATA.match(old):
+                raise MetadataError("its description is a program's data; left as it is")
+            return merge(image.words(old) or shown, text, self.existing)
+
+        content = image.with_caption(change)
+        after = parse(content)
+        if after.caption != merge(shown, text, self.existing) or any(
+            change(old) != old for place, old in after.found if place in WRITTEN
+        ):
+            raise MetadataError("the caption could not be read back; the file is left as it was")
+        return content
+
+
+def read_caption(path: str) -> str:
+    """The caption inside an image file, empty if there is none. Raises ImageError."""
+    return read_image(path).caption
+
+
+def read_image(path: str) -> Container:
+    """An image file with the texts inside it. Raises ImageError."""
+    try:
+        if not os.path.isfile(path):
+            os.stat(path)
+            raise MetadataError("not a regular file")
+        image = parse(Path(path).read_bytes(), path)
+        _ = image.found, image.maker  # which may be damaged too
+        return image
+    except MetadataError as error:
+        raise ImageError(path, str(error)) from None
+    except OSError as error:
+        raise ImageError(path, (error.strerror or str(error)).lower()) from None

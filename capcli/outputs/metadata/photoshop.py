@@ -1,0 +1,78 @@
+"""Photoshop's image resources, which IPTC blocks lie in: Adobe Photoshop File Formats Specification."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from capcli.outputs.metadata import iptc
+from capcli.outputs.metadata.errors import MetadataError, unpack
+from capcli.outputs.metadata.texts import Change, Found
+
+IPTC, IPTC_DIGEST = 0x0404, 0x0425
+SIGNATURES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")
+
+
+class Resource(NamedTuple):
+    """number: what it is; head: signature, number and name; value; whole: with its size, and padding."""
+
+    number: int
+    head: bytes
+    value: bytes
+    whole: bytes
+
+    def holding(self, value: bytes) -> Resource:
+        """Return the resource with this value; the same if it has it."""
+        if value == self.value:
+            return self
+        whole = self.head + struct.pack(">I", len(value)) + value + b"\0" * (len(value) % 2)
+        return Resource(self.number, self.head, value, whole)
+
+
+def resources(block: bytes) -> tuple[list[Resource], bytes]:
+    """Return the resources of a block and the zeros after them. Raises MetadataError."""
+    found = []
+    position = 0
+    while block[position : position + 4] in SIGNATURES:
+        number, name_length = unpack(">HB", block, position + 4)
+        sized = (
+            position + 7 + name_length + (name_length + 1) % 2
+        )  # the name and its length take an even number of bytes
+        (size,) = unpack(">I", block, sized)
+        end = sized + 4 + size
+        if end > len(block):
+            raise MetadataError("damaged Photoshop resources")
+        padded = min(end + size % 2, len(block))
+        found.append(Resource(number, block[position:sized], block[sized + 4 : end], block[position:padded]))
+        position = padded
+    if block[position:].strip(b"\0"):
+        raise MetadataError("damaged Photoshop resources")
+    return found, block[position:]
+
+
+def captions(block: bytes) -> list[Found]:
+    """Return the captions of the IPTC blocks among the resources. Raises MetadataError."""
+    return [text for each in resources(block)[0] if each.number == IPTC for text in iptc.captions(each.value)]
+
+
+def with_caption(block: bytes, change: Change, digests: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Return the resources with the captions in their IPTC blocks changed, and none added.
+
+    Photoshop keeps the MD5 of the IPTC block as it left it, by which readers see whether another program changed it
+    since (Metadata Working Group, Guidelines for Handling Image Metadata 2.0). Where it was right it stays so. digests:
+    of IPTC blocks kept elsewhere, old → new. Raises MetadataError.
+    """
+    found, zeros = resources(block)
+    new = [each.holding(iptc.with_caption(each.value, change)) if each.number == IPTC else each for each in found]
+    digests = dict(digests or {}) | {
+        digest(before.value): digest(after.value) for before, after in zip(found, new, strict=True)
+    }
+    new = [each.holding(digests.get(each.value, each.value)) if each.number == IPTC_DIGEST else each for each in new]
+    return b"".join(each.whole for each in new) + zeros
+
+
+def digest(block: bytes) -> bytes:
+    """Return the MD5 of a block."""
+    return hashlib.md5(block, usedforsecurity=False).digest()

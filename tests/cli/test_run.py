@@ -1,0 +1,173 @@
+"""A run as its parts see it: no model, captions that are made up."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_formats import BAD, CAT, DOG, Found
+
+from capcli.cli.progress import Bar
+from capcli.cli.run import Run
+from capcli.outputs.formats import make_writer
+from capcli.outputs.sidecars import CaptionedAlready
+from capcli.results import ImageError
+
+
+class Log:
+    """An output and a place in one, that notes what reaches them in which order."""
+
+    path = "out.jsonl"
+
+    replaced = 0
+
+    def __init__(self, remembers: bool = True, put: Callable[[Any], object] = lambda caption: None) -> None:
+        self.remembers, self.action, self.events = remembers, put, []  # type: ignore[var-annotated]
+        self.has_caption: set[str] = set()
+        self.captioned_already: set[str] = set()
+
+    def has(self, path: str) -> bool:
+        return path in self.has_caption
+
+    def wants(self, path: str) -> bool:
+        if path in self.captioned_already:
+            raise CaptionedAlready(path, "captioned")
+        return True
+
+    def put(self, caption: Found) -> None:
+        self.action(caption)
+        self.events.append(f"put {caption.path}")
+
+    def view(self, result: Found) -> list[ImageError]:
+        self.events.append(f"view {result.path}")
+        return []
+
+    def write(self, text: str) -> None:
+        self.events.append(f"row {text.split(chr(34))[3]}{' error' * ('error' in text)}")
+
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+def execute(log: Log, batch: list[Any], **options: Any) -> tuple[int, Run]:
+    run = Run(make_writer("jsonl", log, True, 1), log, (log,), **options)
+    return run.execute([batch], Bar(False), False), run
+
+
+def raising(error: Exception, path: str = "cat.jpg") -> Callable[[Found], None]:
+    def action(result: Found) -> None:
+        if result.path == path:
+            raise error
+
+    return action
+
+
+def test_an_image_that_fails_twice_is_one_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(put=raising(ImageError("cat.jpg", "cat.txt: permission denied", "permission denied")))
+    gone = ImageError("cat.jpg", "no such file or directory")
+    status, _ = execute(log, [CAT, BAD, DOG], view=lambda result: [gone] if result is CAT else [])
+    assert status == 1
+    assert log.events == ["row cat.jpg", "row bad.jpg error", "row b/dog.jpg", "put b/dog.jpg"]
+    assert capsys.readouterr().err.splitlines() == [
+        "capcli: cat.jpg: cat.txt: permission denied",
+        "capcli: cat.jpg: no such file or directory",
+        "capcli: bad.jpg: the file is empty",
+        "capcli: 2 of 3 images failed",
+        "capcli:     1 × permission denied",
+        "capcli:     1 × no such file or directory",
+        "capcli:     1 × the file is empty",
+    ]
+
+
+def test_reasons_are_counted_without_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(caption: Found) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", caption.path + ".txt")
+
+    execute(Log(put=refuse), [CAT, DOG])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "capcli: cat.jpg: cat.jpg.txt: permission denied"
+    assert lines[2:] == ["capcli: 2 of 2 images failed", "capcli:     2 × permission denied"]
+
+
+def test_a_defect_costs_its_image_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(put=raising(ZeroDivisionError("by\nzero")))
+    status, _ = execute(log, [CAT, DOG])
+    assert (status, log.events[-1]) == (1, "put b/dog.jpg")
+    line, *summary = capsys.readouterr().err.splitlines()
+    assert line.startswith("capcli: cat.jpg: a defect of capcli: ZeroDivisionError at test_run.py:")
+    assert line.endswith(": by zero")
+    assert len(summary) == 2
+
+
+def test_a_defect_among_what_is_to_do_costs_its_image() -> None:
+    class Confused(Log):
+        def wants(self, path: str) -> bool:
+            return bool(1 // ("x" not in path))
+
+    log = Confused()
+    run = Run(make_writer("jsonl", log, True, 1), log, (log,))
+    first, second, third = run.to_do(["a.jpg", "x.jpg", BAD])
+    assert (first, third) == ("a.jpg", BAD)
+    assert isinstance(second, ImageError)
+    assert "ZeroDivisionError" in second.reason
+
+
+def test_what_all_others_would_meet_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(put=raising(OSError(errno.ENOSPC, "No space left on device", "cat.txt")))
+    status, _ = execute(log, [BAD, CAT, DOG])
+    assert status == 1
+    assert log.events == ["row bad.jpg error", "row cat.jpg", "row b/dog.jpg"]
+    assert capsys.readouterr().err.splitlines() == [
+        "capcli: bad.jpg: the file is empty",
+        "capcli: cat.txt: no space left on device",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resumable", "remembers", "events"),
+    [
+        (False, False, "row put view"),
+        (False, True, "row put view"),
+        (True, True, "view row put"),  # the place says by itself that it was not reached
+        (True, False, "put view row"),
+    ],
+)
+def test_a_row_comes_after_what_only_it_can_say_is_done(resumable: bool, remembers: bool, events: str) -> None:
+    log = Log(remembers)
+    execute(log, [CAT], view=log.view, resumable=resumable)
+    assert log.events == [f"{event} cat.jpg" for event in events.split()]
+
+
+def test_the_row_of_an_image_that_failed_before_it_is_an_error() -> None:
+    log = Log(False, raising(ImageError("cat.jpg", "permission denied")))
+    execute(log, [CAT, DOG], resumable=True)
+    assert log.events == ["put b/dog.jpg", "row cat.jpg error", "row b/dog.jpg"]
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_what_a_continued_run_has_left_to_do(remembers: bool) -> None:
+    log = Log(remembers)
+    finished = {"done.jpg": True, "owed.jpg": True, "low.jpg": False, "failing.jpg": True}
+    run = Run(make_writer("jsonl", log, True, 1), log, (log,), finished=finished)
+    log.has_caption = {"done.jpg", "failing.jpg", "mine.jpg"}
+    # With `--existing fail`, what the run itself has written is no failure.
+    log.captioned_already = {"failing.jpg", "mine.jpg"}
+    owed, new, mine = run.to_do(["done.jpg", "owed.jpg", "low.jpg", "failing.jpg", "new.jpg", "mine.jpg"])
+    assert (owed, new, str(mine)) == ("owed.jpg", "new.jpg", "mine.jpg: captioned")
+
+
+def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from capcli.outputs.files import GrowingFile
+    from capcli.outputs.formats import Template
+
+    file = GrowingFile(str(tmp_path / "out.txt"), False)
+    run = Run(make_writer("text", file, True, 1, Template("{score:{name}}")), file)
+    assert run.execute([[CAT, Found("x/.2f.jpg", "a man"), DOG]], Bar(False), False) == 1
+    assert (tmp_path / "out.txt").read_text() == "x/.2f.jpg\t-0.50\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("capcli: cat.jpg: the template does not fit it: ")
+    assert lines[2:] == ["capcli: 2 of 3 images failed", "capcli:     2 × the template does not fit it"]

@@ -1,0 +1,142 @@
+import csv
+import io
+import json
+import os
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from capcli.outputs.formats import Template, format_by_ending, make_writer
+from capcli.results import ImageError
+
+
+@dataclass
+class Found:
+    """As much of a Caption as writers look at."""
+
+    path: str
+    text: str
+    score: float = -0.5
+    log_prob: float = -3.25
+    candidates: list = field(default_factory=list)
+    unsure: bool = False
+
+    def __post_init__(self) -> None:
+        self.candidates = self.candidates or [self]
+
+
+CAT, DOG = Found("cat.jpg", "a cat"), Found("b/dog.jpg", 'a "dog", brown', -2.0, -9.0)
+BAD = ImageError("bad.jpg", "the file is empty")
+STRANGE = Found('tab\t, "line\nend \udcff é.jpg', "a man")
+
+
+def write(name: str, *results: object, several: bool = True, num: int = 1, **options: object) -> str:
+    file = io.StringIO(newline="")
+    writer = make_writer(name, file, several, num, **options)  # type: ignore[arg-type]
+    for result in results:
+        writer.write(result)  # type: ignore[arg-type]
+    writer.close()
+    return file.getvalue()
+
+
+def test_text() -> None:
+    assert write("text", CAT, BAD, DOG) == 'cat.jpg\ta cat\nb/dog.jpg\ta "dog", brown\n'
+    assert write("text", CAT, several=False) == "a cat\n"
+    assert write("text", STRANGE) == 'tab\\t, "line\\nend \udcff é.jpg\ta man\n'
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    assert write("text", two, several=False, num=2) == '-0.5000\ta cat\n-2.0000\ta "dog", brown\n'
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there a backslash separates folders")
+def test_a_name_can_be_told_from_its_line() -> None:
+    names = ["x\ny.jpg", "x\\ny.jpg", "x\\\ny.jpg", "x\\\\ny.jpg", "\t\r\\", "\\t", "\n\n", "é\udcff.jpg"]
+    lines = write("text", *(Found(name, "a cat") for name in names)).split("\n")
+    assert len(set(lines)) == len(names) + 1
+    meant = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+    shown = [line.removesuffix("\ta cat") for line in lines[:-1]]
+    assert [re.sub(r"\\.", lambda found: meant[found[0]], text) for text in shown] == names
+    # A name inside a template breaks no line either.
+    assert write(
+        "text", Found("x\ny.jpg", "a cat"), several=False, template=Template("{name}: {caption} ({path})")
+    ) == ("x\\ny: a cat (x\\ny.jpg)\n")
+
+
+def test_json_lines() -> None:
+    rows = [json.loads(line) for line in write("jsonl", CAT, BAD, STRANGE).splitlines()]
+    assert rows == [
+        {"path": "cat.jpg", "caption": "a cat", "log_prob": -3.25, "score": -0.5},
+        {"path": "bad.jpg", "error": "the file is empty"},
+        {"path": STRANGE.path, "caption": "a man", "log_prob": -3.25, "score": -0.5},
+    ]
+
+
+def test_json() -> None:
+    assert json.loads(write("json")) == []
+    assert [row["path"] for row in json.loads(write("json", CAT, BAD))] == ["cat.jpg", "bad.jpg"]
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_tables_read_back(name: str, delimiter: str) -> None:
+    text = write(name, CAT, BAD, DOG, STRANGE)
+    assert text.startswith(delimiter.join(["path", "caption", "log_prob", "score", "error", "unsure"]) + "\n")
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    assert [row["path"] for row in rows] == [r.path for r in (CAT, BAD, DOG, STRANGE)]
+    assert [row["caption"] for row in rows] == ["a cat", "", 'a "dog", brown', "a man"]
+    assert [row["error"] for row in rows] == ["", "the file is empty", "", ""]
+    assert float(rows[2]["score"]) == -2.0
+    assert write(name, CAT, heading=False).startswith("cat.jpg" + delimiter)
+
+
+def test_a_carriage_return_in_a_name_ends_no_record() -> None:
+    (row,) = csv.DictReader(io.StringIO(write("csv", Found("a\rb.jpg", "a cat")), newline=""))
+    assert (row["path"], row["caption"]) == ("a\rb.jpg", "a cat")
+
+
+def test_tables_have_columns_for_every_candidate() -> None:
+    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
+    one = Found("x.jpg", "x")  # a beam may find fewer
+    rows = list(csv.reader(io.StringIO(write("csv", two, one, BAD, num=2))))
+    assert rows[0] == ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error", "unsure"]
+    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", "", ""]
+    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", "", ""]
+    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty", ""]
+
+
+def test_what_the_model_is_unsure_of_is_said() -> None:
+    grey = Found("grey.png", "a man in a blue shirt", unsure=True)
+    rows = [json.loads(line) for line in write("jsonl", CAT, grey).splitlines()]
+    assert "unsure" not in rows[0]
+    assert rows[1]["unsure"] is True
+    assert rows[1]["caption"] == "a man in a blue shirt"  # nothing is hidden
+    assert json.loads(write("json", grey))[0]["unsure"] is True
+    table = list(csv.DictReader(io.StringIO(write("csv", CAT, grey, BAD))))
+    assert [row["unsure"] for row in table] == ["", "true", ""]
+    # Programs get lines of text as ever, people a mark.
+    assert write("text", CAT, grey) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\n"
+    assert write("text", CAT, grey, marks=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\t(unsure)\n"
+    two = Found("grey.png", "a man", candidates=[CAT, DOG], unsure=True)
+    assert write("text", two, num=2, several=False, marks=True) == '-0.5000\ta cat\t(unsure)\n-2.0000\ta "dog", brown\n'
+
+
+def test_a_score_too_low_leaves_the_caption_empty() -> None:
+    assert write("text", CAT, DOG, min_score=-1.0) == "cat.jpg\ta cat\nb/dog.jpg\t\n"
+    rows = [json.loads(line) for line in write("jsonl", CAT, DOG, min_score=-1.0).splitlines()]
+    assert [(row["caption"], row["score"]) for row in rows] == [("a cat", -0.5), (None, -2.0)]
+    assert "b/dog.jpg,,-9.0,-2.0," in write("csv", DOG, min_score=-1.0)
+
+
+def test_templates() -> None:
+    assert Template("{caption}, photo").fill("a/b.c.jpg", CAT) == "a cat, photo"
+    assert Template("{{{name}}} {path} {score:.1f} {log_prob}").fill("a/b.c.jpg", CAT) == "{b.c} a/b.c.jpg -0.5 -3.25"
+    assert write("text", CAT, template=Template("<{caption}>")) == "cat.jpg\t<a cat>\n"
+    for wrong in ("{words}", "{}", "{caption.__class__}", "{caption", "{score:x}"):
+        with pytest.raises((ValueError, KeyError, IndexError)):
+            Template(wrong)
+
+
+def test_the_ending_says_the_format() -> None:
+    assert format_by_ending(None) == "text"
+    assert [format_by_ending("x" + e) for e in (".txt", ".CSV", ".tsv", ".json", ".jsonl", ".ndjson", ".xml")] == [
+        "text", "csv", "tsv", "json", "jsonl", "jsonl", None,
+    ]  # fmt: skip

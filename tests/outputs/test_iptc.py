@@ -1,0 +1,362 @@
+"""Captions in IPTC blocks: in JPEG's APP13, in TIFF's fields, in PNG's raw profiles."""
+
+import hashlib
+import io
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import exiftool
+import pytest
+from exiftool import needs_exiftool
+from PIL import Image, TiffImagePlugin
+from test_formats import Found
+from test_metadata import XMP, encode, exif, files, frames_of
+
+from capcli.outputs.metadata import Metadata, MetadataError, parse, read_caption
+from capcli.outputs.metadata.iptc import datasets, with_caption
+from capcli.outputs.metadata.photoshop import resources
+from capcli.outputs.metadata.texts import WRITTEN
+from capcli.results import ImageError
+
+UTF_8 = (1, 90, b"\x1b%G")
+KEYWORD, CITY = (2, 25, b"birthday"), (2, 90, b"Hamburg")
+
+
+KURZ = XMP % b"<d:description><rdf:Alt><rdf:li xml:lang='x-default'>kurz</rdf:li></rdf:Alt></d:description>"
+
+
+def described(text: str | bytes) -> Image.Exif:
+    made = exif()
+    made[0x010E] = text
+    return made
+
+
+def block(*datasets: tuple[int, int, bytes]) -> bytes:
+    return b"".join(b"\x1c" + bytes(d[:2]) + struct.pack(">H", len(d[2])) + d[2] for d in datasets)
+
+
+def human(text: bytes = b"Grandma's 80th birthday") -> bytes:
+    return block((2, 0, b"\0\4"), KEYWORD, (2, 120, text), CITY)
+
+
+def resource(number: int, value: bytes, name: bytes = b"") -> bytes:
+    head = b"8BIM" + struct.pack(">HB", number, len(name)) + name
+    return head + b"\0" * (len(head) % 2) + struct.pack(">I", len(value)) + value + b"\0" * (len(value) % 2)
+
+
+THUMBNAIL = resource(0x040C, bytes(range(255)), b"a name")
+
+
+def app13(payload: bytes) -> bytes:
+    payload = b"Photoshop 3.0\0" + payload
+    return struct.pack(">BBH", 0xFF, 0xED, len(payload) + 2) + payload
+
+
+def jpeg(*segments: bytes) -> bytes:
+    plain = files()["plain.jpg"]
+    return plain[:20] + b"".join(segments) + plain[20:]  # behind JFIF's
+
+
+def jpeg_with(iptc: bytes, *more: bytes) -> bytes:
+    return jpeg(app13(THUMBNAIL + resource(0x0404, iptc) + b"".join(more)))
+
+
+def tiff_with(iptc: bytes, *more: bytes, is_long: bool = False) -> bytes:
+    """is_long: in a field of 32-bit numbers, as Photoshop has it."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    iptc += b"\0" * (-len(iptc) % 4 if is_long else 0)
+    for tag, value in ((0x83BB, iptc), (0x8649, b"".join(more))):
+        if value:
+            tags[tag], tags.tagtype[tag] = value, 7
+    made, entry = encode("TIFF", tiffinfo=tags), struct.pack("<HHI", 0x83BB, 7, len(iptc))
+    assert entry in made
+    return made.replace(entry, struct.pack("<HHI", 0x83BB, 4, len(iptc) // 4)) if is_long else made
+
+
+def png_with(iptc: bytes, name: bytes = b"8bim") -> bytes:
+    return png_with_profile(b"Raw profile type iptc", name, resource(0x0404, iptc))
+
+
+def png_with_profile(keyword: bytes, name: bytes, raw: bytes) -> bytes:
+    return png_with_text(keyword, b"\n" + name + b"\n%8d\n" % len(raw) + raw.hex().encode() + b"\n")
+
+
+def png_with_text(keyword: bytes, text: bytes) -> bytes:
+    data = keyword + b"\0\0" + zlib.compress(text)
+    chunk = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    plain = encode("PNG")
+    return plain[:33] + chunk + plain[33:]
+
+
+def all_formats(iptc: bytes) -> dict[str, bytes]:
+    made = exif()
+    made[0x83BB] = iptc
+    return {
+        "a.jpg": jpeg_with(iptc),
+        "a.png": png_with(iptc),
+        "exiftool.png": png_with(iptc, b"IPTC profile"),
+        "a.webp": encode("WEBP", exif=made),
+        "a.tif": tiff_with(iptc),
+        "long.tif": tiff_with(iptc, is_long=True),
+        "photoshop.tif": tiff_with(iptc, THUMBNAIL, resource(0x0404, iptc)),
+    }
+
+
+def caption(path: Path, existing: str, text: str = "a cat") -> bytes:
+    Metadata(existing).put(Found(str(path), text))  # type: ignore[arg-type]
+    return path.read_bytes()
+
+
+def iptc_of(content: bytes) -> bytes:
+    """The block, found by Pillow."""
+    with Image.open(io.BytesIO(content)) as image:
+        if image.format == "JPEG":
+            return image.info["photoshop"][0x0404]
+        return image.tag_v2[0x83BB]  # type: ignore[attr-defined]
+
+
+def read_resources(content: bytes) -> bytes:
+    """All of a JPEG's Photoshop resources."""
+    found = b""
+    while (at := content.find(b"Photoshop 3.0\0")) > 0:
+        (length,) = struct.unpack_from(">H", content, at - 2)
+        found, content = found + content[at + 14 : at - 2 + length], content[at - 2 + length :]
+    return found
+
+
+@pytest.mark.parametrize("name", all_formats(human()))
+def test_an_iptc_caption_is_a_caption_that_is_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(all_formats(human())[name])
+    assert read_caption(str(path)) == "Grandma's 80th birthday"
+    assert not Metadata().wants(str(path))
+    with pytest.raises(ImageError, match="holds a caption already"):
+        Metadata("fail").wants(str(path))
+    assert caption(path, "skip") == all_formats(human())[name]
+
+
+@pytest.mark.parametrize("name", all_formats(human()))
+@pytest.mark.parametrize(
+    ("existing", "text"),
+    [
+        ("overwrite", "a cat"),
+        ("append", "Grandma's 80th birthday, a cat"),
+        ("prepend", "a cat, Grandma's 80th birthday"),
+    ],
+)
+def test_an_iptc_caption_is_updated(tmp_path: Path, name: str, existing: str, text: str) -> None:
+    path = tmp_path / name
+    before = all_formats(human())[name]
+    path.write_bytes(before)
+    once = caption(path, existing)
+    assert {found.text for found in parse(once).found if found.place in ("IPTC", "XMP", "EXIF", "PNG")} == {text}
+    assert sum(found.place == "IPTC" for found in parse(once).found) == 1 + (name == "photoshop.tif")
+    assert frames_of(once) == frames_of(before)
+    assert caption(path, existing) == once
+
+
+@pytest.mark.parametrize("content", [jpeg_with, tiff_with])
+def test_other_datasets_and_resources_stay_byte_for_byte(tmp_path: Path, content) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "a"
+    path.write_bytes(content(human()))
+    after = caption(path, "overwrite", "a much longer caption than there was before")
+    assert iptc_of(after) == human(b"a much longer caption than there was before")
+    assert THUMBNAIL in after or content is tiff_with
+
+
+def test_no_block_and_no_caption_is_added_to_iptc(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(files()["plain.jpg"])
+    assert b"Photoshop" not in caption(path, "overwrite")
+    keywords = app13(resource(0x0404, block(KEYWORD)))
+    path.write_bytes(jpeg(keywords))
+    assert Metadata().wants(str(path))
+    assert keywords in caption(path, "overwrite")
+
+
+def test_an_empty_iptc_caption_gets_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    for empty in (b"", b"   ", b"OLYMPUS DIGITAL CAMERA         "):
+        path.write_bytes(jpeg_with(human(empty)))
+        assert Metadata().wants(str(path))
+        assert iptc_of(caption(path, "skip")) == human(b"a cat")
+
+
+def test_photoshops_digest_follows_where_it_was_right(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    right, stale = hashlib.md5(human()).digest(), hashlib.md5(b"before another program came").digest()
+    new = human(b"a cat")
+    path.write_bytes(jpeg_with(human(), resource(0x0425, right)))
+    assert resource(0x0425, hashlib.md5(new).digest()) in caption(path, "overwrite")
+    path.write_bytes(jpeg_with(human(), resource(0x0425, stale)))
+    assert resource(0x0425, stale) in caption(path, "overwrite")
+    path.write_bytes(tiff_with(human(), resource(0x0425, right)))
+    assert resource(0x0425, hashlib.md5(new).digest()) in caption(path, "overwrite")
+    # With TIFF's type LONG zeros fill the block up, and the digest may be that with or without them.
+    for filled in (human(), human().ljust(-(-len(human()) // 4) * 4, b"\0")):
+        path.write_bytes(tiff_with(human(), resource(0x0425, hashlib.md5(filled).digest()), is_long=True))
+        after = caption(path, "overwrite")
+        zeros = b"\0" * (-len(new) % 4) if filled != human() else b""
+        assert resource(0x0425, hashlib.md5(new + zeros).digest()) in after
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "after"),
+    [
+        # Nothing says UTF-8, and nothing else needs to be Latin-1: it is declared.
+        ([KEYWORD, (2, 120, b"x")], "Hüte", [UTF_8, KEYWORD, (2, 120, "Hüte".encode())]),
+        ([(1, 0, b"\0\4"), (1, 100, b"1"), (2, 120, b"x")], "Hüte",
+         [(1, 0, b"\0\4"), UTF_8, (1, 100, b"1"), (2, 120, "Hüte".encode())]),
+        ([(1, 90, b"\x1b.A"), (2, 120, b"x")], "Hüte", [UTF_8, (2, 120, "Hüte".encode())]),
+        ([UTF_8, (2, 25, "Käse".encode()), (2, 120, b"x")], "Hüte",
+         [UTF_8, (2, 25, "Käse".encode()), (2, 120, "Hüte".encode())]),
+        # Another text is in Latin-1 and is not to be touched.
+        ([(2, 25, b"K\xe4se"), (2, 120, b"x")], "Hüte", [(2, 25, b"K\xe4se"), (2, 120, b"H\xfcte")]),
+        ([(2, 25, b"K\xe4se"), (2, 120, b"x")], "猫", "cannot hold the new caption"),
+        # ASCII is the same in all of them.
+        ([(2, 25, b"K\xe4se"), (2, 120, b"x")], "a cat", [(2, 25, b"K\xe4se"), (2, 120, b"a cat")]),
+        ([(1, 90, b"\x1b%/L"), (2, 120, b"x")], "a cat", "character set that is not known"),
+        ([(2, 120, b"x")], "a" * 2001, "no room for a caption in its IPTC block"),
+    ],
+)  # fmt: skip
+def test_the_character_set_is_right(
+    before: list[tuple[int, int, bytes]], text: str, after: str | list[tuple[int, int, bytes]]
+) -> None:
+    if isinstance(after, str):
+        with pytest.raises(MetadataError, match=after):
+            with_caption(block(*before), lambda old: text)
+    else:
+        assert with_caption(block(*before), lambda old: text) == block(*after)
+
+
+def test_what_is_added_to_a_text_in_latin_1_leaves_its_bytes() -> None:
+    added = with_caption(block((2, 120, b"Gro\xdfmutter"), CITY), lambda old: f"{old}, a cat")
+    assert added == block((2, 120, b"Gro\xdfmutter, a cat"), CITY)
+    shift_jis = "猫が".encode("shift_jis")
+    added = with_caption(block((2, 120, shift_jis)), lambda old: f"{old}, a cat")
+    assert added == block((2, 120, shift_jis + b", a cat"))
+
+
+def test_several_segments_of_resources_are_read_and_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    large = resource(0x0400, bytes(60000)) + resource(0x0404, human()) + resource(0x0401, bytes(9999))
+    path.write_bytes(jpeg(app13(large[:65000]), app13(large[65000:])))
+    assert read_caption(str(path)) == "Grandma's 80th birthday"
+    for text in ("a cat", "a cat that is longer", "a cat"):
+        after = caption(path, "overwrite", text)
+        assert iptc_of(after) == human(text.encode())
+        assert read_resources(after) == large.replace(resource(0x0404, human()), resource(0x0404, human(text.encode())))
+    two = app13(THUMBNAIL + bytes(3)), app13(resource(0x0404, human()))
+    path.write_bytes(jpeg(*two))
+    assert two[0] in caption(path, "overwrite")
+    assert read_caption(str(path)) == "a cat"
+
+
+@pytest.mark.parametrize(
+    "iptc",
+    [human()[:-3], human() + b"\x1c\2", human() + b"more", b"\x1c\2\x78\x80\4\xff\xff\xff\xff", b"\x1c\2\x78\xff\xff"],
+)
+def test_damaged_iptc_is_left_alone(tmp_path: Path, iptc: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg_with(iptc))
+    with pytest.raises(ImageError, match="damaged"):
+        caption(path, "overwrite")
+    assert path.read_bytes() == jpeg_with(iptc)
+
+
+def test_unusual_blocks_are_read() -> None:
+    extended = b"\x1c\2\x78\x80\4" + struct.pack(">I", 5) + b"a cat"
+    assert parse(jpeg_with(extended + bytes(7))).caption == "a cat"
+    assert [d.key for d in datasets(human() + b"\0\0")] == [(2, 0), (2, 25), (2, 120), (2, 90)]
+    found, zeros = resources(THUMBNAIL + b"PHUT" + THUMBNAIL[4:] + b"\0\0\0")
+    assert [r.number for r in found] == [0x040C, 0x040C]
+    assert zeros == b"\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning", "raw"),
+    [
+        ("exif", b"Exif\0\0", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
+        ("exif", b"", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
+        ("APP1", b"http://ns.adobe.com/xap/1.0/\0", KURZ),
+        ("xmp", b"", KURZ),
+        ("iptc", b"", human()),
+    ],
+)
+def test_raw_profiles_of_a_png_are_read_and_changed(tmp_path: Path, name: str, beginning: bytes, raw: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_with_profile(f"Raw profile type {name}".encode(), name.encode(), beginning + raw))
+    before = read_caption(str(path))
+    assert before in ("Grandma", "kurz", "Grandma's 80th birthday")
+    after = caption(path, "append")
+    texts = [text for place, text in parse(after).found if place in WRITTEN]
+    assert texts == [f"{before}, a cat"] * (2 if raw == KURZ else 3)
+    assert caption(path, "append") == after
+    if shutil.which("exiftool"):
+        found = {tag: text for tag, text in exiftool.read(path).items() if text.endswith("a cat")}
+        assert set(found.values()) == {f"{before}, a cat"}
+        assert len(found) == len(texts)
+
+
+@pytest.mark.parametrize("text", [b"iptc 12", b"\niptc\n 3\n0g", b"\niptc\n 3\n123"])
+def test_a_raw_profile_that_is_none_is_left_alone(text: bytes) -> None:
+    with pytest.raises(MetadataError, match="damaged metadata"):
+        parse(png_with_text(b"Raw profile type iptc", text))
+
+
+@needs_exiftool
+@pytest.mark.parametrize("name", ["plain.jpg", "all.jpg", "plain.png", "text.png", "plain.tif", "big-endian.tif"])
+@pytest.mark.parametrize("utf_8", [True, False])
+def test_exiftool_reads_what_it_wrote_and_we_changed(tmp_path: Path, name: str, utf_8: bool) -> None:
+    path = tmp_path / name
+    path.write_bytes(files()[name])
+    words = ["-codedcharacterset=utf8"] if utf_8 else []
+    words += ["-IPTC:Caption-Abstract=Großmutters 80.", "-IPTC:Keywords=Käse", "-IPTC:City=Hamburg"]
+    exiftool.write(path, "-charset", "iptc=latin", *words)
+    if name.endswith(".jpg"):
+        exiftool.write(path, "-Photoshop:IPTCDigest=new")
+    before = exiftool.read(path)
+    complaints = exiftool.complaints(path)
+    assert read_caption(str(path)) == "Großmutters 80."
+    caption(path, "append")
+    after = exiftool.read(path)
+    assert after["IPTC:Caption-Abstract"] == "Großmutters 80., a cat"
+    assert after["XMP-dc:Description"] == "Großmutters 80., a cat"
+    for tag in ("IPTC:Keywords", "IPTC:City", "IPTC:CodedCharacterSet"):
+        assert after.get(tag) == before.get(tag)
+    if name.endswith(".jpg"):
+        assert after["Photoshop:IPTCDigest"] == after["File:CurrentIPTCDigest"] != before["Photoshop:IPTCDigest"]
+    caption(path, "overwrite", "ein Hündchen")
+    assert exiftool.read(path)["IPTC:Caption-Abstract"] == "ein Hündchen"
+    assert exiftool.read(path)["IPTC:Keywords"] == "Käse"
+    assert exiftool.complaints(path) <= complaints
+
+
+@needs_exiftool
+@pytest.mark.parametrize("name", files())
+def test_exiftool_finds_the_caption_and_nothing_wrong(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(files()[name])
+    before, complaints = exiftool.read(path), exiftool.complaints(path)
+    caption(path, "overwrite", "ein Mann & ein <Hund>")
+    after = exiftool.read(path)
+    assert exiftool.complaints(path) <= complaints
+    texts = {tag: text for tag, text in after.items() if tag.split(":")[-1] in ("Description", "ImageDescription")}
+    assert set(texts.values()) == {"ein Mann & ein <Hund>"}
+    assert "XMP-dc:Description" in texts
+    volatile = (
+        "System:",
+        "ExifTool:",
+        "File:ExifByteOrder",
+        "XMP-x:",
+        "XMP-dc:Description",
+        "RIFF:",
+        "File:FileType",
+        "File:MIME",
+        "ExifIFD:Maker",
+    )
+    for tag, value in before.items():
+        if not tag.startswith(volatile) and "Offset" not in tag and tag not in texts:
+            assert after[tag] == value

@@ -1,0 +1,295 @@
+"""Whose words a text in metadata is, and what becomes of several that differ."""
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+from test_formats import Found
+from test_iptc import KURZ, described, human, jpeg_with
+from test_metadata import XMP, encode, exif, files
+
+from capcli.outputs.metadata import Metadata, parse, read_caption
+from capcli.outputs.metadata.texts import CAMERA_DEFAULTS, WRITTEN, decode, words
+from capcli.results import ImageError
+
+ALT_TEXT = (
+    b'<rdf:Description xmlns:i="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"><i:AltTextAccessibility><rdf:Alt>'
+    b"<rdf:li xml:lang='x-default'>an old woman</rdf:li></rdf:Alt></i:AltTextAccessibility></rdf:Description>"
+)
+XP_COMMENT, USER_COMMENT = 0x9C9C, 0x9286
+
+
+def commented(comment: bytes) -> bytes:
+    made = exif()
+    made.get_ifd(0x8769)[USER_COMMENT] = comment
+    return encode("JPEG", exif=made)
+
+
+def two_captions() -> dict[str, bytes]:
+    """Photos with one person's words in EXIF, or a PNG's Description, and another's in XMP."""
+    grandma = described("Grandma's 80th birthday")
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Description", "Grandma's 80th birthday")
+    text.add_itxt("XML:com.adobe.xmp", KURZ.decode())
+    tiff = described("Grandma's 80th birthday")
+    tiff[700] = KURZ
+    return {
+        "a.jpg": encode("JPEG", exif=grandma, xmp=KURZ),
+        "a.png": encode("PNG", pnginfo=text),
+        "exif.png": encode("PNG", exif=grandma, pnginfo=text),
+        "a.webp": encode("WEBP", exif=grandma, xmp=KURZ),
+        "a.tif": encode("TIFF", exif=tiff),
+    }
+
+
+def texts(path: Path) -> set[str]:
+    """What stands in the places that are written."""
+    return {text for place, text in parse(path.read_bytes()).found if place in WRITTEN}
+
+
+def put(path: Path, existing: str, text: str = "a cat") -> Metadata:
+    metadata = Metadata(existing)
+    metadata.put(Found(str(path), text))  # type: ignore[arg-type]
+    return metadata
+
+
+@pytest.mark.parametrize("name", two_captions())
+def test_texts_that_differ_are_extended_each_by_itself(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(two_captions()[name])
+    assert texts(path) == {"Grandma's 80th birthday", "kurz"}
+    put(path, "append")
+    assert texts(path) == {"Grandma's 80th birthday, a cat", "kurz, a cat"}
+    once = path.read_bytes()
+    put(path, "append")
+    assert path.read_bytes() == once
+    put(path, "prepend", "a dog")
+    assert texts(path) == {"a dog, Grandma's 80th birthday, a cat", "a dog, kurz, a cat"}
+
+
+@pytest.mark.parametrize("name", two_captions())
+def test_texts_that_gave_way_are_counted(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(two_captions()[name])
+    assert [put(path, existing).replaced for existing in ("skip", "append")] == [0, 0]
+    path.write_bytes(two_captions()[name])
+    assert [put(path, "overwrite").replaced for _ in range(2)] == [2, 0]
+    assert put(path, "overwrite", "a dog").replaced == 1
+    path.write_bytes(encode("JPEG", exif=described("SONY DSC")))
+    assert put(path, "overwrite").replaced == 0
+
+
+def test_an_empty_place_says_what_was_shown_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode("JPEG", exif=described("Grandma")))
+    put(path, "append")
+    assert texts(path) == {"Grandma, a cat"}  # XMP is new, and read first
+    path.write_bytes(commented(b"ASCII\0\0\0Grandma"))
+    put(path, "append")
+    assert texts(path) == {"Grandma, a cat"}
+
+
+@pytest.mark.parametrize("existing", ["overwrite", "append", "prepend"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "TIFF"])
+def test_what_is_no_caption_is_kept(tmp_path: Path, format: str, existing: str) -> None:
+    comment = b"ASCII\0\0\0Grandma, by Jo"
+    made = described("Grandma's 80th birthday")
+    made[XP_COMMENT] = "a comment\0".encode("utf-16-le")
+    made.get_ifd(0x8769)[USER_COMMENT] = comment
+    packet = KURZ.replace(b"</rdf:RDF>", ALT_TEXT + b"</rdf:RDF>")
+    path = tmp_path / "photo"
+    if format == "TIFF":
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[0x010E], tags[700], tags[0x8769] = "Grandma's 80th birthday", packet, {USER_COMMENT: comment}
+        tags[XP_COMMENT], tags.tagtype[XP_COMMENT] = "a comment\0".encode("utf-16-le"), 1
+        path.write_bytes(encode("TIFF", tiffinfo=tags))
+    else:
+        path.write_bytes(encode(format, exif=made, xmp=packet, comment=b"in JPEG"))
+    put(path, existing)
+    assert len(texts(path)) == 1 + (existing != "overwrite")
+    with Image.open(path) as image:
+        assert image.getexif()[XP_COMMENT] == "a comment\0".encode("utf-16-le")
+        assert image.getexif().get_ifd(0x8769)[USER_COMMENT] == comment
+        assert ALT_TEXT in (image.info.get("xmp") or image.tag_v2[700])  # type: ignore[attr-defined]
+        assert format != "JPEG" or image.info["comment"] == b"in JPEG"
+
+
+def test_a_pngs_other_texts_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "by Jo")
+    text.add_itxt("Description", "une fête", "fr", "description", zip=True)
+    text.add_text("Description", "Großmutter", zip=True)
+    path.write_bytes(encode("PNG", pnginfo=text))
+    assert read_caption(str(path)) == "Großmutter"
+    put(path, "append")
+    found = {(place, text) for place, text in parse(path.read_bytes()).found}
+    assert found == {("PNG", "Großmutter, a cat"), ("XMP", "Großmutter, a cat"), ("translation", "une fête")}
+    with Image.open(path) as image:
+        assert image.text["Comment"] == "by Jo"  # type: ignore[attr-defined]
+
+
+def test_a_translation_alone_is_a_caption_and_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    french = b"<d:description><rdf:Alt><rdf:li xml:lang='fr'>une f\xc3\xaate</rdf:li></rdf:Alt></d:description>"
+    path.write_bytes(encode("JPEG", xmp=XMP % french))
+    assert read_caption(str(path)) == "une fête"
+    put(path, "append")
+    assert [text for _, text in parse(path.read_bytes()).found if text] == ["une fête, a cat"] * 2 + ["une fête"]
+
+
+def test_a_caption_in_an_attribute_is_read_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode("JPEG", xmp=(XMP % b"").replace(b"xmlns:d=", b"d:description='Grandma' xmlns:d=")))
+    assert not Metadata().wants(str(path))
+    before = path.read_bytes()
+    with pytest.raises(ImageError, match="as an attribute; left as it is"):
+        put(path, "append")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        *sorted(CAMERA_DEFAULTS), "OLYMPUS DIGITAL CAMERA         ", "SONY  DSC", " \t", "\0 \0",
+        "File written by Adobe Photoshop\xae 4.0",
+        "DCIM\\100MEDIA\\DJI_0001.JPG", "<Digimax i5, Samsung #1>", "<KENOX S1050  / Samsung S1050>",
+    ],
+)  # fmt: skip
+def test_what_a_camera_writes_is_no_caption(tmp_path: Path, default: str) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode("JPEG", exif=described(default)))
+    assert read_caption(str(path)) == ""
+    assert Metadata().wants(str(path))
+    put(path, "append")
+    assert texts(path) == {"a cat"}
+
+
+def test_what_a_person_writes_is_a_caption() -> None:
+    for text in ("Olympus digital camera, my first", "my SAMSUNG", "Scanner", "mon", "burst", "❤️", "?", "DCIM", "<3"):
+        assert words(text) == text
+    # How Huawei's phones name what they did to a photo, and what means something elsewhere.
+    assert words("mon", "HUAWEI") == words("dav", "Honor") == ""
+    assert words("Mon", "HUAWEI") == "Mon"
+    assert parse(encode("JPEG", exif=described("mon"))).caption == "mon"
+    huawei = described("mon")
+    huawei[0x010F] = "HUAWEI"
+    assert parse(encode("JPEG", exif=huawei)).caption == ""
+    # Copied by a photo manager into a place where cameras do not write.
+    assert parse(jpeg_with(human(b"SONY DSC"))).caption == ""
+
+
+@pytest.mark.parametrize(
+    ("comment", "caption"),
+    [
+        (b"ASCII\0\0\0Grandma's 80th\0\0\0", "Grandma's 80th"),
+        (b"ASCII\0\0\0Gro\xdfmutter", "Großmutter"),
+        (b"\0" * 8 + "Großmutter".encode(), "Großmutter"),
+        (b"UNICODE\0" + "Großmutter".encode("utf-16-le"), "Großmutter"),
+        (b"UNICODE\0" + "Großmutter".encode("utf-16-be"), "Großmutter"),
+        (b"UNICODE\0" + "\ufeff猫がいる".encode("utf-16-be"), "猫がいる"),
+        (b"JIS\0\0\0\0\0" + "猫".encode("iso2022_jp"), "猫"),
+        (b"ASCII\0\0\0            ", ""),
+        (b"ASCII\0\0\0Screenshot", ""),
+        (b'ASCII\0\0\0{"mirror":false,"sensor_type":"rear"}', ""),
+        (bytes(range(200)), ""),
+        (b"\0" * 8 + b"\1\2\3ab\4\5", ""),
+        (b"ASC", ""),
+        (b"", ""),
+    ],
+)
+def test_user_comments_are_captions_where_they_are_text(comment: bytes, caption: str) -> None:
+    assert parse(commented(comment)).caption == caption
+
+
+def test_a_damaged_exif_directory_has_no_comment() -> None:
+    content = commented(b"ASCII\0\0\0Grandma")
+    at = content.index(struct.pack(">HHI", 0x8769, 4, 1)) + 8
+    assert parse(content[:at] + b"\xff\xff\xff\x7f" + content[at + 4 :]).caption == ""
+
+
+def test_what_is_added_leaves_the_bytes_of_a_text_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    for old in ("Großmutter".encode("cp1252"), "猫が".encode("shift_jis"), b"\x81\x8d", "Großmutter".encode()):
+        path.write_bytes(encode("JPEG", exif=described(old)))
+        put(path, "append")
+        assert old + b", a cat\0" in path.read_bytes()
+        put(path, "overwrite", "ein Hündchen")
+        assert "ein Hündchen\0".encode() in path.read_bytes()
+    path.write_bytes(encode("JPEG", exif=described(b"Gro\xdfmutter")))
+    with pytest.raises(ImageError, match="an encoding that cannot hold the new one"):
+        put(path, "append", "猫")
+    assert decode(b"\xff\xfe\x81\x8d")[1] == "latin-1"
+
+
+def test_what_stands_behind_a_description_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode("JPEG", exif=described("Grandma\0by Jo\0")))
+    for _ in range(2):
+        put(path, "append")
+        assert b"Grandma, a cat\0by Jo\0" in path.read_bytes()
+
+
+@pytest.mark.parametrize("data", ['<?xml version="1.0"?><OME/>', "ImageJ=1.53t\nimages=3", '{"shape": [3, 4]}'])
+def test_the_data_of_programs_is_not_a_caption_to_change(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(encode("TIFF", exif=described(data)))
+    before = path.read_bytes()
+    assert not Metadata().wants(str(path))
+    for existing in ("overwrite", "append", "prepend"):
+        with pytest.raises(ImageError, match="a program's data; left as it is"):
+            put(path, existing)
+    assert path.read_bytes() == before
+
+
+def test_white_space_and_line_ends_survive(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode("JPEG", exif=described("Grandma\r\n80 years")))
+    put(path, "append")
+    assert texts(path) == {"Grandma\r\n80 years, a cat"}
+    path.write_bytes(encode("JPEG", exif=described("Grandma\x01")))
+    with pytest.raises(ImageError, match="a character that XMP cannot hold"):
+        put(path, "append")
+
+
+@pytest.mark.parametrize("name", files())
+def test_rewriting_leaves_the_same_bytes_and_no_growth(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(files()[name])
+    seen: dict[str, bytes] = {}
+    captions = ("a cat", "a dog", "a much longer caption of a man with a dog", "ox", "eine Hündin")
+    for _ in range(3):
+        for text in captions:
+            put(path, "overwrite", text)
+            assert path.read_bytes() == seen.setdefault(text, path.read_bytes())
+    assert max(map(len, seen.values())) - min(map(len, seen.values())) < 3 * len(captions[2]) + 8
+
+
+def test_441_overwrites_of_a_jpeg_with_everything(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    with Image.open(io.BytesIO(jpeg_with(human()))) as image:
+        photoshop = image.app["APP13"]  # type: ignore[attr-defined]
+    segment = struct.pack(">BBH", 0xFF, 0xED, len(photoshop) + 2) + photoshop
+    content = encode("JPEG", exif=described("Grandma"), xmp=KURZ)
+    path.write_bytes(content[:2] + segment + content[2:])
+    put(path, "overwrite", "caption 0")
+    size = path.stat().st_size
+    for i in range(1, 441):
+        put(path, "overwrite", f"caption {i % 10}")
+    assert path.stat().st_size == size
+
+
+def test_only_what_was_appended_here_is_taken_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(files()["big-endian.tif"])
+    put(path, "overwrite", "a cat")
+    # Another program writes behind it and lets its own directory point there.
+    path.write_bytes(path.read_bytes() + b"what another program wrote")
+    before = path.read_bytes()
+    put(path, "overwrite", "a dog")
+    assert path.read_bytes()[8 : len(before)] == before[8:]
+    size = path.stat().st_size
+    put(path, "overwrite", "a pig")
+    assert path.stat().st_size == size
