@@ -16,7 +16,7 @@ from capcli import __version__
 from capcli.cli.messages import say, show_lines
 from capcli.cli.native import let_crashes_speak, silence_libtiff
 from capcli.cli.signals import Interrupt, Stop
-from capcli.cli.streams import flush_streams, open_streams, say_lost
+from capcli.cli.streams import StandardOutput, flush_streams, open_streams, say_lost
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
@@ -294,7 +294,7 @@ def caption(
     from capcli.cli.run import Run
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
-    from capcli.outputs.files import OutputError, is_writable
+    from capcli.outputs.files import OutputError, OutputFile, is_writable
     from capcli.outputs.formats import FORMATS, Template, format_by_ending, make_writer
     from capcli.outputs.metadata import Metadata
     from capcli.outputs.originals import folders_of
@@ -391,7 +391,10 @@ def caption(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, replace
     ) as view:
         try:  # last, when all else is known to be good
-            file, finished = open_output(output, format, num, resume, overwrite, min_score)
+            file: OutputFile = StandardOutput()
+            finished: dict[str, bool] = {}
+            if output is not None:
+                file, finished = open_output(output, format, num, resume, overwrite, min_score)
         except OutputError as error:
             fail(error)
         marks = output is None and sys.stdout.isatty()
@@ -854,7 +857,7 @@ def evaluate(
 
     try:
         from capcli.training.datasets import DataError, read_data_set
-        from capcli.training.evaluation import evaluate_captioner, print_evaluation
+        from capcli.training.evaluation import as_lines, evaluate_captioner
 
         data_set = read_data_set(data)
         photos = data_set.require(split)
@@ -865,10 +868,11 @@ def evaluate(
         one_core_per_batch(captioner, options)
         typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
         if pointing:
-            from capcli.training.pointing import measure_pointing, print_pointing, read_boxes
+            from capcli.training.pointing import as_lines as pointing_lines
+            from capcli.training.pointing import measure_pointing, read_boxes
 
             points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
-            show_lines(dump(points, indent=1)) if as_json else print_pointing(points)
+            show_lines(dump(points, indent=1) if as_json else "\n".join(pointing_lines(points)))
             return
         result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
     except ImportError as error:
@@ -878,7 +882,7 @@ def evaluate(
     if as_json:
         show_lines(dump(result, indent=1))
     else:
-        print_evaluation(result, extremes)
+        show_lines("\n".join(as_lines(result, extremes)))
 
 
 def load_captioner(model: str | None, device: str, precision: str, max_pixels: int = 100_000_000) -> Captioner:

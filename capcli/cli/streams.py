@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from capcli.cli.messages import say
+from capcli.cli.messages import harmless, say
 
 STANDARD_OUTPUT = "standard output"
 
@@ -78,3 +78,28 @@ def redirect_to_nowhere(stream: TextIO) -> None:
     """Let nothing more go to where nothing more is taken: the interpreter would complain when it flushes it."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class StandardOutput:
+    """sys.stdout as an output, which outlives its run."""
+
+    path = STANDARD_OUTPUT
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Add text; no file name in it commands a terminal."""
+        sys.stdout.write(harmless(text) if self.terminal else text)
+
+    def flush(self) -> None:
+        """Let others see it."""
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Let others see it."""
+        sys.stdout.flush()
+
+    def discard(self) -> None:
+        """Let nothing more go to where nothing more is taken."""
+        redirect_to_nowhere(sys.stdout)

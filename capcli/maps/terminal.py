@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from PIL import Image
 
-from capcli.cli.streams import STANDARD_OUTPUT
 from capcli.images.decode import open_upright
 from capcli.maps.overlay import draw_overlay, heatmaps
 from capcli.results import ImageError
@@ -88,7 +87,7 @@ def fit(word: str, width: int) -> str:
 class TerminalPictures:
     """Draws each caption's heat below it."""
 
-    path = STANDARD_OUTPUT
+    path = "standard output"  # for messages
 
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
         self.file, self.options = file, options

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from capcli.cli.messages import harmless
-from capcli.cli.streams import STANDARD_OUTPUT, redirect_to_nowhere
 from capcli.outputs.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove
 
 MOMENT = 10.0  # seconds that a file is waited for which others have for moments only: a sidecar, an image
@@ -101,31 +99,6 @@ def discarding(file: OutputFile) -> Iterator[None]:
     except BaseException:
         file.discard()
         raise
-
-
-class StandardOutput:
-    """sys.stdout, which outlives its run."""
-
-    path = STANDARD_OUTPUT
-
-    def __init__(self) -> None:
-        self.terminal = sys.stdout.isatty()
-
-    def write(self, text: str) -> None:
-        """Add text; no file name in it commands a terminal."""
-        sys.stdout.write(harmless(text) if self.terminal else text)
-
-    def flush(self) -> None:
-        """Let others see it."""
-        sys.stdout.flush()
-
-    def close(self) -> None:
-        """Let others see it."""
-        sys.stdout.flush()
-
-    def discard(self) -> None:
-        """Let nothing more go to where nothing more is taken."""
-        redirect_to_nowhere(sys.stdout)
 
 
 class WholeFile:

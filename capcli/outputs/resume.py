@@ -15,7 +15,6 @@ from capcli.outputs.files import (
     GrowingFile,
     OutputError,
     OutputFile,
-    StandardOutput,
     WholeFile,
     discarding,
     is_writable,
@@ -55,9 +54,9 @@ def check_output(
 
 
 def open_output(
-    path: str | None, format: str, num: int, resume: bool, overwrite: bool, min_score: float | None = None
+    path: str, format: str, num: int, resume: bool, overwrite: bool, min_score: float | None = None
 ) -> tuple[OutputFile, dict[str, bool]]:
-    """Where to write, and what is there already (see `read_output`) if that is to be continued. path: None is stdout.
+    """Where to write, and what is there already (see `read_output`) if that is to be continued.
 
     JSON is put in place when it is complete, everything else grows by lines; what it replaces stays until then, or
     until the first line. With resume a half-written last line goes, and so do the rows of images that are to be tried
@@ -65,8 +64,6 @@ def open_output(
     Raises OutputError for a file with something in it where neither resume nor
     overwrite is wanted, for one that another run writes, and for one that is not ours to continue.
     """
-    if path is None:
-        return StandardOutput(), {}
     finished: dict[str, bool] = {}
     try:
         # Not pipes and devices.

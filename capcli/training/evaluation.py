@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES
-from capcli.cli.messages import show_lines
 from capcli.decoding.sampling import DecodingOptions
 from capcli.model.vocabulary import tokenize
 from capcli.results import Caption, ImageError
@@ -91,25 +91,25 @@ def caption_photos(
     return captions
 
 
-def print_evaluation(result: dict[str, Any], extremes: bool) -> None:
-    """Print the scores, a line each. extremes: also the captions that CIDEr likes least and best."""
-    show_lines(f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}")
-    print(f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}")
+def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
+    """Return the scores for a person, a line each. extremes: also the captions that CIDEr likes least and best."""
+    yield f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}"
+    yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
     scores = result["scores"]
     for key, title in SCORES.items():
         if key in scores:
             low, high = scores["intervals"].get(key, (None, None))
-            print(f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else ""))
-    print(f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)"))
+            yield f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else "")
+    yield f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)")
     if (area := result["calibration"]["auc"]) is not None:
-        print(f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)")
+        yield f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)"
     for row in result["calibration"]["thresholds"]:
-        print(f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}")
+        yield f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
     least, below = result["calibration"]["unsure_below"], result["calibration"]["one_colour_below"]
-    print(f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})")
+    yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
     if extremes:
         ranked = sorted(result["captions"], key=lambda row: row["cider"])
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
-            print(f"\n{title} by CIDEr")
+            yield f"\n{title} by CIDEr"
             for row in rows:
-                show_lines(f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})")
+                yield f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"

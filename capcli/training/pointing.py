@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,12 +148,12 @@ def measure_pointing(
     }
 
 
-def print_pointing(result: dict[str, Any]) -> None:
-    """Print the figures, a line each. result: from `measure_pointing`."""
-    print(
+def as_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Return the figures for a person, a line each. result: from `measure_pointing`."""
+    yield (
         f"{result['data']} {result['split']}: {result['photos']} photos with people "
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"
     )
-    print(f"points at a person       {result['hits']:6.1f} %")
-    print(f"the picture's centre     {result['centre']:6.1f} %")
-    print(f"chance (area of people)  {result['chance']:6.1f} %")
+    yield f"points at a person       {result['hits']:6.1f} %"
+    yield f"the picture's centre     {result['centre']:6.1f} %"
+    yield f"chance (area of people)  {result['chance']:6.1f} %"

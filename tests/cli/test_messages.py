@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from capcli.cli.messages import harmless, say, show_lines
-from capcli.outputs.files import StandardOutput
+from capcli.cli.streams import StandardOutput
 
 
 class Terminal(io.StringIO):

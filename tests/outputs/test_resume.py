@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from test_formats import BAD, CAT, DOG, STRANGE, Found, write
 
-from capcli.outputs.files import OutputError, StandardOutput, WholeFile
+from capcli.outputs.files import OutputError, WholeFile
 from capcli.outputs.resume import check_output, how_to_go_on, open_output
 from capcli.outputs.sidecars import Sidecars
 
@@ -105,7 +105,6 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 
 def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    assert isinstance(open_output(None, "text", 1, False, False)[0], StandardOutput)
     path.write_text(write("jsonl", CAT))
     with pytest.raises(OutputError, match="exists; say --resume or --existing overwrite"):
         open_output(str(path), "jsonl", 1, False, False)

@@ -10,12 +10,12 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.training.datasets import DataError, read_data_set
 from capcli.training.pointing import (
+    as_lines,
     cells_inside,
     corners,
     covered,
     inside,
     measure_pointing,
-    print_pointing,
     read_boxes,
     seen_in_view,
 )
@@ -66,9 +66,7 @@ def test_overlapping_boxes_count_once() -> None:
     assert covered(boxes) == pytest.approx(sum(inside(x, y, boxes) for x, y in points) / len(points), abs=0.02)
 
 
-def test_hits_are_counted_per_word(
-    tiny_model: CaptionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hits_are_counted_per_word(tiny_model: CaptionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images").mkdir()
     rows, boxes = [], {}
     # A 2×2 grid whose second cell is always looked at; one photo in three has its person there.
@@ -96,8 +94,7 @@ def test_hits_are_counted_per_word(
     assert result["centre"] == pytest.approx(100 / 3)
     assert result["chance"] == pytest.approx(100 * (0.1 * 2 * 0.3 - 0.0 + 0.04 + 0.09 + 0.01) / 3, abs=2)
     assert {row["path"][-5:] for row in result["misses"]} == {"1.png", "2.png"}
-    print_pointing(result)
-    assert "points at a person" in capsys.readouterr().out
+    assert "points at a person" in "\n".join(as_lines(result))
     with pytest.raises(DataError, match=r"no photo of split 'train'; there are dev \(5\)"):
         measure_pointing(captioner, data_set, "train", read_boxes(tmp_path / "boxes"), captioner.options, 2)
     with pytest.raises(DataError, match="no photo of split 'dev' has boxes"):
