@@ -16,9 +16,9 @@ from torch import Tensor
 
 from capcli.captioner import Captioner
 from capcli.decoding.sampling import decode
+from capcli.files import WholeFile
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Features
-from capcli.outputs.files import WholeFile
 from capcli.outputs.formats import Template, make_writer
 from capcli.results import Caption, ImageError
 from capcli.streaming import THREADS

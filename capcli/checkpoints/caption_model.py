@@ -25,11 +25,11 @@ from capcli.checkpoints.store import (
     read_tensors,
     read_vocabulary,
 )
+from capcli.files import write_together
 from capcli.model.config import ModelConfig
 from capcli.model.decoders import make_decoder
 from capcli.model.encoders import make_encoder
 from capcli.model.vocabulary import Vocabulary
-from capcli.outputs.files import write_together
 
 
 class CaptionModel(nn.Module):

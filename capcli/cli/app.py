@@ -292,9 +292,9 @@ def caption(
     from capcli.cli.process import one_core_per_batch
     from capcli.cli.progress import Bar
     from capcli.cli.run import Run
+    from capcli.files import OutputError, OutputFile, is_writable
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
-    from capcli.outputs.files import OutputError, OutputFile, is_writable
     from capcli.outputs.formats import FORMATS, Template, format_by_ending, make_writer
     from capcli.outputs.metadata import Metadata
     from capcli.outputs.originals import folders_of
@@ -449,7 +449,7 @@ def explain(
     """
     from capcli.explain import as_line, as_row, as_table, ranked
     from capcli.explain import explain as read_sentences
-    from capcli.outputs.files import OutputError
+    from capcli.files import OutputError
     from capcli.outputs.formats import dump
     from capcli.outputs.resume import check_output
     from capcli.results import ImageError
@@ -783,7 +783,7 @@ def train(
 
     from capcli.captioner import choose_device
     from capcli.cli.process import own_process
-    from capcli.outputs.files import LockedFolder, OutputError
+    from capcli.files import LockedFolder, OutputError
     from capcli.results import ImageError
 
     own_process()
@@ -929,10 +929,10 @@ def open_views(
         yield lambda result: []
         return
     from capcli.cli.run import collecting
+    from capcli.files import OutputError
     from capcli.maps.folders import AttentionFolders
     from capcli.maps.overlay import SCALES, STYLES, OverlayOptions
     from capcli.maps.terminal import TerminalPictures, why_not
-    from capcli.outputs.files import OutputError
     from capcli.outputs.resume import check_output
 
     for option, value, known in (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from capcli.cli.messages import say
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import StandardOutput
-from capcli.outputs.files import OutputError, OutputFile
+from capcli.files import OutputError, OutputFile
 from capcli.outputs.formats import Writer, is_rejected
 from capcli.outputs.sidecars import HOPELESS, CaptionedAlready, Place
 from capcli.results import ImageError

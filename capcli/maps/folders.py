@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from capcli.files import LockedFolder, write_whole
 from capcli.images.decode import STANDARD_INPUT, open_upright
 from capcli.images.drawn import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
+from capcli.locks import TEMPORARY
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
 from capcli.maps.sheet import animate, contact_sheet, encode
-from capcli.outputs.files import LockedFolder, write_whole
 from capcli.outputs.formats import dump
-from capcli.outputs.locks import TEMPORARY
 from capcli.results import ImageError
 
 if TYPE_CHECKING:

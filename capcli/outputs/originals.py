@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from capcli.outputs.files import is_writable
+from capcli.files import is_writable
 
 FOLDER_READ_ONLY = "no file can be put into its folder"
 READ_ONLY = "it is read-only"

@@ -11,14 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from capcli.outputs.files import (
-    GrowingFile,
-    OutputError,
-    OutputFile,
-    WholeFile,
-    discarding,
-    is_writable,
-)
+from capcli.files import GrowingFile, OutputError, OutputFile, WholeFile, discarding, is_writable
 from capcli.outputs.formats import DELIMITERS, columns
 from capcli.outputs.sidecars import Place
 

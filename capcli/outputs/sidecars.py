@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from capcli.files import MOMENT, OutputError, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.files import MOMENT, OutputError, WholeFile
 from capcli.outputs.formats import Template, is_rejected
 from capcli.outputs.originals import UntouchableError, folders_of, original
 from capcli.results import ImageError

@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
+from capcli.files import write_whole
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Encoder, Features
 from capcli.model.precision import autocast
-from capcli.outputs.files import write_whole
 from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32

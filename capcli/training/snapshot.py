@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from capcli.outputs.files import write_whole
+from capcli.files import write_whole
 from capcli.training.datasets import DataError
 from capcli.training.setup import Setup
 

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError, parse_config
+from capcli.files import write_together
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
-from capcli.outputs.files import write_together
 
 
 def test_what_is_saved_comes_back(tiny_model: CaptionModel, tmp_path: Path) -> None:

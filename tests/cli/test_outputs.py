@@ -17,7 +17,7 @@ from folders import ENVIRONMENT, capcli, captions, command, make_photos, rows
 from typer.testing import CliRunner
 
 from capcli.cli.app import app
-from capcli.outputs.locks import clear_leftovers
+from capcli.locks import clear_leftovers
 
 OUTPUTS = ("o.csv", "o.tsv", "o.jsonl", "o.txt", "o.json", "o.html", "looked")
 PATIENCE = 120  # seconds until a run that hangs is a failure

@@ -161,7 +161,7 @@ def test_what_a_continued_run_has_left_to_do(remembers: bool) -> None:
 
 
 def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from capcli.outputs.files import GrowingFile
+    from capcli.files import GrowingFile
     from capcli.outputs.formats import Template
 
     file = GrowingFile(str(tmp_path / "out.txt"), False)

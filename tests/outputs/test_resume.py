@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from test_formats import BAD, CAT, DOG, STRANGE, Found, write
 
-from capcli.outputs.files import OutputError, WholeFile
+from capcli.files import OutputError, WholeFile
 from capcli.outputs.resume import check_output, how_to_go_on, open_output
 from capcli.outputs.sidecars import Sidecars
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from test_formats import Found
 
+from capcli.files import OutputError
 from capcli.maps.folders import AttentionFolders
 from capcli.maps.overlay import OverlayOptions
-from capcli.outputs.files import OutputError
 from capcli.outputs.formats import Template
 from capcli.outputs.metadata import Metadata
 from capcli.outputs.originals import HARD_LINKED, LEADS_OUT, READ_ONLY

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
 
-from capcli.outputs.files import LockedFolder
+from capcli.files import LockedFolder
 from capcli.training import loop
 from capcli.training.datasets import DataError
 from capcli.training.options import TrainOptions

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from capcli.files import OutputError, WholeFile
 from capcli.images.decode import open_upright
 from capcli.maps.overlay import OverlayOptions, color_table, heatmaps, strongest_place
-from capcli.outputs.files import OutputError, WholeFile
 from capcli.results import ImageError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capcli.files import MOMENT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.files import MOMENT, WholeFile
 from capcli.outputs.formats import Template, is_encodable, is_rejected
 from capcli.outputs.metadata.containers import Container, parse
 from capcli.outputs.metadata.errors import MetadataError

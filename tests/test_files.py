@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from capcli.outputs.files import GrowingFile, OutputError, WholeFile, write_whole
+from capcli.files import GrowingFile, OutputError, WholeFile, write_whole
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_lines_reach_the_file_together(tmp_path: Path) -> None:
 
 FILL = """
 import resource, signal, sys
-from capcli.outputs.files import GrowingFile
+from capcli.files import GrowingFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 file = GrowingFile(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -113,7 +113,7 @@ def test_what_grows_replaces_the_old_file_by_its_first_lines(tmp_path: Path, old
 
 REPLACE = """
 import resource, signal, sys
-from capcli.outputs.files import GrowingFile
+from capcli.files import GrowingFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 file = GrowingFile(sys.argv[1], replace=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2, resource.RLIM_INFINITY))

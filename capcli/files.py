@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from capcli.outputs.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove
+from capcli.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove
 
 MOMENT = 10.0  # seconds that a file is waited for which others have for moments only: a sidecar, an image
 

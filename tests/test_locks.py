@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from capcli.files import GrowingFile, LockedFolder, WholeFile, write_whole
+from capcli.locks import clear_leftovers
 from capcli.outputs import locks
-from capcli.outputs.files import GrowingFile, LockedFolder, WholeFile, write_whole
-from capcli.outputs.locks import clear_leftovers
 
 KINDS = (WholeFile, GrowingFile)
 HOLD = """
 import sys
-from capcli.outputs.files import GrowingFile, WholeFile
-file = getattr(sys.modules["capcli.outputs.files"], sys.argv[1])(sys.argv[2])
+from capcli.files import GrowingFile, WholeFile
+file = getattr(sys.modules["capcli.files"], sys.argv[1])(sys.argv[2])
 file.write("half")
 print("open", flush=True)
 sys.stdin.read()
