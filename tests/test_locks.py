@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from capcli import locks
 from capcli.files import GrowingFile, LockedFolder, WholeFile, write_whole
 from capcli.locks import clear_leftovers
-from capcli.outputs import locks
 
 KINDS = (WholeFile, GrowingFile)
 HOLD = """

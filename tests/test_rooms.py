@@ -1,0 +1,84 @@
+"""The map of the code is true: arrows go down, nothing runs in a circle, and every room is on the map."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent / "capcli"
+ANYONE = {"results", "files", "locks", "__init__"}
+# What a room may import besides itself and what anyone may.
+BELOW = {
+    "results": set(),
+    "files": {"locks"},
+    "locks": set(),
+    "model": set(),
+    "decoding": {"model"},
+    "checkpoints": {"model"},
+    "images": set(),
+    "streaming": set(),
+    "captioner": {"checkpoints", "decoding", "images", "model", "streaming"},
+    "outputs": {"images"},
+    "maps": {"images", "outputs"},
+    "explain": {"captioner", "decoding", "images", "maps", "model"},
+    "bench": {"captioner", "decoding", "images", "model", "outputs", "streaming"},
+    "training": {"captioner", "checkpoints", "decoding", "explain", "images", "maps", "model", "streaming"},
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of capcli that a file imports, inside functions and for the type checker too."""
+    modules = {module_of(file) for file in ROOT.rglob("*.py")}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("capcli"):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else str(node.module) for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("capcli")}
+    return found
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def test_arrows_go_down() -> None:
+    upward = []
+    for path in sorted(ROOT.rglob("*.py")):
+        room = room_of(module_of(path))
+        if room in ("__init__", "__main__", "cli"):  # they may use everything
+            continue
+        allowed = BELOW[room] | ANYONE | {room}
+        upward += [f"{module_of(path)} → {name}" for name in imports_of(path) if room_of(name) not in allowed]
+    assert upward == []
+
+
+def test_no_circle() -> None:
+    arrows = {module_of(path): imports_of(path) - {module_of(path)} for path in ROOT.rglob("*.py")}
+    del arrows["capcli"]  # the package imports its public names on first use, and every room may ask it for the version
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " → ".join((*way[way.index(module) :], module))
+        if module not in done:
+            for name in arrows.get(module, ()):
+                visit(name, (*way, module))
+            done.add(module)
+
+    for module in arrows:
+        visit(module, ())
+
+
+def test_every_room_is_on_the_map() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for path in ROOT.iterdir():
+        if path.suffix == ".py" and not path.name.startswith("__"):
+            assert f"`{path.name}`" in text, path.name
+        elif path.is_dir() and (path / "__init__.py").exists():
+            assert f"`{path.name}/`" in text, path.name
