@@ -24,7 +24,7 @@ from capcli.streaming import LookAhead, Workers
 
 Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
-ENCODED_AT_ONCE = 4
+ENCODED_AT_ONCE = 4  # images for each thread
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 DEVICES = ("cuda", "mps", "cpu")
 
@@ -108,7 +108,7 @@ class Captioner:
         images: as `caption` takes them; a file is read whole when its turn comes, and never closed. num: candidates per
         image. options: None takes those chosen for the checkpoint. batch_size: images that go through the model
         together, fewer at first so that the first caption comes at once. max_pixels: larger images are refused (None:
-        images.MAX_PIXELS), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. The images are listed and
+        100 million), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. The images are listed and
         decoded in threads. At most four batches more than there are workers are ahead of the captions given out, so the
         memory needed does not grow with the number of images. Raises ValueError for options that cannot be followed,
         and TypeError for what is no image.
@@ -250,9 +250,10 @@ class Captioner:
 
         On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
         """
+        cpu = self.device.type == "cpu"
         pieces = [
             self.encoder(piece.to(self.device, memory_format=torch.channels_last))
-            for piece in pixels.split(ENCODED_AT_ONCE if self.device.type == "cpu" else len(pixels))
+            for piece in pixels.split(ENCODED_AT_ONCE * torch.get_num_threads() if cpu else len(pixels))
         ]
         return Features(
             torch.cat([piece.annotations for piece in pieces]),

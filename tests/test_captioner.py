@@ -179,7 +179,7 @@ for options in (captioner.options, DecodingOptions(sample=True, seed=1), Decodin
     stream.close()
     assert len(list(captioner.stream([photo] * 9, 2, options, 2, 1_000_000))) == 9
 assert state() == before
-assert "capcli.cli.process" not in sys.modules  # which sets up malloc, and what else the command line decides
+assert "capcli.cli" not in sys.modules  # which sets up malloc, and what else is the whole process's
 """
 
 

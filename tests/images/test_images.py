@@ -16,7 +16,7 @@ import numpy
 import pytest
 from PIL import Image, ImageFile
 
-from capcli.images.decode import decode as images
+from capcli.images import decode as images
 from capcli.images.decode import open_square, open_upright, resize_upright, to_pixels
 from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, natural, read_names, walk
 from capcli.results import ImageError

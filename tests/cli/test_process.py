@@ -1,0 +1,40 @@
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+SCRIPT = """
+import io, struct, sys
+import torch
+from PIL import Image
+from conftest import TINY, WORDS
+from capcli import CaptionModel, Captioner, DecodingOptions, ImageError
+from capcli.images.decode import open_square
+from capcli.model.vocabulary import Vocabulary
+from capcli.cli.process import one_core_per_batch, own_process
+
+own_process(800)
+png = io.BytesIO()
+Image.new("RGB", (30, 30)).save(png, "PNG")
+icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png.getvalue()), 22)
+for content in (png.getvalue(), icon + png.getvalue()):
+    try:
+        open_square(content, 32)
+    except ImageError as error:
+        print(error.reason)
+own_process(900)
+open_square(png, 32)  # Pillow would warn of more than half as many
+
+torch.set_num_threads(3)
+captioner = Captioner(CaptionModel(TINY, Vocabulary(WORDS)), torch.device("cpu"))
+one_core_per_batch(captioner, DecodingOptions(sample=True))
+print(captioner.workers, torch.get_num_threads())
+one_core_per_batch(captioner, captioner.options)
+print(captioner.workers, torch.get_num_threads())
+"""
+
+
+def test_what_the_command_line_sets_for_its_process() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, cwd=TESTS)
+    limit = "900 pixels, more than the limit of 800"
+    assert (done.stdout, done.stderr) == (f"{limit}\n{limit}\n1 3\n3 1\n", "")
