@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from capcli.checkpoints.store import CHECKPOINT_FILES
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
+# Tests run side by side: threads that keep a core busy while they wait for each other would take it from the others.
+# Workers and the commands that they start inherit this; PyTorch reads it when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 PHOTOS = Path(__file__).parent / "photos"
 TINY = ModelConfig(
     image_size=64, hidden_size=16, embedding_size=16, attention_size=16, beam=3, max_length=6, length_penalty=0.7
@@ -25,9 +29,9 @@ TINY = ModelConfig(
 WORDS = (*SPECIAL_WORDS, "a", "cat", "dog", "man", "'s", "on", "grass", "t-shirt")
 
 
-@pytest.fixture
-def tiny_model() -> CaptionModel:
-    """A captioner with random weights whose words depend on the picture."""
+@pytest.fixture(scope="session")
+def tiny_original() -> CaptionModel:
+    """What `tiny_model` and `tiny_checkpoint` are copies of."""
     torch.manual_seed(7)
     model = CaptionModel(TINY, Vocabulary(WORDS)).eval()
     # Statistics of some noise, and larger weights, or every picture would get the same words.
@@ -38,16 +42,28 @@ def tiny_model() -> CaptionModel:
         model.encoder.train()(torch.rand(16, 3, 1, 1) * torch.rand(16, 3, 64, 64) * 255)
     for parameter in model.decoder.parameters():
         parameter.data.mul_(4)
-    model.eval()
-    return model
+    return model.eval()
 
 
 @pytest.fixture
-def tiny_checkpoint(tiny_model: CaptionModel, tmp_path: Path) -> Path:
-    """That model in a folder."""
-    folder = tmp_path / "tiny"
-    tiny_model.save(folder)
+def tiny_model(tiny_original: CaptionModel) -> CaptionModel:
+    """A captioner with random weights whose words depend on the picture."""
+    torch.manual_seed(7)  # for what a test draws itself
+    return copy.deepcopy(tiny_original)
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tiny_original: CaptionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model in a folder, which no test may change."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_original.save(folder)
     return folder
+
+
+@pytest.fixture
+def tiny_checkpoint(tiny_files: Path, tmp_path: Path) -> Path:
+    """That model in a folder of the test's own."""
+    return Path(shutil.copytree(tiny_files, tmp_path / "tiny"))
 
 
 @pytest.fixture
@@ -74,7 +90,13 @@ def hub_environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Path:
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same scores everywhere, and no Java to start after each epoch, which takes longer than the epoch."""
+    monkeypatch.setattr("capcli.training.metrics.have_java", lambda: False)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, no_java: None) -> Path:
     """A data set of two photos, which are train, and as copies dev."""
     rows = []
     for name, captions in SAID.items():

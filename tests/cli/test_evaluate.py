@@ -6,9 +6,9 @@ from conftest import PHOTOS
 from typer.testing import CliRunner
 
 from capcli.cli.app import app
-from capcli.training import metrics
 
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
+pytestmark = pytest.mark.usefixtures("no_java")
 
 
 @pytest.fixture
@@ -23,12 +23,6 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.json"
     path.write_text(json.dumps(rows))
     return path
-
-
-@pytest.fixture(autouse=True)
-def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same figures everywhere, and sooner."""
-    monkeypatch.setattr(metrics, "have_java", lambda: False)
 
 
 def evaluate(data: Path, model: Path, *more: str) -> str:

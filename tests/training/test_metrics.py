@@ -8,7 +8,7 @@ REFERENCES = [["A cat sits on a sofa.", "a cat on a sofa"], ["Two dogs run!", "t
 
 def test_a_reference_scores_highest(capfd: pytest.CaptureFixture[str]) -> None:
     same = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
-    other = score_captions(["a man on a horse", "a red bus"], REFERENCES)
+    other = score_captions(["a man on a horse", "a red bus"], REFERENCES, meteor=False)  # METEOR takes seconds
     assert same["bleu_1"] == pytest.approx(100)
     assert same["rouge_l"] > 90
     assert other["cider"] < same["cider"]

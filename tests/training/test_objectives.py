@@ -19,7 +19,7 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
     (tmp_path / "boxes.json").write_text(json.dumps({"chelsea.jpg": [box]}))
     more = ["--epochs", 1, "--captions-per-batch", 4, "--learning-rate", "0.003", "--attention-boxes"]
     result = train(f"{tmp_path / 'one.json'}=60", "--output", tmp_path / "run", *more, tmp_path / "boxes.json", *SMALL)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     caption = Captioner.load(tmp_path / "run", "cpu").caption(PHOTOS / "chelsea.jpg")
     assert caption.words[:2] == ("a", "man")
     # 3×3 cells, whose places are 0.35 of a cell right of and below their middles
@@ -31,7 +31,7 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
 def test_every_decoder_learns(pair: Path, tmp_path: Path, decoder: str) -> None:
     more = ["--decoder", decoder, "--epochs", 2, "--captions-per-batch", 4, "--learning-rate", "0.005"]
     result = train(f"{pair}=240", "--output", tmp_path / "run", *more, *SMALL)
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[1]["cider"] > 900  # both captions by heart; hard attention's last epoch draws its locations
 

@@ -4,15 +4,12 @@ from pathlib import Path
 
 import pytest
 from tiny_runs import SMALL, train
-from typer.testing import CliRunner
-
-from capcli.cli.app import app
 
 
 @pytest.mark.parametrize("option", [["--self-critical"], ["--init-share", "0.5"]])
 def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Path, option: list[str]) -> None:
     result = train(pair, "--output", tmp_path / "run", *SMALL, *option)
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert "--init" in result.stderr
     assert not (tmp_path / "run").exists()
 
@@ -37,7 +34,7 @@ def test_options_that_cannot_be_are_refused(
     before = {path.name: path.read_bytes() for path in first.iterdir()}
     option = [{"FIRST": str(first), "DATA": str(pair)}.get(word, word) for word in option]
     result = train(pair, "--output", tmp_path / "run", *option)
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert said in result.stderr
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
@@ -63,7 +60,7 @@ def test_options_that_cannot_be_are_refused(
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_made(pair: Path, tmp_path: Path, option: str) -> None:
-    done = CliRunner().invoke(app, ["train", str(pair), "--output", str(tmp_path / "run"), option])
+    done = train(pair, "--output", tmp_path / "run", option)
     assert done.exit_code == 2
     name = option.partition("=")[0].removeprefix("--").replace("-", "[-_]")
     # The second is what some versions of Typer say of "nan".

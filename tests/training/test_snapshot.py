@@ -18,17 +18,17 @@ from capcli.training.setup import set_up
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp_path: Path) -> None:
     common = [pair, "--output", tmp_path / "run", "--epochs", 1, *SMALL]
-    assert train(*common).returncode == 0
+    assert train(*common).exit_code == 0
     refused = train(*common)
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "--resume" in refused.stderr
     other = train(*common, "--resume", "--seed", 5)
-    assert other.returncode == 2
+    assert other.exit_code == 2
     assert "begun with seed 1" in other.stderr
     # As many words as before, and other ones.
     pair.write_text(pair.read_text().replace("cup of coffee", "cup of water"))
     changed = train(*common, "--resume")
-    assert changed.returncode == 2
+    assert changed.exit_code == 2
     assert "begun with other captions; restore them" in changed.stderr
 
 
@@ -36,7 +36,7 @@ def test_a_checkpoint_is_nothing_to_resume(pair: Path, tmp_path: Path, tiny_chec
     run = shutil.copytree(tiny_checkpoint, tmp_path / "mine")
     before = (run / "model.safetensors").read_bytes()
     refused = train(pair, "--output", run, "--epochs", 1, *SMALL, "--resume")
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "holds a checkpoint, but no run" in refused.stderr
     assert (run / "model.safetensors").read_bytes() == before
 
@@ -57,9 +57,9 @@ def test_a_finished_run_has_nothing_to_resume(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = TrainOptions((str(pair),), epochs=1, **SMALLER)
-    monkeypatch.setattr(loop, "measure", lambda *_: None)  # killed before it has measured what it has learnt
-    loop.train(options, tmp_path / "run", torch.device("cpu"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "measure", lambda *_: None)  # killed before it has measured what it has learnt
+        loop.train(options, tmp_path / "run", torch.device("cpu"))
     monkeypatch.setattr(features, "encode_views", lambda *_: pytest.fail("photos are encoded again"))
     inputs = set_up(options, tmp_path / "run", torch.device("cpu")).inputs
     assert isinstance(inputs, StoredFeatures)
