@@ -282,6 +282,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 @functools.cache
 def read_standard_input() -> bytes:
     """The bytes of an image piped in; kept, since overlays open the image once more."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
     return sys.stdin.buffer.read()
 
 

@@ -37,6 +37,8 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
         status = os.stat(target)
     except FileNotFoundError:
         return target
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise UntouchableError("not a regular file")
     if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # which does not hold root back
         raise UntouchableError(READ_ONLY)
     if not os.access(target, os.W_OK):

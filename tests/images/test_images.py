@@ -134,6 +134,12 @@ def test_unreadable_files_say_why(tmp_path: Path, name: str, content: bytes | No
     assert "\n" not in str(caught.value)
 
 
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ImageError, match="-: standard input is closed"):
+        open_square("-", 32)
+
+
 @pytest.mark.parametrize("name", ["a.eps", "a.jpg"])
 def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def run(*_: object, **__: object) -> None:

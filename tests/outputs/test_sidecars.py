@@ -1,4 +1,5 @@
 import errno
+import itertools
 import os
 import re
 import sys
@@ -142,6 +143,16 @@ def test_a_sidecar_has_one_owner_however_it_is_called(tmp_path: Path, monkeypatc
             sidecars.wants(image)
     with pytest.raises(ImageError, match=r"c\.txt is that of --output too"):
         sidecars.wants("c.jpg")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX")
+def test_what_is_no_file_is_no_sidecar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")  # nobody writes to it
+    os.symlink("a.txt", tmp_path / "b.txt")
+    (tmp_path / "c.txt").mkdir()
+    for name, existing in itertools.product("abc", ("overwrite", "append")):
+        with pytest.raises(ImageError, match="not a regular file"):
+            Sidecars(existing).wants(str(tmp_path / f"{name}.jpg"))
 
 
 def test_a_folder_that_was_taken_away_is_not_made_again(tmp_path: Path) -> None:
