@@ -99,7 +99,7 @@ def test_globs_the_shell_left_alone(capcli) -> None:
 
 
 def test_help_and_version_do_not_import_torch() -> None:
-    script = "import sys, capcli.cli; assert not {'torch', 'PIL', 'rich', 'huggingface_hub'} & set(sys.modules)"
+    script = "import sys, capcli.cli.app; assert not {'torch', 'PIL', 'rich', 'huggingface_hub'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 

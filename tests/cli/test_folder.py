@@ -259,7 +259,7 @@ def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[st
 
 
 def test_usage_errors_do_not_wait_for_pytorch() -> None:
-    code = "import sys, capcli.cli as c\ntry: c.app(['caption', '.', '--on-error', 'x'])\nexcept SystemExit: pass\n"
+    code = "import sys, capcli.cli.app as c\ntry: c.app(['caption', '.', '--on-error', 'x'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'rich', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"

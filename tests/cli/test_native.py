@@ -35,12 +35,12 @@ def test_a_crash_has_its_last_words(tiny_checkpoint: Path, tmp_path: Path) -> No
     make_photos(tmp_path / "photos", 3)
     script = (
         "import os, sys\n"
-        "import capcli.captioner, capcli.cli\n"
+        "import capcli.captioner, capcli.cli.app\n"
         "def open_square(*_):\n"
         "    os.write(2, b'Assertion `index < size` failed.\\n')\n"
         "    os.abort()\n"
         "capcli.captioner.open_square = open_square\n"
-        "capcli.cli.main()\n"
+        "capcli.cli.app.main()\n"
     )
     arguments = command(tmp_path / "photos", "--model", tiny_checkpoint)[3:]
     done = subprocess.run(
