@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 # One thread for PyTorch: the tiny model gains nothing by more, and other tests want the cores.
@@ -26,6 +27,21 @@ def capcli(*arguments: object, **options: Any) -> subprocess.CompletedProcess[st
     """The finished command; undecodable bytes of its output as surrogates."""
     options = {"capture_output": True, "text": True, "errors": "surrogateescape", "timeout": 240} | options
     return subprocess.run(command(*arguments), env=ENVIRONMENT, check=False, **options)
+
+
+def on_terminal(arguments: list[str]) -> tuple[str, str]:
+    """What a command shows on a terminal, and what it says on stderr, which is none. Skips where there are no terminals
+    to be had."""
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+    ours, theirs = pty.openpty()
+    done = subprocess.run(arguments, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, timeout=240, check=True)
+    os.write(theirs, b"end\n")
+    shown = b""
+    while not shown.endswith(b"end\r\n"):
+        shown += os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    return shown.decode().replace("\r\n", "\n").removesuffix("end\n"), done.stderr.decode()
 
 
 def photo_bytes(seed: int, format: str = "JPEG") -> bytes:

@@ -16,7 +16,7 @@ from capcli import __version__
 from capcli.cli.messages import say, show_lines
 from capcli.cli.native import let_crashes_speak, silence_libtiff
 from capcli.cli.signals import Interrupt, Stop
-from capcli.cli.streams import StandardOutput, flush_streams, open_streams, say_lost
+from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput, flush_streams, open_streams, say_lost
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
@@ -221,7 +221,14 @@ def caption(
     ] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="Names there end in NUL, as find -print0 does.")] = False,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to FILE instead of stdout (-), which gets nothing where it is a terminal and captions go to "
+            "sidecars, metadata or a page.",
+        ),
     ] = None,
     format: Annotated[
         str | None,
@@ -259,6 +266,18 @@ def caption(
     on_error: Annotated[
         str, typer.Option(metavar="skip|fail", help="After an image that fails, go on or stop.")
     ] = "skip",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be captioned, skipped and why, and written where.")
+    ] = False,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write counts, and what failed or was skipped and why, as JSON; replaces an earlier summary.",
+            show_default=False,
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name each skipped image, and say why.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
     attention: Attention = None,
     attention_size: AttentionSize = 640,
@@ -292,16 +311,19 @@ def caption(
     from capcli.cli.process import one_core_per_batch
     from capcli.cli.progress import Bar
     from capcli.cli.run import Run
+    from capcli.cli.summary import Summary, check_summary, write_summary
     from capcli.files import OutputError, OutputFile, is_writable
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
     from capcli.outputs.formats import FORMATS, Template, format_by_ending, make_writer
     from capcli.outputs.metadata import Metadata
     from capcli.outputs.originals import folders_of
-    from capcli.outputs.resume import RESUMABLE, check_output, how_to_go_on, open_output
+    from capcli.outputs.resume import RESUMABLE, check_output, how_to_go_on, open_output, read_output
     from capcli.outputs.sidecars import EXISTING, Place, Sidecars, common_root
 
     paths = paths or []
+    shown = output == STANDARD_INPUT  # which is - for stdout too
+    output = None if shown else output
     if not paths and files_from is None:
         fail("nothing to caption: name PATHS or --files-from FILE; --help says more")
     if null and files_from is None:
@@ -319,9 +341,12 @@ def caption(
     ):
         if value not in known:
             fail(f"--{option} {value}: not one of {', '.join(known)}")
-    if output is not None and os.path.splitext(output)[1].lower() in SUFFIXES:
-        fail(f"--output {output}: has the ending of an image, and might be one")
-    check_different(("--files-from", files_from), ("--output", output), ("--html", html))
+    for option, name in (("--output", output), ("--summary", summary)):
+        if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
+            fail(f"{option} {name}: has the ending of an image, and might be one")
+    check_different(("--files-from", files_from), ("--output", output), ("--html", html), ("--summary", summary))
+    if dry_run and summary:
+        fail("--dry-run writes nothing: it cannot go with --summary")
     if output_dir is not None and not sidecar:
         fail("--output-dir goes with --sidecar")
     if output_dir is not None and not is_writable(output_dir):
@@ -359,8 +384,9 @@ def caption(
     places: list[Place] = []
     if sidecar:
         sidecars = Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders)
-        if output is not None:
-            sidecars.keep_off(output, "--output")
+        for option, name in (("--output", output), ("--summary", summary)):
+            if name is not None:
+                sidecars.keep_off(os.fspath(name), option)
         places.append(sidecars)
     if write_metadata:
         places.append(Metadata(existing or "skip", shape, min_score, folders, touch))
@@ -373,8 +399,26 @@ def caption(
     try:
         check_output(output, format, num, resume, overwrite, min_score)
         check_output(html, "html", num, False, overwrite)
+        check_summary(summary)
     except OutputError as error:
         fail(error)
+    # Whoever wants captions elsewhere wants no screen full of them.
+    unseen = not (shown or output or show) and bool(places or html) and sys.stdout.isatty()
+    file: OutputFile
+    finished: dict[str, bool] = {}
+    nothing = "no image in " + ", ".join([*paths, *([files_from] if files_from else [])])
+    if dry_run:
+        from capcli.cli.dry_run import Listing, list_images
+
+        if resume and output and os.path.isfile(output):
+            finished, _ = read_output(output, format, num, min_score)
+        file = NoOutput("" if unseen else output or STANDARD_OUTPUT)
+        run = Run(make_writer(format, file, True, num), file, tuple(places), finished=finished, summary=Listing())
+        views = [os.fspath(view) for view in (html, attention) if view is not None]
+        status = list_images(run, images(run.pass_over), views, quiet)
+        if not run.found and not run.skipped:
+            fail(nothing, 1)
+        raise typer.Exit(status)
     captioner = load_captioner(model, device, precision, max_pixels)
     options = decoding_options(captioner, values)
     one_core_per_batch(captioner, options)
@@ -391,21 +435,27 @@ def caption(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, replace
     ) as view:
         try:  # last, when all else is known to be good
-            file: OutputFile = StandardOutput()
-            finished: dict[str, bool] = {}
+            file = NoOutput() if unseen else StandardOutput()
             if output is not None:
                 file, finished = open_output(output, format, num, resume, overwrite, min_score)
         except OutputError as error:
             fail(error)
         marks = output is None and sys.stdout.isatty()
         writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished, marks=marks)
-        run = Run(writer, file, tuple(places), view, resumable, finished, min_score, on_error == "fail")
+        record = Summary(verbose, kept=summary is not None)
+        run = Run(writer, file, tuple(places), view, resumable, finished, min_score, on_error == "fail", record)
         wanted = run.to_do(images(run.pass_over))
         status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
+        if summary is not None:
+            try:
+                write_summary(summary, record.as_json(run.counts(), status))
+            except OutputError as error:
+                say(error)
+                status = status or 1
     if status > 128:
         say("interrupted" + how_to_go_on(output, resumable, html is not None, places))
     elif not status and not run.found and not run.skipped:
-        fail("no image in " + ", ".join([*paths, *([files_from] if files_from else [])]), 1)
+        fail(nothing, 1)
     if status:
         raise typer.Exit(status)
 

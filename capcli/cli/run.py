@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from capcli.cli.messages import say
 from capcli.cli.signals import Interrupt, Stop
-from capcli.cli.streams import StandardOutput
+from capcli.cli.streams import NoOutput, StandardOutput
+from capcli.cli.summary import Summary
 from capcli.files import OutputError, OutputFile
 from capcli.outputs.formats import Writer, is_rejected
 from capcli.outputs.sidecars import HOPELESS, CaptionedAlready, Place
@@ -32,6 +33,7 @@ class Run:
     file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
     attention that are wanted and returns what went wrong. resumable: whether a later run may take the rows in the
     output for what is done. finished: path → whether it has a caption, for the images in an output that is continued.
+    summary: takes note of each image that is skipped or fails.
     found, failed, skipped, rejected, unsure: images so far; reasons: of failures; drawn: overlays passed over so far,
     first_drawn: the first of them.
     """
@@ -44,6 +46,7 @@ class Run:
     finished: dict[str, bool] = field(default_factory=dict)
     min_score: float | None = None
     stop_at_failure: bool = False
+    summary: Summary = field(default_factory=Summary)
     found: int = 0
     failed: int = 0
     skipped: int = 0
@@ -55,6 +58,7 @@ class Run:
 
     def pass_over(self, path: str) -> None:
         """Count a picture that capcli drew."""
+        self.summary.skip(path, "drawn by capcli itself")
         self.drawn += 1
         self.first_drawn = self.first_drawn or path
 
@@ -65,24 +69,33 @@ class Run:
                 yield image
                 continue
             wrong: list[ImageError] = []
-            wanted = False
+            reason = None
             with collecting(wrong, image):
-                wanted = self.is_wanted(image)
-            if wrong or wanted:
+                reason = self.why_skipped(image)
+            if reason is None:
                 yield wrong[0] if wrong else image
             else:
                 self.skipped += 1
+                self.summary.skip(image, reason)
 
-    def is_wanted(self, image: str) -> bool:
-        """Whether there is work left. Raises ImageError."""
+    def why_skipped(self, image: str) -> str | None:
+        """Return why there is no work left, None where there is. Raises ImageError."""
         # All of them are asked: sidecars have to know who else was there.
         wanted = [self.is_wanted_by(place, image) for place in self.places]
         if image not in self.finished:
-            return any(wanted) or not wanted
-        if not self.finished[image]:  # it scored too low, and would again
-            return False
+            where = ", ".join(place.where(image) for place in self.places)
+            return None if any(wanted) or not wanted else f"captioned already in {where}"
+        if not self.finished[image]:
+            return "its caption scored too low, and would again"
         # An interrupted run may have got as far as the output with an image, and not to these.
-        return any(wants and not place.has(image) for wants, place in zip(wanted, self.places, strict=True))
+        if any(wants and not place.has(image) for wants, place in zip(wanted, self.places, strict=True)):
+            return None
+        return f"captioned already in {os.fspath(self.file.path)}"
+
+    def targets(self, image: str) -> list[str]:
+        """Return where the caption of an image is to go. Raises ImageError."""
+        output = [os.fspath(self.file.path)] if self.file.path and image not in self.finished else []
+        return output + [place.where(image) for place in self.places if self.is_wanted_by(place, image)]
 
     def is_wanted_by(self, place: Place, image: str) -> bool:
         """Whether there is work left in one place. Raises ImageError."""
@@ -102,6 +115,7 @@ class Run:
                 try:
                     for batch in batches:
                         with bar.aside():
+                            self.summary.tell()
                             goes_on = self.keep(batch)
                         bar.update(self.found + self.skipped, self.failed)
                         stopped = interrupt.number and 128 + interrupt.number
@@ -111,6 +125,7 @@ class Run:
                     stopped = stop.code
                 finally:
                     bar.close()
+                    self.summary.tell()
                 with self.writing():
                     if self.found or isinstance(self.file, StandardOutput):
                         self.writer.close()
@@ -185,14 +200,35 @@ class Run:
         self.failed += bool(errors)
         for line in dict.fromkeys(str(error) for error in errors):
             say(line)
+        for path, reason in dict.fromkeys((error.path, error.reason) for error in errors):
+            self.summary.fail(path, reason)
         for kind in dict.fromkeys(error.kind for error in errors):
             if len(self.reasons) < 1000 or kind in self.reasons:
                 self.reasons[kind] += 1
+
+    @property
+    def captioned(self) -> int:
+        """How many images have got a caption so far, in all places where it was to go."""
+        return self.found - self.failed
+
+    def counts(self) -> dict[str, int]:
+        """Return what --summary counts."""
+        return {
+            "captioned": self.captioned,
+            "unsure": self.unsure,
+            "below_min_score": self.rejected,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "drawn_by_capcli": self.drawn,
+            "earlier_captions_replaced": sum(place.replaced for place in self.places),
+        }
 
     def summarise(self, quiet: bool) -> None:
         """Say on stderr what failed and why, and what was left out."""
         if quiet:
             return
+        if isinstance(self.file, NoOutput):
+            say(f"{count(self.captioned, 'image')} captioned")
         if self.skipped:
             say(f"{count(self.skipped, 'image')} skipped: captioned already")
         if self.drawn:

@@ -103,3 +103,22 @@ class StandardOutput:
     def discard(self) -> None:
         """Let nothing more go to where nothing more is taken."""
         redirect_to_nowhere(sys.stdout)
+
+
+class NoOutput:
+    """An output for captions that nobody asked to see, or that only might be written. path: of that output."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def write(self, text: str) -> None:
+        """Forget it."""
+
+    def flush(self) -> None:
+        """There is nothing."""
+
+    def close(self) -> None:
+        """There is nothing."""
+
+    def discard(self) -> None:
+        """There is nothing."""

@@ -39,6 +39,9 @@ class Place(Protocol):
     remembers: bool
     replaced: int
 
+    def where(self, path: str) -> str:
+        """What the place is called in messages about an image."""
+
     def has(self, path: str) -> bool:
         """Whether there is a caption for the image. Raises ImageError if that cannot be known."""
 
@@ -84,6 +87,10 @@ class Sidecars:
     def keep_off(self, path: str, owner: str) -> None:
         """Let no image have this file for its sidecar."""
         self.images[one_name(path)] = owner
+
+    def where(self, path: str) -> str:
+        """The sidecar's path."""
+        return self.sidecar(path)
 
     def has(self, path: str) -> bool:
         """Whether the image has a sidecar with anything in it."""

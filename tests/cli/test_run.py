@@ -29,6 +29,9 @@ class Log:
         self.has_caption: set[str] = set()
         self.captioned_already: set[str] = set()
 
+    def where(self, path: str) -> str:
+        return "the log"
+
     def has(self, path: str) -> bool:
         return path in self.has_caption
 

@@ -43,6 +43,10 @@ class Metadata:
         self.remembers = existing in REMEMBERING
         self.replaced = 0
 
+    def where(self, path: str) -> str:
+        """The image itself."""
+        return "its metadata"
+
     def has(self, path: str) -> bool:
         """Whether the image holds a caption. Raises ImageError."""
         return bool(read_caption(path))
