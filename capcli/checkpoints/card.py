@@ -71,8 +71,8 @@ def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, An
     }
 
 
-def as_text(description: dict[str, Any]) -> str:
-    """A description for a person: one fact per line, as the files tell it, then the card, as its author tells it."""
+def as_text(description: dict[str, Any], card: bool = False) -> str:
+    """Return a description for a person, one fact per line. card: then the model card, as its author wrote it."""
     d = description
     rows, columns = d["grid"]
     parameters = d["parameters"]
@@ -90,7 +90,7 @@ def as_text(description: dict[str, Any]) -> str:
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
     lines += [f"device       {d['device']}"]
-    if d["card"]:
+    if card and d["card"]:
         lines += ["", without_metadata(d["card"])]
     return printable("\n".join(lines))
 

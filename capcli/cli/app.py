@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from capcli import __version__
+from capcli.cli.help import Command
 from capcli.cli.messages import say, show_lines
 from capcli.cli.native import let_crashes_speak, silence_libtiff
 from capcli.cli.signals import Interrupt, Stop
@@ -43,81 +44,104 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER|USER/NAME[@REVISION]",
-        help="Checkpoint folder or, where there is none of this name, a repository on the Hugging Face Hub; bundled, "
-        "the one that came with capcli, if not given.",
+        help="Use this checkpoint: a folder, or a repository on the Hugging Face Hub. Without it, or with `bundled`, "
+        "the one that came with capcli.",
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Run on this device; auto takes a GPU where there is one.")
+]
 NoRepeat = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="No N words in a row twice; 0 is no such rule.  [default: the checkpoint's]"),
+    typer.Option(
+        min=0, metavar="N", help="Never say the same N words in a row twice; 0 allows it.  [default: the checkpoint's]"
+    ),
 ]
 Precision = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16",
-        help="Number format: auto is bf16 where the CPU or GPU multiplies such numbers itself, else fp32.",
+        help="Compute in this number format; auto is bf16 where the processor or GPU multiplies such numbers itself, "
+        "otherwise fp32.",
     ),
 ]
-Beam = Annotated[int | None, typer.Option(min=1, help="Beam width; 1 is greedy search.  [default: the checkpoint's]")]
-MaxLength = Annotated[int | None, typer.Option(min=1, help="Words at most.  [default: the checkpoint's]")]
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Keep this many sentences while searching; 1 is greedy search.  [default: the checkpoint's]"
+    ),
+]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Stop after this many words.  [default: the checkpoint's]")]
 LengthPenalty = Annotated[
     float | None,
     typer.Option(
         min=-10,
         max=10,
         callback=finite,
-        help="α in score = log_prob / nᵅ, n counting the words and <end>; 0 ranks by log_prob.  "
+        help="α in score = log_prob / nᵅ, where n counts the words and <end>; 0 ranks by log_prob.  "
         "[default: the checkpoint's]",
     ),
 ]
 Sample = Annotated[bool, typer.Option("--sample", help="Draw words by their probability instead of searching.")]
 Temperature = Annotated[
     float,
-    typer.Option(min=0.01, callback=finite, help="With --sample: below 1 the probable words become more so."),
+    typer.Option(
+        min=0.01, callback=finite, help="With --sample: below 1 favours probable words, above 1 improbable ones."
+    ),
 ]
 TopP = Annotated[
     float,
-    typer.Option(min=0.01, max=1, callback=finite, help="With --sample: draw from the likeliest words up to here."),
+    typer.Option(
+        min=0.01,
+        max=1,
+        callback=finite,
+        help="With --sample: draw only from the likeliest words that together reach this probability.",
+    ),
 ]
 Diversity = Annotated[
     float,
     typer.Option(
-        min=0, callback=finite, help="With --num: diverse beams (Vijayakumar et al. 2018); 0.5 makes them differ."
+        min=0,
+        callback=finite,
+        help="With --num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
     ),
 ]
 AttentionSamples = Annotated[
     int,
-    typer.Option(min=0, help="Hard attention: average over so many sampled locations; 0 takes the likeliest location."),
+    typer.Option(
+        min=0, help="With hard attention: average over this many sampled locations; 0 takes the likeliest one."
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Makes what is drawn repeatable.", show_default=False)]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the model together.")]
+Seed = Annotated[int | None, typer.Option(help="Make random draws repeatable.", show_default=False)]
+BatchSize = Annotated[int, typer.Option(min=1, help="Put this many images through the model together.")]
 Attention = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Per image a folder in DIR: a picture per word, a contact sheet, the weights as JSON.",
+        help="Write a folder per image into DIR: a picture for each word, a contact sheet, and the weights as JSON.",
         show_default=False,
     ),
 ]
 AttentionSize = Annotated[int, typer.Option(min=16, metavar="PIXELS", help="Longest side of a word's picture.")]
-AttentionStyle = Annotated[str, typer.Option(metavar="heat|spotlight", help="Colour, or darkness around.")]
+AttentionStyle = Annotated[
+    str, typer.Option(metavar="heat|spotlight", help="Colour where the model looks, or darken the rest of the photo.")
+]
 AttentionScale = Annotated[
     str,
     typer.Option(
         metavar="word|caption",
-        help="Every word at full strength, or measured against the caption's strongest, the gate applied.",
+        help="Draw each word at full strength, or compare it with the caption's strongest word, gates applied.",
     ),
 ]
 Smooth = Annotated[bool, typer.Option("--smooth/--no-smooth", help="Interpolate, or show the raw cells.")]
-Gif = Annotated[bool, typer.Option("--gif", help="With --attention, also an animation.")]
-Show = Annotated[bool, typer.Option("--show", help="Draw the heat in the terminal.")]
+Gif = Annotated[bool, typer.Option("--gif", help="With --attention: write an animation too.")]
+Show = Annotated[bool, typer.Option("--show", help="Draw the attention in the terminal.")]
 Html = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="One page with all captions; words show their heat.",
+        help="Write one page with all photos and captions; its words show where the model looked.",
         show_default=False,
         callback=lambda page: check_page(page),
     ),
@@ -184,17 +208,17 @@ def root(
     """Caption photos, and train the model that does."""
 
 
-@app.command()
+@app.command(cls=Command)
 def caption(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATHS…", help="Image files, folders, globs, or - for an image on stdin."),
+        typer.Argument(metavar="PATHS", help="Image files, folders, globs, or - for an image on stdin."),
     ] = None,
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",
     beam: Beam = None,
-    num: Annotated[int, typer.Option(min=1, help="Print the N best captions with their scores.")] = 1,
+    num: Annotated[int, typer.Option(min=1, help="Give the N best captions, with their scores.")] = 1,
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
     no_repeat: NoRepeat = None,
@@ -205,21 +229,25 @@ def caption(
     attention_samples: AttentionSamples = 0,
     seed: Seed = None,
     batch_size: BatchSize = 32,
-    recursive: Annotated[bool, typer.Option(help="Go into folders' subfolders.")] = True,
+    recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True,
     include: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="GLOB", help="Of a folder, take only files like this; a glob with / sees the path.  [repeatable]"
+            metavar="GLOB",
+            help="In folders, take only files like this; a glob with a slash is matched against the path.  "
+            "[repeatable]",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Of a folder, leave out files and subfolders like this.  [repeatable]"),
+        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders like this.  [repeatable]"),
     ] = None,
     files_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
+        str | None, typer.Option(metavar="FILE", help="Read the names of images from FILE (- for stdin), one per line.")
     ] = None,
-    null: Annotated[bool, typer.Option("--null", "-0", help="Names there end in NUL, as find -print0 does.")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names in that file end in NUL, as find -print0 writes them.")
+    ] = False,
     output: Annotated[
         str | None,
         typer.Option(
@@ -233,19 +261,26 @@ def caption(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="text|json|jsonl|csv|tsv", help="How to write.  [default: by FILE's ending, text on stdout]"
+            metavar="text|json|jsonl|csv|tsv", help="Write in this format.  [default: by FILE's ending, text on stdout]"
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with FILE where an earlier run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the output where an earlier run stopped.")
+    ] = False,
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False,
     output_dir: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Put sidecars there instead, in a tree like the images'.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Put sidecars into this folder instead, in a tree like the images'."),
     ] = None,
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
     ] = False,
     touch: Annotated[
-        bool, typer.Option("--touch", help="Images written into get the time of that; otherwise they keep theirs.")
+        bool,
+        typer.Option(
+            "--touch",
+            help="Let images that captions are written into get a new modification time; without it they keep theirs.",
+        ),
     ] = False,
     existing: Annotated[
         str | None,
@@ -260,9 +295,13 @@ def caption(
     ] = "{caption}",
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="S", callback=finite, help="Leave a caption empty if it scores less.", show_default=False),
+        typer.Option(
+            metavar="S", callback=finite, help="Leave captions empty that score less than S.", show_default=False
+        ),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more pixels.")] = 100_000_000,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")
+    ] = 100_000_000,
     on_error: Annotated[
         str, typer.Option(metavar="skip|fail", help="After an image that fails, go on or stop.")
     ] = "skip",
@@ -278,7 +317,9 @@ def caption(
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name each skipped image, and say why.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show neither the progress bar nor the summary.")
+    ] = False,
     attention: Attention = None,
     attention_size: AttentionSize = 640,
     attention_style: AttentionStyle = "heat",
@@ -460,15 +501,15 @@ def caption(
         raise typer.Exit(status)
 
 
-@app.command()
+@app.command(cls=Command)
 def explain(
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
-        str | None, typer.Argument(metavar="[SENTENCE]", help="What you say of it.", show_default=False)
+        str | None, typer.Argument(metavar="SENTENCE", help="What you say of it.", show_default=False)
     ] = None,
     text_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Many sentences to compare, one a line.", show_default=False),
+        typer.Option(metavar="FILE", help="Compare many sentences, one per line.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
     model: Model = None,
@@ -554,17 +595,19 @@ def explain(
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     folder: Annotated[
         str | None,
-        typer.Argument(metavar="[FOLDER]", help="Images to measure with; made ones if not given.", show_default=False),
+        typer.Argument(
+            metavar="FOLDER", help="Measure with these images; without it, with made ones.", show_default=False
+        ),
     ] = None,
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 32,
-    number: Annotated[int, typer.Option(min=1, help="Images at most.")] = 300,
+    number: Annotated[int, typer.Option(min=1, help="Measure with at most this many images.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how fast captioning is on this machine, and say what bounds it.
@@ -613,13 +656,14 @@ def bench(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     model: Model = None,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
 ) -> None:
-    """Say what a checkpoint is, how good it is, and which device would be used; then print its model card."""
+    """Describe a checkpoint: what it is, how good it is, and the device that it would run on."""
     import json
 
     from capcli.captioner import choose_device
@@ -634,10 +678,10 @@ def info(
         description = describe_checkpoint(CaptionModel.load(folder).facts, folder, str(chosen))
     except (ModelError, ValueError) as error:
         fail(error)
-    typer.echo(json.dumps(description, indent=1) if as_json else as_text(description))
+    typer.echo(json.dumps(description, indent=1) if as_json else as_text(description, card))
 
 
-@app.command()
+@app.command(cls=Command)
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
     """List the checkpoints at hand: the bundled one and those downloaded from the Hugging Face Hub.
 
@@ -664,11 +708,11 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
             show_lines(f"{row['model']:{width}}  {row['bytes'] / 1e6:7.1f} MB  {row['folder']}")
 
 
-@app.command()
+@app.command(cls=Command)
 def push(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` leaves it.")],
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Hub repository; made if need be.")],
-    private: Annotated[bool, typer.Option("--private", help="Make it one that only you see.")] = False,
+    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository for your eyes only.")] = False,
     message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "Upload a captioner",
 ) -> None:
     """Upload a trained captioner, with its model card, to the Hugging Face Hub.
@@ -685,39 +729,45 @@ def push(
         fail(error)
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     data: Annotated[
         list[str],
         typer.Argument(
-            metavar="DATA…",
+            metavar="DATA",
             help="Folder in the Flickr8k layout, folder with a JSON file, or JSON file; DATA=2 counts it twice.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder for checkpoints and the log.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="RUN", help="Keep checkpoints and the log in this folder.")
+    ],
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch of RUN.")] = False,
     init: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Begin with this checkpoint, its architecture and its words.")
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Begin with this checkpoint: its architecture, its words and its decoding."
+        ),
     ] = None,
     self_critical: Annotated[
         bool,
-        typer.Option("--self-critical", help="Reward sampled captions by CIDEr-D (Rennie et al. 2017); use --init."),
+        typer.Option("--self-critical", help="Reward sampled captions by CIDEr-D (Rennie et al. 2017); needs --init."),
     ] = False,
     device: Device = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Number format, chosen as `capcli caption` does.")
+        str,
+        typer.Option(metavar="auto|fp32|bf16", help="Compute in this number format, chosen as `capcli caption` does."),
     ] = "auto",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, five to a photo.")] = 160,
-    learning_rate: Annotated[float, typer.Option(callback=finite)] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(callback=finite)] = 0.01,
+    epochs: Annotated[int, typer.Option(min=1, help="Show every photo this often.")] = 10,
+    captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, up to five per photo.")] = 160,
+    learning_rate: Annotated[float, typer.Option(callback=finite, help="The decoder's, at its highest.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(callback=finite, help="Of AdamW.")] = 0.01,
     average: Annotated[
         float,
         typer.Option(
             min=0,
             max=0.99999,
             callback=finite,
-            help="Decay of a moving average of the weights, kept in their place.",
+            help="Keep a moving average of the weights with this decay, and use it in their place.",
         ),
     ] = 0.0,
     init_share: Annotated[
@@ -726,7 +776,7 @@ def train(
             min=0,
             max=1,
             callback=finite,
-            help="Keep a mean of the weights with those of --init, which weigh so much.",
+            help="Mix --init's weights into the result with this share, so that what they knew is kept.",
         ),
     ] = 0.0,
     encoder: Annotated[
@@ -743,27 +793,37 @@ def train(
         str | None,
         typer.Option(metavar="FILE", help="State dict of torchvision's network, instead of downloading ImageNet's."),
     ] = None,
-    fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too.")] = False,
-    encoder_learning_rate: Annotated[float, typer.Option(callback=finite)] = 5e-5,
+    fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too, on ever new crops.")] = False,
+    encoder_learning_rate: Annotated[
+        float, typer.Option(callback=finite, help="With --fine-tune: the encoder's.")
+    ] = 5e-5,
     frozen_blocks: Annotated[
-        int, typer.Option(min=0, help="With --fine-tune leave the first N of the encoder's blocks alone.", metavar="N")
+        int,
+        typer.Option(
+            min=0, help="With --fine-tune: leave the first N of the encoder's blocks as they are.", metavar="N"
+        ),
     ] = 0,
     decoder: Annotated[
-        str | None, typer.Option(metavar="pre-inject|par-inject|soft|hard", help="[default: soft]")
+        str | None,
+        typer.Option(
+            metavar="pre-inject|par-inject|soft|hard", help="Let the image enter the LSTM this way.  [default: soft]"
+        ),
     ] = None,
     feed_previous_word: Annotated[
         bool | None,
         typer.Option(
             "--feed-previous-word/--no-feed-previous-word",
-            help="Whether the previous word is an input; par-inject has it off in the lecture notes.  [default: it is]",
+            help="Feed the LSTM the previous word; the lecture notes have par-inject without.  [default: feed it]",
         ),
     ] = None,
-    monte_carlo_samples: Annotated[int, typer.Option(min=1, help="Locations drawn per caption for hard.")] = 1,
+    monte_carlo_samples: Annotated[
+        int, typer.Option(min=1, help="With hard attention: locations drawn per caption.")
+    ] = 1,
     image_size: Annotated[
         int | None,
         typer.Option(
             min=32,
-            help="Photos are squashed to a square of this side, in pixels.  [default: what --init has, else 224]",
+            help="Squash photos to a square of this side, in pixels.  [default: --init's, otherwise 224]",
         ),
     ] = None,
     views: Annotated[
@@ -772,14 +832,23 @@ def train(
             min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …; --fine-tune has its own."
         ),
     ] = 4,
-    hidden_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
-    embedding_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
-    attention_size: Annotated[int | None, typer.Option(min=1, help="[default: 512]")] = None,
+    hidden_size: Annotated[int | None, typer.Option(min=1, help="Channels of the LSTM.  [default: 512]")] = None,
+    embedding_size: Annotated[int | None, typer.Option(min=1, help="Channels of an embedding.  [default: 512]")] = None,
+    attention_size: Annotated[
+        int | None, typer.Option(min=1, help="Channels of the attention MLP.  [default: 512]")
+    ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(min=0, max=0.99, callback=finite, help="[default: what --init has, else 0.5]"),
+        typer.Option(
+            min=0,
+            max=0.99,
+            callback=finite,
+            help="Probability of dropout in the decoder.  [default: --init's, otherwise 0.5]",
+        ),
     ] = None,
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1, callback=finite)] = 0.1,
+    label_smoothing: Annotated[
+        float, typer.Option(min=0, max=1, callback=finite, help="Szegedy et al. 2016, §7.")
+    ] = 0.1,
     attention_regularization: Annotated[
         float,
         typer.Option(min=0, callback=finite, help="λ of doubly stochastic attention (Xu et al. 2015)."),
@@ -789,14 +858,14 @@ def train(
         typer.Option(metavar="FILE", help="Teach attention where people are; boxes as `evaluate --pointing` has them."),
     ] = None,
     min_count: Annotated[
-        int | None, typer.Option(min=1, help="Words seen less often are not learnt.  [default: 4]")
+        int | None, typer.Option(min=1, help="Learn only words seen at least this often.  [default: 4]")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="Words at most.  [default: what --init has, else 20]")
+        int | None, typer.Option(min=1, help="Words in a caption at most.  [default: --init's, otherwise 20]")
     ] = None,
     beam: Annotated[
         int | None,
-        typer.Option(min=1, help="Beam width on dev, and the checkpoint's.  [default: what --init has, else 3]"),
+        typer.Option(min=1, help="Sentences kept while searching.  [default: --init's, otherwise 3]"),
     ] = None,
     length_penalty: Annotated[
         float | None,
@@ -804,7 +873,7 @@ def train(
             min=-10,
             max=10,
             callback=finite,
-            help="α on dev, and the checkpoint's.  [default: what --init has, else 1]",
+            help="α in score = log_prob / nᵅ.  [default: --init's, otherwise 1]",
         ),
     ] = None,
     no_repeat: Annotated[
@@ -812,13 +881,13 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="No N words in a row twice, on dev and in the checkpoint.  [default: what --init has, else 0]",
+            help="Never say the same N words in a row twice; 0 allows it.  [default: --init's, otherwise 0]",
         ),
     ] = None,
-    seed: int = 1,
+    seed: Annotated[int, typer.Option(help="Draw initial weights, batches and dropout from this.")] = 1,
     feature_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep encoded photos here for other runs too; not --fine-tune."),
+        typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not with --fine-tune."),
     ] = None,
 ) -> None:
     """Train a captioner on photos with captions.
@@ -863,10 +932,10 @@ def train(
         fail(OutputError(error.filename, error) if error.filename else error)
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A data set as `capcli train` takes it.")],
-    split: Annotated[str, typer.Option(help="Which of its photos.")] = "dev",
+    split: Annotated[str, typer.Option(help="Caption the photos of this split.")] = "dev",
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",

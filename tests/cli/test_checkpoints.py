@@ -90,7 +90,7 @@ def test_a_terminal_may_watch_the_download(
 
 def test_info_tells_the_facts_and_the_card(tiny_checkpoint: Path) -> None:
     (tiny_checkpoint / "README.md").write_text("---\nlicense: mit\n---\n# Of cats\n")
-    shown = capcli("info", "--model", str(tiny_checkpoint), "--device", "cpu")
+    shown = capcli("info", "--model", str(tiny_checkpoint), "--device", "cpu", "--card")
     assert shown.returncode == 0, shown.stderr
     assert f"checkpoint   {tiny_checkpoint} (" in shown.stdout
     assert "vocabulary   12 words" in shown.stdout

@@ -1,0 +1,54 @@
+"""How a command's help lists its options: in panels, those that most people need first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+MOST_USED = "Most used"
+PANELS: dict[str, tuple[str, ...]] = {
+    MOST_USED: ("output", "sidecar", "num", "html", "attention"),
+    "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels"),
+    "How to decode": (
+        *("beam", "max_length", "length_penalty", "no_repeat", "sample", "temperature", "top_p", "diversity"),
+        *("attention_samples", "seed"),
+    ),
+    "What to write": (
+        *("format", "resume", "output_dir", "write_metadata", "touch", "existing", "template", "min_score", "summary"),
+    ),
+    "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
+    "Running": ("model", "device", "precision", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
+}
+TRAINING_PANELS: dict[str, tuple[str, ...]] = {
+    "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache"),
+    "The model": (
+        *("encoder", "encoder_stride", "encoder_weights", "decoder", "feed_previous_word", "hidden_size"),
+        *("embedding_size", "attention_size", "dropout"),
+    ),
+    "How to learn": (
+        *("self_critical", "captions_per_batch", "learning_rate", "weight_decay", "fine_tune"),
+        *("encoder_learning_rate", "frozen_blocks", "average", "init_share", "label_smoothing"),
+        *("attention_regularization", "attention_boxes", "monte_carlo_samples"),
+    ),
+    "Photos and words": ("image_size", "views", "min_count"),
+    "How to decode": ("beam", "max_length", "length_penalty", "no_repeat"),
+}
+
+
+class Command(TyperCommand):
+    """A command whose help lists options in panels, without rich, which takes longer to import than help to print."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options of each panel in its order, then those that are in none."""
+        parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
+        sections = {"Arguments": [n for n, p in parameters.items() if p.param_type_name == "argument"]}
+        for panel, names in (TRAINING_PANELS if self.name == "train" else PANELS).items():
+            sections[panel] = [name for name in names if name in parameters]
+        listed = {name for names in sections.values() for name in names}
+        sections["Options"] = [name for name in parameters if name not in listed]
+        for title, chosen in sections.items():
+            records = [record for name in chosen if (record := parameters[name].get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)

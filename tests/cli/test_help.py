@@ -1,0 +1,40 @@
+"""Every option is in a panel of the help, once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from capcli.cli.app import app
+from capcli.cli.help import PANELS, TRAINING_PANELS
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lists_each_option_once(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+    left = [re.split(r"\s{2,}", line.strip())[0] for line in shown.splitlines() if re.match("  -", line)]
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name == "option":
+            longest = max(parameter.opts, key=len)
+            assert sum(longest in re.split(r"[ ,]+", names) for names in left) == 1, longest
+
+
+def test_panels_name_options_that_exist() -> None:
+    captioning = {parameter.name for parameter in COMMANDS["caption"].params}
+    training = {parameter.name for parameter in COMMANDS["train"].params}
+    assert {name for names in PANELS.values() for name in names} <= captioning
+    assert {name for names in TRAINING_PANELS.values() for name in names} <= training
+
+
+@pytest.mark.parametrize("name", ["caption", "train"])
+def test_every_option_has_a_panel(name: str) -> None:
+    panels = TRAINING_PANELS if name == "train" else PANELS
+    listed = [option for options in panels.values() for option in options]
+    assert len(listed) == len(set(listed))
+    options = {parameter.name for parameter in COMMANDS[name].params if parameter.param_type_name == "option"}
+    assert options - set(listed) == set()
