@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from typing import NoReturn
+
+import typer
 
 # The control characters of ISO/IEC 6429, and undecodable bytes of file names that an 8-bit terminal takes for such.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udc9f]")
@@ -30,3 +33,9 @@ def as_escape(found: re.Match[str]) -> str:
 def show_lines(text: str) -> None:
     """Write lines to stdout, harmless where that is a terminal."""
     print(harmless(text) if sys.stdout.isatty() else text)
+
+
+def fail(message: object, status: int = 2) -> NoReturn:
+    """Say why on one line of stderr, and exit."""
+    say(message)
+    raise typer.Exit(status)

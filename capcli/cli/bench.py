@@ -1,0 +1,81 @@
+"""`capcli bench`: how fast captioning is on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capcli.cli.loading import load_captioner
+from capcli.cli.messages import fail, say
+from capcli.cli.options import (
+    BatchSize,
+    Device,
+    Model,
+    Precision,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def bench(
+    folder: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FOLDER", help="Measure with these images; without it, with made ones.", show_default=False
+        ),
+    ] = None,
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 32,
+    number: Annotated[int, typer.Option(min=1, help="Measure with at most this many images.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how fast captioning is on this machine, and say what bounds it.
+
+    For each stage, decode, encode, search and write: images per second of this stage alone, and its share of an image's
+    work; then images per second of everything together. Loading PyTorch itself is not counted.
+
+    Exit status: 0 done, 1 some images failed, 2 usage or no image at all.
+    """
+    import tempfile
+    import time
+    from itertools import islice
+
+    from capcli.images.find import find_images
+    from capcli.results import ImageError
+
+    if folder is not None and not os.path.exists(folder):
+        fail(f"{folder}: no such file or folder")
+    import torch  # noqa: F401  # before the clock starts
+
+    from capcli.bench import as_lines, make_images, measure
+    from capcli.cli.process import one_core_per_batch
+
+    started = time.perf_counter()
+    captioner = load_captioner(model, device, precision)
+    one_core_per_batch(captioner, captioner.options)
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as made:
+        if folder is None:
+            paths = make_images(Path(made), number)
+        else:
+            found = list(islice(find_images([folder]), number))
+            paths = [path for path in found if isinstance(path, str)]
+            for error in found:
+                if isinstance(error, ImageError):
+                    say(error)
+        result = measure(captioner, paths, batch_size) if paths else {"failed": []}
+    for failure in result["failed"]:
+        say(failure)
+    if "bound" not in result:
+        fail(f"no image in {folder}")
+    result = {"load_seconds": seconds, **result}
+    typer.echo(json.dumps(result, indent=1) if as_json else "\n".join(as_lines(result)))
+    if result["failed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,101 @@
+"""`capcli evaluate`: captions of a data set's photos, scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capcli.cli.loading import decoding_options, load_captioner, require_attention
+from capcli.cli.messages import fail, show_lines
+from capcli.cli.options import (
+    AttentionSamples,
+    BatchSize,
+    Beam,
+    Device,
+    Diversity,
+    LengthPenalty,
+    MaxLength,
+    Model,
+    NoRepeat,
+    Precision,
+    Sample,
+    Seed,
+    Temperature,
+    TopP,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def evaluate(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set as `capcli train` takes it.")],
+    split: Annotated[str, typer.Option(help="Caption the photos of this split.")] = "dev",
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    beam: Beam = None,
+    max_length: MaxLength = None,
+    length_penalty: LengthPenalty = None,
+    no_repeat: NoRepeat = None,
+    num: Annotated[int, typer.Option(min=1, help="Also measure how much the N best candidates of a photo differ.")] = 1,
+    diversity: Diversity = 0.0,
+    sample: Sample = False,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    attention_samples: AttentionSamples = 0,
+    seed: Seed = None,
+    batch_size: BatchSize = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every caption.")] = False,
+    extremes: Annotated[bool, typer.Option("--extremes", help="Also show the ten best and worst by CIDEr.")] = False,
+    pointing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BOXES",
+            help='Instead of scores: how often words for people point at one. JSON, {"name.jpg": [[centre x, centre y, '
+            "width, height], …]} in fractions of the photo.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Caption a data set's photos and score the captions.
+
+    BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, in percent. METEOR and the Penn Treebank tokenizer
+    need Java; without it METEOR is left out and our own tokenizer takes the other's place, which moves the scores by
+    a few tenths.
+    """
+    values = dict(locals())
+    from capcli.cli.process import one_core_per_batch
+    from capcli.outputs.formats import dump
+    from capcli.results import ImageError
+
+    try:
+        from capcli.training.datasets import DataError, read_data_set
+        from capcli.training.evaluation import as_lines, evaluate_captioner
+
+        data_set = read_data_set(data)
+        photos = data_set.require(split)
+        captioner = load_captioner(model, device, precision)
+        options = decoding_options(captioner, values)
+        if pointing:
+            require_attention(captioner, "--pointing")
+        one_core_per_batch(captioner, options)
+        typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
+        if pointing:
+            from capcli.training.pointing import as_lines as pointing_lines
+            from capcli.training.pointing import measure_pointing, read_boxes
+
+            points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
+            show_lines(dump(points, indent=1) if as_json else "\n".join(pointing_lines(points)))
+            return
+        result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
+    except ImportError as error:
+        fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
+    except (DataError, ImageError) as error:
+        fail(error)
+    if as_json:
+        show_lines(dump(result, indent=1))
+    else:
+        show_lines("\n".join(as_lines(result, extremes)))

@@ -1,0 +1,123 @@
+"""`capcli explain`: a person's sentence read over a photo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capcli.cli.loading import decoding_options, load_captioner
+from capcli.cli.messages import fail, say, show_lines
+from capcli.cli.options import (
+    Attention,
+    AttentionScale,
+    AttentionSize,
+    AttentionStyle,
+    Device,
+    Gif,
+    Html,
+    LengthPenalty,
+    Model,
+    Precision,
+    Show,
+    Smooth,
+)
+from capcli.cli.views import open_views
+
+if TYPE_CHECKING:
+    pass
+
+
+def explain(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
+    sentence: Annotated[
+        str | None, typer.Argument(metavar="SENTENCE", help="What you say of it.", show_default=False)
+    ] = None,
+    text_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare many sentences, one per line.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    length_penalty: LengthPenalty = None,
+    attention: Attention = None,
+    attention_size: AttentionSize = 640,
+    attention_style: AttentionStyle = "heat",
+    attention_scale: AttentionScale = "word",
+    smooth: Smooth = True,
+    gif: Gif = False,
+    show: Show = False,
+    html: Html = None,
+    existing: Annotated[
+        str | None,
+        typer.Option(metavar="overwrite", help="Replace a page or overlays that exist.", show_default=False),
+    ] = None,
+) -> None:
+    """Let the model read your sentence over a photo, to check an alt text or to compare captions.
+
+    For each word: its probability after the words before it, the natural logarithm of that, and how many times as
+    likely the photo makes it as a blank picture does. A ? marks the words that the photo makes less than half as
+    likely; words that the model does not know are named. Several sentences come ranked by what the photo gives them in
+    all, as lines `gain<TAB>log_prob<TAB>sentence`, gain being a difference of log_probs.
+
+    Exit status: 0 done, 1 the photo cannot be read, 2 usage.
+    """
+    from capcli.explain import as_line, as_row, as_table, ranked
+    from capcli.explain import explain as read_sentences
+    from capcli.files import OutputError
+    from capcli.outputs.formats import dump
+    from capcli.outputs.resume import check_output
+    from capcli.results import ImageError
+
+    overwrite = existing == "overwrite"
+    if existing and not overwrite:
+        fail(f"--existing {existing}: here only overwrite")
+    if (sentence is None) == (text_file is None):
+        fail("give a sentence or --text-file")
+    if text_file is None:
+        sentences = [str(sentence)]
+    else:
+        try:
+            sentences = [line.strip() for line in text_file.read_text("utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeError) as error:
+            fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
+        if not sentences:
+            fail(f"{text_file}: no sentence in it")
+    if photo != "-" and not os.path.exists(photo):
+        fail(f"{photo}: no such file")
+    try:
+        check_output(html, "html", 1, False, overwrite)
+    except OutputError as error:
+        fail(error)
+    captioner = load_captioner(model, device, precision)
+    captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
+    num = len(sentences)
+    with open_views(
+        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, overwrite
+    ) as view:
+        try:
+            explained = ranked(read_sentences(captioner, photo, sentences))
+        except ImageError as error:
+            fail(error, 1)
+        except ValueError as error:
+            fail(error)
+        if as_json:
+            rows = [as_row(e) for e in explained]
+            show_lines(dump(rows if text_file else rows[0]))
+        else:
+            for e in explained:
+                show_lines(as_line(e))
+                for line in () if text_file else as_table(e):
+                    show_lines(line)
+        try:
+            wrong = [problem for e in explained for problem in view(e)]
+        except OutputError as error:
+            fail(error, 1)
+        for problem in wrong:
+            say(problem)
+        if wrong:
+            raise typer.Exit(1)

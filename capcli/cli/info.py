@@ -1,0 +1,40 @@
+"""`capcli info`: what a checkpoint is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capcli.cli.messages import fail
+from capcli.cli.options import (
+    Device,
+    Model,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def info(
+    model: Model = None,
+    device: Device = "auto",
+    card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
+) -> None:
+    """Describe a checkpoint: what it is, how good it is, and the device that it would run on."""
+
+    from capcli.captioner import choose_device
+    from capcli.checkpoints.caption_model import CaptionModel
+    from capcli.checkpoints.card import as_text, describe_checkpoint
+    from capcli.checkpoints.hub import find_checkpoint
+    from capcli.checkpoints.store import ModelError
+
+    try:
+        folder = find_checkpoint(model)
+        chosen = choose_device(device)
+        description = describe_checkpoint(CaptionModel.load(folder).facts, folder, str(chosen))
+    except (ModelError, ValueError) as error:
+        fail(error)
+    typer.echo(json.dumps(description, indent=1) if as_json else as_text(description, card))
