@@ -189,21 +189,6 @@ def test_an_output_has_one_writer(tiny_checkpoint: Path, tmp_path: Path, name: s
     assert (status, errors) == (0, "")
 
 
-def test_one_file_cannot_be_two_outputs(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capcli.outputs.sidecars.MOMENT", 0.1)
-    (photo,) = make_photos(tmp_path, 1)
-    common = ["caption", str(photo), "--model", str(tiny_checkpoint)]
-    page = tmp_path / "x.html"
-    status, _, errors = run(*common, "--html", page, "-o", page, "--format", "jsonl")
-    assert (status, errors) == (2, f"capcli: {page}: another run is writing it, or another option of this one\n")
-    assert not page.exists()
-    table = photo.with_suffix(".txt")
-    status, _, errors = run(*common, "--sidecar", "-o", table)
-    assert (status, errors.count("\n")) == (1, 1)
-    assert "another option of this one" in errors
-    assert table.read_text().count("\n") == 1
-
-
 def test_two_runs_over_the_same_folder_lose_and_double_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 40)
     for photo in photos:
