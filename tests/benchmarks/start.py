@@ -3,7 +3,7 @@
     python tests/benchmarks/start.py [--runs N]
 
 `capcli --help`, `--version`, a usage error and shell completion against a Typer app with the same options and empty
-bodies, made here from capcli/cli/app.py; `capcli caption` of a 12-megapixel photo on the CPU against `import torch`.
+bodies, made here from capcli/cli; `capcli caption` of a 12-megapixel photo on the CPU against `import torch`.
 """
 
 from __future__ import annotations
@@ -67,22 +67,22 @@ def compare(title: str, ours: list[str], theirs: list[str], environment: dict[st
 
 
 def empty_app() -> str:
-    """capcli/cli/app.py with its options and without anything behind them."""
-    tree = ast.parse(Path(capcli.cli.app.__file__).read_text("utf-8"))
+    """The command line with its options and without anything behind them: help, options, commands and the app."""
+    folder = Path(capcli.cli.app.__file__).parent
+    commands = [command.callback.__name__ for command in capcli.cli.app.app.registered_commands]  # type: ignore[union-attr]
     body: list[ast.stmt] = []
-    for node in tree.body:
-        match node:
-            case ast.FunctionDef(decorator_list=[ast.Call()]):  # @app.command()
-                node.body = node.body[:1]  # the docstring, which is the help
-            case ast.Assign() | ast.FunctionDef(name="print_version"):
-                pass
-            case ast.Import(names=[ast.alias("typer")]) | ast.ImportFrom("__future__" | "typing" | "pathlib"):
-                pass
-            case _:
-                continue
-        body.append(node)
+    for name in ("help", "options", *commands, "app"):
+        for node in ast.parse((folder / f"{name}.py").read_text("utf-8")).body:
+            match node:
+                case ast.ImportFrom(module=module) if module == "__future__" or module.startswith("capcli"):  # type: ignore[union-attr]
+                    continue
+                case ast.FunctionDef() if node.name in commands:
+                    node.body = node.body[:1]  # the docstring, which is the help
+                case ast.FunctionDef(name="main" | "check_different") | ast.If():
+                    continue
+            body.append(node)
     end = ast.parse(f"__version__ = {capcli.__version__!r}\ndef main():\n    app()").body
-    return ast.unparse(ast.Module([*body, *end], []))
+    return "from __future__ import annotations\n" + ast.unparse(ast.Module([*body, *end], []))
 
 
 if __name__ == "__main__":
