@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from capcli.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove
+from capcli.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove, undisturbed
 
 MOMENT = 10.0  # seconds that a file is waited for which others have for moments only: a sidecar, an image
 
@@ -122,8 +122,9 @@ class WholeFile:
         self.begun = False
         mode = 0o666 if like is None else 0o600  # what is private stays so while it is written
         with naming(self.path), contextlib.ExitStack() as undo:
-            self.temporary, descriptor = claim_temporary(self.path, mode, patience)
-            undo.callback(remove, descriptor, self.temporary)
+            with undisturbed():
+                self.temporary, descriptor = claim_temporary(self.path, mode, patience)
+                undo.callback(remove, descriptor, self.temporary)
             self.claims = [descriptor]
             with contextlib.suppress(FileNotFoundError, PermissionError, NoLocksError):
                 if self.path.is_file():  # which may be growing
@@ -240,7 +241,8 @@ class GrowingFile:
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         with naming(self.path), contextlib.ExitStack() as door:
-            with contextlib.suppress(PermissionError):  # then nobody else can put a file in its place either
+            # Without permission nobody else can put a file in its place either.
+            with contextlib.suppress(PermissionError), undisturbed():
                 # Another run may be about to put a whole one here.
                 temporary, descriptor = claim_temporary(Path(self.place))
                 door.callback(remove, descriptor, temporary)

@@ -7,10 +7,13 @@ import errno
 import functools
 import os
 import re
+import signal
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if sys.platform == "win32":
     import msvcrt
@@ -27,6 +30,31 @@ BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 class NoLocksError(OSError):
     """The file system knows no locks, as some network file systems do."""
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals wait until the block is left, so that what it makes is known to whoever has to undo it.
+
+    A handler may raise between the making of a file and the note of it, and nobody would remove the file then. Only the
+    main thread has anything to put off: Python runs handlers nowhere else.
+    """
+    before: dict[int, Any] = {}
+    waiting: list[tuple[Any, ...]] = []
+    try:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for each in signal.valid_signals():
+                handler = signal.getsignal(each)
+                if callable(handler):
+                    before[each] = handler
+                    signal.signal(each, lambda *arguments: waiting.append(arguments))
+        yield
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(ValueError):
+                signal.signal(number, handler)
+        for arguments in waiting:
+            before[arguments[0]](*arguments)
 
 
 def lock(descriptor: int) -> bool:

@@ -152,3 +152,29 @@ def test_a_link_in_the_temporary_file_s_place_is_not_followed(tmp_path: Path) ->
 def test_a_growing_file_has_nothing_beside_it(tmp_path: Path) -> None:
     with another_run(GrowingFile, tmp_path / "out"):
         assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends itself no such signal")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_while_a_file_is_made_leaves_nothing(
+    kind: type[WholeFile | GrowingFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def interrupted(path: str, *arguments: int) -> int:
+        descriptor = real(path, *arguments)
+        signal.raise_signal(signal.SIGTERM)
+        return descriptor
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        monkeypatch.setattr(os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kind(str(tmp_path / "out.jsonl"))
+    finally:
+        monkeypatch.undo()
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.glob(".*.tmp")) == []
