@@ -28,7 +28,7 @@ from capcli.cli.train import train
 app = typer.Typer(
     name="capcli",
     no_args_is_help=True,
-    rich_markup_mode=None,  # plain messages, no panels, and no time spent on importing rich
+    rich_markup_mode=None,  # plain messages, and no time spent on importing rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,9 +17,6 @@ from capcli.cli.options import (
     Model,
     Precision,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def bench(

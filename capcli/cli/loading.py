@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from capcli.decoding.sampling import DecodingOptions
 
 
-def load_captioner(model: str | None, device: str, precision: str, max_pixels: int = 100_000_000) -> Captioner:
+def load_captioner(model: str | None, device: str, precision: str, max_pixels: int | None = None) -> Captioner:
     """A captioner, or one line and exit status 2."""
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError

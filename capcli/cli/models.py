@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from capcli.cli.messages import say, show_lines
-
-if TYPE_CHECKING:
-    pass
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:

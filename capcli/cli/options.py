@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from capcli.cli.messages import fail
-
-if TYPE_CHECKING:
-    pass
 
 
 def finite(value: float | None) -> float | None:

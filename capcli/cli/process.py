@@ -18,16 +18,17 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 TOP_PAD_BYTES = 64 << 20
 
 
-def own_process(max_pixels: int = MAX_PIXELS) -> None:
+def own_process(max_pixels: int | None = None) -> None:
     """Set up a process that does nothing but caption: its memory, and Pillow's limit and warnings.
 
-    max_pixels: as `Captioner.stream` takes it; here the limit is set for pictures inside others (icons) as well, of
-    which the outer header says nothing.
+    max_pixels: as `Captioner.stream` takes it (None: MAX_PIXELS); here the limit is set for pictures inside others
+    (icons) as well, of which the outer header says nothing.
     """
     from PIL import Image
 
     keep_freed_memory()
-    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses above twice this number
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow refuses above twice this number
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about files that get their line of ours
 

@@ -211,6 +211,11 @@ class Run:
         """How many images have got a caption so far, in all places where it was to go."""
         return self.found - self.failed
 
+    @property
+    def replaced(self) -> int:
+        """How many texts that were there gave way to a caption that says something else."""
+        return sum(place.replaced for place in self.places)
+
     def counts(self) -> dict[str, int]:
         """Return what --summary counts."""
         return {
@@ -220,7 +225,7 @@ class Run:
             "failed": self.failed,
             "skipped": self.skipped,
             "drawn_by_capcli": self.drawn,
-            "earlier_captions_replaced": sum(place.replaced for place in self.places),
+            "earlier_captions_replaced": self.replaced,
         }
 
     def summarise(self, quiet: bool) -> None:
@@ -233,8 +238,8 @@ class Run:
             say(f"{count(self.skipped, 'image')} skipped: captioned already")
         if self.drawn:
             say(f"{count(self.drawn, 'picture')} passed over, drawn by capcli itself; the first is {self.first_drawn}")
-        if replaced := sum(place.replaced for place in self.places):
-            say(f"{count(replaced, 'earlier caption')} replaced")
+        if self.replaced:
+            say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.min_score:g}")
         if self.unsure:

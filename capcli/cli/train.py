@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from capcli.cli.options import (
     Device,
     finite,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(
