@@ -1,1 +1,1 @@
-"""From features to sentences: options, beam search, and sampling."""
+"""Decoding: from an image's features to sentences, by beam search or sampling."""

@@ -1,4 +1,4 @@
-"""Batched beam search over any decoder, attention weights carried along."""
+"""Batched beam search with any decoder; each hypothesis keeps its attention weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, START
 
-MOST = 7 / 8  # images leave the batch when so few are left: each time, what belongs to the others is copied
+# Finished images are dropped from the batch only once this share or less of it is unfinished, because dropping them
+# copies the tensors of all the others.
+SHRINK_AT = 7 / 8
 
 
 @dataclass(frozen=True)
 class BeamOptions:
-    """beam: hypotheses kept per image, and returned. max_length: words at most, `<end>` not counted.
+    """Hold the settings of a beam search.
 
-    length_penalty: the α in score = log_prob / nᵅ, n counting the words and `<end>`; 0 ranks by log_prob alone.
-    no_repeat: sequences of so many words do not occur twice in a sentence (Paulus et al. 2018 §2.5); 0 lets them.
+    beam: hypotheses kept, and sentences returned, per image, 1 or more.
+    max_length: the most words in a sentence, not counting `<end>`, 1 or more.
+    length_penalty: α in score = log_prob / nᵅ, where n counts the words and `<end>`; 0 ranks by log_prob alone.
+    no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
     """
 
     beam: int = 3
@@ -31,12 +35,14 @@ class BeamOptions:
 
 @dataclass
 class Hypotheses:
-    """The finished sentences of a batch, best first.
+    """Hold the finished sentences of a batch, best first.
 
-    words: (batch, beam, time) ids, zero (`<pad>`) after the last word, `<end>` left out; lengths: (batch, beam) words;
-    word_log_probs: (batch, beam, time + 1), that of `<end>` after the last word's, then zeros; scores: (batch, beam),
-    -inf where an image has fewer sentences than beams; attention: (batch, beam, time, locations) or None; gates:
-    (batch, beam, time) or None.
+    words: (batch, beam, time) ids without `<end>`, zero (`<pad>`) after the last word.
+    lengths: (batch, beam) words, not counting `<end>`; 0 where an image has fewer sentences than beams.
+    word_log_probs: (batch, beam, time + 1) natural logarithms, one per word, then that of `<end>`, then zeros.
+    scores: (batch, beam), log_prob / nᵅ; −inf where an image has fewer sentences than beams.
+    attention: (batch, beam, time, locations), each word's weights, zeros after the last word; None without attention.
+    gates: (batch, beam, time), each word's β_t (Xu et al. 2015 §4.2.1), 0 to 1; None without attention.
     """
 
     words: Tensor
@@ -49,27 +55,31 @@ class Hypotheses:
 
 @torch.inference_mode()
 def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> Hypotheses:
-    """Look for the sentences of highest length-normalised log-probability.
+    """Return the best sentences found for each image, by length-normalised log-probability.
 
-    At each step an image's beams are extended by every word. Extensions by `<end>` among the best `beam` are finished
-    sentences; the best `beam` others live on. An image is done once `beam` sentences are finished, and at
-    max_length every live beam is finished. So beam 1 is greedy search, and a beam wider than the number of possible
-    prefixes is exhaustive. An empty sentence is not considered.
+    At each step every beam of an image is extended by every word. Extensions by `<end>` that are among the best `beam`
+    become finished sentences; the best `beam` of the other extensions are the next step's beams. An image is done once
+    it has `beam` finished sentences; at max_length all its beams are ended. So a beam of 1 is greedy search, and a beam
+    wider than the number of possible prefixes is exhaustive search. A sentence has at least one word.
+
+    decoder: in evaluation mode.
+    features: of the batch, on the decoder's device.
+    options: the width of the beam, and what is asked of sentences.
     """
     beam, steps = options.beam, options.max_length + 1
     batch, device = features.annotations.shape[0], features.annotations.device
-    # All beams begin alike: there is one at the first step.
+    # All beams would begin alike, so the first step has only one.
     state = decoder.start(features)
     words = torch.full((batch, 1), START, device=device)
     log_probs = torch.zeros(batch, 1, device=device)
-    images = torch.arange(batch, device=device)  # those still searched
-    # Step by step: the word each live beam took, its log-probability, and the beam that it came from.
+    images = torch.arange(batch, device=device)  # positions in the batch of the images still being searched
+    # For each step: the word that each live beam took, that word's log-probability, and the beam it extends.
     trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_parents = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_log_probs = torch.zeros(steps, batch, beam, device=device)
-    history = words.new_zeros(batch, beam, 0)  # the live beams' words, kept only where they decide what may follow
+    history = words.new_zeros(batch, beam, 0)  # the live beams' words, filled in only if no_repeat needs them
     attention = gates = None
-    # Finished sentences: score, log-probability of <end>, the step that ended them and the beam they were.
+    # Of each finished sentence: its score, the log-probability of its <end>, the step that ended it, and its beam then.
     scores = torch.full((batch, beam), -torch.inf, device=device)
     end_log_probs = torch.zeros(batch, beam, device=device)
     ends = torch.zeros(batch, beam, dtype=torch.long, device=device)
@@ -94,7 +104,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
             block_repeats(next_log_probs, history, options.no_repeat)
         totals = log_probs.unsqueeze(2) + next_log_probs
         vocabulary = totals.shape[2]
-        # At most `beam` of these are ends, so `beam` others are always among them.
+        # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
         found = min(2 * beam, totals.shape[1] * vocabulary)
         totals, flat = totals.flatten(1).topk(found, dim=1)
         if found < 2 * beam:  # few words and a wide beam
@@ -114,7 +124,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         ):
             old[images] = torch.cat([old[images], new], 1).gather(1, best)
 
-        # Stable sort: ends to the back, the others stay in order of log-probability.
+        # A stable sort moves the ends to the back, and leaves the others in order of log-probability.
         alive = is_end.int().sort(dim=1, stable=True).indices[:, :beam]
         log_probs = totals.masked_fill(is_end, -torch.inf).gather(1, alive)
         words, parents = chosen.gather(1, alive), parents.gather(1, alive)
@@ -128,7 +138,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         state = step.state.reorder(parents)
         if options.no_repeat:
             history = torch.cat([history.gather(1, parents.unsqueeze(2).expand(-1, -1, time)), words.unsqueeze(2)], 2)
-        if count <= MOST * len(images):
+        if count <= SHRINK_AT * len(images):
             kept = going.nonzero().squeeze(1)
             images, state, words, log_probs = images[kept], state.keep(kept), words[kept], log_probs[kept]
             history = history[kept]
@@ -141,9 +151,11 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
 
 
 def block_repeats(log_probs: Tensor, history: Tensor, length: int) -> None:
-    """Make words impossible, in place, that would complete a sequence of length words which their beam has already.
+    """Set to −inf, in place, each word that would repeat a sequence of words of its beam.
 
-    log_probs: (batch, beam, vocabulary) of the next word; history: (batch, beam, time), the words so far.
+    log_probs: (batch, beam, vocabulary), of the next word.
+    history: (batch, beam, time) ids of the words so far.
+    length: words in a sequence, 1 or more.
     """
     time = history.shape[2]
     if time < length:
@@ -167,7 +179,15 @@ def trace_back(
     ends: Tensor,
     end_beams: Tensor,
 ) -> Hypotheses:
-    """Follow every finished sentence back through the trellis, all of a batch together."""
+    """Return the finished sentences of a batch, each followed from its end back through the trellis.
+
+    trellis_words, trellis_parents, trellis_log_probs: (steps, batch, beam), of each live beam the word it took at this
+        step, the beam of the step before that it extends, and the word's log-probability.
+    attention: (steps, batch, beam, locations), in the order of the step before's beams; None without attention.
+    gates: (steps, batch, beam), in the same order; None without attention.
+    scores, end_log_probs, ends, end_beams: (batch, beam), of each finished sentence its score (−inf for none), the
+        log-probability of its `<end>`, the step that ended it, and the beam that it was before that step.
+    """
     ends = ends.masked_fill(scores.isinf(), 0)
     end_log_probs = end_log_probs.masked_fill(scores.isinf(), 0)
     time = int(ends.max())

@@ -1,4 +1,4 @@
-"""Other ways to decode than beam search, for more than one sentence: sampling, diverse beams, sampled attention."""
+"""The ways to decode beside plain beam search: sampling, diverse beam search, and sampled attention."""
 
 from __future__ import annotations
 
@@ -19,12 +19,23 @@ from capcli.model.vocabulary import END, START
 
 @dataclass(frozen=True)
 class DecodingOptions(BeamOptions):
-    """How to get from features to sentences: by beam search unless sample or diversity is set.
+    """Hold the settings for decoding: beam search, unless sample or diversity is set.
 
-    sample, temperature, top_p: see `sample`. diversity: see `diverse_beams`. attention_samples: see SampledAttention; 0
-    takes hard attention's most probable location. seed: of what is drawn; None takes one from PyTorch's own generator.
-    What is left out is not what a checkpoint was tuned to: `dataclasses.replace(captioner.options, beam=5)` keeps that.
-    Raises ValueError for values out of range.
+    The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
+    `dataclasses.replace(captioner.options, beam=5)`.
+
+    beam, max_length, length_penalty, no_repeat: see BeamOptions.
+    sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
+    temperature: divides the logits when sampling, 0.01 or more.
+    top_p: when sampling, draw only from the most probable words that together reach this probability; above 0, at
+        most 1.
+    diversity: the penalty for repeating another candidate's word, 0 or more; 0 is plain beam search. See
+        `diverse_beams`. Cannot be combined with sample.
+    attention_samples: locations drawn per beam and word, for hard attention only, 0 or more; 0 takes the most probable
+        location. See SampledAttention.
+    seed: of the random numbers, a 64-bit integer; None draws one from PyTorch's global generator.
+
+    Raises ValueError for a value out of range.
     """
 
     sample: bool = False
@@ -38,7 +49,7 @@ class DecodingOptions(BeamOptions):
         for name in ("length_penalty", "temperature", "top_p", "diversity"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
-        if not -10 <= self.length_penalty <= 10:  # the power of a sentence's length has to be a number too
+        if not -10 <= self.length_penalty <= 10:  # beyond these the power of a sentence's length could overflow
             raise ValueError(f"length_penalty is {self.length_penalty}, not between -10 and 10")
         if self.seed is not None and not -(2**63) <= self.seed < 2**64:
             raise ValueError(f"seed is {self.seed}, not an integer of 64 bits")
@@ -51,7 +62,7 @@ class DecodingOptions(BeamOptions):
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, not {least} or more")
-        if self.temperature < 0.01:  # by much less every log-probability would become minus infinity
+        if self.temperature < 0.01:  # far below this, every log-probability would become minus infinity
             raise ValueError(f"temperature is {self.temperature}, not 0.01 or more; beam=1 takes the likeliest words")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
@@ -60,22 +71,31 @@ class DecodingOptions(BeamOptions):
 
     @property
     def draws(self) -> bool:
-        """Whether anything is left to chance."""
+        """Return whether decoding draws random numbers."""
         return self.sample or self.attention_samples > 0
 
 
 def make_generator(seed: int | None, device: torch.device) -> Generator:
-    """Return a generator of its own, so that no other is seeded; seed None draws a seed from PyTorch's."""
+    """Return a new generator, so that PyTorch's global one is not reseeded.
+
+    device: where random numbers will be drawn.
+    seed: None draws a seed from PyTorch's global generator.
+    """
     return Generator(device).manual_seed(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
 
 
 def decode(
     decoder: Decoder, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
 ) -> Hypotheses:
-    """Sentences for a batch of images, at least count of them each, best first, in the way that the options say.
+    """Return at least count sentences for each image of a batch, best first, decoded as the options say.
 
-    generator: of what is drawn; None makes one by options.seed, so that each batch begins with the same numbers. Raises
-    ValueError if attention is to be sampled and the decoder's is not hard, or one sentence is to be diverse.
+    decoder: in evaluation mode.
+    features: of the batch, on the decoder's device.
+    count: sentences wanted per image, 1 or more.
+    options: how to decode.
+    generator: draws the random numbers; None makes one from options.seed, so that every batch draws the same numbers.
+
+    Raises ValueError for attention_samples without hard attention, and for diversity with a count of 1.
     """
     if options.diversity and count < 2:
         raise ValueError("diversity is between candidates: ask for 2 or more")
@@ -100,12 +120,19 @@ def sample(
     top_p: float = 1.0,
     generator: Generator | None = None,
 ) -> Hypotheses:
-    """Draw count sentences per image word by word, sorted by score.
+    """Return count sentences per image, drawn word by word and sorted by score.
 
-    temperature: divides the logits; below 1 the probable words become more so. top_p: only the most probable words
-    that together reach this probability are drawn from (nucleus sampling, Holtzman et al. 2020 §3.1). The
-    log-probabilities are the model's own, at temperature 1 and of all words. generator: what is drawn from; None is
-    PyTorch's own.
+    The log-probabilities returned are the model's own: at temperature 1 and over all words.
+
+    decoder: in evaluation mode.
+    features: of the batch, on the decoder's device.
+    count: sentences per image, 1 or more.
+    options: max_length, length_penalty and no_repeat are used; beam is not.
+    temperature: divides the logits, above 0; values below 1 favour the probable words, values above 1 the others.
+    top_p: draw only from the most probable words that together reach this probability; above 0, and 1 allows all.
+    generator: draws the random numbers; None uses PyTorch's global generator.
+
+    Nucleus sampling (top_p) is by Holtzman et al. 2020 §3.1.
     """
 
     def choose(log_probs: Tensor, going: Tensor) -> Tensor:
@@ -113,7 +140,7 @@ def sample(
         if top_p >= 1:
             return draw(probabilities, generator)
         probabilities, words = probabilities.sort(2, descending=True)
-        # A word stays if those before it do not reach top_p; the first always does.
+        # A word stays if the more probable ones fall short of top_p together; so the first always stays.
         probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
         return words.gather(2, draw(probabilities, generator).unsqueeze(2)).squeeze(2)
 
@@ -121,10 +148,13 @@ def sample(
 
 
 def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
-    """One index per row, (…,), from probabilities (…, words), which need not sum to 1.
+    """Return one random index per row, (…,).
 
-    By the inverse of the distribution function: on a CPU `multinomial` takes several times as long, since it draws a
+    Inverts the cumulative distribution: on a CPU `torch.multinomial` takes several times as long, since it draws a
     number per word instead of one per row.
+
+    probabilities: (…, words), 0 or more; a row need not sum to 1.
+    generator: draws the random numbers; None uses PyTorch's global generator.
     """
     reached = probabilities.cumsum(-1)
     last = reached[..., -1:]
@@ -136,10 +166,18 @@ def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
 def diverse_beams(
     decoder: Decoder, features: Features, count: int, options: BeamOptions, diversity: float
 ) -> Hypotheses:
-    """Diverse beam search (Vijayakumar et al. 2018 §4) with as many groups as sentences, sorted by score.
+    """Return count sentences per image by diverse beam search with one beam per group, sorted by score.
 
-    At each step the groups choose one after the other, and each word costs diversity times how often it was chosen
-    before by others at this step (their Hamming diversity). Groups whose sentence has ended choose nothing.
+    At each step the groups choose one after the other. A word's log-probability is lowered by diversity for each
+    earlier group that chose the same word at this step. Groups whose sentence has ended no longer choose.
+
+    decoder: in evaluation mode.
+    features: of the batch, on the decoder's device.
+    count: sentences per image, and so groups, 1 or more.
+    options: max_length, length_penalty and no_repeat are used; beam is not.
+    diversity: the penalty, in natural logarithms, 0 or more.
+
+    Source: Vijayakumar et al. 2018 §4, with Hamming diversity.
     """
 
     def choose(log_probs: Tensor, going: Tensor) -> Tensor:
@@ -156,8 +194,15 @@ def diverse_beams(
 def roll_out(
     decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor, Tensor], Tensor]
 ) -> Hypotheses:
-    """Let count sentences per image grow side by side; choose takes the log-probabilities (batch, count, vocabulary) of
-    the next words, and which sentences still grow, and returns a word for each, (batch, count)."""
+    """Return count sentences per image, grown side by side one word at a time, sorted by score.
+
+    decoder: in evaluation mode.
+    features: of the batch, on the decoder's device.
+    count: sentences per image, 1 or more.
+    options: max_length, length_penalty and no_repeat are used; beam is not.
+    choose: takes the next words' log-probabilities, (batch, count, vocabulary), and which sentences are unfinished,
+        (batch, count) bool; returns the ids of the words chosen, (batch, count).
+    """
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
     words = torch.full((batch, count), START, device=features.annotations.device)
@@ -172,7 +217,7 @@ def roll_out(
         else:
             allowed = log_probs.clone()
             if time == 0:
-                allowed[..., END] = -torch.inf  # an empty sentence says nothing
+                allowed[..., END] = -torch.inf  # a sentence has at least one word
             elif options.no_repeat:
                 block_repeats(allowed, torch.stack([taken for taken, *_ in steps], 2), options.no_repeat)
             words = choose(allowed, going)
@@ -207,39 +252,60 @@ def roll_out(
 
 @dataclass
 class SampledState:
-    """samples LSTM states per beam, which have looked at different places; as State otherwise."""
+    """Hold several LSTM states per beam, one for each of its attention samples; otherwise like State.
+
+    inner: the states, (batch, beams × samples, hidden), a beam's samples next to each other.
+    samples: states per beam, 1 or more.
+    """
 
     inner: State
     samples: int
 
     def reorder(self, beams: Tensor) -> SampledState:
-        """Each image's beams picked by index, with all their samples."""
+        """Return the state with each image's beams picked by index, along with all their samples.
+
+        beams: (batch, new beams) indices.
+        """
         index = beams.unsqueeze(2) * self.samples + torch.arange(self.samples, device=beams.device)
         return SampledState(self.inner.reorder(index.flatten(1)), self.samples)
 
     def keep(self, images: Tensor) -> SampledState:
-        """The images at these positions of the batch."""
+        """Return the state of some of the batch's images. images: (kept,) positions in the batch."""
         return SampledState(self.inner.keep(images), self.samples)
 
 
 class SampledAttention:
-    """A hard-attention decoder that averages the next word's probability over sampled locations (Xu et al. 2015 §4.1).
+    """Average a hard-attention decoder's next-word probabilities over several sampled locations.
 
-    Stands in for the decoder in any search. Each sample goes its own way through the image, the words are common.
+    It takes a decoder's place in any search. The samples of a beam share its words, but each follows its own sequence
+    of locations, and so has its own LSTM state.
+
+    Source: Xu et al. 2015 §4.1.
     """
 
     def __init__(self, decoder: Decoder, samples: int, generator: Generator) -> None:
-        """generator: what the locations are drawn from. Raises ValueError for a decoder without hard attention."""
+        """Wrap a decoder.
+
+        decoder: an AttentionDecoder with hard attention, in evaluation mode.
+        samples: locations drawn per beam and word, 1 or more.
+        generator: draws the locations.
+
+        Raises ValueError for a decoder without hard attention.
+        """
         if not isinstance(decoder, AttentionDecoder) or not isinstance(decoder.attention, HardAttention):
             raise ValueError("only hard attention samples locations; this checkpoint has none")
         self.decoder, self.samples, self.generator = decoder, samples, generator
 
     def start(self, features: Features, beams: int = 1) -> SampledState:
-        """As Decoder.start."""
+        """Return the state before the first word; see `Decoder.start`."""
         return SampledState(self.decoder.start(features, beams * self.samples), self.samples)
 
     def step(self, words: Tensor, state: SampledState) -> Step:
-        """As Decoder.step; logits are log-probabilities, attention the share of samples that looked there."""
+        """Return what follows each beam's previous word; see `Decoder.step`.
+
+        The Step's logits are log-probabilities, and its attention is the share of the samples that looked at each
+        location.
+        """
         step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner, self.generator)
         shape = (words.shape[1], self.samples)
         log_probs = step.logits.log_softmax(2).unflatten(1, shape).logsumexp(2) - torch.tensor(self.samples).log()
