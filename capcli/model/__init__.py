@@ -1,1 +1,1 @@
-"""The network: an encoder, attention, decoders, their words and their number format. Knows no file."""
+"""The network: encoders, attention, decoders, their vocabulary and their number format. It knows of no files."""

@@ -7,45 +7,68 @@ from torch.nn import functional as F
 
 
 class SoftAttention(nn.Module):
-    """Deterministic attention (Bahdanau et al. 2015; Xu et al. 2015 §4.2).
+    """Weigh all annotation vectors by how well they fit the LSTM's state (deterministic attention).
 
     e_ti = wᵀ tanh(W h_{t-1} + W' x_i), α_t = softmax(e_t), context = Σ_i α_ti x_i.
+
+    Source: Bahdanau et al. 2015; Xu et al. 2015 §4.2.
     """
 
     def __init__(self, hidden_size: int, annotation_size: int, attention_size: int) -> None:
+        """Make freshly initialised layers.
+
+        hidden_size: channels of the LSTM's state h.
+        annotation_size: channels of an annotation vector x.
+        attention_size: channels of the layer that compares them.
+        """
         super().__init__()
         self.query = nn.Linear(hidden_size, attention_size)
         self.key = nn.Linear(annotation_size, attention_size, bias=False)
-        self.score = nn.Linear(attention_size, 1, bias=False)  # softmax ignores a bias
+        self.score = nn.Linear(attention_size, 1, bias=False)  # softmax would cancel a bias
 
     def keys(self, annotations: Tensor) -> Tensor:
-        """2 W' x_i, (batch, locations, attention): it depends on the image alone, and so is computed once."""
+        """Return 2 W' x_i, (batch, locations, attention), which depends on the image alone: compute it once per image.
+
+        annotations: (batch, locations, annotation_size), the vectors x_i.
+        """
         return 2 * self.key(annotations)
 
     def distribution(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """α_t, (batch, beams, locations), each row summing to 1.
+        """Return α_t, (batch, beams, locations) float32, each row summing to 1.
 
-        hidden: (batch, beams, hidden) h_{t-1}; keys: from `keys`.
+        hidden: (batch, beams, hidden), the states h_{t-1}.
+        keys: what `keys` returned for the images.
         """
-        # tanh(x) = 2σ(2x) − 1, and softmax ignores the −1, which every location has: PyTorch's σ on CPUs takes a fifth
-        # of the time of its tanh, which would be a third of the search.
+        # tanh(x) = 2σ(2x) − 1, and softmax cancels the −1, which all locations share. On CPUs PyTorch's σ takes a fifth
+        # of the time of its tanh, which would take a third of the whole search.
         mixed = (self.query(hidden).mul(2).unsqueeze(2) + keys.unsqueeze(1)).sigmoid_()
         return self.score(mixed).squeeze(3).mul(2).float().softmax(2)
 
     def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
-        """The weights with which the annotation vectors are summed: here the distribution itself."""
+        """Return the weights with which the annotation vectors are summed: the distribution itself.
+
+        distribution: (batch, beams, locations), α_t.
+        generator: not used here; see HardAttention.
+        """
         return distribution
 
 
 class HardAttention(SoftAttention):
-    """Stochastic attention (Xu et al. 2015 §4.1): one location s_t ~ Categorical(α_t) is kept, z_t = x_{s_t}.
+    """Look at one location only, s_t ~ Categorical(α_t), so that z_t = x_{s_t} (stochastic attention).
 
-    Training draws it, from PyTorch's own generator. Otherwise it is drawn from a generator where one is given; without,
-    the most probable location is taken, which is how captions are made by default.
+    In training the location is drawn at random. Otherwise it is drawn only if a generator is given; without one it is
+    the most probable location, which is the default for captioning.
+
+    Source: Xu et al. 2015 §4.1.
     """
 
     def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
-        """One-hot weights, (batch, beams, locations). No gradient passes through the choice."""
+        """Return one-hot weights, (batch, beams, locations); no gradient passes through the choice.
+
+        distribution: (batch, beams, locations), α_t.
+        generator: draws the locations; None draws them from PyTorch's global generator in training, and otherwise
+            takes the most probable ones.
+        """
         if self.training or generator is not None:
             rows = distribution.detach().flatten(0, 1)
             chosen = rows.multinomial(1, generator=generator).view(distribution.shape[:2])

@@ -1,11 +1,11 @@
-"""What a checkpoint says of itself: its kinds, sizes and decoding, checked without PyTorch."""
+"""A checkpoint's configuration: kinds of encoder and decoder, sizes, and decoding, checked without PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from reprlib import repr as brief  # a stranger's file may hold megabytes where a number belongs
+from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import Any
 
 
@@ -13,12 +13,12 @@ from typing import Any
 class EncoderKind:
     """Describe a convolutional network whose features can be captioned.
 
-    strides: pixels per cell of the annotation grids on offer, the default first.
+    strides: the strides on offer, in pixels per cell of the annotation grid; the first is the default.
     annotation_size: channels of an annotation vector.
     global_size: channels of the global vector.
-    cell_offset: where an annotation vector looks, in cells right of and below the middle of its cell.
-    whole_cells: True where pixels that fill no cell are dropped, so that the image size is a multiple of the stride;
-        the others pad.
+    cell_offset: how far right of and below the middle of its cell an annotation vector looks, in cells.
+    whole_cells: whether the image size must be a multiple of the stride, because the network drops the pixels of an
+        incomplete cell; other networks pad them.
     """
 
     strides: tuple[int, ...]
@@ -28,10 +28,10 @@ class EncoderKind:
     whole_cells: bool = False
 
 
-# Lite2's strided SAME convolutions are each centred on the second of two pixels, which adds up to 0.48 cells. The outer
-# parts of that field count for little: heat lies on people most often with 0.3 to 0.4. Torchvision pads both sides
-# alike, which centres a strided convolution on the first of its two pixels; pooling, and patches without overlap, are
-# centred. These are by geometry, not measured.
+# Why these offsets. Each of Lite2's strided SAME convolutions is centred on the second of two pixels, which adds up to
+# 0.48 cells; but the outer parts of the receptive field count for little, and heat lies on people most often with an
+# offset of 0.3 to 0.4. Torchvision pads both sides alike, which centres a strided convolution on the first of two
+# pixels; pooling and non-overlapping patches are centred. Only Lite2's offset is measured, the others are geometry.
 ENCODERS = {
     "efficientnet_lite2": EncoderKind((32, 16), 1280, 1280, cell_offset=0.35),
     "vgg16": EncoderKind((16,), 512, 4096, whole_cells=True),
@@ -44,10 +44,10 @@ ENCODERS = {
 
 @dataclass(frozen=True)
 class DecoderKind:
-    """Describe a way for the image to enter the LSTM.
+    """Describe how the image enters the LSTM.
 
-    attends: True where each word has attention weights over the annotation grid.
-    samples_locations: True where attention keeps one location, which can be drawn at random (Xu et al. 2015 §4.1).
+    attends: whether each word has attention weights over the annotation grid.
+    samples_locations: whether attention keeps a single location, which can be drawn at random (Xu et al. 2015 §4.1).
     """
 
     attends: bool = False
@@ -61,7 +61,8 @@ DECODERS = {
     "hard": DecoderKind(attends=True, samples_locations=True),
 }
 
-# Wider than anything worth training, and narrow enough that no checkpoint can ask for absurd amounts of memory.
+# (lowest, highest) values allowed: wider than anything worth training, yet narrow enough that no checkpoint can ask for
+# absurd amounts of memory.
 LIMITS: dict[str, tuple[float, float]] = {
     "image_size": (32, 2048),
     "hidden_size": (1, 16384),
@@ -87,19 +88,19 @@ TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Hold everything that fixes the tensors' shapes, and what a user may want to know of their origin.
+    """Hold everything that determines the tensors' shapes, how to decode, and records of the training.
 
     encoder: a name in ENCODERS.
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
-    image_size: pixels, 32 to 2048; every photo is squashed to a square of this side.
+    image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.
     decoder: a name in DECODERS.
-    feed_previous_word: whether the previous word is an input; see `decoders.Decoder`.
-    hidden_size, embedding_size, attention_size: channels.
+    feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
+    hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    beam, length_penalty, max_length, no_repeat: the decoding chosen on dev; see `decoding.beam_search.BeamOptions`.
-    unsure_below: captions whose image adds less to their log-probability than this, compared with a blank picture, are
-        marked; see `training.calibration.least_gain`. None marks those of images of one colour alone.
-    training, scores: records for the model card.
+    beam, length_penalty, max_length, no_repeat: the default decoding; see `decoding.beam_search.BeamOptions`.
+    unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
+        blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
+    training, scores: records for the model card, see `check_records`.
 
     Raises ValueError for a value of the wrong type or out of range.
     """
@@ -143,28 +144,34 @@ class ModelConfig:
 
     @property
     def encoder_kind(self) -> EncoderKind:
-        """The encoder's facts."""
+        """Return the facts about the encoder."""
         return ENCODERS[self.encoder]
 
     @property
     def decoder_kind(self) -> DecoderKind:
-        """The decoder's facts."""
+        """Return the facts about the decoder."""
         return DECODERS[self.decoder]
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """How captions are searched for unless told otherwise, as `BeamOptions` names it."""
+        """Return the default decoding, as keyword arguments of `BeamOptions`."""
         return {name: getattr(self, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of the annotation grid."""
+        """Return (rows, columns) of the annotation grid."""
         side = -(-self.image_size // self.encoder_stride)
         return side, side
 
 
 def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
-    """Raise ValueError unless the model card can be written from these records."""
+    """Check that the model card can be written from these records.
+
+    training: "command" is the command line or None, "data" a list of the data sets trained on; both may be missing.
+    scores: for each data set by name, its figures and remarks by name.
+
+    Raises ValueError for anything else.
+    """
     if not isinstance(training.get("command"), str | None):
         raise ValueError(f"training.command is {brief(training['command'])}, not a text")
     rows = training.get("data", [])
@@ -176,7 +183,7 @@ def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
 
 
 def is_data_row(row: Any) -> bool:
-    """Whether this describes a data set of the training: its name, photos, captions and, if not 1, repeat."""
+    """Return whether a row describes a data set: its name, photos, captions and, if it is not 1, repeat."""
     return (
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
@@ -185,5 +192,5 @@ def is_data_row(row: Any) -> bool:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether this is a score or a remark beside the scores."""
+    """Return whether a value is a score, or a remark beside the scores."""
     return isinstance(value, str) or (isinstance(value, int | float) and not abs(value) > 1e15)

@@ -1,6 +1,6 @@
-"""LSTM decoders behind one step interface: `start(features) -> state`, `step(words, state) -> Step`.
+"""LSTM decoders with one interface: `start(features) -> state`, `step(words, state) -> Step`.
 
-Where the image enters is all that tells them apart. The names of those without attention follow Tanti et al. 2017
+They differ only in where the image enters. The decoders without attention are named as in Tanti et al. 2017
 (arXiv:1708.02043).
 """
 
@@ -23,10 +23,11 @@ NEVER_PRINTED = [PAD, START, UNKNOWN]
 
 @dataclass
 class State:
-    """What a decoder remembers between two words.
+    """Hold what a decoder remembers between two words.
 
-    hidden, cell: (batch, beams, hidden). memory: tensors (batch, …) that belong to the image and are shared by its
-    beams, so that they are neither copied nor computed per beam.
+    hidden, cell: (batch, beams, hidden), h_t and c_t of the LSTM.
+    memory: tensors (batch, …) that belong to the image and are shared by its beams, so that they are neither copied
+        nor computed for each beam.
     """
 
     hidden: Tensor
@@ -34,21 +35,26 @@ class State:
     memory: tuple[Tensor, ...]
 
     def reorder(self, beams: Tensor) -> State:
-        """Each image's beams picked by index; beams: (batch, new beams)."""
+        """Return the state with each image's beams picked by index.
+
+        beams: (batch, new beams) indices; one may occur several times.
+        """
         index = beams.unsqueeze(2).expand(-1, -1, self.hidden.shape[2])
         return State(self.hidden.gather(1, index), self.cell.gather(1, index), self.memory)
 
     def keep(self, images: Tensor) -> State:
-        """The images at these positions of the batch, (kept,)."""
+        """Return the state of some of the batch's images. images: (kept,) positions in the batch."""
         return State(self.hidden[images], self.cell[images], tuple(tensor[images] for tensor in self.memory))
 
 
 @dataclass
 class Step:
-    """One word further.
+    """Hold what a decoder says about the next word of each beam.
 
-    logits: (batch, beams, vocabulary); attention: (batch, beams, locations) or None; gate: (batch, beams), Xu et
-    al.'s β_t, or None.
+    logits: (batch, beams, vocabulary).
+    state: after the previous word was read.
+    attention: (batch, beams, locations), the weights used; None without attention.
+    gate: (batch, beams), β_t from 0 to 1 (Xu et al. 2015 §4.2.1); None without attention.
     """
 
     logits: Tensor
@@ -59,10 +65,13 @@ class Step:
 
 @dataclass
 class Reading:
-    """A decoder's way through given sentences; as Step, with a time axis after the beams.
+    """Hold what a decoder says while it reads given sentences: like Step, with a time axis after the beams.
 
-    attention: the weights that were used; distribution: the α_t that they were chosen from, the same for soft
-    attention. Both (batch, beams, time, locations), or None.
+    logits: (batch, beams, time, vocabulary).
+    attention: (batch, beams, time, locations), the weights used; None without attention.
+    gate: (batch, beams, time), β_t from 0 to 1; None without attention.
+    distribution: (batch, beams, time, locations), the α_t that the weights were chosen from, which for soft attention
+        are the weights themselves; None without attention.
     """
 
     logits: Tensor
@@ -72,7 +81,11 @@ class Reading:
 
 
 class Glance(NamedTuple):
-    """What the recurrence saw: gated context (batch, beams, embedding), and the step's part of a Reading."""
+    """Hold what attention saw at one step.
+
+    context: (batch, beams, embedding), the gated context vector.
+    attention, gate, distribution: as in Reading, without the time axis.
+    """
 
     context: Tensor
     attention: Tensor
@@ -81,11 +94,11 @@ class Glance(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """What all decoders share: word embedding, LSTM cell and a deep output layer (Xu et al. 2015 §3.1.2, eq. 7).
+    """Define what all decoders have in common: word embedding, LSTM cell and a deep output layer.
 
-    The output layer shares its last matrix with the word embedding (Press & Wolf 2017). feed_previous_word: whether the
-    previous word is an input of the LSTM and of the output layer; without it (as the lecture notes write method 2) no
-    step's distribution depends on the words chosen so far.
+    The output layer's last matrix is the word embedding (Press & Wolf 2017).
+
+    Source: Xu et al. 2015 §3.1.2; the output layer is their equation 7.
     """
 
     def __init__(
@@ -97,12 +110,20 @@ class Decoder(nn.Module):
         dropout: float,
         feed_previous_word: bool,
     ) -> None:
-        """image_input: how many of the LSTM's inputs describe the image."""
+        """Make freshly initialised layers.
+
+        vocabulary_size: words, special ones included.
+        image_input: how many of the LSTM's inputs describe the image; 0 for none.
+        hidden_size, embedding_size: channels.
+        dropout: probability, 0 to 1.
+        feed_previous_word: whether the previous word is an input of the LSTM and of the output layer. Without it, no
+            word's distribution depends on the words chosen before.
+        """
         super().__init__()
         self.feed_previous_word = feed_previous_word
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)  # as an output layer wants it
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)  # small, as it is the output matrix too
         self.lstm = nn.LSTMCell(image_input + feed_previous_word * embedding_size, hidden_size)
         self.output_hidden = nn.Linear(hidden_size, embedding_size)
         self.output_context: nn.Linear | None = None  # with attention only
@@ -110,23 +131,41 @@ class Decoder(nn.Module):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Make a fresh decoder for an encoder's features. words: size of the vocabulary."""
+        """Return a freshly initialised decoder.
+
+        config: names the decoder and its sizes.
+        words: size of the vocabulary, special words included.
+        encoder: makes the features that the decoder will be given.
+        """
         raise NotImplementedError
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """The state before the first word."""
+        """Return the state before the first word.
+
+        features: of a batch of images.
+        beams: hypotheses per image, 1 or more; all begin alike.
+        """
         raise NotImplementedError
 
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """The recurrence without the output layer; embedded: (batch, beams, embedding). generator: see `step`."""
+        """Return the state after one more word, and what attention saw; this is a step without the output layer.
+
+        embedded: (batch, beams, embedding), the previous words.
+        state: before that word.
+        generator: see `step`.
+
+        Without attention, the second item is None.
+        """
         raise NotImplementedError
 
     def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
-        """words: (batch, beams), the previous words (`<start>` first). Special words but `<end>` get no probability.
+        """Return what the decoder says about the next word; no special word but `<end>` has a probability above 0.
 
-        generator: hard attention draws its locations from it; without, it takes the most probable ones.
+        words: (batch, beams) ids of the previous words; `<start>` at first.
+        state: as `start` or the previous Step gave it.
+        generator: from which hard attention draws its locations; None takes the most probable ones.
         """
         embedded = self.embed(words)
         state, glance = self.advance(embedded, state, generator)
@@ -135,10 +174,13 @@ class Decoder(nn.Module):
         return Step(logits, state, *((glance.attention, glance.gate) if glance else (None, None)))
 
     def forward(self, features: Features, words: Tensor) -> Reading:
-        """Teacher forcing. words: (batch, beams, time), each row beginning with `<start>`.
+        """Return what the decoder says while it reads given sentences (teacher forcing).
 
-        The output layer, by far the widest, runs once over all steps; its logits leave `<unk>` possible, since
-        training sentences contain it.
+        The output layer, by far the widest, runs once for all steps. Unlike `step`, this leaves every special word
+        possible, since training sentences contain `<unk>`.
+
+        features: of a batch of images.
+        words: (batch, beams, time) ids, each sentence beginning with `<start>`.
         """
         state = self.start(features, words.shape[1])
         embedded = self.embed(words)
@@ -155,17 +197,22 @@ class Decoder(nn.Module):
         return Reading(logits, seen.attention, seen.gate, seen.distribution)
 
     def embed(self, words: Tensor) -> Tensor:
-        """(…,) ids → (…, embedding)."""
-        # scaled up because the shared output matrix is initialised small (Vaswani et al. 2017 §3.4)
+        """Return the embeddings of words, (…, embedding). words: (…,) ids."""
+        # Scaled up because the matrix, shared with the output layer, is initialised small (Vaswani et al. 2017 §3.4).
         return self.dropout(self.embedding(words) * self.embedding.embedding_dim**0.5)
 
     def recur(self, embedded: Tensor, image: Tensor | None, state: State) -> State:
-        """One step of the LSTM; image: (batch, beams, image_input) or None."""
+        """Return the state after one step of the LSTM.
+
+        embedded: (batch, beams, embedding), the previous words.
+        image: (batch, beams, image_input); None where the image is no input.
+        state: before the step.
+        """
         inputs = [part for part in (embedded if self.feed_previous_word else None, image) if part is not None]
         flat, hidden, cell = torch.cat(inputs, 2).flatten(0, 1), state.hidden.flatten(0, 1), state.cell.flatten(0, 1)
         if self.lstm.weight_hh.dtype == torch.float32:
             hidden, cell = self.lstm(flat, (hidden, cell))
-        else:  # what is added up from word to word needs more digits than the products
+        else:  # products may be rounded, but the cell's state adds up from word to word and needs more digits
             inner = nn.functional.linear(flat, self.lstm.weight_ih, self.lstm.bias_ih)
             gates = (inner.float() + nn.functional.linear(hidden, self.lstm.weight_hh, self.lstm.bias_hh)).chunk(4, 1)
             cell = gates[1].sigmoid() * cell.float() + gates[0].sigmoid() * gates[2].tanh()
@@ -173,7 +220,12 @@ class Decoder(nn.Module):
         return State(hidden.view(state.hidden.shape), cell.view(state.cell.shape), state.memory)
 
     def output(self, embedded: Tensor, hidden: Tensor, context: Tensor | None) -> Tensor:
-        """Deep output layer: logits from the previous word, h_t and z_t."""
+        """Return logits, (…, vocabulary), of the deep output layer.
+
+        embedded: (…, embedding), the previous words.
+        hidden: (…, hidden), h_t.
+        context: (…, embedding), the gated context vector z_t; None without attention.
+        """
         deep = self.output_hidden(self.dropout(hidden))
         if self.feed_previous_word:
             deep = embedded + deep
@@ -185,38 +237,52 @@ class Decoder(nn.Module):
         return nn.functional.linear(deep, self.embedding.weight) + self.output_bias
 
     def in_number_format(self, dtype: torch.dtype) -> Decoder:
-        """A copy for inference whose matrices are of this type; LSTM cell and logits are still added up in float32."""
+        """Return a copy for inference in another number format; LSTM cell and logits are still summed in float32.
+
+        dtype: of the copy's matrices, a floating-point type.
+        """
         decoder = copy.deepcopy(self).to(dtype)
         decoder.output_bias = copy.deepcopy(self.output_bias)
         return decoder
 
     def blank_state(self, features: Features, beams: int, memory: tuple[Tensor, ...]) -> State:
-        """h_0 = c_0 = 0."""
+        """Return a state with h_0 = c_0 = 0."""
         zeros = features.global_vector.new_zeros(len(features.global_vector), beams, self.lstm.hidden_size)
         return State(zeros, zeros, memory)
 
 
 def project_image(global_size: int, embedding_size: int) -> nn.Sequential:
-    """The global vector brought to the size of a word's embedding, and to its scale: it would be a tenth of it."""
+    """Return layers that bring the global vector to the size and scale of a word's embedding.
+
+    Without the normalisation it would be about a tenth of that scale.
+    """
     return nn.Sequential(nn.Linear(global_size, embedding_size), nn.LayerNorm(embedding_size))
 
 
 class PreInjectDecoder(Decoder):
-    """The image is the input of the first LSTM cell only, before `<start>` (Vinyals et al. 2015, *Show and Tell*)."""
+    """Decode with the image as the first input of the LSTM, before `<start>`, and never again.
+
+    Source: Vinyals et al. 2015, *Show and Tell*, §3.1.
+    """
 
     def __init__(
         self, vocabulary_size: int, global_size: int, hidden_size: int, embedding_size: int, dropout: float
     ) -> None:
+        """Make freshly initialised layers.
+
+        global_size: channels of the encoder's global vector.
+        vocabulary_size, hidden_size, embedding_size, dropout: see Decoder.
+        """
         super().__init__(vocabulary_size, 0, hidden_size, embedding_size, dropout, feed_previous_word=True)
         self.image = project_image(global_size, embedding_size)
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """As Decoder.build."""
+        """Return a freshly initialised decoder; see `Decoder.build`."""
         return cls(words, encoder.kind.global_size, config.hidden_size, config.embedding_size, config.dropout)
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """The state after the cell that was fed the image."""
+        """Return the state after the image was read; see `Decoder.start`."""
         image = self.dropout(self.image(features.global_vector)).unsqueeze(1)
         state = self.recur(image, None, self.blank_state(features, 1, ()))
         return State(state.hidden.expand(-1, beams, -1), state.cell.expand(-1, beams, -1), ())
@@ -224,12 +290,15 @@ class PreInjectDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """From the previous word alone; the image travels in the hidden state."""
+        """Return the state after one more word; the LSTM's state is all that remembers the image."""
         return self.recur(embedded, None, state), None
 
 
 class ParInjectDecoder(Decoder):
-    """The image is an input of every LSTM cell; with feed_previous_word beside the word, else in its place."""
+    """Decode with the image as an input of every step, beside the previous word or, without it, in its place.
+
+    Source: Tanti et al. 2017.
+    """
 
     def __init__(
         self,
@@ -240,33 +309,41 @@ class ParInjectDecoder(Decoder):
         dropout: float,
         feed_previous_word: bool,
     ) -> None:
+        """Make freshly initialised layers.
+
+        global_size: channels of the encoder's global vector.
+        vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
+        """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         self.image = project_image(global_size, embedding_size)
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """As Decoder.build."""
+        """Return a freshly initialised decoder; see `Decoder.build`."""
         sizes = (config.hidden_size, config.embedding_size)
         return cls(words, encoder.kind.global_size, *sizes, config.dropout, config.feed_previous_word)
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """A blank state; the projected image is kept beside it."""
+        """Return a blank state with the projected image as its memory; see `Decoder.start`."""
         return self.blank_state(features, beams, (self.dropout(self.image(features.global_vector)).unsqueeze(1),))
 
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """From the image, and the previous word where it is fed."""
+        """Return the state after one more word, read together with the image."""
         (image,) = state.memory
         return self.recur(embedded, image.expand(-1, embedded.shape[1], -1), state), None
 
 
 class AttentionDecoder(Decoder):
-    """A gated context vector, chosen by attention, is an input of every LSTM cell (Xu et al. 2015 §3.1.2, §4.2.1).
+    """Decode with attention: each step's input has a gated context vector, chosen from the annotation vectors.
 
-    The annotation vectors pass through one learned layer first, which brings an encoder's many channels down to the
-    embedding's size. With hard attention, training samples the locations but for a random share of the images, which
-    see the expected context (Xu et al. §4.1: half of them).
+    A learned layer first brings the encoder's many channels down to the embedding's size.
+
+    expected_share: the share of a batch's images that see the expected context while hard attention trains, 0 to 1;
+        for the others, locations are drawn (Xu et al. 2015 §4.1).
+
+    Source: Xu et al. 2015 §3.1.2, and §4.2.1 for the gate.
     """
 
     expected_share = 0.5
@@ -282,6 +359,13 @@ class AttentionDecoder(Decoder):
         feed_previous_word: bool = True,
         hard: bool = False,
     ) -> None:
+        """Make freshly initialised layers.
+
+        annotation_size: channels of the encoder's annotation vectors.
+        attention_size: channels of the attention's comparison, see SoftAttention.
+        hard: whether attention is hard; else it is soft.
+        vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
+        """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         kind = HardAttention if hard else SoftAttention
         self.annotation = nn.Linear(annotation_size, embedding_size)
@@ -292,7 +376,7 @@ class AttentionDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """As Decoder.build."""
+        """Return a freshly initialised decoder; see `Decoder.build`."""
         return cls(
             words,
             encoder.kind.annotation_size,
@@ -305,7 +389,7 @@ class AttentionDecoder(Decoder):
         )
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """h_0 and c_0 from the mean annotation vector (Xu et al. §3.1.2)."""
+        """Return h_0 and c_0 computed from the mean annotation vector (Xu et al. 2015 §3.1.2); see `Decoder.start`."""
         annotations = self.dropout(torch.relu(self.annotation(features.annotations)))
         initial = self.initial(annotations.mean(1, keepdim=True)).expand(-1, beams, -1)
         hidden, cell = initial.chunk(2, dim=2)
@@ -317,7 +401,7 @@ class AttentionDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """From the previous word and what attention shows of the image."""
+        """Return the state after one more word, read together with what attention sees; see `Decoder.advance`."""
         annotations, keys, expected = state.memory
         distribution = self.attention.distribution(state.hidden, keys)
         weights = self.attention.choose(distribution, generator)
@@ -328,7 +412,7 @@ class AttentionDecoder(Decoder):
         return self.recur(embedded, context, state), Glance(context, weights, gate.squeeze(2), distribution)
 
 
-# The class of each name in `config.DECODERS`.
+# For each name in `config.DECODERS`, its class.
 DECODER_CLASSES: dict[str, type[Decoder]] = {
     "pre-inject": PreInjectDecoder,
     "par-inject": ParInjectDecoder,
@@ -338,5 +422,8 @@ DECODER_CLASSES: dict[str, type[Decoder]] = {
 
 
 def make_decoder(config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-    """Make the decoder that a config names, freshly initialised. words: size of the vocabulary."""
+    """Return the decoder that a config names, freshly initialised.
+
+    config, words, encoder: see `Decoder.build`.
+    """
     return DECODER_CLASSES[config.decoder].build(config, words, encoder)

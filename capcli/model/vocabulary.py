@@ -1,4 +1,4 @@
-"""Sentences to words, words to ids and back."""
+"""The vocabulary: sentences to words, words to ids, and back."""
 
 from __future__ import annotations
 
@@ -12,15 +12,27 @@ WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*|'(?:s|t|re|ve|ll|d|m)\b")
 
 
 def tokenize(sentence: str) -> list[str]:
-    """Lower-case words without punctuation; hyphens stay inside a word, `'s` and its like stand alone."""
+    """Return a sentence's words in lower case, without punctuation.
+
+    A word keeps its inner hyphens; contractions such as `'s` and `'re` are words of their own.
+    """
     return WORD.findall(sentence.lower().replace("’", "'"))
 
 
 class Vocabulary:
-    """The words a decoder can print, after the four special ones (`<pad>`, `<start>`, `<end>`, `<unk>`)."""
+    """Hold the words that a decoder knows, and translate between words and ids.
+
+    words: by id; the four special words `<pad>`, `<start>`, `<end>` and `<unk>` come first.
+    ids: the id of each word.
+    """
 
     def __init__(self, words: Sequence[str]) -> None:
-        """words: all of them in the order of their ids. Raises ValueError if the special ones do not lead."""
+        """Make a vocabulary of these words.
+
+        words: in the order of their ids, the four special words first.
+
+        Raises ValueError if the special words do not come first, or a word occurs twice.
+        """
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
         if len(set(words)) != len(words):
@@ -30,7 +42,11 @@ class Vocabulary:
 
     @classmethod
     def build(cls, sentences: Iterable[str], min_count: int) -> Vocabulary:
-        """Every word seen at least min_count times, the frequent first, ties in alphabetical order."""
+        """Return the vocabulary of the words that occur often enough, the most frequent first, ties alphabetically.
+
+        sentences: whose words are counted.
+        min_count: how often a word must occur, 1 or more.
+        """
         counts = Counter(word for sentence in sentences for word in tokenize(sentence))
         kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
         return cls([*SPECIAL_WORDS, *kept])
@@ -39,10 +55,10 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, sentence: str) -> list[int]:
-        """The ids of a sentence's words, without `<start>` and `<end>`; words not known become `<unk>`."""
+        """Return the ids of a sentence's words, without `<start>` and `<end>`; unknown words become `<unk>`."""
         return [self.ids.get(word, UNKNOWN) for word in tokenize(sentence)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sentence of these ids; special words are left out and `'s` joins the word before it."""
+        """Return the sentence that ids stand for: special words left out, contractions such as `'s` joined up."""
         words = (self.words[index] for index in ids if index >= len(SPECIAL_WORDS))
         return " ".join(words).replace(" '", "'")
