@@ -19,7 +19,7 @@ from capcli.images.decode import Source, check_source, is_source, name_of, open_
 from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.model.vocabulary import END, START
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
 Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
@@ -208,10 +208,9 @@ class Captioner:
         one_colour = (pixels == pixels[:, :, :1, :1]).flatten(1).all(1).tolist()
         return [
             Caption(
-                **vars(several[0]),
-                path=name,
-                candidates=tuple(several[:num]),
-                gain=gain,
+                name,
+                tuple(several[:num]),
+                gain,
                 unsure=plain or (least is not None and gain is not None and gain < least),
             )
             for name, several, gain, plain in zip(names, candidates, gains, one_colour, strict=True)
@@ -263,14 +262,14 @@ class Captioner:
     def read(self, found: Hypotheses) -> list[list[Candidate]]:
         """Hypotheses as candidates, best first, for each image.
 
-        Their tensors are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
+        Their arrays are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
         """
         vocabulary = self.model.vocabulary
         words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
         log_probs = found.word_log_probs.tolist()
         rows, columns = self.model.config.grid
-        attention = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu()
-        gates = None if found.gates is None else found.gates.float().cpu()
+        weights = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu().numpy()
+        gates = None if found.gates is None else found.gates.float().cpu().numpy()
         images = []
         for i in range(len(words)):
             candidates = []
@@ -278,6 +277,13 @@ class Captioner:
                 if not length:  # fewer sentences exist than the beam is wide
                     continue
                 ids, each = words[i][j][:length], log_probs[i][j][: length + 1]
+                attention_map = None
+                if weights is not None:
+                    attention_map = AttentionMap(
+                        weights[i, j, :length].copy(),
+                        None if gates is None else gates[i, j, :length].copy(),
+                        self.model.encoder.kind.cell_offset,
+                    )
                 candidates.append(
                     Candidate(
                         vocabulary.decode(ids),
@@ -285,9 +291,7 @@ class Captioner:
                         tuple(each),
                         sum(each),
                         scores[i][j],
-                        None if attention is None else attention[i, j, :length].clone(),
-                        None if gates is None else gates[i, j, :length].clone(),
-                        self.model.encoder.kind.cell_offset,
+                        attention_map,
                     )
                 )
             images.append(candidates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,37 +15,54 @@ from capcli.images.decode import Source, name_of, open_square, to_pixels
 from capcli.maps.folders import attention_record
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
-from capcli.results import Caption
+from capcli.results import AttentionMap, Candidate, Caption, HasBest
 
-DOUBT = math.log(1 / 2)  # a word is doubted if the photo halves its probability, compared with a blank picture
+DOUBTED_BELOW = math.log(1 / 2)  # of a word's gain: the photo halves its probability, compared with a blank picture
 AT_ONCE = 64  # sentences read together
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(Caption):
-    """A sentence as the model reads it; its log-probabilities are those that it would have as a caption, its gain too.
+class Explanation(HasBest):
+    """Hold a sentence as the model reads it; its attributes are those that it would have as a caption, its gain too.
 
-    unknown: for each word, whether the vocabulary lacks it. Such a word is read as `<unk>` and counts with the
-    log-probability of any unknown word. The others have an entry for each word and one for the sentence's end. gains:
-    how much more likely the photo makes it than a blank picture does, as a difference of log-probabilities; below
-    DOUBT it is doubted. favourites, favourite_log_probs: the model's own choice in its place.
+    caption: the sentence as the only candidate for the image. A word that the vocabulary lacks is read as `<unk>` and
+        counts with the log-probability of any unknown word.
+    unknown: for each word, whether it is such a word.
+    gains: for each word and the sentence's end, how much more likely the photo makes it than a blank picture does, as
+        a difference of log-probabilities; below DOUBTED_BELOW it is doubted.
+    favourites, favourite_log_probs: for each word and the end, the model's own choice in its place.
     """
 
-    gain: float = field(kw_only=True)
+    caption: Caption
     unknown: tuple[bool, ...]
     gains: tuple[float, ...]
     favourites: tuple[str, ...]
     favourite_log_probs: tuple[float, ...]
 
     @property
+    def best(self) -> Candidate:
+        """Return the sentence itself."""
+        return self.caption.best
+
+    @property
+    def path(self) -> str:
+        """Return the image's path, as it was given."""
+        return self.caption.path
+
+    @property
+    def gain(self) -> float:
+        """Return the gains' sum."""
+        return sum(self.gains)
+
+    @property
     def doubted(self) -> tuple[bool, ...]:
-        """Whether the photo speaks against each word and the sentence's end."""
-        return tuple(gain < DOUBT for gain in self.gains)
+        """Return for each word and the sentence's end whether the photo speaks against it."""
+        return tuple(gain < DOUBTED_BELOW for gain in self.gains)
 
 
 @torch.no_grad()
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
-    """Every sentence read over one image by teacher forcing, in their order.
+    """Read sentences over one image by teacher forcing; return an explanation for each, in their order.
 
     Raises ImageError for the image, ValueError for a sentence without a word, and TypeError for what is no image.
     """
@@ -67,27 +84,34 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
             words[row, : 1 + len(sentence_ids)] = torch.tensor([START, *sentence_ids])
         reading = captioner.decoder(features, words.to(device).expand(2, -1, -1))
         logits = reading.logits.float().cpu()
-        attention = None if reading.attention is None else reading.attention[0].unflatten(2, model.config.grid).cpu()
-        gates = None if reading.gate is None else reading.gate[0].float().cpu()
+        attention = None
+        if reading.attention is not None:
+            attention = reading.attention[0].unflatten(2, model.config.grid).cpu().numpy()
+        gates = None if reading.gate is None else reading.gate[0].float().cpu().numpy()
         for row, sentence in enumerate(some):
             length = len(ids[row])
             each, favourite_log_probs, favourites = read_logits(logits[0, row, : length + 1], ids[row])
             blank, _, _ = read_logits(logits[1, row, : length + 1], ids[row])
             log_prob = float(each.double().sum())
             gains = (each - blank).tolist()
+            attention_map = None
+            if attention is not None:
+                attention_map = AttentionMap(
+                    attention[row, :length].copy(),
+                    None if gates is None else gates[row, :length].copy(),
+                    model.encoder.kind.cell_offset,
+                )
+            candidate = Candidate(
+                text=sentence,
+                words=tuple(tokenize(sentence)),
+                word_log_probs=tuple(each.tolist()),
+                log_prob=log_prob,
+                score=log_prob / (length + 1) ** captioner.options.length_penalty,
+                attention_map=attention_map,
+            )
             found.append(
                 Explanation(
-                    text=sentence,
-                    words=tuple(tokenize(sentence)),
-                    word_log_probs=tuple(each.tolist()),
-                    log_prob=log_prob,
-                    score=log_prob / (length + 1) ** captioner.options.length_penalty,
-                    attention=None if attention is None else attention[row, :length].clone(),
-                    gates=None if gates is None else gates[row, :length].clone(),
-                    cell_offset=model.encoder.kind.cell_offset,
-                    path=name_of(image),
-                    candidates=(),
-                    gain=sum(gains),
+                    caption=Caption(name_of(image), (candidate,), sum(gains)),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),
                     gains=tuple(gains),
                     favourites=tuple(model.vocabulary.words[index] for index in favourites.tolist()),
@@ -111,7 +135,7 @@ def read_logits(logits: Tensor, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]
 
 
 def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:
-    """By gain, the sentence first that the photo supports most.
+    """Sort by gain, the sentence first that the photo supports most.
 
     Not by score: rare words and long sentences cost log-probability whatever the photo shows.
     """
@@ -119,7 +143,7 @@ def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:
 
 
 def as_line(e: Explanation) -> str:
-    """`gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
+    """Return `gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
     notes = []
     for name, marks in (("doubted", e.doubted), ("unknown", e.unknown)):
         words = [word for word, marked in zip(e.words, marks, strict=False) if marked]
@@ -128,7 +152,10 @@ def as_line(e: Explanation) -> str:
 
 
 def as_table(e: Explanation) -> Iterator[str]:
-    """A line for each word and one for the sum; `?` marks what is doubted, and says what the model would rather say."""
+    """Yield a line for each word and one for the sum.
+
+    `?` marks what is doubted, and the line says what the model would rather say.
+    """
     words = [*e.words, "(end)"]
     width = max(map(len, words))
     yield f"  {'':{width}}  {'prob':>7}  {'log_prob':>8}  {'photo':>7}"
@@ -145,15 +172,18 @@ def as_table(e: Explanation) -> Iterator[str]:
 
 
 def factor(gain: float) -> str:
-    """A difference of log-probabilities as a factor with two digits."""
+    """Return a difference of log-probabilities as a factor with two digits."""
     times = math.exp(gain) if abs(gain) < 100 else math.inf if gain > 0 else 0.0
     return f"×{times:.0f}" if 10 <= times < 10000 else f"×{times:.2g}"
 
 
 def as_row(e: Explanation) -> dict[str, Any]:
-    """The record that attention.json holds with `log_prob`, `score`, `gain` and `end_log_prob`, and of every word also
-    `gain`, `doubted`, `unknown` and the model's `favourite`."""
-    row = attention_record(e.path, e)
+    """Return the record that attention.json holds, and more.
+
+    Also `log_prob`, `score`, `gain` and `end_log_prob`, and for every word `gain`, `doubted`, `unknown` and the model's
+    `favourite`.
+    """
+    row = attention_record(e.path, e.best)
     for index, word in enumerate(row["words"]):
         word["gain"], word["doubted"], word["unknown"] = round(e.gains[index], 4), e.doubted[index], e.unknown[index]
         word["favourite"] = {"word": e.favourites[index], "log_prob": round(e.favourite_log_probs[index], 4)}

@@ -1,35 +1,54 @@
-"""What captioning gives."""
+"""What captioning gives: plain values and numpy arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
 
 class ImageError(Exception):
-    """An image that cannot be read, or for which something else cannot be done.
-
-    reason: for its line and its row; kind: the reason without what differs from image to image, for the summary.
-    """
+    """An image that cannot be read, or for which something else cannot be done."""
 
     def __init__(self, path: str, reason: str, kind: str | None = None) -> None:
+        """Keep what a line and a row say of it.
+
+        path: of the image, as it was given.
+        reason: for the image's line and row.
+        kind: the reason without what differs from image to image, for the summary; None is the reason itself.
+        """
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
         self.kind = kind or reason
 
 
-@dataclass(frozen=True, eq=False)  # tensors do not compare to one truth value
-class Candidate:
-    """One sentence that the beam search finished.
+@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+class AttentionMap:
+    """Hold where a decoder looked, word by word.
 
-    text: as printed. words: its words; word_log_probs: natural logarithms, one per word and one for `<end>`; log_prob:
-    their sum; score: log_prob / nᵅ, n counting `<end>` too, α the length penalty. attention: (words, rows, columns),
-    each word's weights summing to 1, or None; gates: (words,), Xu et al.'s β_t in 0 … 1, or None. cell_offset: the
-    encoder's, which says what part of the picture a cell of the attention describes.
+    weights: (words, rows, columns), each word's summing to 1.
+    gates: (words,), Xu et al.'s β_t in 0 … 1, or None.
+    cell_offset: the encoder's, which says what part of the picture a cell describes; see `model.config.EncoderKind`.
+    """
+
+    weights: np.ndarray
+    gates: np.ndarray | None
+    cell_offset: float
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Hold one sentence for an image.
+
+    text: as printed.
+    words: its words.
+    word_log_probs: natural logarithms, one for each word and one for `<end>`.
+    log_prob: their sum.
+    score: log_prob / nᵅ, where n counts `<end>` too and α is the length penalty.
+    attention_map: where the decoder looked; None for one without attention.
     """
 
     text: str
@@ -37,21 +56,90 @@ class Candidate:
     word_log_probs: tuple[float, ...]
     log_prob: float
     score: float
-    attention: Tensor | None
-    gates: Tensor | None
-    cell_offset: float
+    attention_map: AttentionMap | None = None
+
+    @property
+    def attention(self) -> np.ndarray | None:
+        """Return the attention weights, (words, rows, columns), or None."""
+        return self.attention_map.weights if self.attention_map else None
+
+    @property
+    def gates(self) -> np.ndarray | None:
+        """Return Xu et al.'s β_t, (words,), or None."""
+        return self.attention_map.gates if self.attention_map else None
+
+    @property
+    def cell_offset(self) -> float:
+        """Return the attention map's cell_offset, 0 without attention."""
+        return self.attention_map.cell_offset if self.attention_map else 0.0
+
+
+class HasBest:
+    """Give the attributes of one candidate as one's own."""
+
+    @property
+    def best(self) -> Candidate:
+        """Return that candidate."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        """Return `best.text`."""
+        return self.best.text
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return `best.words`."""
+        return self.best.words
+
+    @property
+    def word_log_probs(self) -> tuple[float, ...]:
+        """Return `best.word_log_probs`."""
+        return self.best.word_log_probs
+
+    @property
+    def log_prob(self) -> float:
+        """Return `best.log_prob`."""
+        return self.best.log_prob
+
+    @property
+    def score(self) -> float:
+        """Return `best.score`."""
+        return self.best.score
+
+    @property
+    def attention(self) -> np.ndarray | None:
+        """Return `best.attention`."""
+        return self.best.attention
+
+    @property
+    def gates(self) -> np.ndarray | None:
+        """Return `best.gates`."""
+        return self.best.gates
+
+    @property
+    def cell_offset(self) -> float:
+        """Return `best.cell_offset`."""
+        return self.best.cell_offset
 
 
 @dataclass(frozen=True, eq=False)
-class Caption(Candidate):
-    """The best candidate for an image. path: as it was given; candidates: the best `num`, this one first.
+class Caption(HasBest):
+    """Hold the sentences for an image; the best one's attributes are the caption's own.
 
-    gain: how much more likely the image makes the sentence than a blank picture does, as a difference of natural
-    log-probabilities; None where the checkpoint does not say what gain is too little. unsure: whether it is, or the
-    image has one colour only: there was next to nothing to see.
+    path: of the image, as it was given.
+    candidates: the best `num`, best first; one at least.
+    gain: how much more likely the image makes the best one than a blank picture does, as a difference of natural
+        log-probabilities; None where the checkpoint does not say what gain is too little.
+    unsure: whether it is too little, or the image has one colour only: there was next to nothing to see.
     """
 
     path: str
     candidates: tuple[Candidate, ...]
-    gain: float | None = field(default=None, kw_only=True)
-    unsure: bool = field(default=False, kw_only=True)
+    gain: float | None = None
+    unsure: bool = False
+
+    @property
+    def best(self) -> Candidate:
+        """Return the candidate with the highest score."""
+        return self.candidates[0]

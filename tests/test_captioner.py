@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy
+import numpy as np
 import pytest
 import torch
 from conftest import PHOTOS
@@ -61,7 +61,7 @@ def test_what_a_caption_says_of_itself(captioner: Captioner) -> None:
         assert candidate.log_prob == pytest.approx(sum(candidate.word_log_probs))
         assert candidate.score == pytest.approx(candidate.log_prob / (len(candidate.words) + 1) ** 0.7, abs=1e-4)
         assert candidate.attention.shape == (len(candidate.words), 2, 2)
-        assert torch.allclose(candidate.attention.sum((1, 2)), torch.ones(len(candidate.words)), atol=1e-5)
+        assert np.allclose(candidate.attention.sum((1, 2)), 1, atol=1e-5)
         assert not set(candidate.words) & set(SPECIAL_WORDS)
 
 
@@ -122,7 +122,7 @@ def test_a_caption_is_unsure_where_there_is_nothing_to_see(tiny_model: CaptionMo
     assert [c.unsure for c in captions] == [False] * 3 + [True] * 3
     assert [c.gain for c in captions] == [None] * 6  # this checkpoint does not say what is little
     assert all(c.words for c in captions)
-    gains = Captioner(tiny_model, torch.device("cpu"), "fp32").gains(captions)
+    gains = Captioner(tiny_model, torch.device("cpu"), "fp32").gains([caption.best for caption in captions])
     tiny_model.config = dataclasses.replace(tiny_model.config, unsure_below=sorted(gains[:3])[1] - 1e-3)
     captions = Captioner(tiny_model, torch.device("cpu"), "fp32").caption([*photos, *nothing])
     assert [c.gain for c in captions] == pytest.approx(gains, abs=1e-4)
@@ -149,7 +149,7 @@ def test_cuda_gives_the_captions_of_the_cpu(tiny_checkpoint: Path) -> None:
 def test_precision_changes_no_model(tiny_model: CaptionModel) -> None:
     before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
     half = Captioner(tiny_model, torch.device("cpu"), "bf16").caption(PHOTOS / "coffee.jpg")
-    assert torch.allclose(half.attention.sum((1, 2)), torch.ones(len(half.words)), atol=1e-5)
+    assert np.allclose(half.attention.sum((1, 2)), 1, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
     with pytest.raises(ValueError, match="precision 'half' is not known"):
         Captioner(tiny_model, torch.device("cpu"), "half")
@@ -265,8 +265,8 @@ def test_files_are_read_when_their_turn_comes(captioner: Captioner) -> None:
         (7, "not int"),
         ([None], "not NoneType"),
         ([PHOTOS / "coffee.jpg", [PHOTOS / "coffee.jpg"]], "not list"),
-        (numpy.zeros((8, 8, 3), "uint8"), r"pass PIL\.Image\.fromarray"),
-        ([numpy.zeros((8, 8, 3), "uint8")], r"pass PIL\.Image\.fromarray"),
+        (np.zeros((8, 8, 3), "uint8"), r"pass PIL\.Image\.fromarray"),
+        ([np.zeros((8, 8, 3), "uint8")], r"pass PIL\.Image\.fromarray"),
         (torch.zeros(3, 8, 8), r"pass PIL\.Image\.fromarray"),
         (io.StringIO("a.jpg"), "open it with mode 'rb'"),
     ],
@@ -291,10 +291,10 @@ def test_attention_is_the_callers_own(captioner: Captioner) -> None:
     results = list(captioner.stream([PHOTOS / "coffee.jpg"] * 8, batch_size=8))
     attention = results[0].attention
     attention -= attention.min()
-    assert attention.untyped_storage().nbytes() == attention.nbytes  # and no view of its whole batch
+    assert attention.flags.owndata  # and no view of its whole batch
     explained = explain(captioner, PHOTOS / "coffee.jpg", ["a cat", "a dog"])
     assert explained[0] != explained[1]
-    explained[0].attention.mul_(2)
+    explained[0].attention[:] *= 2
 
 
 def test_absurd_numbers_are_refused(captioner: Captioner) -> None:

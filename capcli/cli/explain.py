@@ -111,7 +111,7 @@ def explain(
                 for line in () if text_file else as_table(e):
                     show_lines(line)
         try:
-            wrong = [problem for e in explained for problem in view(e)]
+            wrong = [problem for e in explained for problem in view(e.caption)]
         except OutputError as error:
             fail(error, 1)
         for problem in wrong:

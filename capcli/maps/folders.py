@@ -29,7 +29,7 @@ def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
     weights: list[list[float] | None] = [None] * len(candidate.words)
     grid = None
     if candidate.attention is not None:
-        exact = candidate.attention.double()
+        exact = candidate.attention.astype(float)
         grid = list(exact.shape[1:])
         weights = [[round(w, 7) for w in (each / each.sum()).flatten().tolist()] for each in exact]
     gates = [None] * len(weights) if candidate.gates is None else [round(g, 4) for g in candidate.gates.tolist()]
@@ -81,7 +81,7 @@ class AttentionFolders:
         for overlays that are not to be replaced."""
         if not isinstance(result, ImageError):
             photo = open_upright(result.path, self.options.size)
-            write_overlays(result, photo, result.path, self.claim(result.path), self.options)
+            write_overlays(result.best, photo, result.path, self.claim(result.path), self.options)
 
     def claim(self, path: str) -> Path:
         """A folder for this image alone: `name`, else `name-2`, …; its own from an earlier run is used again. Raises

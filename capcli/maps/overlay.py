@@ -6,10 +6,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 if TYPE_CHECKING:
     from capcli.results import Candidate
@@ -30,10 +28,14 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """size: longest side of a word's picture in pixels. style: of STYLES. scale: `word` draws each word's strongest
-    place at full strength; `caption` multiplies weights by the gate β_t and measures them against the strongest of the
-    caption, so that a word that looks nowhere in particular stays pale. smooth: interpolate between cells. gif: write
-    an animation too.
+    """Say how attention is drawn.
+
+    size: longest side of a word's picture, in pixels.
+    style: of STYLES.
+    scale: `word` draws each word's strongest cell at full strength; `caption` multiplies weights by the gate β_t and
+        measures them against the strongest of the caption, so that a word that looks nowhere in particular stays pale.
+    smooth: interpolate between cells.
+    gif: write an animation too.
     """
 
     size: int = 640
@@ -43,57 +45,63 @@ class OverlayOptions:
     gif: bool = False
 
 
-def heatmaps(candidate: Candidate, scale: str) -> Tensor:
-    """What to draw for each word, (words, rows, columns) in 0 … 1. Raises ValueError where there is no attention."""
+def heatmaps(candidate: Candidate, scale: str) -> np.ndarray:
+    """Return what to draw for each word, (words, rows, columns) in 0 … 1, float64.
+
+    scale: as OverlayOptions has it. Raises ValueError where there is no attention.
+    """
     if candidate.attention is None:
         raise ValueError("this checkpoint's decoder has no attention")
-    weights = candidate.attention.double()
+    weights = np.asarray(candidate.attention, np.float64)
     if scale == "caption":
         if candidate.gates is not None:
-            weights = weights * candidate.gates.double()[:, None, None]
+            weights = weights * np.asarray(candidate.gates, np.float64)[:, None, None]
         return weights / weights.max()
-    return weights / weights.amax((1, 2), keepdim=True)
+    return weights / weights.max((1, 2), keepdims=True)
 
 
-def upsample(heat: Tensor, width: int, height: int, offset: float = 0.0, smooth: bool = True) -> Tensor:
-    """(rows, columns) over the squashed square → (height, width) over the picture in its own shape.
+def upsample(heat: np.ndarray, width: int, height: int, offset: float = 0.0, smooth: bool = True) -> np.ndarray:
+    """Stretch heat over the squashed square, (rows, columns), to the picture in its own shape, (height, width).
 
     offset: how far, in cells, the places that the annotation vectors describe lie right of and below the cells'
-    middles. Smooth values are interpolated between neighbours, so that the highest one stays where it is; else,
-    and for a map with a single cell, as hard attention gives, every pixel takes the value of the nearest place.
+    middles. smooth: interpolate between neighbours, so that the highest value stays where it is; otherwise, and for a
+    map with a single cell, as hard attention gives, every pixel takes the value of the nearest cell.
     """
     smooth = smooth and int((heat > 0).sum()) > 1
     rows, columns = heat.shape
-    return spread(rows, height, offset, smooth) @ heat.double() @ spread(columns, width, offset, smooth).T
+    return spread(rows, height, offset, smooth) @ heat.astype(np.float64) @ spread(columns, width, offset, smooth).T
 
 
 def cell_place(row: int, column: int, grid: tuple[int, int], offset: float) -> tuple[float, float]:
-    """The middle of what a cell of a (rows, columns) grid describes, x and y in fractions; offset: as in `upsample`."""
+    """Return the middle of what a cell of a (rows, columns) grid describes, x and y in fractions of the picture.
+
+    offset: as `upsample` takes it.
+    """
     rows, columns = grid
     return (column + 0.5 + offset) / columns, (row + 0.5 + offset) / rows
 
 
-def strongest_place(heat: Tensor, offset: float) -> tuple[float, float]:
-    """Where an overlay of heat, (rows, columns), is brightest; x and y in fractions."""
+def strongest_place(heat: np.ndarray, offset: float) -> tuple[float, float]:
+    """Return where an overlay of heat, (rows, columns), is brightest, x and y in fractions of the picture."""
     rows, columns = heat.shape
-    row, column = divmod(int(heat.argmax()), columns)
+    row, column = divmod(int(np.argmax(heat)), columns)
     return cell_place(row, column, (rows, columns), offset)
 
 
-def spread(cells: int, pixels: int, offset: float, smooth: bool) -> Tensor:
-    """(pixels, cells): how much each cell says about each pixel along one side; rows sum to 1."""
-    places = (torch.arange(pixels, dtype=torch.float64) + 0.5) * cells / pixels - 0.5 - offset
-    places = places.clamp(0, cells - 1)
+def spread(cells: int, pixels: int, offset: float, smooth: bool) -> np.ndarray:
+    """Return how much each cell says about each pixel along one side, (pixels, cells); rows sum to 1."""
+    places = np.clip((np.arange(pixels, dtype=np.float64) + 0.5) * cells / pixels - 0.5 - offset, 0, cells - 1)
+    one_hot = np.eye(cells)
     if not smooth:
-        return one_hot((places + 0.5).long(), cells).double()
-    low = places.long()
+        return one_hot[(places + 0.5).astype(int)]
+    low = places.astype(int)
     part = (places - low)[:, None]
     part = part * (0.5 + 1.5 * part - part * part)  # between linear, which draws stars, and smoothstep: boxes
-    return one_hot(low, cells) * (1 - part) + one_hot((low + 1).clamp(max=cells - 1), cells) * part
+    return one_hot[low] * (1 - part) + one_hot[np.minimum(low + 1, cells - 1)] * part
 
 
 def color_table(style: str) -> list[tuple[int, int, int, int]]:
-    """Red, green, blue and opacity, 0 … 255, for heat 0/255 … 255/255."""
+    """Return red, green, blue and opacity, 0 … 255, for heat 0/255 … 255/255."""
     table = []
     for value in range(256):
         at = value / 255
@@ -105,10 +113,10 @@ def color_table(style: str) -> list[tuple[int, int, int, int]]:
 
 
 def draw_overlay(
-    photo: Image.Image, heat: Tensor, offset: float = 0.0, style: str = "heat", smooth: bool = True
+    photo: Image.Image, heat: np.ndarray, offset: float = 0.0, style: str = "heat", smooth: bool = True
 ) -> Image.Image:
-    """The photo under one word's heat, (rows, columns) in 0 … 1; same size and RGB. offset: as `upsample` has it."""
-    values = (upsample(heat, photo.width, photo.height, offset, smooth) * 255).round().to(torch.uint8)
-    level = Image.frombytes("L", photo.size, values.numpy().tobytes())
+    """Draw the photo under one word's heat, (rows, columns) in 0 … 1; same size, RGB. offset: as `upsample` has it."""
+    values = np.rint(upsample(heat, photo.width, photo.height, offset, smooth) * 255).astype(np.uint8)
+    level = Image.frombytes("L", photo.size, values.tobytes())
     channels = [level.point(list(channel)) for channel in zip(*color_table(style), strict=True)]
     return Image.alpha_composite(photo.convert("RGBA"), Image.merge("RGBA", channels)).convert("RGB")

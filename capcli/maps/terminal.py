@@ -64,7 +64,7 @@ def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Ite
     photo = open_upright(caption.path, 400)
     scale = min(width / photo.width, 2 * TILE_ROWS / photo.height)
     small = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
-    heats = heatmaps(caption, options.scale)
+    heats = heatmaps(caption.best, options.scale)
     tiles = [(small, "")]
     tiles += [
         (draw_overlay(small, heat, caption.cell_offset, options.style, options.smooth), word)

@@ -48,7 +48,8 @@ def gains_of_one_colour(captioner: Captioner) -> list[float]:
     found = []
     for colours in torch.cartesian_prod(levels, levels, levels).split(16):
         pixels = colours[:, :, None, None].expand(-1, -1, size, size)
-        found += captioner.caption_pixels(pixels, [""] * len(colours), 1, captioner.options)
+        captions = captioner.caption_pixels(pixels, [""] * len(colours), 1, captioner.options)
+        found += [caption.best for caption in captions]
     return captioner.gains(found)
 
 

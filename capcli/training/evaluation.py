@@ -48,7 +48,7 @@ def evaluate_captioner(
         scores |= diversity(several, [photo.captions for photo in photos])
     seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
     pieces = [captions[begin : begin + READ_AT_ONCE] for begin in range(0, len(captions), READ_AT_ONCE)]
-    gains = [gain for piece in pieces for gain in captioner.gains(piece)]
+    gains = [gain for piece in pieces for gain in captioner.gains([caption.best for caption in piece])]
     least = least_gain(gains)
     below = [gain < least for gain in gains_of_one_colour(captioner)]
     rows = [

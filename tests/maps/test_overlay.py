@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
@@ -19,7 +20,7 @@ from capcli.maps.overlay import OverlayOptions, color_table, draw_overlay, heatm
 from capcli.maps.sheet import contact_sheet
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
-from capcli.results import Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 GREY = (110, 110, 110)
 SHAPES = {"portrait": (150, 400), "landscape": (500, 210), "square": (300, 300), "rotated": (420, 200)}
@@ -42,11 +43,13 @@ def brightest(image: Image.Image) -> tuple[float, float]:
     return (left + right) / 2 / grey.width, (top + bottom) / 2 / grey.height
 
 
-def caption_of(attention: torch.Tensor, words: str = "a cat 's t-shirt", gates: torch.Tensor | None = None) -> Caption:
+def candidate_of(
+    attention: np.ndarray | None, words: str = "a cat 's t-shirt", gates: np.ndarray | None = None
+) -> Candidate:
     split = tuple(words.split())
-    return Caption(
+    return Candidate(
         text=words, words=split, word_log_probs=(-0.5,) * (len(split) + 1), log_prob=-2.5, score=-0.5,
-        attention=attention, gates=gates, cell_offset=0.0, path="x.png", candidates=(),
+        attention_map=None if attention is None else AttentionMap(attention, gates, 0.0),
     )  # fmt: skip
 
 
@@ -130,13 +133,13 @@ def test_overlays_lie_where_the_picture_changes(tmp_path: Path, monkeypatch: pyt
         photo.paste(noise, (round((x - 1 / 12) * width), round((y - 1 / 12) * height)))
         save_photo(tmp_path / "photo.png", photo, shape == "rotated")
         caption = captioner.caption(str(tmp_path / "photo.png"))
-        heat = heatmaps(caption, "word")[0]
+        heat = heatmaps(caption.best, "word")[0]
         found_x, found_y = brightest(draw_overlay(Image.new("RGB", (width, height), GREY), heat, caption.cell_offset))
         assert math.dist((found_x, found_y), (x, y)) < 1.2 / 7
 
 
 def test_interpolation_keeps_the_peak_and_never_exceeds_it() -> None:
-    heat = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
+    heat = torch.rand(7, 7, generator=torch.Generator().manual_seed(0)).numpy()
     for offset in (0.0, 0.35, -0.35):
         drawn = upsample(heat, 224, 448, offset)
         assert drawn.shape == (448, 224)
@@ -145,10 +148,10 @@ def test_interpolation_keeps_the_peak_and_never_exceeds_it() -> None:
         assert divmod(int(heat.argmax()), 7) == (
             round((row + 0.5) / 64 - 0.5 - offset), round((column + 0.5) / 32 - 0.5 - offset)
         )  # fmt: skip
-        assert spread(7, 100, offset, True).sum(1).allclose(torch.ones(100, dtype=torch.float64))
+        assert spread(7, 100, offset, True).sum(1) == pytest.approx(np.ones(100))
     raw = upsample(heat, 70, 70, smooth=False)
-    assert torch.equal(raw[::10, ::10], heat.double())
-    assert torch.equal(raw[9::10, 9::10], heat.double())
+    assert np.array_equal(raw[::10, ::10], heat)
+    assert np.array_equal(raw[9::10, 9::10], heat)
 
 
 def test_colours_grow_lighter_and_more_opaque() -> None:
@@ -164,11 +167,12 @@ def test_colours_grow_lighter_and_more_opaque() -> None:
 
 
 def test_words_that_look_nowhere_are_pale_on_the_captions_scale() -> None:
-    flat, sharp = torch.full((2, 2), 0.25), torch.tensor([[0.97, 0.01], [0.01, 0.01]])
-    caption = caption_of(torch.stack([flat, sharp, sharp]), "a cat of", torch.tensor([0.5, 1.0, 0.1]))
-    on_words, on_caption = heatmaps(caption, "word"), heatmaps(caption, "caption")
-    assert on_words.amax((1, 2)).tolist() == [1, 1, 1]
-    assert on_caption.amax((1, 2)).tolist() == pytest.approx([0.25 * 0.5 / 0.97, 1, 0.1])
+    flat, sharp = np.full((2, 2), 0.25), np.array([[0.97, 0.01], [0.01, 0.01]])
+    weights = np.stack([flat, sharp, sharp])
+    candidate = candidate_of(weights, "a cat of", np.array([0.5, 1.0, 0.1]))
+    on_words, on_caption = heatmaps(candidate, "word"), heatmaps(candidate, "caption")
+    assert on_words.max((1, 2)).tolist() == [1, 1, 1]
+    assert on_caption.max((1, 2)).tolist() == pytest.approx([0.25 * 0.5 / 0.97, 1, 0.1])
     photo = Image.new("RGB", (60, 60), GREY)
     strongest = [
         max(high for _, high in ImageChops.difference(photo, draw_overlay(photo, heat)).getextrema())
@@ -176,18 +180,19 @@ def test_words_that_look_nowhere_are_pale_on_the_captions_scale() -> None:
     ]
     assert strongest[0] < strongest[1] / 4
     assert strongest[2] < strongest[1] / 4
-    no_gates = heatmaps(replace(caption, gates=None), "caption")
-    assert no_gates.amax((1, 2)).tolist() == pytest.approx([0.25 / 0.97, 1, 1])
+    no_gates = heatmaps(candidate_of(weights, "a cat of"), "caption")
+    assert no_gates.max((1, 2)).tolist() == pytest.approx([0.25 / 0.97, 1, 1])
 
 
 def test_no_attention_is_a_plain_error() -> None:
     with pytest.raises(ValueError, match="no attention"):
-        heatmaps(replace(caption_of(torch.ones(4, 2, 2)), attention=None), "word")
+        heatmaps(candidate_of(None), "word")
 
 
 def test_records_sum_to_one_row_by_row() -> None:
-    weights = torch.rand(4, 3, 2).softmax(2) / 3
-    record = attention_record("p\udcff.jpg", caption_of(weights, gates=torch.full((4,), 0.5)))
+    weights = np.random.default_rng(0).random((4, 3, 2), np.float32)
+    weights /= weights.sum((1, 2), keepdims=True)
+    record = attention_record("p\udcff.jpg", candidate_of(weights, gates=np.full(4, 0.5)))
     assert record["grid"] == [3, 2]
     assert [set(word) for word in record["words"]] == [{"word", "log_prob", "gate", "weights"}] * 4
     for word, expected in zip(record["words"], weights, strict=True):
@@ -239,8 +244,8 @@ def draw(folder: Path, options: OverlayOptions, caption: Caption, replace: bool 
 
 def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
-    attention = torch.rand(4, 7, 7).flatten(1).softmax(1).unflatten(1, (7, 7))
-    first = replace(caption_of(attention), path=str(tmp_path / "x.png"))
+    attention = np.random.default_rng(0).random((4, 7, 7))
+    first = Caption(str(tmp_path / "x.png"), (candidate_of(attention),))
     draw(tmp_path / "out", OverlayOptions(gif=True), first)
     folder = tmp_path / "out" / "x"
     words = ["00_a.png", "01_cat.png", "02__s.png", "03_t-shirt.png"]
@@ -250,7 +255,7 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
     kept = ["00_beach.png", "notes.txt"]  # a person's
     for name in kept:
         (folder / name).touch()
-    second = replace(first, words=("a", "dog"), word_log_probs=(-1.0,) * 3, attention=attention[:2])
+    second = replace(first, candidates=(candidate_of(attention[:2], "a dog"),))
     with pytest.raises(ImageError, match="its overlays exist"):
         draw(tmp_path / "out", OverlayOptions(), second)
     assert (folder / "attention.gif").exists()
@@ -269,7 +274,7 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
 
 def test_overlays_that_were_never_finished_are_drawn_in_the_same_folder(tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
-    caption = replace(caption_of(torch.full((4, 7, 7), 1 / 49)), path=str(tmp_path / "x.png"))
+    caption = Caption(str(tmp_path / "x.png"), (candidate_of(np.full((4, 7, 7), 1 / 49)),))
     folder = tmp_path / "out" / "x"
     folder.mkdir(parents=True)
     (folder / ".capcli-0123abcd.tmp").write_text('{"path"')  # killed in its first file

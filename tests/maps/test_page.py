@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-import torch
 from markupsafe import escape
 from PIL import Image
 
 from capcli.maps.overlay import OverlayOptions
 from capcli.maps.page import HtmlReport, pack, where
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -24,13 +24,16 @@ NASTY = '<script>alert("&\'")</script>'
 
 def make_caption(path: Path, text: str, seed: int = 0) -> Caption:
     words = tuple(text.split())
-    weights = torch.rand(len(words), 49, generator=torch.Generator().manual_seed(seed)).pow(4)
-    weights = (weights / weights.sum(1, keepdim=True)).unflatten(1, (7, 7))
-    gates = torch.linspace(0.1, 1, len(words))
-    candidate = Candidate(
-        text.replace(" '", "'"), words, (-0.7,) * (len(words) + 1), -3.0, -0.5, weights, gates, cell_offset=0.35
-    )
-    return Caption(**vars(candidate), path=str(path), candidates=(candidate, replace(candidate, score=-0.9)))
+    weights = np.random.default_rng(seed).random((len(words), 7, 7)) ** 4
+    weights /= weights.sum((1, 2), keepdims=True)
+    seen = AttentionMap(weights, np.linspace(0.1, 1, len(words)), 0.35)
+    candidate = Candidate(text.replace(" '", "'"), words, (-0.7,) * (len(words) + 1), -3.0, -0.5, seen)
+    return Caption(str(path), (candidate, replace(candidate, score=-0.9)))
+
+
+def without_attention(caption: Caption, **changes: str) -> Caption:
+    """That caption of a decoder without attention, with nothing but its best sentence."""
+    return replace(caption, candidates=(replace(caption.best, attention_map=None, **changes),))
 
 
 @pytest.fixture
@@ -92,30 +95,31 @@ def test_without_a_row_there_is_no_page(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("r.html", "mine")]
 
 
-def test_sentences_without_candidates_can_be_searched(tmp_path: Path, photo: Path) -> None:
-    text = write_report(tmp_path / "r.html", [replace(make_caption(photo, "a cat sleeps"), candidates=())])
+def test_sentences_without_other_candidates_can_be_searched(tmp_path: Path, photo: Path) -> None:
+    caption = make_caption(photo, "a cat sleeps")
+    text = write_report(tmp_path / "r.html", [replace(caption, candidates=caption.candidates[:1])], num=2)
     assert 'photo.png a cat sleeps"' in text
 
 
 def test_a_picture_without_a_caption_is_named_after_its_file(tmp_path: Path, photo: Path) -> None:
     caption = make_caption(photo, "a cat")
-    text = write_report(tmp_path / "r.html", [replace(caption, text="", attention=None, candidates=())])
+    text = write_report(tmp_path / "r.html", [without_attention(caption, text="")])
     assert f'alt="{tmp_path.name}/photo.png"' in text
 
 
 def test_captions_without_attention_are_plain(tmp_path: Path, photo: Path) -> None:
     caption = make_caption(photo, "a cat")
-    text = write_report(tmp_path / "r.html", [replace(caption, attention=None, candidates=())])
+    text = write_report(tmp_path / "r.html", [without_attention(caption)])
     assert '<p class="caption">a cat</p>' in text
     assert "data-heat=" not in text.split("<script>")[0]
 
 
 def test_weights_take_a_byte_each() -> None:
-    assert pack(torch.tensor([[0.0, 1.0], [0.5, 0.2]])) == "AP+AMw=="
-    heat = torch.zeros(7, 7)
+    assert pack(np.array([[0.0, 1.0], [0.5, 0.2]])) == "AP+AMw=="
+    heat = np.zeros((7, 7))
     heat[0, 6] = 1
     assert where(heat, 0.35) == "top right"
-    assert where(torch.eye(3)[1:2].T @ torch.eye(3)[1:2], 0) == "centre"
+    assert where(np.outer(np.eye(3)[1], np.eye(3)[1]), 0) == "centre"
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +260,7 @@ def test_two_thousand_pictures_stay_usable(tmp_path: Path, photo: Path, page: Pa
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(tmp_path: Path, photo: Path, page: Page, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    captions = [make_caption(photo, "a cat on the seat"), replace(make_caption(photo, "a dog"), attention=None)]
+    captions = [make_caption(photo, "a cat on the seat"), without_attention(make_caption(photo, "a dog"))]
     write_report(tmp_path / "r.html", [*captions, ImageError("bad.jpg", "the file is empty")], num=2)
     page.emulate_media(color_scheme=scheme)
     page.goto((tmp_path / "r.html").as_uri())

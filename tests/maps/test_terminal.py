@@ -2,13 +2,13 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from capcli.maps.overlay import OverlayOptions
 from capcli.maps.terminal import TerminalPictures, draw_caption, fit, half_blocks, why_not
-from capcli.results import Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -26,12 +26,10 @@ class Terminal(io.StringIO):
 def caption(tmp_path: Path) -> Caption:
     Image.new("RGB", (80, 60), (110, 110, 110)).save(tmp_path / "x.png")
     words = ("a", "antidisestablishmentarianism", "cat")
-    attention = torch.zeros(3, 2, 2)
+    attention = np.zeros((3, 2, 2))
     attention[:, 0, 1] = 1
-    return Caption(
-        text=" ".join(words), words=words, word_log_probs=(-1.0,) * 4, log_prob=-4.0, score=-1.0, attention=attention,
-        gates=None, cell_offset=0.0, path=str(tmp_path / "x.png"), candidates=(),
-    )  # fmt: skip
+    candidate = Candidate(" ".join(words), words, (-1.0,) * 4, -4.0, -1.0, AttentionMap(attention, None, 0.0))
+    return Caption(str(tmp_path / "x.png"), (candidate,))
 
 
 @pytest.mark.parametrize(

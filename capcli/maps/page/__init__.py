@@ -18,7 +18,7 @@ from capcli.maps.overlay import OverlayOptions, color_table, heatmaps, strongest
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
     from capcli.results import Candidate, Caption
 
@@ -73,7 +73,7 @@ class HtmlReport:
                 picture=base64.b64encode(jpeg.getvalue()).decode(),
                 width=photo.width,
                 height=photo.height,
-                caption=sentence(result),
+                caption=sentence(result.best),
                 others=[sentence(candidate) for candidate in others],
                 smooth=int(self.options.smooth),
                 unsure=result.unsure,
@@ -116,7 +116,7 @@ def sentence(candidate: Candidate) -> dict[str, Any]:
     shown: dict[str, Any] = {"text": candidate.text, "score": candidate.score, "words": []}
     if candidate.attention is not None:
         shown |= {"grid": tuple(candidate.attention.shape[1:]), "offset": candidate.cell_offset}
-        strengths = heatmaps(candidate, "caption").amax((1, 2)).tolist()
+        strengths = heatmaps(candidate, "caption").max((1, 2)).tolist()
         for word, log_prob, heat, strength in zip(
             candidate.words, candidate.word_log_probs, heatmaps(candidate, "word"), strengths, strict=False
         ):
@@ -125,12 +125,12 @@ def sentence(candidate: Candidate) -> dict[str, Any]:
     return shown
 
 
-def pack(heat: Tensor) -> str:
+def pack(heat: np.ndarray) -> str:
     """Return heat in 0 … 1 as a byte per cell, row by row, in Base64."""
-    return base64.b64encode(bytes((heat * 255).round().int().flatten().tolist())).decode()
+    return base64.b64encode((heat * 255).round().astype("uint8").tobytes()).decode()
 
 
-def where(heat: Tensor, offset: float) -> str:
+def where(heat: np.ndarray, offset: float) -> str:
     """Return the strongest place in words."""
     x, y = strongest_place(heat, offset)
     vertical = ("top", "middle", "bottom")[min(2, int(3 * y))]
