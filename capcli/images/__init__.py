@@ -1,1 +1,1 @@
-"""Images: from arguments to files, and from files to upright RGB pixels."""
+"""Images: from command line arguments to files, and from files to upright RGB pixels."""

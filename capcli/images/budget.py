@@ -1,4 +1,4 @@
-"""A number of bytes that threads share."""
+"""A memory budget that threads share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from contextlib import contextmanager
 
 
 class Budget:
-    """Bytes of memory that threads take for a while, not more together than there are."""
+    """Lend bytes of memory to threads, never more than a total at the same time.
+
+    total: bytes to lend.
+    free: bytes that nobody has at the moment.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
-        self.first = threading.Lock()  # held by the claim that comes next, so that a large one is not passed for ever
+        self.first = threading.Lock()  # held by the claim that is next in line, so that small ones cannot starve it
         self.changed = threading.Condition()
 
     @contextmanager
     def claim(self, size: int) -> Iterator[None]:
-        """Hold so many bytes in a `with` block, waiting for them; who wants more than the total goes alone."""
+        """Wait for memory, and hold it for a `with` block.
+
+        size: bytes, 0 or more. A claim of more than the total waits until all of it is free, and so runs alone.
+        """
         size = min(size, self.total)
         with self.first, self.changed:
             self.changed.wait_for(lambda: self.free >= size)

@@ -1,4 +1,4 @@
-"""Files, bytes and open images to upright RGB pixels, within limits and a budget of memory."""
+"""Decoding: from files, bytes and open images to upright RGB pixels, within a pixel limit and a memory budget."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 MAX_PIXELS = 100_000_000
 TOO_LARGE = "more than the limit of {:,}"
-# What decoding takes at its highest, in bytes per pixel, measured with 24 megapixels in Pillow 13. What is not listed
-# takes 2 to 7: PNG and TIFF with transparency the most.
+# The peak memory of decoding, in bytes per pixel, measured with 24 megapixels in Pillow 13. Other formats take 2 to 7:
+# PNG and TIFF with transparency take the most.
 BYTES_PER_PIXEL = {"JPEG2000": 20, "WEBP": 17, "BLP": 16, "AVIF": 10, "HEIF": 8, "JPEG": 4, "MPO": 4}
-BYTES_OF_OTHERS = 7
-decoding = Budget(750_000_000)  # for all threads of the process together
+BYTES_PER_PIXEL_OF_OTHERS = 7
+decoding_memory = Budget(750_000_000)  # for all threads of the process together
 TILE = 2048  # pixels; the side of the tiles in which large images are converted
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
 ORIENTATION_TAG = 0x0112
-# What undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
+# The transposition that undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,57 +44,72 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})  # ISO/IEC 23008-12
-# Pillow's images are not made for two threads at once, and a caller may give the same one to several.
-given = threading.Lock()
-# What a caption can be made of: a path, an encoded image, an open binary file, or a decoded image.
+# A Pillow image is not thread-safe, and a caller may pass the same one several times.
+pillow_image_lock = threading.Lock()
+# Anything that can be captioned: a path, an encoded image as bytes, an open binary file, or a decoded image.
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
 def open_square(source: Source, size: int, max_pixels: int | None = None) -> Image.Image:
-    """Return an image as the model sees it: first frame, upright, RGB, alpha on white, squashed to size × size pixels.
+    """Return an image as the model sees it: the first frame, upright, RGB, transparency on white, squashed to a square.
 
-    Large JPEGs are decoded at a fraction of their size, at least three times `size`. max_pixels: images that say they
-    have more are refused unread (None: MAX_PIXELS). Raises ImageError, and TypeError for what is no Source.
+    Large JPEGs are decoded at a fraction of their size, but at least at three times the square's.
+
+    source: the image.
+    size: the side of the square, in pixels.
+    max_pixels: refuse images that claim more pixels, before they are decoded; None takes MAX_PIXELS.
+
+    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
     """
     return open_resized(source, REDUCING_GAP * size, lambda width, height: (size, size), max_pixels)
 
 
 def open_upright(source: Source, longest_side: int) -> Image.Image:
-    """Return an image as a person sees it: as `open_square` but in its own shape, no side above longest_side pixels."""
+    """Return an image as a person sees it: like `open_square`, but in its own shape, and with no pixel limit of ours.
+
+    source: the image.
+    longest_side: the result has no side longer than this, in pixels; smaller images keep their size.
+
+    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    """
 
     def fit(width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, longest_side / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    # Whoever asked for a caption of an image above MAX_PIXELS may look at it too.
+    # Without a limit: an image above MAX_PIXELS that was captioned on request must be possible to look at too.
     return open_resized(source, longest_side, fit, sys.maxsize)
 
 
 def open_resized(
     source: Source, draft: int, fit: Callable[[int, int], tuple[int, int]], max_pixels: int | None = None
 ) -> Image.Image:
-    """Return the first frame, upright, RGB, resized.
+    """Return an image's first frame, upright, RGB and resized.
 
-    draft: pixels that both sides keep when a JPEG is decoded at a fraction of its size; fit: stored width and height
-    to new ones. Raises ImageError and TypeError.
+    source: the image.
+    draft: the least pixels per side to keep when a JPEG is decoded at a fraction of its size.
+    fit: takes the width and height as stored in the file; returns the new ones, in pixels.
+    max_pixels: see `open_square`.
+
+    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
     """
     check_source(source)
     name = name_of(source)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         if isinstance(source, Image.Image):
-            with given:
+            with pillow_image_lock:
                 source.load()
-                orientation_of(source)  # Pillow keeps what it finds
+                orientation_of(source)  # makes Pillow parse the EXIF now, under the lock, and cache it
             return resize_upright(source, fit)
         with open_file(source) as file, open_image(file, name) as image:
             check_size(image, name, limit)
             check_content(image, name, file)
             needed = memory_needed(image, (draft, draft))
-            # Closed while the memory is still claimed: this lets go of the pixels.
-            with decoding.claim(needed), contextlib.closing(image):
+            # The image is closed, which frees its pixels, before the memory is given back.
+            with decoding_memory.claim(needed), contextlib.closing(image):
                 image.load()
-                check_size(image, name, limit)  # of an icon only the picture inside knows it
+                check_size(image, name, limit)  # again: an icon's true size is known only once it is decoded
                 return resize_upright(image, fit)
     except ImageError:
         raise
@@ -104,12 +119,12 @@ def open_resized(
         reason = f"{pixels:,} pixels, {kind}"
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         kind = reason = why_unreadable(error)
-    # Not from within the handler: the error's frames would keep what was decoded for as long as this one is kept.
+    # Raised outside the handler: as its context, the original error would keep the decoded pixels alive in its frames.
     raise ImageError(name, reason, kind)
 
 
 def check_source(source: object) -> None:
-    """Raise TypeError, which says what to pass instead, for what is no Source."""
+    """Raise TypeError, which says what to pass instead, for anything that is not a Source."""
     if isinstance(source, io.TextIOBase):
         raise TypeError("this file is open as text; open it with mode 'rb'")
     if is_source(source):
@@ -120,12 +135,12 @@ def check_source(source: object) -> None:
 
 
 def is_source(thing: object) -> bool:
-    """Return whether it can stand for one image."""
+    """Return whether something can be a single image, and is not a collection of them."""
     return isinstance(thing, (str, os.PathLike, bytes, Image.Image)) or hasattr(thing, "read")
 
 
 def name_of(source: Source) -> str:
-    """Return what results and errors call an image: its path, its file's name, or else `image`."""
+    """Return the name that results and errors give to an image: its path, its file's name, or else `image`."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     name = getattr(source, "name", None)
@@ -133,56 +148,66 @@ def name_of(source: Source) -> str:
 
 
 def read_whole(file: BinaryIO) -> BinaryIO:
-    """Return a file's content in memory, from its beginning where it can be rewound, under its name.
+    """Return a copy of an open file in memory, so that it no longer matters if the caller reads on or closes it.
 
-    Nothing is shared with whoever reads or closes the file then. Raises ImageError.
+    file: is rewound first if it can be. The copy has its name.
+
+    Raises ImageError for a file that cannot be read.
     """
     try:
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
             file.seek(0)
         copy = io.BytesIO(file.read())
-    except Exception as error:  # anything may be behind it
+    except Exception as error:  # a caller's file object may raise anything
         raise ImageError(name_of(file), why_unreadable(error)) from None
     copy.name = name_of(file)
     return copy
 
 
 def check_size(image: Image.Image, name: str, limit: int) -> None:
-    """Raise ImageError for an image of more pixels than the limit."""
+    """Raise ImageError for an image that has more pixels than the limit. name: for the message."""
     if image.width * image.height > limit:
         kind = TOO_LARGE.format(limit)
         raise ImageError(name, f"{image.width}×{image.height} pixels, {kind}", kind)
 
 
 def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None:
-    """Raise ImageError for what is not to be decoded: PostScript and a BLP file too short for the pixels it claims.
+    """Raise ImageError for files that must not be decoded: PostScript, and a BLP file too short for its pixels.
 
-    PostScript is a program: Pillow has Ghostscript run it, for as long as it likes, and lets it print on our output.
-    For the short BLP file Pillow would take the memory, and minutes, before it failed; compressed otherwise than as
-    JPEG (0) a pixel takes half a byte at least.
+    PostScript is a program: Pillow would have Ghostscript run it, for however long it takes, and print to our output.
+    On a BLP file that is cut short Pillow would spend the memory, and minutes, before it failed.
+
+    image: opened, but not yet loaded.
+    name: for the message.
+    file: what the image was opened from.
     """
     if image.format == "EPS":
         raise ImageError(name, "PostScript is a program, and is not run")
     if image.format != "BLP":
         return
     compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[index]
+    # Compression 0 is JPEG; with any other a pixel takes at least half a byte.
     if compression and 2 * file.seek(0, io.SEEK_END) < pixels:
         raise ImageError(name, f"cut short: too small a file for {image.width}×{image.height} pixels", "cut short")
 
 
 def memory_needed(image: Image.Image, draft: tuple[int, int]) -> int:
-    """Return how many bytes decoding will take at its highest, after asking for no larger an image than is needed.
+    """Return the bytes that decoding will take at its peak, after asking the decoder for a reduced size if it has one.
 
-    draft: pixels that width and height keep at least where the format can be decoded at reduced size.
+    image: opened, but not yet loaded.
+    draft: the least width and height to keep, in pixels.
     """
-    # Of a progressive JPEG all coefficients are kept, two bytes each, until the last scan has been read.
+    # A progressive JPEG's coefficients, two bytes each, are all in memory until its last scan has been read.
     kept = 2 * len(image.getbands()) * image.width * image.height if "progressive" in image.info else 0
     image.draft(None, draft)
-    return kept + image.width * image.height * BYTES_PER_PIXEL.get(image.format or "", BYTES_OF_OTHERS)
+    return kept + image.width * image.height * BYTES_PER_PIXEL.get(image.format or "", BYTES_PER_PIXEL_OF_OTHERS)
 
 
 def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
-    """A file to decode; what the shell's `<(…)` and `-` stand for is read whole. Raises OSError, ImageError."""
+    """Return an open file to decode; `-` and what the shell's `<(…)` stands for are read into memory.
+
+    Raises OSError, and ImageError for a pipe or a device.
+    """
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not isinstance(source, (str, os.PathLike)):
@@ -202,7 +227,7 @@ def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
-    """Image.open, and HEIC where the `heif` extra is installed."""
+    """Open an image with Pillow, or HEIC with the `heif` extra. Raises ImageError, and whatever Pillow raises."""
     if not file.read(1):
         raise ImageError(name, "the file is empty")
     try:
@@ -213,7 +238,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
         if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
             raise
     try:
-        from pillow_heif import HeifImageFile  # not registered with Pillow, which is the whole process's
+        from pillow_heif import HeifImageFile  # not registered with Pillow, as that would affect the whole process
     except ImportError:
         raise ImageError(name, "HEIC needs an extra package: pip install 'capcli[heif]'") from None
     file.seek(0)
@@ -221,7 +246,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
 
 
 def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]]) -> Image.Image:
-    """Upright RGB, resized before it is turned: the same picture, and cheap."""
+    """Return an image upright, RGB and resized. It is resized before it is turned, which is cheaper."""
     orientation = orientation_of(image)
     size = fit(*image.size)
     box = (0.0, 0.0, float(image.width), float(image.height))
@@ -237,16 +262,16 @@ def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]
 
 
 def orientation_of(image: Image.Image) -> object:
-    """What its EXIF says; None where there is none."""
+    """Return the orientation that an image's EXIF gives, which may be anything; None if there is none."""
     try:
         return image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # damaged EXIF says nothing about the pixels
+    except Exception:  # the pixels may be fine even if the EXIF is damaged
         return None
 
 
 def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:
-    """A large image as RGB, each pixel the mean of columns × rows, without a converted copy of the whole in memory."""
-    if image.mode == "F":  # its brightest and darkest value are the whole image's
+    """Return a large image as RGB, each pixel the mean of columns × rows, without ever converting the whole of it."""
+    if image.mode == "F":  # scaled by the whole image's darkest and brightest value, which no tile knows
         return to_rgb(image.reduce((columns, rows)))
     image.load()
     small = Image.new("RGB", (-(-image.width // columns), -(-image.height // rows)))
@@ -259,15 +284,15 @@ def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether it is RGB without a transparent colour."""
+    """Return whether an image is RGB without a transparent colour."""
     return image.mode == "RGB" and "transparency" not in image.info
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB, transparency on white, 16-bit and floating-point greys scaled to 8 bits."""
+    """Return an image of any Pillow mode as RGB: transparency on white, 16-bit and floating-point greys as 8 bits."""
     if is_plain(image):
         return image
-    if image.mode.startswith("I"):  # 16-bit greys, of which convert() would keep the lowest values only
+    if image.mode.startswith("I"):  # 16-bit greys, which convert() would clip at 255 instead of scaling them
         return image.convert("I").point([i // 256 for i in range(65536)], "L").convert("RGB")
     if image.mode == "F":
         low, high = image.getextrema()
@@ -281,14 +306,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @functools.cache
 def read_standard_input() -> bytes:
-    """The bytes of an image piped in; kept, since overlays open the image once more."""
+    """Return the image that was piped in; cached, since overlays open it a second time."""
     if sys.stdin is None:
         raise OSError(errno.EBADF, "standard input is closed")
     return sys.stdin.buffer.read()
 
 
 def why_unreadable(error: Exception) -> str:
-    """A plain reason, for a person, why a file could not be decoded."""
+    """Return the reason, in plain words, why an image could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, Image.UnidentifiedImageError):
@@ -299,7 +324,7 @@ def why_unreadable(error: Exception) -> str:
 
 
 def to_pixels(image: Image.Image) -> Tensor:
-    """An RGB image as a uint8 tensor, shape (3, height, width)."""
+    """Return an RGB image as a uint8 tensor, (3, height, width)."""
     import torch
 
     flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)

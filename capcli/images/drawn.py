@@ -1,4 +1,4 @@
-"""What lies in a folder of overlays, so that capcli recognises what it drew itself, and nothing else."""
+"""Names of the files in a folder of overlays, by which capcli recognises the pictures that it drew itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD_START = b'{"path": '
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return what the attention.json in a folder says, None where there is none or another program made it."""
+    """Return the attention.json in a folder, decoded; None if there is none that can be read and that capcli wrote."""
     path = os.path.join(folder, RECORD)
     try:
         if not os.path.isfile(path):  # opening a pipe would wait for ever
@@ -36,8 +36,7 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def drawn_pictures(folder: str | os.PathLike[str]) -> frozenset[str]:
-    """Return the names of the pictures that capcli draws into a folder whose attention.json is its own; empty
-    otherwise."""
+    """Return the names of the pictures that capcli drew in a folder; empty if it has no attention.json of capcli's."""
     record = read_record(folder)
     if record is None:
         return frozenset()
@@ -45,14 +44,18 @@ def drawn_pictures(folder: str | os.PathLike[str]) -> frozenset[str]:
 
 
 def picture_names(words: Iterable[str]) -> list[str]:
-    """Return the name of each word's picture, `00_word.png` …."""
+    """Return the file name of each word's picture: `00_word.png` and so on."""
     return [f"{index:02}_{safe_name(word)}.png" for index, word in enumerate(words)]
 
 
 def safe_name(text: str) -> str:
-    """Return a file name for every system: letters, digits, `.`, `-` and `_`, never empty, up to 80 bytes of UTF-8."""
+    """Return text as a file name that is valid on every system.
+
+    It has only letters, digits, `.`, `-` and `_`, is never empty, and has at most 80 bytes in UTF-8, or 81 with the
+    underscore that is put before a name that Windows reserves.
+    """
     text = unicodedata.normalize("NFC", text)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in text).lstrip(".-").rstrip(".")
     name = name.encode()[:80].decode(errors="ignore") or "_"
-    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)  # Windows' devices
+    reserved = re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE)  # device names on Windows
     return f"_{name}" if reserved else name

@@ -1,4 +1,4 @@
-"""Files, folders, globs and lists of names to image files, lazily and in natural order."""
+"""Finding images: from files, folders, globs and lists of names to image files, lazily and in natural order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from capcli.images.decode import STANDARD_INPUT, why_unreadable
 from capcli.images.drawn import RECORD, drawn_pictures
 from capcli.results import ImageError
 
-# What Pillow can decode by itself; its stubs for scientific and video files are left out.
+# The endings of what Pillow can decode on its own; its stubs for scientific and video formats are left out.
 SUFFIXES = frozenset(
     ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .eps .fit .fits .flc .fli .ftc .ftu .gbr .gif .heic .heics "
     ".heif .heifs .hif .icb .icns .ico .iim .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm "
@@ -25,10 +25,14 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of the folders are meant.
+    """Describe which files in folders to take.
 
-    include, exclude: globs, upper and lower case alike. One without a slash is held against names, one with a slash
-    against the path below the folder. An excluded folder is not entered; only files have to be included.
+    recursive: whether to enter subfolders.
+    include: globs, of which a file has to match one; empty takes every image.
+    exclude: globs, of which neither a file nor the folders that it is in may match any.
+
+    Globs ignore case. A glob without a slash is matched with names, one with a slash with the path relative to the
+    folder.
     """
 
     recursive: bool = True
@@ -36,12 +40,12 @@ class Selection:
     exclude: tuple[str, ...] = ()
 
     def takes(self, path: str) -> bool:
-        """Whether a file at this path below the folder is meant."""
+        """Return whether to take a file. path: relative to the folder."""
         return not matches(path, self.exclude) and (not self.include or matches(path, self.include))
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path, or its last part where the pattern has no slash, matches any of the globs."""
+    """Return whether a path matches any of the globs; those without a slash are matched with its last part."""
     path = path.replace(os.sep, "/").casefold()
     name = path.rpartition("/")[2]
     return any(
@@ -54,17 +58,19 @@ EVERYTHING = Selection()
 
 
 def ignore(path: str) -> None:
-    """Whom nothing need be told."""
+    """Do nothing: the default for `pass_over`."""
 
 
 def find_images(
     arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
 ) -> Iterator[str | ImageError]:
-    """The image files that files, folders, globs and `-` stand for, lazily and in natural order; what cannot be
-    listed, or stands for nothing, comes as its ImageError.
+    """Yield the image files that arguments stand for, lazily and in natural order.
 
-    Files named outright are taken whatever their ending. pass_over: is told of pictures in folders that are left out
-    because capcli drew them.
+    An ImageError takes the place of a folder that cannot be listed, and of an argument that stands for nothing.
+
+    arguments: files, which are taken whatever their ending, folders, globs, and `-` for standard input.
+    selection: which files in folders to take.
+    pass_over: called with the path of each picture in a folder that is left out because capcli drew it.
     """
     for argument in arguments:
         if argument == STANDARD_INPUT or os.path.isfile(argument):
@@ -72,19 +78,19 @@ def find_images(
         elif os.path.isdir(argument):
             yield from walk(argument, selection, pass_over)
         else:
-            # A file that is no regular one stands for itself, and opening it will say what it is.
+            # Pipes, devices and dangling links are passed on: the attempt to open them gives the right error.
             found = sorted(glob.glob(argument, recursive=True), key=natural) or [argument] * os.path.lexists(argument)
             if not found:
                 yield ImageError(argument, "no such file or folder")
             for match in found:
                 if not os.path.isdir(match):
                     yield match
-                elif "**" not in argument:  # which matches what is in the folder too
+                elif "**" not in argument:  # with ** the glob itself matches the files in the folder
                     yield from walk(match, selection, pass_over)
 
 
 def check_arguments(arguments: Iterable[str]) -> list[str]:
-    """Those arguments that neither exist nor match anything as a glob."""
+    """Return the arguments that neither exist nor match anything as a glob."""
     return [
         a
         for a in arguments
@@ -95,12 +101,14 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
 def walk(
     folder: str, selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
 ) -> Iterator[str | ImageError]:
-    """Image files under a folder, natural order in each, files before subfolders; hidden names, overlays that capcli
-    drew and links to folders are passed over, so that a link can make no loop.
+    """Yield the image files in a folder and its subfolders: files first, in natural order.
 
-    pass_over: is told of the overlays.
+    Hidden names, links to folders (which may form a loop) and pictures that capcli drew are left out. An ImageError
+    takes the place of a folder that cannot be listed.
+
+    selection, pass_over: see `find_images`.
     """
-    folders = [(folder, "")]  # and their paths from the folder that the selection speaks of
+    folders = [(folder, "")]  # each with its path relative to the first
     while folders:
         folder, below = folders.pop()
         drawn = drawn_pictures(folder)
@@ -111,7 +119,7 @@ def walk(
             yield ImageError(folder, why_unreadable(error))
             continue
         if any(entry.name == RECORD for entry in visible):
-            drawn |= drawn_pictures(folder)  # once more, as this very run may be drawing there
+            drawn |= drawn_pictures(folder)  # again: this very run may have drawn there since
         for entry in visible:
             if (
                 os.path.splitext(entry.name)[1].lower() in SUFFIXES
@@ -129,54 +137,58 @@ def walk(
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder itself, and not a link to one."""
+    """Return whether an entry is a folder, and not a link to one."""
     try:
         return entry.is_dir(follow_symlinks=False)
-    except OSError:  # it went meanwhile, on a system whose listings do not say what things are
+    except OSError:  # deleted meanwhile, on a file system whose listings do not tell folders from files
         return False
 
 
 def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link to nothing, which is worth an error; pipes and devices are neither."""
+    """Return whether an entry is a file or a dangling link, which deserves an error; pipes and devices are not."""
     try:
         return entry.is_file() or not os.path.exists(entry.path)
-    except OSError:  # a link to itself
+    except OSError:  # a link that leads to itself
         return True
 
 
 def read_names(source: str, null_separated: bool = False) -> Iterator[str | ImageError]:
-    """File names from a file (`-`: standard input), one per line or each ended by a NUL as `find -print0` writes them.
+    """Yield the file names in a list, as soon as they can be read.
 
-    Names are bytes of any kind; empty ones are passed over, and those with a NUL, which no file has, come as their
-    ImageError. Raises OSError.
+    Empty names are skipped. An ImageError takes the place of a name that no file can have.
+
+    source: the file with the list, `-` for standard input; names may be any bytes.
+    null_separated: each name ends with a NUL, as `find -print0` writes them, instead of a line end.
+
+    Raises OSError if the list cannot be read.
     """
     end = b"\0" if null_separated else b"\n"
     with open(
         sys.stdin.fileno() if source == STANDARD_INPUT else source, "rb", closefd=source != STANDARD_INPUT
     ) as file:
         rest = b""
-        # read1 gives what a pipe holds already, so that work begins before the list is complete.
+        # read1 returns what a pipe has so far, so that work begins before the list is complete.
         while chunk := file.read1(1 << 16):
             *names, rest = (rest + chunk).split(end)
-            yield from (as_name(name, null_separated) for name in names if trim(name, null_separated))
-        if trim(rest, null_separated):
-            yield as_name(rest, null_separated)
+            yield from (parse_name(name, null_separated) for name in names if strip_end(name, null_separated))
+        if strip_end(rest, null_separated):
+            yield parse_name(rest, null_separated)
 
 
-def as_name(line: bytes, null_separated: bool) -> str | ImageError:
-    """A file's name, or an error for what cannot be one."""
-    name = os.fsdecode(trim(line, null_separated))
-    if name == STANDARD_INPUT:  # which may be what the list is read from
+def parse_name(line: bytes, null_separated: bool) -> str | ImageError:
+    """Return the file name in a line of a list, or an error if no file can have it."""
+    name = os.fsdecode(strip_end(line, null_separated))
+    if name == STANDARD_INPUT:  # the list itself may be on standard input
         return ImageError(name, "a list names files; ./- is one called -")
-    # Of a list of many names the first will do.
+    # A whole NUL-separated list looks like one line: its first name is enough for the message.
     return ImageError(name.split("\0")[0], "followed by a NUL: --null is for such lists") if "\0" in name else name
 
 
-def trim(name: bytes, null_separated: bool) -> bytes:
-    """A line without the carriage return that Windows puts at its end."""
+def strip_end(name: bytes, null_separated: bool) -> bytes:
+    """Return a line without the carriage return that ends it on Windows; NUL-separated names stay as they are."""
     return name if null_separated else name.removesuffix(b"\r")
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key by which photo2 comes before photo10."""
+    """Return a sort key by which photo2 comes before photo10."""
     return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]

@@ -456,7 +456,7 @@ def test_memory_is_claimed_before_pixels_are_decoded(tmp_path: Path, monkeypatch
     claims, load = [], ImageFile.ImageFile.load
 
     def watched(self: ImageFile.ImageFile) -> object:
-        claims.append(images.decoding.total - images.decoding.free)
+        claims.append(images.decoding_memory.total - images.decoding_memory.free)
         return load(self)
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
@@ -468,12 +468,12 @@ def test_memory_is_claimed_before_pixels_are_decoded(tmp_path: Path, monkeypatch
         claims.clear()
         open_square(tmp_path / name, 32)
         assert set(claims) == {claim}
-        assert images.decoding.free == images.decoding.total
+        assert images.decoding_memory.free == images.decoding_memory.total
 
 
 def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (300, 300), RED).save(tmp_path / "a.png")
-    inside, most, claim = 0, 0, images.decoding.claim
+    inside, most, claim = 0, 0, images.decoding_memory.claim
 
     @contextmanager
     def counted(size: int) -> Iterator[None]:
@@ -484,9 +484,9 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
             yield
             inside -= 1
 
-    monkeypatch.setattr(images.decoding, "total", 400_000)  # less than one needs
-    monkeypatch.setattr(images.decoding, "free", 400_000)
-    monkeypatch.setattr(images.decoding, "claim", counted)
+    monkeypatch.setattr(images.decoding_memory, "total", 400_000)  # less than one needs
+    monkeypatch.setattr(images.decoding_memory, "free", 400_000)
+    monkeypatch.setattr(images.decoding_memory, "claim", counted)
     with ThreadPoolExecutor(8) as pool:
         assert all(
             near(s.getpixel((5, 5)), RED) for s in pool.map(lambda _: open_square(tmp_path / "a.png", 32), range(40))
