@@ -19,7 +19,7 @@ from capcli.decoding.sampling import decode
 from capcli.files import WholeFile
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Features
-from capcli.outputs.formats import Template, make_writer
+from capcli.outputs.formats import JsonLinesRows, Layout
 from capcli.results import Caption, ImageError
 from capcli.streaming import THREADS
 
@@ -134,10 +134,9 @@ def writing_rate(results: Sequence[Caption | ImageError]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         with WholeFile(Path(folder) / "captions.jsonl") as file:
-            writer = make_writer("jsonl", file, True, 1, Template(), None)
+            rows = JsonLinesRows(file, Layout())
             for result in results:
-                writer.write(result)
-            writer.close()
+                rows.write(result)
         return len(results) / (time.perf_counter() - started)
 
 

@@ -23,6 +23,17 @@ class OutputError(Exception):
             reason = (reason.strerror or str(reason)).lower()
         super().__init__(f"{os.fspath(path)}: {reason}")
 
+    @classmethod
+    @contextlib.contextmanager
+    def about(cls, path: str | os.PathLike[str]) -> Iterator[None]:
+        """Turn an OSError into an OutputError about this file, but for a closed pipe."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise cls(path, error) from None
+
 
 def write_whole(
     path: Path, content: bytes, durable: bool = True, like: Path | None = None, keep_times: bool = False

@@ -188,14 +188,17 @@ def caption(
     from capcli.cli.progress import Bar
     from capcli.cli.run import Run
     from capcli.cli.summary import Summary, check_summary, write_summary
-    from capcli.files import OutputError, OutputFile, is_writable
+    from capcli.files import OutputError, is_writable
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
-    from capcli.outputs.formats import FORMATS, Template, format_by_ending, make_writer
+    from capcli.outputs.existing import EXISTING
+    from capcli.outputs.formats import FORMATS, RESUMABLE, Layout, format_by_ending
     from capcli.outputs.metadata import Metadata
     from capcli.outputs.originals import folders_of
-    from capcli.outputs.resume import RESUMABLE, check_output, how_to_go_on, open_output, read_output
-    from capcli.outputs.sidecars import EXISTING, Place, Sidecars, common_root
+    from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, read_rows
+    from capcli.outputs.sidecars import Sidecars, common_root
+    from capcli.outputs.sink import Sink
+    from capcli.outputs.template import Template
 
     paths = paths or []
     shown = output == STANDARD_INPUT  # which is - for stdout too
@@ -254,10 +257,13 @@ def caption(
     if absent:
         raise typer.Exit(2)
 
+    kind = FORMATS[format]
+    one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
+    layout = Layout(num, min_score, shape, not one, output is None and sys.stdout.isatty())
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
     named = [path for path in paths if path != STANDARD_INPUT]
     root, folders = common_root(named), folders_of(named)
-    places: list[Place] = []
+    places: list[Sink] = []
     if sidecar:
         sidecars = Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders)
         for option, name in (("--output", output), ("--summary", summary)):
@@ -273,25 +279,22 @@ def caption(
             yield from read_names(files_from, null)
 
     try:
-        check_output(output, format, num, resume, overwrite, min_score)
-        check_output(html, "html", num, False, overwrite)
+        check_rows(output, kind, layout, resume, overwrite)
+        check_output(html, overwrite)
         check_summary(summary)
     except OutputError as error:
         fail(error)
     # Whoever wants captions elsewhere wants no screen full of them.
     unseen = not (shown or output or show) and bool(places or html) and sys.stdout.isatty()
-    file: OutputFile
-    finished: dict[str, bool] = {}
     nothing = "no image in " + ", ".join([*paths, *([files_from] if files_from else [])])
     if dry_run:
         from capcli.cli.dry_run import Listing, list_images
 
-        if resume and output and os.path.isfile(output):
-            finished, _ = read_output(output, format, num, min_score)
-        file = NoOutput("" if unseen else output or STANDARD_OUTPUT)
-        run = Run(make_writer(format, file, True, num), file, tuple(places), finished=finished, summary=Listing())
-        views = [os.fspath(view) for view in (html, attention) if view is not None]
-        status = list_images(run, images(run.pass_over), views, quiet)
+        done = read_rows(output, kind, layout)[0] if resume and output and os.path.isfile(output) else {}
+        rows = kind(NoOutput("" if unseen else output or STANDARD_OUTPUT), layout, done)
+        run = Run(rows, places, summary=Listing())
+        besides = [os.fspath(view) for view in (html, attention) if view is not None]
+        status = list_images(run, images(run.pass_over), besides, quiet)
         if not run.found and not run.skipped:
             fail(nothing, 1)
         raise typer.Exit(status)
@@ -300,26 +303,23 @@ def caption(
     one_core_per_batch(captioner, options)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
-    one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
     # Not from a pipe: what is counted would be lost to the captions.
     countable = files_from is None or os.path.isfile(files_from)
     total = (lambda: sum(1 for _ in images())) if countable else None
-    resumable = output is not None and format in RESUMABLE
     bar = Bar(sys.stderr.isatty() and not quiet, total)
     replace = overwrite or resume  # overlays that a stopped run drew, and wrote no row for
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, replace
-    ) as view:
+    ) as views:
         try:  # last, when all else is known to be good
-            file = NoOutput() if unseen else StandardOutput()
             if output is not None:
-                file, finished = open_output(output, format, num, resume, overwrite, min_score)
+                rows = open_rows(output, kind, layout, resume, overwrite)
+            else:
+                rows = kind(NoOutput() if unseen else StandardOutput(), layout)
         except OutputError as error:
             fail(error)
-        marks = output is None and sys.stdout.isatty()
-        writer = make_writer(format, file, not one, num, shape, min_score, heading=not finished, marks=marks)
         record = Summary(verbose, kept=summary is not None)
-        run = Run(writer, file, tuple(places), view, resumable, finished, min_score, on_error == "fail", record)
+        run = Run(rows, [*places, *views], on_error == "fail", record)
         wanted = run.to_do(images(run.pass_over))
         status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
         if summary is not None:
@@ -329,7 +329,7 @@ def caption(
                 say(error)
                 status = status or 1
     if status > 128:
-        say("interrupted" + how_to_go_on(output, resumable, html is not None, places))
+        say("interrupted" + how_to_go_on(rows if output else None, html is not None, places))
     elif not status and not run.found and not run.skipped:
         fail(nothing, 1)
     if status:

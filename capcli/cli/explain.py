@@ -63,6 +63,7 @@ def explain(
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage.
     """
+    from capcli.cli.run import collecting
     from capcli.explain import as_line, as_row, as_table, ranked
     from capcli.explain import explain as read_sentences
     from capcli.files import OutputError
@@ -87,7 +88,7 @@ def explain(
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
     try:
-        check_output(html, "html", 1, False, overwrite)
+        check_output(html, overwrite)
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model, device, precision)
@@ -95,7 +96,7 @@ def explain(
     num = len(sentences)
     with open_views(
         captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, overwrite
-    ) as view:
+    ) as views:
         try:
             explained = ranked(read_sentences(captioner, photo, sentences))
         except ImageError as error:
@@ -110,8 +111,12 @@ def explain(
                 show_lines(as_line(e))
                 for line in () if text_file else as_table(e):
                     show_lines(line)
+        wrong: list[ImageError] = []
         try:
-            wrong = [problem for e in explained for problem in view(e.caption)]
+            for e in explained:
+                for view in views:
+                    with collecting(wrong, e.path, about=view.path):
+                        view.write(e.caption)
         except OutputError as error:
             fail(error, 1)
         for problem in wrong:

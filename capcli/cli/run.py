@@ -1,4 +1,4 @@
-"""A captioning run: results to the output and to the places, counted, stoppable, and in a state to go on from."""
+"""A captioning run: a loop that hands each result to the sinks, counts, and can be stopped and gone on with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from capcli.cli.messages import say
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import NoOutput, StandardOutput
 from capcli.cli.summary import Summary
-from capcli.files import OutputError, OutputFile
-from capcli.outputs.formats import Writer, is_rejected
-from capcli.outputs.sidecars import HOPELESS, CaptionedAlready, Place
+from capcli.files import OutputError
+from capcli.outputs.formats import Rows, is_rejected
+from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -28,23 +28,19 @@ REASONS_SHOWN = 20
 
 @dataclass
 class Run:
-    """What is to be done, and how far it is.
+    """Hold what is to be done, and how far it is.
 
-    file: what the writer writes to. places: where captions go besides. view: puts a result into the pictures of the
-    attention that are wanted and returns what went wrong. resumable: whether a later run may take the rows in the
-    output for what is done. finished: path → whether it has a caption, for the images in an output that is continued.
+    rows: the output.
+    others: the sinks besides, in the order in which they are written to; whoever opened them closes them.
+    stop_at_failure: end the run with the first image that fails.
     summary: takes note of each image that is skipped or fails.
-    found, failed, skipped, rejected, unsure: images so far; reasons: of failures; drawn: overlays passed over so far,
-    first_drawn: the first of them.
+    found, failed, skipped, rejected, unsure: images so far.
+    reasons: of failures.
+    drawn, first_drawn: overlays passed over so far, and the first of them.
     """
 
-    writer: Writer
-    file: OutputFile
-    places: tuple[Place, ...] = ()
-    view: Callable[[Caption | ImageError], list[ImageError]] = lambda result: []
-    resumable: bool = False
-    finished: dict[str, bool] = field(default_factory=dict)
-    min_score: float | None = None
+    rows: Rows
+    others: Sequence[Sink] = ()
     stop_at_failure: bool = False
     summary: Summary = field(default_factory=Summary)
     found: int = 0
@@ -63,7 +59,7 @@ class Run:
         self.first_drawn = self.first_drawn or path
 
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
-        """The images that are not captioned everywhere yet; those that cannot be come as their ImageError."""
+        """Yield the images that are not captioned everywhere yet, and the ImageErrors of those that can't be."""
         for image in images:
             if isinstance(image, ImageError):
                 yield image
@@ -81,34 +77,38 @@ class Run:
     def why_skipped(self, image: str) -> str | None:
         """Return why there is no work left, None where there is. Raises ImageError."""
         # All of them are asked: sidecars have to know who else was there.
-        wanted = [self.is_wanted_by(place, image) for place in self.places]
-        if image not in self.finished:
-            where = ", ".join(place.where(image) for place in self.places)
-            return None if any(wanted) or not wanted else f"captioned already in {where}"
-        if not self.finished[image]:
+        wanted = {sink: self.is_wanted_by(sink, image) for sink in (self.rows, *self.others)}
+        done = [sink for sink, wants in wanted.items() if wants is False]
+        if self.rows not in done:
+            reached = any(wanted.values()) or not done
+            return None if reached else f"captioned already in {', '.join(sink.where(image) for sink in done)}"
+        if not self.rows.has(image):
             return "its caption scored too low, and would again"
-        # An interrupted run may have got as far as the output with an image, and not to these.
-        if any(wants and not place.has(image) for wants, place in zip(wanted, self.places, strict=True)):
+        # An interrupted run may have got as far as the rows with an image, and not to the others.
+        if any(wants and not sink.has(image) for sink, wants in wanted.items()):
             return None
-        return f"captioned already in {os.fspath(self.file.path)}"
+        return f"captioned already in {self.rows.where(image)}"
 
     def targets(self, image: str) -> list[str]:
         """Return where the caption of an image is to go. Raises ImageError."""
-        output = [os.fspath(self.file.path)] if self.file.path and image not in self.finished else []
-        return output + [place.where(image) for place in self.places if self.is_wanted_by(place, image)]
+        sinks = [sink for sink in (self.rows, *self.others) if self.is_wanted_by(sink, image) is not False]
+        return [place for place in (sink.where(image) for sink in sinks) if place]
 
-    def is_wanted_by(self, place: Place, image: str) -> bool:
-        """Whether there is work left in one place. Raises ImageError."""
+    def is_wanted_by(self, sink: Sink, image: str) -> bool | None:
+        """Return whether there is work left for one sink, as it says itself. Raises ImageError."""
         try:
-            return place.wants(image)
+            return sink.wants(image)
         except CaptionedAlready:
-            if image in self.finished:  # by the run that is continued
+            if image in self.rows.finished:  # by the run that is continued
                 return False
             raise
 
     def execute(self, batches: Iterable[list[Caption | ImageError]], bar: Bar, quiet: bool) -> int:
-        """Work through the batches; the exit status: 0 all captioned, 1 some failed or the output did, 128 and the
-        number of the signal that stopped it."""
+        """Work through the batches.
+
+        Return the exit status: 0 all captioned, 1 some failed or the output did, 128 and the number of the signal that
+        stopped the run.
+        """
         stopped = 0
         try:
             with Interrupt(patience=True) as interrupt:
@@ -126,17 +126,15 @@ class Run:
                 finally:
                     bar.close()
                     self.summary.tell()
-                with self.writing():
-                    if self.found or isinstance(self.file, StandardOutput):
-                        self.writer.close()
-                        self.file.close()
-                    else:  # without a row there is no output
-                        self.file.discard()
+                if self.found or isinstance(self.rows.file, StandardOutput):
+                    self.rows.close()
+                else:  # without a row there is no output
+                    self.rows.discard()
         except BrokenPipeError:  # the reader has what it wanted
-            self.file.discard()
+            self.rows.discard()
             return 0
         except BaseException as error:
-            self.file.discard()
+            self.rows.discard()
             if not isinstance(error, (OSError, OutputError)):
                 raise
             say(error)
@@ -144,56 +142,35 @@ class Run:
         self.summarise(quiet)
         return stopped or (1 if self.failed else 0)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Turns what goes wrong into OutputError, but for a closed pipe."""
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(self.file.path, error) from None
-
     def keep(self, batch: list[Caption | ImageError]) -> bool:
-        """Put a batch where it belongs; whether to go on."""
+        """Hand a batch to the sinks, and return whether to go on."""
         if self.stop_at_failure:
             failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
             batch = batch[: failures[0] + 1] if failures else batch
         self.found += len(batch)
         captions = [result for result in batch if not isinstance(result, ImageError)]
-        self.rejected += sum(is_rejected(caption, self.min_score) for caption in captions)
+        self.rejected += sum(is_rejected(caption, self.rows.layout.min_score) for caption in captions)
         self.unsure += sum(caption.unsure for caption in captions)
-        errors = [[result] if isinstance(result, ImageError) else [] for result in batch]
-        results = list(zip(batch, errors, strict=True))
-        # A row is what says that an image is done, so it comes last, but for the places that say so themselves: those
-        # --resume looks at again, while it could not give back a row lost between them.
-        silent = [place for place in self.places if self.resumable and not place.remembers]
+        results = [(result, [result] if isinstance(result, ImageError) else []) for result in batch]
         try:
-            for result, wrong in results:
-                self.put(result, silent, wrong)
-                if self.resumable:
-                    wrong += self.view(result)
-            for result, wrong in results:
-                if result.path not in self.finished:
-                    with collecting(wrong, result.path), self.writing():
-                        self.writer.write(wrong[0] if wrong else result)
-            with self.writing():
-                self.file.flush()
-            for result, wrong in results:
-                self.put(result, [place for place in self.places if place not in silent], wrong)
-                if not self.resumable:
-                    wrong += self.view(result)
+            for sink in self.in_order():
+                for result, wrong in results:
+                    with collecting(wrong, result.path, about=sink.path):
+                        # A row says that an image is done, so it must not hide what went wrong before it.
+                        sink.write(wrong[0] if wrong and sink is self.rows else result)
+                sink.flush()
         finally:
-            for wrong in errors:
+            for _, wrong in results:
                 self.fail(wrong)
         return not (self.stop_at_failure and self.failed)
 
-    def put(self, result: Caption | ImageError, places: Iterable[Place], wrong: list[ImageError]) -> None:
-        """Keep a caption in places, and add what goes wrong."""
-        if not isinstance(result, ImageError):
-            for place in places:
-                with collecting(wrong, result.path):
-                    place.put(result)
+    def in_order(self) -> list[Sink]:
+        """Return the sinks as they are to be written to.
+
+        A row from which a later run takes that an image is done comes last, but for sinks that say so themselves: they
+        are asked again by --resume, while it could not give back a row lost between them.
+        """
+        return sorted((self.rows, *self.others), key=lambda sink: sink.remembers or not self.rows.remembers)
 
     def fail(self, errors: list[ImageError]) -> None:
         """Count an image that failed, if any, and say why: one line on stderr for each reason."""
@@ -214,7 +191,7 @@ class Run:
     @property
     def replaced(self) -> int:
         """How many texts that were there gave way to a caption that says something else."""
-        return sum(place.replaced for place in self.places)
+        return sum(sink.replaced for sink in self.others)
 
     def counts(self) -> dict[str, int]:
         """Return what --summary counts."""
@@ -232,7 +209,7 @@ class Run:
         """Say on stderr what failed and why, and what was left out."""
         if quiet:
             return
-        if isinstance(self.file, NoOutput):
+        if isinstance(self.rows.file, NoOutput):
             say(f"{count(self.captioned, 'image')} captioned")
         if self.skipped:
             say(f"{count(self.skipped, 'image')} skipped: captioned already")
@@ -241,7 +218,7 @@ class Run:
         if self.replaced:
             say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:
-            say(f"{count(self.rejected, 'caption')} left empty: score below {self.min_score:g}")
+            say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
             say(f"{count(self.unsure, 'caption')} unsure: the model finds next to nothing in the image")
         if self.failed and self.found > 1:
@@ -256,8 +233,10 @@ class Run:
 def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str] | None = None) -> Iterator[None]:
     """Turn what goes wrong with one image into its ImageError, so that the others go on.
 
-    about: the file that an OSError means when it does not say. Raises OutputError for what the others would meet as
-    well, and BrokenPipeError.
+    errors: gets what went wrong.
+    path: the image's.
+    about: the file that an OSError means when it does not say; None for the image.
+    Raises OutputError for what the others would meet as well, and BrokenPipeError.
     """
     try:
         yield
@@ -267,7 +246,7 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
         raise
     except OSError as error:
         named = os.fsdecode(error.filename or about or path)
-        if error.errno in HOPELESS:
+        if error.errno in FATAL_ERRORS:
             raise OutputError(named, error) from None
         reason = (error.strerror or str(error)).lower()
         errors.append(ImageError(path, reason if named == path else f"{named}: {reason}", reason))
@@ -279,5 +258,5 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
 
 
 def count(number: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
+    """Return `1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

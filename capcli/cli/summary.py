@@ -63,7 +63,7 @@ def check_summary(path: Path | None) -> None:
     """
     if path is None:
         return
-    check_output(path, "json", 1, resume=False, overwrite=True)
+    check_output(path, overwrite=True)
     if not path.is_file() or not path.stat().st_size:
         return
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from capcli.cli.messages import fail, say
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
-    from capcli.results import Caption, ImageError
+    from capcli.outputs.sink import Sink
 
 
 @contextmanager
@@ -29,16 +29,14 @@ def open_views(
     html: Path | None,
     num: int,
     overwrite: bool,
-) -> Iterator[Callable[[Caption | ImageError], list[ImageError]]]:
-    """A function that puts a result into every wanted view of the attention and returns what went wrong with it.
+) -> Iterator[list[Sink]]:
+    """Open every view of the attention that is wanted.
 
-    Says what is wrong with the options before any work, and completes what was begun however the block is left. The
-    function raises OutputError where nothing more can be written.
+    Says what is wrong with the options before any work, and completes what was begun however the block is left.
     """
     if not (attention or show or html):
-        yield lambda result: []
+        yield []
         return
-    from capcli.cli.run import collecting
     from capcli.files import OutputError
     from capcli.maps.folders import AttentionFolders
     from capcli.maps.overlay import SCALES, STYLES, OverlayOptions
@@ -58,16 +56,9 @@ def open_views(
         show = False
     options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
 
-    views: list[TerminalPictures | AttentionFolders | HtmlReport] = []
+    views: list[Sink] = []
 
-    def put(result: Caption | ImageError) -> list[ImageError]:
-        errors: list[ImageError] = []
-        for opened in views:
-            with collecting(errors, result.path, about=opened.path):
-                opened.write(result)
-        return errors
-
-    def close(opened: AttentionFolders | HtmlReport) -> None:
+    def close(opened: Sink) -> None:
         try:
             opened.close()
         except OutputError as error:
@@ -78,18 +69,16 @@ def open_views(
             if show:
                 views.append(TerminalPictures(sys.stdout, options))
             if html:
-                check_output(html, "html", num, False, overwrite)  # another run may have made it meanwhile
+                check_output(html, overwrite)  # another run may have made it meanwhile
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
-                page = HtmlReport(html, options, num)
-                stack.callback(close, page)
-                views.append(page)
+                views.append(HtmlReport(html, options, num))
+                stack.callback(close, views[-1])
             if attention:
-                folders = AttentionFolders(attention, options, overwrite)
-                stack.callback(close, folders)
-                views.append(folders)
+                views.append(AttentionFolders(attention, options, overwrite))
+                stack.callback(close, views[-1])
         except OutputError as error:
             fail(error)
         except OSError as error:
             fail(OutputError(error.filename or attention or "", error))
-        yield put
+        yield views

@@ -15,6 +15,7 @@ from capcli.locks import TEMPORARY
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
 from capcli.maps.sheet import animate, contact_sheet, encode
 from capcli.outputs.formats import dump
+from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -64,9 +65,11 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
         write_whole(folder / ANIMATION, animate(photo, overlays, candidate.words), durable=False)
 
 
-class AttentionFolders:
-    """Writes a folder of overlays for each caption, named after its image. One run at a time writes into the folder of
+class AttentionFolders(Sink):
+    """Write a folder of overlays for each caption, named after its image. One run at a time writes into the folder of
     these."""
+
+    path: Path
 
     def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
         """Make the folder. replace: overlays that are there already are drawn anew, else an ImageError. Raises OSError,
@@ -77,8 +80,10 @@ class AttentionFolders:
         self.lock = LockedFolder(folder)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Overlays for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more, and
-        for overlays that are not to be replaced."""
+        """Draw overlays for a caption, nothing for a failure.
+
+        Raises ImageError if the image cannot be read any more, and for overlays that are not to be replaced.
+        """
         if not isinstance(result, ImageError):
             photo = open_upright(result.path, self.options.size)
             write_overlays(result.best, photo, result.path, self.claim(result.path), self.options)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from capcli.images.decode import open_upright
 from capcli.maps.overlay import draw_overlay, heatmaps
+from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def fit(word: str, width: int) -> str:
     return word if len(word) <= width else word[: width - 1] + "…"
 
 
-class TerminalPictures:
-    """Draws each caption's heat below it."""
+class TerminalPictures(Sink):
+    """Draw each caption's heat below it."""
 
     path = "standard output"  # for messages
 
@@ -93,7 +94,7 @@ class TerminalPictures:
         self.file, self.options = file, options
 
     def write(self, result: Caption | ImageError) -> None:
-        """Pictures for a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""
+        """Draw a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""
         if not isinstance(result, ImageError):
             columns = shutil.get_terminal_size().columns
             self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))

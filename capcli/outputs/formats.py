@@ -1,203 +1,288 @@
-"""Captions as text, JSON Lines, JSON, CSV and TSV."""
+"""Captions as rows of a file or of standard output: text, JSON, JSON Lines, CSV and TSV, a class for each format."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import string
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+from capcli.files import OutputError
+from capcli.outputs.sink import Sink
+from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
+    from capcli.files import OutputFile
     from capcli.results import Caption
 
-FORMATS = ("text", "json", "jsonl", "csv", "tsv")
-ENDINGS = {".txt": "text", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
-TEMPLATE_MISFIT = "the template does not fit it"
-DELIMITERS = {"csv": ",", "tsv": "\t"}
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def format_by_ending(path: str | None) -> str | None:
-    """The format that a file's ending says: text without a file, None for an ending that says nothing."""
-    return "text" if path is None else ENDINGS.get(os.path.splitext(path)[1].lower())
+@dataclass(frozen=True)
+class Layout:
+    """Say what rows hold.
+
+    num: candidates per image, 1 or more; with their scores if more than one.
+    min_score: candidates that score less are left empty; None for none.
+    template: what text lines say of a candidate.
+    names_images: whether text lines begin with the image's path.
+    marks_unsure: whether text lines say which captions are unsure, as people want it and programs do not; all other
+        formats do.
+    """
+
+    num: int = 1
+    min_score: float | None = None
+    template: Template = CAPTION_ALONE
+    names_images: bool = True
+    marks_unsure: bool = False
 
 
-class TextSink(Protocol):
-    """What writers write to: an open text file will do."""
+class Rows(Sink):
+    """Write a row for each result, in one format; a subclass is a format.
 
-    def write(self, text: str, /) -> object:
-        """Add text."""
+    name, endings: of the format, as `--format` and file names have them.
+    resumable: whether a later run can go on with a file of it.
+    line_ends_quoted: whether a line end between quotation marks belongs to a record.
+    """
 
-    def flush(self) -> object:
-        """Let others see it."""
+    name: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
+    resumable: ClassVar[bool] = False
+    line_ends_quoted: ClassVar[bool] = False
+    path: str | os.PathLike[str]
 
+    def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
+        """Begin, or go on.
 
-class Writer:
-    """Takes one result after the other; what it wrote is others' to see once the file is flushed."""
+        file: what is written to.
+        finished: path → whether it has a caption, for the images whose rows the file holds already; None for an output
+            that no later run can go on with.
+        """
+        self.file, self.layout, self.path = file, layout, file.path
+        self.finished = finished or {}
+        self.remembers = finished is not None
 
-    def __init__(self, file: TextSink, num: int, min_score: float | None) -> None:
-        """num: candidates per image; min_score: a caption that scores less is left empty."""
-        self.file, self.num, self.min_score = file, num, min_score
+    def wants(self, image: str) -> bool | None:
+        """Return False for an image that has its row already."""
+        return False if image in self.finished else None
+
+    def has(self, image: str) -> bool:
+        """Return whether the image has a row with a caption from an earlier run."""
+        return self.finished.get(image, False)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Put a caption or a failure into the output."""
+        """Add the row of a caption or a failure, but for an image that has one. Raises OutputError, BrokenPipeError."""
+        if result.path not in self.finished:
+            row = self.row(result)
+            with OutputError.about(self.path):
+                self.file.write(row)
+
+    def row(self, result: Caption | ImageError) -> str:
+        """Return what is written for one result. Raises ImageError."""
         raise NotImplementedError
 
+    def end(self) -> str:
+        """Return what completes the output."""
+        return ""
+
+    def flush(self) -> None:
+        """Let others see the rows. Raises OutputError, BrokenPipeError."""
+        with OutputError.about(self.path):
+            self.file.flush()
+
     def close(self) -> None:
-        """Complete the output."""
+        """Complete the output. Raises OutputError, BrokenPipeError."""
+        with OutputError.about(self.path):
+            if end := self.end():
+                self.file.write(end)
+            self.file.close()
+
+    def discard(self) -> None:
+        """Let go of the output as it is."""
+        self.file.discard()
+
+    @classmethod
+    def beginning(cls, layout: Layout) -> bytes:
+        """Return what every file of this format and layout begins with."""
+        raise NotImplementedError
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Return a record as `as_row` had it; without a path for one that is no image's.
+
+        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError for what is not one of ours.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+        """Yield each record of a file, and whether it is complete."""
+        record = b""
+        for line in file:
+            record += line
+            if line.endswith(b"\n") and not (cls.line_ends_quoted and record.count(b'"') % 2):
+                yield record, True
+                record = b""
+        if record:
+            yield record, False
 
 
-class Template:
-    """The text written for a caption: `{caption}, photo`."""
+class TextRows(Rows):
+    """Write lines `caption`, or `path<TAB>caption`, with a score before the caption where there are several, and
+    `<TAB>(unsure)` after the first one where the layout wants it."""
 
-    def __init__(self, text: str = "{caption}") -> None:
-        """text: as for str.format, with the fields caption, score, log_prob, path and name (of the file, without its
-        ending). Raises ValueError for any other field, or a format that does not fit."""
-        self.text = text
-        fields = {"caption": "", "score": 0.0, "log_prob": 0.0, "path": "", "name": ""}
-        for _, name, _, _ in string.Formatter().parse(text):
-            if name is not None and name not in fields:
-                raise ValueError(f"no field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
-        try:
-            text.format(**fields)
-        except Exception as error:  # of many kinds, and of none that says more
-            raise ValueError(str(error) or type(error).__name__) from None
+    name = "text"
+    endings = (".txt",)
 
-    def fill(self, path: str, candidate: Any) -> str:
-        """The text for a candidate of the image at path. Raises ImageError where one field is the format of another,
-        and no format."""
-        try:
-            return self.text.format(
-                caption=candidate.text,
-                score=candidate.score,
-                log_prob=candidate.log_prob,
-                path=path,
-                name=os.path.splitext(os.path.basename(path))[0],
-            )
-        except ValueError as error:
-            raise ImageError(path, f"{TEMPLATE_MISFIT}: {error}", TEMPLATE_MISFIT) from None
-
-
-CAPTION_ALONE = Template()
-
-
-def make_writer(
-    name: str,
-    file: TextSink,
-    several: bool,
-    num: int,
-    template: Template = CAPTION_ALONE,
-    min_score: float | None = None,
-    heading: bool = True,
-    marks: bool = False,
-) -> Writer:
-    """The writer for a format of FORMATS.
-
-    several: whether text lines name the image. num: candidates per image, with their scores if more than one. template:
-    shapes the text format. min_score: a caption that scores less is left empty. heading: whether CSV and TSV begin
-    with the names of the columns. marks: whether text lines say which captions are unsure, as people want it and
-    programs do not; all other formats do.
-    """
-    if name == "text":
-        return TextWriter(file, several, num, template, min_score, marks)
-    if name in DELIMITERS:
-        return TableWriter(file, num, min_score, DELIMITERS[name], heading)
-    return (JsonWriter if name == "json" else JsonLinesWriter)(file, num, min_score)
-
-
-class TextWriter(Writer):
-    """One caption per line: `caption`, `path<TAB>caption`, and a score before the caption where there are several.
-
-    marks: whether `<TAB>(unsure)` follows the first of an image of which the model is unsure.
-    """
-
-    def __init__(
-        self, file: TextSink, several: bool, num: int, template: Template, min_score: float | None, marks: bool
-    ) -> None:
-        super().__init__(file, num, min_score)
-        self.several, self.template, self.marks = several, template, marks
-
-    def write(self, result: Caption | ImageError) -> None:
-        """Failures have no place among the captions: they go to stderr only."""
+    def row(self, result: Caption | ImageError) -> str:
+        """Return a line for each candidate, nothing for a failure: those go to stderr only."""
         if isinstance(result, Exception):
-            return
+            return ""
+        layout = self.layout
         path = on_one_line(result.path)
         lines = []
-        for rank, candidate in enumerate(result.candidates[: self.num]):
-            text = "" if is_rejected(candidate, self.min_score) else self.template.fill(path, candidate)
-            columns = [path] if self.several else []
-            columns += [f"{candidate.score:.4f}"] if self.num > 1 else []
+        for rank, candidate in enumerate(result.candidates[: layout.num]):
+            text = "" if is_rejected(candidate, layout.min_score) else layout.template.fill(path, candidate)
+            columns = [path] if layout.names_images else []
+            columns += [f"{candidate.score:.4f}"] if layout.num > 1 else []
             columns += [text]
-            columns += ["(unsure)"] if self.marks and result.unsure and not rank else []
+            columns += ["(unsure)"] if layout.marks_unsure and result.unsure and not rank else []
             lines.append("\t".join(columns) + "\n")
-        self.file.write("".join(lines))
+        return "".join(lines)
 
 
-class JsonLinesWriter(Writer):
-    """One JSON object per line."""
+class JsonRows(Rows):
+    """Write one JSON array, complete when it is closed."""
 
-    def write(self, result: Caption | ImageError) -> None:
-        """A row for a caption or a failure."""
-        self.file.write(dump(as_row(result, self.num, self.min_score)) + "\n")
-
-
-class JsonWriter(Writer):
-    """The same rows as one JSON array."""
-
+    name = "json"
+    endings = (".json",)
     lead = "["
 
-    def write(self, result: Caption | ImageError) -> None:
-        """A row for a caption or a failure."""
-        self.file.write(f"{self.lead}\n{dump(as_row(result, self.num, self.min_score))}")
-        self.lead = ","
+    def row(self, result: Caption | ImageError) -> str:
+        """Return an element of the array with what stands before it."""
+        lead, self.lead = self.lead, ","
+        return f"{lead}\n{dump(as_row(result, self.layout.num, self.layout.min_score))}"
 
-    def close(self) -> None:
-        """End the array."""
-        self.file.write("[]\n" if self.lead == "[" else "\n]\n")
+    def end(self) -> str:
+        """Return the end of the array."""
+        return "[]\n" if self.lead == "[" else "\n]\n"
 
 
-class TableWriter(Writer):
-    """CSV or TSV, a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other
-    candidates, error, unsure: `true` or nothing. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
+class JsonLinesRows(Rows):
+    """Write one JSON object per line."""
 
-    def __init__(self, file: TextSink, num: int, min_score: float | None, delimiter: str, heading: bool) -> None:
-        super().__init__(file, num, min_score)
-        self.table = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        self.quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        self.heading = columns(num) if heading else None  # until the first record: without one there is no output
+    name = "jsonl"
+    endings = (".jsonl", ".ndjson")
+    resumable = True
 
-    def write(self, result: Caption | ImageError) -> None:
-        """A record for a caption or a failure."""
-        if self.heading:
-            self.table.writerow(self.heading)
-            self.heading = None
-        row = as_row(result, self.num, self.min_score)
+    def row(self, result: Caption | ImageError) -> str:
+        """Return one line."""
+        return dump(as_row(result, self.layout.num, self.layout.min_score)) + "\n"
+
+    @classmethod
+    def beginning(cls, layout: Layout) -> bytes:
+        """Return the beginning of the first row."""
+        return b'{"path": "'
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Return a line as a dictionary with a path, and a caption or an error."""
+        row = json.loads(record)
+        if not (isinstance(row["path"], str) and ("caption" in row or row.get("error"))):
+            raise ValueError
+        return dict(row)
+
+
+class CsvRows(Rows):
+    """Write a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other candidates,
+    error, unsure: `true` or nothing. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
+
+    name = "csv"
+    endings = (".csv",)
+    resumable = True
+    line_ends_quoted = True
+    delimiter = ","
+
+    def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
+        super().__init__(file, layout, finished)
+        self.heading = "" if finished else self.beginning(layout).decode()  # comes with the first record
+
+    def row(self, result: Caption | ImageError) -> str:
+        """Return a record, after the heading if it is the first."""
+        row = as_row(result, self.layout.num, self.layout.min_score)
         cells: list[Any] = []
         for candidate in row.get("candidates", [row] if "caption" in row else []):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
-        cells += [None] * (3 * self.num - len(cells))
+        cells += [None] * (3 * self.layout.num - len(cells))
+        text = io.StringIO(newline="")
         # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
-        table = self.quoted if "\r" in row["path"] else self.table
+        table = csv.writer(
+            text,
+            delimiter=self.delimiter,
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if "\r" in row["path"] else csv.QUOTE_MINIMAL,
+        )
         table.writerow([row["path"], *cells, row.get("error"), "true" if row.get("unsure") else None])
+        heading, self.heading = self.heading, ""
+        return heading + text.getvalue()
+
+    @classmethod
+    def beginning(cls, layout: Layout) -> bytes:
+        """Return the heading."""
+        return (cls.delimiter.join(columns(layout.num)) + "\n").encode()
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Return a record by the names of its columns, with its candidates; an empty row for the heading."""
+        if record == cls.beginning(layout):
+            return {}
+        text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
+        row: dict[str, Any] = dict(
+            zip(columns(layout.num), next(csv.reader(text, delimiter=cls.delimiter)), strict=True)
+        )
+        others = range(2, layout.num + 1)
+        row["candidates"] = [{name: row[f"{name}_{i}"] for name in ("caption", "score")} for i in others]
+        return row
+
+
+class TsvRows(CsvRows):
+    """Write the same records with tabs between the columns."""
+
+    name = "tsv"
+    endings = (".tsv",)
+    delimiter = "\t"
+
+
+FORMATS: dict[str, type[Rows]] = {kind.name: kind for kind in (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows)}
+RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
+
+
+def format_by_ending(path: str | None) -> str | None:
+    """Return the name of the format that a file's ending says: text without a file, None for an unknown ending."""
+    if path is None:
+        return TextRows.name
+    ending = os.path.splitext(path)[1].lower()
+    return next((name for name, kind in FORMATS.items() if ending in kind.endings), None)
 
 
 def columns(num: int) -> list[str]:
-    """The names of the columns of a table with num candidates per image."""
+    """Return the names of the columns of a table with num candidates per image."""
     numbers = ["", *(f"_{i}" for i in range(2, num + 1))]
     return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error", "unsure"]
 
 
 def is_rejected(candidate: Any, min_score: float | None) -> bool:
-    """Whether a candidate scores too low to be given."""
+    """Return whether a candidate scores too low to be given."""
     return min_score is not None and candidate.score < min_score
 
 
 def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
-    """`{"path", "caption", "log_prob", "score"}`, `"unsure": true` where the caption is, `candidates` too if num > 1;
-    `{"path", "error"}` for a failure."""
+    """Return `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` where the caption is, and candidates if
+    num > 1; `{"path", "error"}` for a failure."""
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
     row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
@@ -207,7 +292,7 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
 
 
 def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """`{"caption", "log_prob", "score"}`; the caption is None where it scores less than min_score."""
+    """Return `{"caption", "log_prob", "score"}`; the caption is None where it scores less than min_score."""
     return {
         "caption": None if is_rejected(candidate, min_score) else candidate.text,
         "log_prob": round(candidate.log_prob, 4),
@@ -216,13 +301,13 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """JSON in UTF-8, but escaped where a file name is not valid UTF-8, so that it can be read back."""
+    """Return JSON in UTF-8, but escaped where a file name is not valid UTF-8, so that it can be read back."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text if text.isascii() or is_encodable(text) else json.dumps(value, indent=indent)
 
 
 def is_encodable(text: str) -> bool:
-    """Whether the text has no stray surrogate."""
+    """Return whether the text has no stray surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -368,7 +368,7 @@ FULL = (
     "import errno, resource, signal, sys\n"
     "import capcli.outputs.sidecars\n"
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"  # an error instead of the signal, as a full disk gives
-    "capcli.outputs.sidecars.HOPELESS += (errno.EFBIG,)\n"
+    "capcli.outputs.sink.FATAL_ERRORS += (errno.EFBIG,)\n"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n"
     "from capcli.cli.app import main\n"
     "main()\n"

@@ -12,41 +12,20 @@ from test_formats import BAD, CAT, DOG, Found
 
 from capcli.cli.progress import Bar
 from capcli.cli.run import Run
-from capcli.outputs.formats import make_writer
-from capcli.outputs.sidecars import CaptionedAlready
+from capcli.outputs.formats import JsonLinesRows, Layout, TextRows
+from capcli.outputs.sink import CaptionedAlready, Sink
+from capcli.outputs.template import Template
 from capcli.results import ImageError
 
 
 class Log:
-    """An output and a place in one, that notes what reaches them in which order."""
+    """Notes what reaches rows, a place and a view in which order: it is the file of the first, and makes the others."""
 
     path = "out.jsonl"
 
-    replaced = 0
-
     def __init__(self, remembers: bool = True, put: Callable[[Any], object] = lambda caption: None) -> None:
-        self.remembers, self.action, self.events = remembers, put, []  # type: ignore[var-annotated]
-        self.has_caption: set[str] = set()
-        self.captioned_already: set[str] = set()
-
-    def where(self, path: str) -> str:
-        return "the log"
-
-    def has(self, path: str) -> bool:
-        return path in self.has_caption
-
-    def wants(self, path: str) -> bool:
-        if path in self.captioned_already:
-            raise CaptionedAlready(path, "captioned")
-        return True
-
-    def put(self, caption: Found) -> None:
-        self.action(caption)
-        self.events.append(f"put {caption.path}")
-
-    def view(self, result: Found) -> list[ImageError]:
-        self.events.append(f"view {result.path}")
-        return []
+        self.events: list[str] = []
+        self.place = Place(self.events, remembers, put)
 
     def write(self, text: str) -> None:
         self.events.append(f"row {text.split(chr(34))[3]}{' error' * ('error' in text)}")
@@ -56,8 +35,50 @@ class Log:
     def discard(self) -> None: ...
 
 
-def execute(log: Log, batch: list[Any], **options: Any) -> tuple[int, Run]:
-    run = Run(make_writer("jsonl", log, True, 1), log, (log,), **options)
+class Place(Sink):
+    """A sink for captions that notes them."""
+
+    def __init__(self, events: list[str], remembers: bool, put: Callable[[Any], object]) -> None:
+        self.events, self.remembers, self.action = events, remembers, put
+        self.has_caption: set[str] = set()
+        self.captioned_already: set[str] = set()
+
+    def where(self, image: str) -> str:
+        return "the log"
+
+    def has(self, image: str) -> bool:
+        return image in self.has_caption
+
+    def wants(self, image: str) -> bool:
+        if image in self.captioned_already:
+            raise CaptionedAlready(image, "captioned")
+        return True
+
+    def write(self, result: Any) -> None:
+        if not isinstance(result, ImageError):
+            self.action(result)
+            self.events.append(f"put {result.path}")
+
+
+class View(Sink):
+    """A sink that wants nothing by itself."""
+
+    def __init__(self, action: Callable[[Any], object]) -> None:
+        self.action = action
+
+    def write(self, result: Any) -> None:
+        self.action(result)
+
+
+def run_into(
+    log: Log, *views: Sink, resumable: bool = False, finished: dict[str, bool] | None = None, **options: Any
+) -> Run:
+    rows = JsonLinesRows(log, Layout(), (finished or {}) if resumable or finished else None)
+    return Run(rows, [log.place, *views], **options)
+
+
+def execute(log: Log, batch: list[Any], *views: Sink, **options: Any) -> tuple[int, Run]:
+    run = run_into(log, *views, **options)
     return run.execute([batch], Bar(False), False), run
 
 
@@ -71,8 +92,8 @@ def raising(error: Exception, path: str = "cat.jpg") -> Callable[[Found], None]:
 
 def test_an_image_that_fails_twice_is_one_failure(capsys: pytest.CaptureFixture[str]) -> None:
     log = Log(put=raising(ImageError("cat.jpg", "cat.txt: permission denied", "permission denied")))
-    gone = ImageError("cat.jpg", "no such file or directory")
-    status, _ = execute(log, [CAT, BAD, DOG], view=lambda result: [gone] if result is CAT else [])
+    gone = View(raising(ImageError("cat.jpg", "no such file or directory")))
+    status, _ = execute(log, [CAT, BAD, DOG], gone)
     assert status == 1
     assert log.events == ["row cat.jpg", "row bad.jpg error", "row b/dog.jpg", "put b/dog.jpg"]
     assert capsys.readouterr().err.splitlines() == [
@@ -107,12 +128,13 @@ def test_a_defect_costs_its_image_and_says_what_it_is(capsys: pytest.CaptureFixt
 
 
 def test_a_defect_among_what_is_to_do_costs_its_image() -> None:
-    class Confused(Log):
-        def wants(self, path: str) -> bool:
-            return bool(1 // ("x" not in path))
+    class Confused(Place):
+        def wants(self, image: str) -> bool:
+            return bool(1 // ("x" not in image))
 
-    log = Confused()
-    run = Run(make_writer("jsonl", log, True, 1), log, (log,))
+    log = Log()
+    log.place = Confused(log.events, True, lambda caption: None)
+    run = run_into(log)
     first, second, third = run.to_do(["a.jpg", "x.jpg", BAD])
     assert (first, third) == ("a.jpg", BAD)
     assert isinstance(second, ImageError)
@@ -141,7 +163,8 @@ def test_what_all_others_would_meet_ends_the_run(capsys: pytest.CaptureFixture[s
 )
 def test_a_row_comes_after_what_only_it_can_say_is_done(resumable: bool, remembers: bool, events: str) -> None:
     log = Log(remembers)
-    execute(log, [CAT], view=log.view, resumable=resumable)
+    view = View(lambda result: log.events.append(f"view {result.path}"))
+    execute(log, [CAT], view, resumable=resumable)
     assert log.events == [f"{event} cat.jpg" for event in events.split()]
 
 
@@ -155,20 +178,19 @@ def test_the_row_of_an_image_that_failed_before_it_is_an_error() -> None:
 def test_what_a_continued_run_has_left_to_do(remembers: bool) -> None:
     log = Log(remembers)
     finished = {"done.jpg": True, "owed.jpg": True, "low.jpg": False, "failing.jpg": True}
-    run = Run(make_writer("jsonl", log, True, 1), log, (log,), finished=finished)
-    log.has_caption = {"done.jpg", "failing.jpg", "mine.jpg"}
+    run = run_into(log, finished=finished)
+    log.place.has_caption = {"done.jpg", "failing.jpg", "mine.jpg"}
     # With `--existing fail`, what the run itself has written is no failure.
-    log.captioned_already = {"failing.jpg", "mine.jpg"}
+    log.place.captioned_already = {"failing.jpg", "mine.jpg"}
     owed, new, mine = run.to_do(["done.jpg", "owed.jpg", "low.jpg", "failing.jpg", "new.jpg", "mine.jpg"])
     assert (owed, new, str(mine)) == ("owed.jpg", "new.jpg", "mine.jpg: captioned")
 
 
 def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from capcli.files import GrowingFile
-    from capcli.outputs.formats import Template
 
     file = GrowingFile(str(tmp_path / "out.txt"), False)
-    run = Run(make_writer("text", file, True, 1, Template("{score:{name}}")), file)
+    run = Run(TextRows(file, Layout(template=Template("{score:{name}}"))))
     assert run.execute([[CAT, Found("x/.2f.jpg", "a man"), DOG]], Bar(False), False) == 1
     assert (tmp_path / "out.txt").read_text() == "x/.2f.jpg\t-0.50\n"
     lines = capsys.readouterr().err.splitlines()

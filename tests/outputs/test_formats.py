@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from capcli.outputs.formats import Template, format_by_ending, make_writer
+from capcli.outputs.formats import FORMATS, Layout, format_by_ending
+from capcli.outputs.template import Template
 from capcli.results import ImageError
 
 
@@ -31,21 +32,29 @@ BAD = ImageError("bad.jpg", "the file is empty")
 STRANGE = Found('tab\t, "line\nend \udcff é.jpg', "a man")
 
 
-def write(name: str, *results: object, several: bool = True, num: int = 1, **options: object) -> str:
-    file = io.StringIO(newline="")
-    writer = make_writer(name, file, several, num, **options)  # type: ignore[arg-type]
+class Text(io.StringIO):
+    """An output whose text is there after it was closed."""
+
+    path = "out"
+
+    def close(self) -> None: ...
+
+
+def write(name: str, *results: object, heading: bool = True, **layout: object) -> str:
+    file = Text(newline="")
+    rows = FORMATS[name](file, Layout(**layout), {} if heading else {"an earlier image": True})  # type: ignore[arg-type]
     for result in results:
-        writer.write(result)  # type: ignore[arg-type]
-    writer.close()
+        rows.write(result)  # type: ignore[arg-type]
+    rows.close()
     return file.getvalue()
 
 
 def test_text() -> None:
     assert write("text", CAT, BAD, DOG) == 'cat.jpg\ta cat\nb/dog.jpg\ta "dog", brown\n'
-    assert write("text", CAT, several=False) == "a cat\n"
+    assert write("text", CAT, names_images=False) == "a cat\n"
     assert write("text", STRANGE) == 'tab\\t, "line\\nend \udcff é.jpg\ta man\n'
     two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
-    assert write("text", two, several=False, num=2) == '-0.5000\ta cat\n-2.0000\ta "dog", brown\n'
+    assert write("text", two, names_images=False, num=2) == '-0.5000\ta cat\n-2.0000\ta "dog", brown\n'
 
 
 @pytest.mark.skipif(os.sep == "\\", reason="there a backslash separates folders")
@@ -58,7 +67,7 @@ def test_a_name_can_be_told_from_its_line() -> None:
     assert [re.sub(r"\\.", lambda found: meant[found[0]], text) for text in shown] == names
     # A name inside a template breaks no line either.
     assert write(
-        "text", Found("x\ny.jpg", "a cat"), several=False, template=Template("{name}: {caption} ({path})")
+        "text", Found("x\ny.jpg", "a cat"), names_images=False, template=Template("{name}: {caption} ({path})")
     ) == ("x\\ny: a cat (x\\ny.jpg)\n")
 
 
@@ -114,9 +123,12 @@ def test_what_the_model_is_unsure_of_is_said() -> None:
     assert [row["unsure"] for row in table] == ["", "true", ""]
     # Programs get lines of text as ever, people a mark.
     assert write("text", CAT, grey) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\n"
-    assert write("text", CAT, grey, marks=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\t(unsure)\n"
+    assert write("text", CAT, grey, marks_unsure=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\t(unsure)\n"
     two = Found("grey.png", "a man", candidates=[CAT, DOG], unsure=True)
-    assert write("text", two, num=2, several=False, marks=True) == '-0.5000\ta cat\t(unsure)\n-2.0000\ta "dog", brown\n'
+    assert (
+        write("text", two, num=2, names_images=False, marks_unsure=True)
+        == '-0.5000\ta cat\t(unsure)\n-2.0000\ta "dog", brown\n'
+    )
 
 
 def test_a_score_too_low_leaves_the_caption_empty() -> None:

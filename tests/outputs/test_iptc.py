@@ -105,7 +105,7 @@ def all_formats(iptc: bytes) -> dict[str, bytes]:
 
 
 def caption(path: Path, existing: str, text: str = "a cat") -> bytes:
-    Metadata(existing).put(Found(str(path), text))  # type: ignore[arg-type]
+    Metadata(existing).write(Found(str(path), text))  # type: ignore[arg-type]
     return path.read_bytes()
 
 

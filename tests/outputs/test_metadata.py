@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 from test_formats import Found
 
-from capcli.outputs.formats import Template
 from capcli.outputs.metadata import Metadata, MetadataError, parse, read_caption
 from capcli.outputs.metadata.tiff import ASCII, EMPTY, Field, read_tag, set_fields
 from capcli.outputs.metadata.xmp import DC, RDF
 from capcli.outputs.originals import HARD_LINKED, LEADS_OUT, READ_ONLY
+from capcli.outputs.template import Template
 from capcli.results import ImageError
 
 CAPTION = "a man & a <dog>, ö"
@@ -124,7 +124,7 @@ def test_the_caption_is_where_others_look_and_nothing_else_changes(tmp_path: Pat
         pytest.skip("Pillow was built without WebP")
     before, path = files()[name], tmp_path / name
     path.write_bytes(before)
-    Metadata("overwrite").put(Found(str(path), CAPTION))  # type: ignore[arg-type]
+    Metadata("overwrite").write(Found(str(path), CAPTION))  # type: ignore[arg-type]
     after = path.read_bytes()
     assert frames_of(after) == frames_of(before)
     assert compressed_pixels(name, after) == compressed_pixels(name, before)
@@ -161,19 +161,19 @@ def test_captions_already_there_are_respected(tmp_path: Path, name: str) -> None
     path.write_bytes(files()[name])
     found = Found(str(path), "a cat")
     assert Metadata().wants(str(path))
-    Metadata(template=Template("{caption},\n photo")).put(found)  # type: ignore[arg-type]
+    Metadata(template=Template("{caption},\n photo")).write(found)  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a cat, photo"
     assert not Metadata().wants(str(path))
     with pytest.raises(ImageError, match="holds a caption already"):
         Metadata("fail").wants(str(path))
     once = path.read_bytes()
-    Metadata("skip").put(Found(str(path), "a dog"))  # type: ignore[arg-type]
-    Metadata("overwrite", min_score=0).put(Found(str(path), "a dog"))  # type: ignore[arg-type]
+    Metadata("skip").write(Found(str(path), "a dog"))  # type: ignore[arg-type]
+    Metadata("overwrite", min_score=0).write(Found(str(path), "a dog"))  # type: ignore[arg-type]
     assert path.read_bytes() == once
     for _ in range(2):
-        Metadata("append").put(Found(str(path), "a dog"))  # type: ignore[arg-type]
+        Metadata("append").write(Found(str(path), "a dog"))  # type: ignore[arg-type]
         assert read_caption(str(path)) == "a cat, photo, a dog"
-    Metadata("prepend").put(Found(str(path), "a man"))  # type: ignore[arg-type]
+    Metadata("prepend").write(Found(str(path), "a man"))  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a man, a cat, photo, a dog"
 
 
@@ -204,7 +204,7 @@ def test_the_file_keeps_its_place_its_permissions_and_its_links(tmp_path: Path) 
     real.write_bytes(files()["plain.jpg"])
     real.chmod(0o640)
     link.symlink_to(real)
-    Metadata().put(Found(str(link), "a cat"))  # type: ignore[arg-type]
+    Metadata().write(Found(str(link), "a cat"))  # type: ignore[arg-type]
     assert link.is_symlink()
     assert read_caption(str(real)) == "a cat"
     assert real.stat().st_mode & 0o777 == 0o640
@@ -216,7 +216,7 @@ def test_the_file_keeps_its_time_unless_told_otherwise(tmp_path: Path, touch: bo
     path, then = tmp_path / "a.jpg", 1_000_000_000_123_456_700
     path.write_bytes(files()["plain.jpg"])
     os.utime(path, ns=(then, then))
-    Metadata(touch=touch).put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    Metadata(touch=touch).write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert (path.stat().st_mtime_ns == then) is not touch
 
 
@@ -231,7 +231,7 @@ def test_the_file_keeps_its_extended_attributes(tmp_path: Path) -> None:
             os.setxattr(path, "user.comment", b"Grandma")
         except OSError:
             pytest.skip("this file system has no extended attributes")
-    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a cat"
     if sys.platform == "darwin":
         shown = subprocess.run(["xattr", "-p", "user.comment", path], check=True, timeout=60, capture_output=True)
@@ -253,13 +253,13 @@ def test_files_that_are_not_ours_to_write_are_left(tmp_path: Path) -> None:
     for name, reason in (("read-only", READ_ONLY), ("hard-linked", HARD_LINKED), ("linked", LEADS_OUT)):
         path = folder / f"{name}.jpg"
         metadata = Metadata(folders=[str(folder)])
-        for attempt in (metadata.wants, lambda path: metadata.put(Found(path, "a cat"))):  # type: ignore[arg-type] # noqa: B023
+        for attempt in (metadata.wants, lambda path: metadata.write(Found(path, "a cat"))):  # type: ignore[arg-type] # noqa: B023
             with pytest.raises(ImageError, match=f": {reason}$"):
                 attempt(str(path))
         assert path.read_bytes() == files()["plain.jpg"]
     assert other.samefile(folder / "hard-linked.jpg")
     # Where the person named the folder that it leads to as well, a link is followed.
-    Metadata(folders=[str(folder), str(tmp_path)]).put(Found(str(folder / "linked.jpg"), "a cat"))  # type: ignore[arg-type]
+    Metadata(folders=[str(folder), str(tmp_path)]).write(Found(str(folder / "linked.jpg"), "a cat"))  # type: ignore[arg-type]
     assert read_caption(str(outside)) == "a cat"
     assert (folder / "linked.jpg").is_symlink()
 
@@ -267,7 +267,7 @@ def test_files_that_are_not_ours_to_write_are_left(tmp_path: Path) -> None:
 def test_a_captioned_file_is_skipped_whoever_may_write_it(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(files()["plain.jpg"])
-    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     path.chmod(0o444)
     assert not Metadata().wants(str(path))
 
@@ -278,9 +278,9 @@ def test_a_name_that_is_not_utf_8_costs_a_line(tmp_path: Path, name: str) -> Non
     path = tmp_path / f"a\udcff{name}"
     path.write_bytes(files()[name])
     with pytest.raises(ImageError, match="its name, which the template asks for, is not UTF-8"):
-        Metadata(template=Template("{name}: {caption}")).put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+        Metadata(template=Template("{name}: {caption}")).write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert path.read_bytes() == files()[name]
-    Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+    Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a cat"
 
 
@@ -293,7 +293,7 @@ def test_an_error_leaves_the_original(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(ImageError, match="permission denied"):
-        Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+        Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert path.read_bytes() == files()["plain.jpg"]
     assert os.listdir(tmp_path) == ["a.jpg"]
 
@@ -326,7 +326,7 @@ def test_what_cannot_be_done_safely_is_refused(tmp_path: Path, content: bytes, r
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=reason):
-        Metadata().put(Found(str(path), "a cat"))  # type: ignore[arg-type]
+        Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert path.read_bytes() == content
 
 

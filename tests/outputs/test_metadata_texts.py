@@ -51,7 +51,7 @@ def texts(path: Path) -> set[str]:
 
 def put(path: Path, existing: str, text: str = "a cat") -> Metadata:
     metadata = Metadata(existing)
-    metadata.put(Found(str(path), text))  # type: ignore[arg-type]
+    metadata.write(Found(str(path), text))  # type: ignore[arg-type]
     return metadata
 
 

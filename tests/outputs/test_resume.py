@@ -4,7 +4,9 @@ import pytest
 from test_formats import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.files import OutputError, WholeFile
-from capcli.outputs.resume import check_output, how_to_go_on, open_output
+from capcli.outputs.formats import FORMATS as KINDS
+from capcli.outputs.formats import JsonLinesRows, Layout, Rows, TextRows
+from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows
 from capcli.outputs.sidecars import Sidecars
 
 FORMATS = ["jsonl", "csv", "tsv"]
@@ -16,9 +18,13 @@ def as_bytes(text: str) -> bytes:
 
 def resume_output(path: str, name: str, num: int, min_score: float | None = None) -> dict[str, bool]:
     """What a run that adds nothing finds in an output."""
-    file, finished = open_output(path, name, num, True, False, min_score)
-    file.close()
-    return finished
+    rows = open_rows(path, KINDS[name], Layout(num, min_score), True, False)
+    rows.file.close()
+    return rows.finished
+
+
+def open_output(path: str, name: str, resume: bool, overwrite: bool) -> Rows:
+    return open_rows(path, KINDS[name], Layout(), resume, overwrite)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -107,14 +113,15 @@ def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(write("jsonl", CAT))
     with pytest.raises(OutputError, match="exists; say --resume or --existing overwrite"):
-        open_output(str(path), "jsonl", 1, False, False)
+        open_output(str(path), "jsonl", False, False)
     assert path.stat().st_size
-    file, finished = open_output(str(path), "jsonl", 1, True, False)
-    file.close()
-    assert finished == {"cat.jpg": True}
+    rows = open_output(str(path), "jsonl", True, False)
+    rows.close()
+    assert rows.finished == {"cat.jpg": True}
     old = path.read_bytes()
-    file, finished = open_output(str(path), "jsonl", 1, False, True)
-    assert (path.read_bytes(), finished) == (old, {})
+    rows = open_output(str(path), "jsonl", False, True)
+    file = rows.file
+    assert (path.read_bytes(), rows.finished) == (old, {})
     file.write("new\n")
     file.flush()
     assert path.read_bytes() == b"new\n"
@@ -122,16 +129,16 @@ def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     file.close()
     assert path.read_bytes() == b"new\nnewer\n"
     path.write_bytes(b"")
-    open_output(str(path), "jsonl", 1, False, False)[0].close()  # an empty file holds nothing to lose
+    open_output(str(path), "jsonl", False, False).close()  # an empty file holds nothing to lose
     with pytest.raises(OutputError, match="no such file"):
-        open_output(str(tmp_path / "absent" / "out.jsonl"), "jsonl", 1, True, False)
+        open_output(str(tmp_path / "absent" / "out.jsonl"), "jsonl", True, False)
     with pytest.raises(OutputError, match="is a directory"):
-        open_output(str(tmp_path), "jsonl", 1, False, False)
+        open_output(str(tmp_path), "jsonl", False, False)
 
 
 def test_json_is_put_in_place_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    file, _ = open_output(str(path), "json", 1, False, False)
+    file = open_output(str(path), "json", False, False).file
     assert isinstance(file, WholeFile)
     assert not path.exists()
     file.write("[]\n")
@@ -142,34 +149,38 @@ def test_json_is_put_in_place_at_the_end(tmp_path: Path) -> None:
 def test_what_is_refused_is_told_before_anything_is_touched(tmp_path: Path) -> None:
     rows, table = tmp_path / "out.jsonl", tmp_path / "out.csv"
     rows.write_text(write("jsonl", CAT))
-    check_output(None, "text", 1, False, False)
-    check_output(rows, "jsonl", 1, True, False)
-    check_output(rows, "jsonl", 1, False, True)
-    check_output(table, "csv", 1, True, False)
+    check_rows(None, KINDS["text"], Layout(), False, False)
+    check_rows(str(rows), KINDS["jsonl"], Layout(), True, False)
+    check_rows(str(rows), KINDS["jsonl"], Layout(), False, True)
+    check_rows(str(table), KINDS["csv"], Layout(), True, False)
+    with pytest.raises(OutputError, match="exists; say --existing overwrite"):
+        check_output(rows, False)
     for path, format, resume, reason in (
         (rows, "jsonl", False, "exists; say --resume or --existing overwrite"),
-        (rows, "html", False, "exists; say --existing overwrite"),
         (rows, "csv", True, "not the csv of this command"),
         (tmp_path, "csv", False, "is a directory"),
         (tmp_path / "absent" / "out.csv", "csv", False, "no such file or directory"),
     ):
         with pytest.raises(OutputError, match=reason):
-            check_output(path, format, 1, resume, False)
+            check_rows(str(path), KINDS[format], Layout(), resume, False)
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 def test_only_what_goes_on_is_advised(tmp_path: Path) -> None:
-    rows = tmp_path / "out.jsonl"
-    rows.touch()
+    file = WholeFile(tmp_path / "out.jsonl")
+    file.write("\n")
+    file.close()
+    rows = JsonLinesRows(file, Layout(), {})
     skipped, replaced = [Sidecars()], [Sidecars("overwrite")]
-    assert how_to_go_on(str(rows), True, False, []) == "; the same command with --resume goes on"
-    assert how_to_go_on(str(rows), True, False, replaced) == "; the same command with --resume goes on"
+    assert how_to_go_on(rows, False, []) == "; the same command with --resume goes on"
+    assert how_to_go_on(rows, False, replaced) == "; the same command with --resume goes on"
     with_page = "; the same command with --resume and without --html goes on"
-    assert how_to_go_on(str(rows), True, True, skipped) == with_page
-    assert how_to_go_on(None, False, False, skipped) == "; the same command goes on"
-    assert how_to_go_on(None, False, True, skipped) == "; the same command without --html goes on"
-    assert how_to_go_on(None, False, False, replaced) == ""  # it would begin again
-    assert how_to_go_on(None, False, False, [*skipped, *replaced]) == ""
-    assert how_to_go_on(None, False, False, []) == ""
-    assert how_to_go_on(str(rows), False, False, skipped) == ""  # its output exists, and cannot be continued
-    assert how_to_go_on(str(tmp_path / "absent.csv"), True, False, []) == ""  # stopped before the first row
+    assert how_to_go_on(rows, True, skipped) == with_page
+    assert how_to_go_on(None, False, skipped) == "; the same command goes on"
+    assert how_to_go_on(None, True, skipped) == "; the same command without --html goes on"
+    assert how_to_go_on(None, False, replaced) == ""  # it would begin again
+    assert how_to_go_on(None, False, [*skipped, *replaced]) == ""
+    assert how_to_go_on(None, False, []) == ""
+    assert how_to_go_on(TextRows(file, Layout()), False, skipped) == ""  # its output exists, and cannot be continued
+    (tmp_path / "out.jsonl").unlink()
+    assert how_to_go_on(rows, False, []) == ""  # stopped before the first row

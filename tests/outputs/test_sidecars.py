@@ -12,44 +12,45 @@ from test_formats import Found
 from capcli.files import OutputError
 from capcli.maps.folders import AttentionFolders
 from capcli.maps.overlay import OverlayOptions
-from capcli.outputs.formats import Template
+from capcli.outputs.existing import combine
 from capcli.outputs.metadata import Metadata
 from capcli.outputs.originals import HARD_LINKED, LEADS_OUT, READ_ONLY
-from capcli.outputs.sidecars import Sidecars, common_root, merge
+from capcli.outputs.sidecars import Sidecars, common_root
+from capcli.outputs.template import Template
 from capcli.results import ImageError
 
 
 def test_what_becomes_of_captions_already_there() -> None:
     for existing in ("skip", "overwrite", "append", "prepend", "fail"):
-        assert merge("", "a cat", existing) == "a cat"
-    assert merge("tags", "a cat", "skip") == "tags"
-    assert merge("tags", "a cat", "overwrite") == "a cat"
-    assert merge("tags", "a cat", "append") == "tags, a cat"
-    assert merge("tags", "a cat", "prepend") == "a cat, tags"
+        assert combine("", "a cat", existing) == "a cat"
+    assert combine("tags", "a cat", "skip") == "tags"
+    assert combine("tags", "a cat", "overwrite") == "a cat"
+    assert combine("tags", "a cat", "append") == "tags, a cat"
+    assert combine("tags", "a cat", "prepend") == "a cat, tags"
 
 
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
 def test_doing_it_again_changes_nothing(existing: str) -> None:
-    once = merge("tags", "a cat", existing)
-    assert merge(once, "a cat", existing) == once
+    once = combine("tags", "a cat", existing)
+    assert combine(once, "a cat", existing) == once
 
 
 def test_sidecars_are_written_beside_the_images(tmp_path: Path) -> None:
     image = str(tmp_path / "a.b.jpg")
     sidecars = Sidecars(template=Template("{caption}, photo"))
     assert sidecars.wants(image)
-    sidecars.put(Found(image, "a cat"))  # type: ignore[arg-type]
+    sidecars.write(Found(image, "a cat"))  # type: ignore[arg-type]
     assert (tmp_path / "a.b.txt").read_text() == "a cat, photo\n"
     assert not sidecars.wants(image)
     assert os.listdir(tmp_path) == ["a.b.txt"]
     (tmp_path / "a.b.txt").write_text("")
     assert sidecars.wants(image)  # an empty file holds no caption
     (tmp_path / "a.b.txt").write_text("mine")
-    sidecars.put(Found(image, "a cat"))  # type: ignore[arg-type]
+    sidecars.write(Found(image, "a cat"))  # type: ignore[arg-type]
     assert (tmp_path / "a.b.txt").read_text() == "mine"
     with pytest.raises(ImageError, match=r"a\.b\.txt exists"):
         Sidecars("fail").wants(image)
-    Sidecars("append").put(Found(image, "a cat"))  # type: ignore[arg-type]
+    Sidecars("append").write(Found(image, "a cat"))  # type: ignore[arg-type]
     assert (tmp_path / "a.b.txt").read_text() == "mine, a cat\n"
 
 
@@ -57,9 +58,9 @@ def test_candidates_take_a_line_each_and_low_scores_none(tmp_path: Path) -> None
     image = str(tmp_path / "a.jpg")
     one, two, three = (Found(image, text, score) for text, score in (("one", -1), ("two", -2), ("three", -3)))
     one.candidates = [one, two, three]
-    Sidecars(num=3, min_score=-2.5).put(one)  # type: ignore[arg-type]
+    Sidecars(num=3, min_score=-2.5).write(one)  # type: ignore[arg-type]
     assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
-    Sidecars("overwrite", min_score=-0.5).put(one)  # type: ignore[arg-type]
+    Sidecars("overwrite", min_score=-0.5).write(one)  # type: ignore[arg-type]
     assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
 
 
@@ -70,7 +71,7 @@ def test_a_sidecar_keeps_its_permissions_and_its_link(tmp_path: Path) -> None:
     real.write_text("mine")
     real.chmod(0o600)
     link.symlink_to(real)
-    Sidecars("append").put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    Sidecars("append").write(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
     assert link.is_symlink()
     assert real.read_text() == "mine, a cat\n"
     assert real.stat().st_mode & 0o777 == 0o600
@@ -90,7 +91,7 @@ def test_a_sidecar_that_is_not_ours_to_write_is_left(tmp_path: Path) -> None:
     for name, reason in (("read-only", READ_ONLY), ("hard-linked", HARD_LINKED), ("linked", LEADS_OUT)):
         sidecars = Sidecars("overwrite", folders=[str(folder)])
         image = str(folder / f"{name}.jpg")
-        for attempt in (lambda: sidecars.wants(image), lambda: sidecars.put(Found(image, "a cat"))):  # type: ignore[arg-type] # noqa: B023
+        for attempt in (lambda: sidecars.wants(image), lambda: sidecars.write(Found(image, "a cat"))):  # type: ignore[arg-type] # noqa: B023
             with pytest.raises(ImageError, match=re.escape(f"{name}.txt: {reason}")):
                 attempt()
         assert (folder / f"{name}.txt").read_text() == "mine"
@@ -104,8 +105,8 @@ def test_texts_that_gave_way_are_counted(tmp_path: Path) -> None:
     for existing, replaced in (("skip", 0), ("append", 0), ("overwrite", 1)):
         sidecars = Sidecars(existing)
         for _ in range(2):
-            sidecars.put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
-        sidecars.put(Found(str(tmp_path / "new.jpg"), "a cat"))  # type: ignore[arg-type]
+            sidecars.write(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+        sidecars.write(Found(str(tmp_path / "new.jpg"), "a cat"))  # type: ignore[arg-type]
         assert sidecars.replaced == replaced
         (tmp_path / "new.txt").unlink()
 
@@ -114,7 +115,7 @@ def test_texts_that_gave_way_are_counted(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf_8_goes_into_a_sidecar_as_it_is(tmp_path: Path) -> None:
     sidecars = Sidecars("append", Template("{name}: {caption}"))
     for _ in range(2):
-        sidecars.put(Found(str(tmp_path / "a\udcff.jpg"), "a cat"))  # type: ignore[arg-type]
+        sidecars.write(Found(str(tmp_path / "a\udcff.jpg"), "a cat"))  # type: ignore[arg-type]
     assert (tmp_path / "a\udcff.txt").read_bytes() == b"a\xff: a cat\n"
 
 
@@ -157,7 +158,7 @@ def test_what_is_no_file_is_no_sidecar(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_taken_away_is_not_made_again(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file or directory"):
-        Sidecars().put(Found(str(tmp_path / "gone" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+        Sidecars().write(Found(str(tmp_path / "gone" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 
 
@@ -165,7 +166,7 @@ def test_another_tree_mirrors_the_images(tmp_path: Path) -> None:
     photos, tree = tmp_path / "photos", tmp_path / "tree"
     (photos / "sub").mkdir(parents=True)
     sidecars = Sidecars(tree=str(tree), root=common_root([str(photos)]))
-    sidecars.put(Found(str(photos / "sub" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    sidecars.write(Found(str(photos / "sub" / "a.jpg"), "a cat"))  # type: ignore[arg-type]
     assert (tree / "sub" / "a.txt").read_text() == "a cat\n"
     elsewhere = sidecars.sidecar("/elsewhere/b.jpg")
     assert elsewhere == str(tree / "elsewhere" / "b.txt")
@@ -190,7 +191,7 @@ def test_a_full_disk_ends_the_run_and_a_closed_folder_does_not(
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(kind, match=r"a\.txt: " + os.strerror(number).lower()):
-        Sidecars().put(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+        Sidecars().write(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from capcli.files import OutputError, WholeFile
 from capcli.images.decode import open_upright
 from capcli.maps.overlay import OverlayOptions, color_table, heatmaps, strongest_place
+from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ THUMBNAIL, QUALITY = 320, 72  # longest side in pixels, JPEG quality
 CARDS = "(cards)"  # the piece of the page in whose place the cards are written
 
 
-class HtmlReport:
-    """A page that grows image by image and takes its place at `path` once it is complete.
+class HtmlReport(Sink):
+    """Write a page that grows image by image and takes its place at `path` once it is complete.
 
     Pictures are embedded as small JPEGs, attention as a byte per cell, so the page needs nothing outside itself.
     """
+
+    path: Path
 
     def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
         """num: candidates per image. Raises OutputError and OSError, also where another run writes this page."""

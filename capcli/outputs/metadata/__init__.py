@@ -12,72 +12,83 @@ from typing import TYPE_CHECKING
 
 from capcli.files import MOMENT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.formats import Template, is_encodable, is_rejected
+from capcli.outputs.existing import KEPT, combine
+from capcli.outputs.formats import is_encodable, is_rejected
 from capcli.outputs.metadata.containers import Container, parse
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.outputs.originals import UntouchableError, original
-from capcli.outputs.sidecars import REMEMBERING, CaptionedAlready, merge, trouble
+from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
+from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from capcli.results import Caption
 
 
-class Metadata:
-    """Captions inside the images themselves."""
+class Metadata(Sink):
+    """Write captions into the images themselves."""
 
     def __init__(
         self,
         existing: str = "skip",
-        template: Template | None = None,
+        template: Template = CAPTION_ALONE,
         min_score: float | None = None,
         folders: Iterable[str] = (),
         touch: bool = False,
     ) -> None:
-        """existing: one of sidecars.EXISTING, what to do about captions already there. min_score: captions that score
-        less are not written. folders: those that the user named, in which links are followed. touch: let a file's time
-        say when its caption was written."""
-        self.existing, self.template, self.min_score = existing, template or Template(), min_score
-        self.folders, self.touch = tuple(folders), touch
-        self.remembers = existing in REMEMBERING
-        self.replaced = 0
+        """Say what to write.
 
-    def where(self, path: str) -> str:
-        """The image itself."""
+        existing: one of EXISTING, what to do about captions that are there already.
+        template: what the text says of a caption.
+        min_score: captions that score less are not written; None for none.
+        folders: those that the user named, in which links are followed.
+        touch: let a file's time say when its caption was written.
+        """
+        self.existing, self.template, self.min_score = existing, template, min_score
+        self.folders, self.touch = tuple(folders), touch
+        self.remembers = existing in KEPT
+
+    def where(self, image: str) -> str:
+        """Return what messages call the inside of an image."""
         return "its metadata"
 
-    def has(self, path: str) -> bool:
-        """Whether the image holds a caption. Raises ImageError."""
-        return bool(read_caption(path))
+    def has(self, image: str) -> bool:
+        """Return whether the image holds a caption. Raises ImageError."""
+        return bool(read_caption(image))
 
-    def wants(self, path: str) -> bool:
-        """Whether the image has no caption yet, or it is to be changed. Raises CaptionedAlready where there is one
-        and existing is `fail`, and ImageError for files that cannot take a caption, or are not to be written into."""
-        if path == STANDARD_INPUT:
-            raise ImageError(path, "standard input has no place for metadata")
-        image = read_image(path)
-        if image.caption and self.existing == "fail":
-            raise CaptionedAlready(path, "it holds a caption already")
-        if image.caption and self.existing == "skip":
+    def wants(self, image: str) -> bool:
+        """Return whether the image holds no caption yet, or it is to be changed.
+
+        Raises CaptionedAlready where there is one and existing is `fail`, and ImageError for files that can't take a
+        caption, or are not to be written into.
+        """
+        if image == STANDARD_INPUT:
+            raise ImageError(image, "standard input has no place for metadata")
+        content = read_image(image)
+        if content.caption and self.existing == "fail":
+            raise CaptionedAlready(image, "it holds a caption already")
+        if content.caption and self.existing == "skip":
             return False
-        if image.refusal:
-            raise ImageError(path, image.refusal)
+        if content.refusal:
+            raise ImageError(image, content.refusal)
         try:
-            original(path, self.folders)
+            original(image, self.folders)
         except (UntouchableError, OSError) as error:
-            raise trouble(path, path, error) from None
+            raise failed_write(image, image, error) from None
         return True
 
-    def put(self, caption: Caption) -> None:
-        """Write the caption; the original stays in place until the new file is complete. Raises ImageError, and
-        OutputError where no other file can be written either."""
-        if is_rejected(caption, self.min_score):
+    def write(self, result: Caption | ImageError) -> None:
+        """Write a caption; the original stays in place until the new file is complete.
+
+        Raises ImageError, and OutputError where no other file can be written either.
+        """
+        if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
-        path = caption.path
+        path = result.path
         try:
             target = original(path, self.folders)  # a link stays a link
-            text = " ".join(self.template.fill(path, caption).split())
+            text = " ".join(self.template.fill(path, result).split())
             # Ours from reading to writing.
             with WholeFile(target, like=target, keep_times=not self.touch, patience=MOMENT) as file:
                 image = parse(target.read_bytes(), path)
@@ -91,7 +102,7 @@ class Metadata:
         except MetadataError as error:
             raise ImageError(path, str(error)) from None
         except (UntouchableError, OSError) as error:
-            raise trouble(path, path, error) from None
+            raise failed_write(path, path, error) from None
 
     def captioned(self, image: Container, text: str) -> bytes:
         """Return the file with the caption text. Raises MetadataError."""
@@ -106,11 +117,11 @@ class Metadata:
             be hidden."""
             if PROGRAM_DATA.match(old):
                 raise MetadataError("its description is a program's data; left as it is")
-            return merge(image.words(old) or shown, text, self.existing)
+            return combine(image.words(old) or shown, text, self.existing)
 
         content = image.with_caption(change)
         after = parse(content)
-        if after.caption != merge(shown, text, self.existing) or any(
+        if after.caption != combine(shown, text, self.existing) or any(
             change(old) != old for place, old in after.found if place in WRITTEN
         ):
             raise MetadataError("the caption could not be read back; the file is left as it was")

@@ -1,0 +1,50 @@
+"""The text that is written for a caption: `{caption}, photo`."""
+
+from __future__ import annotations
+
+import os
+import string
+from typing import Any
+
+from capcli.results import ImageError
+
+MISFIT = "the template does not fit it"
+
+
+class Template:
+    """Fill in a text of the user's."""
+
+    def __init__(self, text: str = "{caption}") -> None:
+        """Check a template.
+
+        text: as for str.format, with the fields caption, score, log_prob, path and name (of the file, without its
+        ending). Raises ValueError for any other field, or a format that does not fit.
+        """
+        self.text = text
+        fields = {"caption": "", "score": 0.0, "log_prob": 0.0, "path": "", "name": ""}
+        for _, name, _, _ in string.Formatter().parse(text):
+            if name is not None and name not in fields:
+                raise ValueError(f"no field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
+        try:
+            text.format(**fields)
+        except Exception as error:  # of many kinds, and of none that says more
+            raise ValueError(str(error) or type(error).__name__) from None
+
+    def fill(self, path: str, candidate: Any) -> str:
+        """Return the text for a candidate of the image at path.
+
+        Raises ImageError where one field is the format of another, and no format.
+        """
+        try:
+            return self.text.format(
+                caption=candidate.text,
+                score=candidate.score,
+                log_prob=candidate.log_prob,
+                path=path,
+                name=os.path.splitext(os.path.basename(path))[0],
+            )
+        except ValueError as error:
+            raise ImageError(path, f"{MISFIT}: {error}", MISFIT) from None
+
+
+CAPTION_ALONE = Template()
