@@ -1,4 +1,4 @@
-"""Files that are whole at every moment: written beside and renamed, or growing by whole lines."""
+"""Writing files that are never half written: put in place by renaming, or growing by whole lines."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from capcli.locks import PATIENCE, NoLocksError, claim, claim_temporary, remove, undisturbed
+from capcli.locks import LOCK_TIMEOUT, NoLocksError, claim, claim_temporary, defer_signals, remove
 
-MOMENT = 10.0  # seconds that a file is waited for which others have for moments only: a sidecar, an image
+# Seconds to wait for a file that another run locks only while it replaces it, such as a sidecar or an image. A file
+# that is locked for as long as a run lasts is waited for much less, LOCK_TIMEOUT, as that run will not end soon.
+REPLACE_TIMEOUT = 10.0
 
 
 class OutputError(Exception):
-    """A file that cannot be written, which ends a run; str() is one line with the path and the reason."""
+    """Report a file that cannot be written, which ends a run; str() is one line with the path and the reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str | OSError) -> None:
+        """Make the message.
+
+        path: the file, or a name for it.
+        reason: why it cannot be written; of an OSError, the system's message is taken.
+        """
         if isinstance(reason, OSError):
             reason = (reason.strerror or str(reason)).lower()
         super().__init__(f"{os.fspath(path)}: {reason}")
@@ -38,27 +45,33 @@ class OutputError(Exception):
 def write_whole(
     path: Path, content: bytes, durable: bool = True, like: Path | None = None, keep_times: bool = False
 ) -> None:
-    """Write a file whole or leave the old one as it was: a temporary file beside it, then a rename.
+    """Write a file completely, or leave the old one as it was.
 
-    durable: wait until the disk has it, so that it survives a power cut too. like: take this file's permissions,
-    extended attributes and, where allowed, its owner. keep_times: and its times. Raises OSError naming the file.
+    content: all of the file.
+    durable, like, keep_times: see WholeFile.
+
+    Raises OSError with the file's name.
     """
-    with WholeFile(path, durable, like, keep_times, MOMENT) as file:
+    with WholeFile(path, durable, like, keep_times, REPLACE_TIMEOUT) as file:
         file.write_bytes(content)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files whole, or leave all of them as they were where the disk is full: temporary files first, then renames.
+    """Write several files completely, or leave all of them as they were if the disk is full.
 
-    Raises OSError naming the file.
+    All temporary files are written before the first is renamed.
+
+    contents: all of each file, by its path; they are put in place in this order.
+
+    Raises OSError with the file's name.
     """
     with contextlib.ExitStack() as begun:
         files = []
         for path, content in contents.items():
-            file = WholeFile(path, patience=MOMENT)
-            begun.callback(file.discard)  # of no effect on those in their place
+            file = WholeFile(path, timeout=REPLACE_TIMEOUT)
+            begun.callback(file.discard)  # does nothing to a file that was put in place
             file.write_bytes(content)
-            with naming(path):
+            with errors_name(path):
                 file.file.flush()
             files.append(file)
         for file in files:
@@ -66,8 +79,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """An OSError names this file, and not the temporary one."""
+def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make every OSError in the block name this file, instead of the temporary one."""
     try:
         yield
     except OSError as error:
@@ -75,36 +88,38 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_writable(folder: str) -> bool:
-    """Return whether files can be put into a folder, there or to be made, as far as that can be known before it is
-    tried; an empty path is the working directory."""
+    """Return whether files can probably be put into a folder, as far as the permissions tell.
+
+    folder: may still have to be made; empty for the working directory.
+    """
     while folder and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return os.access(folder or os.curdir, os.W_OK | os.X_OK) and os.path.isdir(folder or os.curdir)
 
 
 class OutputFile(Protocol):
-    """What a run writes to. Everything raises OSError but discard()."""
+    """Receive what a run writes. All methods but discard() raise OSError."""
 
     @property
     def path(self) -> str | os.PathLike[str]:
-        """For messages."""
+        """Return the name for messages."""
 
     def write(self, text: str, /) -> object:
-        """Add text; undecodable parts of file names come out as the bytes they were."""
+        """Add text; surrogate escapes, from file names that are not UTF-8, are written as the bytes they stand for."""
 
     def flush(self) -> object:
-        """Let others see what was written."""
+        """Make what was written visible to others."""
 
     def close(self) -> None:
-        """Complete it."""
+        """Complete the file."""
 
     def discard(self) -> None:
-        """Let go of it as it is."""
+        """Close the file without completing it."""
 
 
 @contextlib.contextmanager
 def discarding(file: OutputFile) -> Iterator[None]:
-    """Let go of a file when what is done with it fails."""
+    """Discard a file if the block raises."""
     try:
         yield
     except BaseException:
@@ -113,10 +128,10 @@ def discarding(file: OutputFile) -> Iterator[None]:
 
 
 class WholeFile:
-    """A file under a temporary name until close(), which puts it in its place.
+    """Write a file under a temporary name; close() puts it in place of the old one.
 
-    As long as it is open no other run can write to this place: what was read there is still true when it is replaced.
-    Leaving `with` by an error drops it, and so does closing it without having written anything.
+    While this is open no other run can write to the same path, so whatever was read from the old file is still true
+    when it is replaced. The old file stays if a `with` block raises, or if nothing was written.
     """
 
     def __init__(
@@ -125,21 +140,29 @@ class WholeFile:
         durable: bool = True,
         like: Path | None = None,
         keep_times: bool = False,
-        patience: float = PATIENCE,
+        timeout: float = LOCK_TIMEOUT,
     ) -> None:
-        """like: a file whose permissions, extended attributes and, where allowed, owner it gets; keep_times: and its
-        times. patience: seconds to wait for another run that writes it. Raises OSError naming the file."""
+        """Make the temporary file.
+
+        path: of the file in the end.
+        durable: whether close() waits until the disk has the file, so that it survives a power cut.
+        like: a file whose permissions, extended attributes and, where allowed, owner to copy; None takes the defaults.
+        keep_times: whether to copy its times too.
+        timeout: seconds to wait for another run that is writing the file.
+
+        Raises OSError with the file's name; its errno is EBUSY if another run is still writing.
+        """
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
         self.begun = False
-        mode = 0o666 if like is None else 0o600  # what is private stays so while it is written
-        with naming(self.path), contextlib.ExitStack() as undo:
-            with undisturbed():
-                self.temporary, descriptor = claim_temporary(self.path, mode, patience)
+        mode = 0o666 if like is None else 0o600  # a private file must not become readable while it is written
+        with errors_name(self.path), contextlib.ExitStack() as undo:
+            with defer_signals():
+                self.temporary, descriptor = claim_temporary(self.path, mode, timeout)
                 undo.callback(remove, descriptor, self.temporary)
             self.claims = [descriptor]
             with contextlib.suppress(FileNotFoundError, PermissionError, NoLocksError):
-                if self.path.is_file():  # which may be growing
-                    self.claims.append(claim(os.path.realpath(self.path), os.O_RDONLY, patience=patience))
+                if self.path.is_file():  # another run may have it open as a GrowingFile
+                    self.claims.append(claim(os.path.realpath(self.path), os.O_RDONLY, timeout=timeout))
             self.file = open(os.dup(descriptor), "wb")  # noqa: SIM115
             undo.pop_all()
 
@@ -148,20 +171,20 @@ class WholeFile:
         self.write_bytes(text.encode("utf-8", "surrogateescape"))
 
     def write_bytes(self, content: bytes) -> None:
-        """Add bytes. Raises OSError naming the file."""
+        """Add bytes. Raises OSError with the file's name."""
         self.begun = True
-        with naming(self.path):
+        with errors_name(self.path):
             self.file.write(content)
 
     def flush(self) -> None:
-        """Nobody sees the file before close()."""
+        """Do nothing: the file cannot be seen before close()."""
 
     def close(self) -> None:
-        """Complete the file and put it in its place. Raises OSError naming the file, and leaves what was there."""
+        """Complete the file and put it in place. Raises OSError with the file's name, after which the old one stays."""
         if not self.begun:
             self.discard()
             return
-        with discarding(self), naming(self.path):
+        with discarding(self), errors_name(self.path):
             self.file.flush()
             if self.durable:
                 os.fsync(self.file.fileno())
@@ -173,13 +196,13 @@ class WholeFile:
                 copy_attributes(self.like, self.temporary)
                 if not self.keep_times:
                     os.utime(self.temporary)
-            if sys.platform == "win32":  # which renames nothing that is open
+            if sys.platform == "win32":  # Windows cannot rename an open file
                 self.release()
             os.replace(self.temporary, self.path)
         self.release()
 
     def discard(self) -> None:
-        """Forget it."""
+        """Remove the temporary file, and leave the old file as it was."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
@@ -188,7 +211,7 @@ class WholeFile:
         self.release()
 
     def release(self) -> None:
-        """Let others write to this place."""
+        """Let other runs write to the path."""
         while self.claims:
             os.close(self.claims.pop())
 
@@ -203,8 +226,12 @@ class WholeFile:
 
 
 def copy_attributes(source: Path, target: Path) -> None:
-    """Give a file the permissions, times and extended attributes of another: tags and comments of file managers are
-    such. Raises OSError."""
+    """Copy a file's permissions, times and extended attributes to another file.
+
+    File managers keep tags and comments in extended attributes.
+
+    Raises OSError.
+    """
     shutil.copystat(source, target)  # leaves extended attributes out on macOS
     if sys.platform == "darwin":
         import ctypes
@@ -214,60 +241,70 @@ def copy_attributes(source: Path, target: Path) -> None:
 
 
 class LockedFolder:
-    """A folder that no other run writes into until close()."""
+    """Keep other runs from writing into a folder until close()."""
 
     def __init__(self, path: Path) -> None:
-        """Make the folder where there is none. Raises OSError naming it."""
+        """Lock the folder, and make it if it does not exist.
+
+        Raises OSError with the folder's name; its errno is EBUSY if another run is writing into it.
+        """
         self.path, self.made = path, not path.exists()
         path.mkdir(parents=True, exist_ok=True)
-        with naming(path):
+        with errors_name(path):
             self.lock = WholeFile(path / ".capcli")  # never written
 
     def close(self) -> None:
-        """Let others write into the folder; one that was made for nothing goes."""
+        """Unlock the folder, and remove it if it was made here and is still empty."""
         self.lock.discard()
         if self.made:
-            with contextlib.suppress(OSError):  # there is something in it
+            with contextlib.suppress(OSError):  # it is not empty
                 self.path.rmdir()
 
 
 class GrowingFile:
-    """A file that grows by whole lines: what was written reaches it in one piece at flush().
+    """Append whole lines to a file: flush() writes all that came since the last flush, or nothing of it.
 
-    It is this run's alone until it is closed. Where it was absent, and no line came, it is absent again.
+    No other run can write to the file until it is closed. A file that did not exist before is removed again if no line
+    was written.
     """
 
     def __init__(self, path: str, replace: bool = False) -> None:
-        """replace: what is there already goes when the first lines come. Raises OSError."""
+        """Open the file.
+
+        path: a file, which may not exist yet, a pipe or a device.
+        replace: whether the first lines written replace the old content.
+
+        Raises OSError, with errno EBUSY if another run is writing to the file.
+        """
         self.path, self.replace = path, replace
         self.pending: list[str] = []
-        self.place = os.path.realpath(path)
+        self.real_path = os.path.realpath(path)
         self.made = not os.path.exists(path)
         self.open()
 
     def open(self) -> None:
-        """Raises OSError, where another run has it too."""
+        """Open and lock the file. Raises OSError, with errno EBUSY if another run is writing to it."""
         if not (self.made or os.path.isfile(self.path)):  # a pipe or a device
             self.file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (close() does)
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        with naming(self.path), contextlib.ExitStack() as door:
-            # Without permission nobody else can put a file in its place either.
-            with contextlib.suppress(PermissionError), undisturbed():
-                # Another run may be about to put a whole one here.
-                temporary, descriptor = claim_temporary(Path(self.place))
-                door.callback(remove, descriptor, temporary)
+        with errors_name(self.path), contextlib.ExitStack() as opening:
+            # Without permission to make files here, no other run can replace this one either.
+            with contextlib.suppress(PermissionError), defer_signals():
+                # Holding the temporary file keeps a WholeFile of another run from replacing this one meanwhile.
+                temporary, descriptor = claim_temporary(Path(self.real_path))
+                opening.callback(remove, descriptor, temporary)
             try:
-                self.file = open(claim(self.place, flags), "ab", buffering=0)  # noqa: SIM115
+                self.file = open(claim(self.real_path, flags), "ab", buffering=0)  # noqa: SIM115
             except NoLocksError:
-                self.file = open(self.place, "ab", buffering=0)  # noqa: SIM115
+                self.file = open(self.real_path, "ab", buffering=0)  # noqa: SIM115
 
     def write(self, text: str) -> None:
-        """Whole lines, for the next flush."""
+        """Add whole lines, which the next flush writes."""
         self.pending.append(text)
 
     def flush(self) -> None:
-        """Raises OSError; what could not be written whole is then not in the file."""
+        """Write the lines that are pending. Raises OSError if not all of them can be written; then none of them are."""
         lines = "".join(self.pending).encode("utf-8", "surrogateescape")
         self.pending.clear()
         end = os.fstat(self.file.fileno()).st_size
@@ -282,32 +319,36 @@ class GrowingFile:
                 rest = rest[self.file.write(rest) :]
         except BaseException:
             with contextlib.suppress(OSError):
-                self.file.truncate(end)  # a full disk takes half a line; no pipe can be cut
+                self.file.truncate(end)  # a full disk may have taken half a line; a pipe cannot be truncated
             raise
 
     def rewrite(self, pieces: Iterable[bytes]) -> None:
-        """Put a file of these pieces in place of what is there, and let that one grow. Raises OSError and leaves what
-        was there."""
+        """Replace the file's content, and go on appending to the new file.
+
+        pieces: the new content, in order.
+
+        Raises OSError, after which the old content stays.
+        """
         self.file.close()
-        with naming(self.path), WholeFile(self.place, like=Path(self.place)) as whole:
+        with errors_name(self.path), WholeFile(self.real_path, like=Path(self.real_path)) as whole:
             for piece in pieces:
                 whole.write_bytes(piece)
         self.open()
 
     def close(self) -> None:
-        """Raises OSError."""
+        """Write the lines that are pending, and close the file. Raises OSError."""
         try:
             self.flush()
         finally:
-            self.let_go()
+            self.release()
 
     def discard(self) -> None:
-        """Leave the file as it is."""
+        """Close the file without the lines that are pending."""
         with contextlib.suppress(OSError):
-            self.let_go()
+            self.release()
 
-    def let_go(self) -> None:
-        """Close the file, and remove it if it is empty as it was when we made it. Raises OSError."""
+    def release(self) -> None:
+        """Close the file, and remove it if it was made here and is still empty. Raises OSError."""
         if self.file.closed:
             return
         ours = None
@@ -315,4 +356,4 @@ class GrowingFile:
             ours = os.dup(self.file.fileno())
         self.file.close()
         if ours is not None:
-            remove(ours, self.place)
+            remove(ours, self.real_path)

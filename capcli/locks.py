@@ -1,4 +1,4 @@
-"""Files that one run has for itself: locked by the system, which lets go of the lock however the run ends."""
+"""Locks: a file belongs to one run at a time, and the system frees it however that run ends."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-TAKEN = "another run is writing it, or another option of this one"
+IN_USE = "another run is writing it, or another option of this one"
 TEMPORARY = re.compile(r"\.capcli-[0-9a-f-]+\.tmp")
-PATIENCE = 1.0  # seconds that a file is waited for
-TURN = 0.01  # seconds between two attempts
-LOCKED_BYTE = 2**31 - 2  # of a file on Windows, whose locks keep others from reading too
-BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+LOCK_TIMEOUT = 1.0  # seconds to wait for a file that another run has locked
+RETRY_INTERVAL = 0.01  # seconds between two attempts to lock a file
+LOCKED_BYTE = 2**31 - 2  # far behind the content: on Windows nobody else could read a byte that is locked
+EXTRA_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class NoLocksError(OSError):
-    """The file system knows no locks, as some network file systems do."""
+    """Report a file system without locks; some network file systems have none."""
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let signals wait until the block is left, so that what it makes is known to whoever has to undo it.
+def defer_signals() -> Iterator[None]:
+    """Hold back signals until the block is left, so that a file that it makes is sure to be noted for removal.
 
-    A handler may raise between the making of a file and the note of it, and nobody would remove the file then. Only the
-    main thread has anything to put off: Python runs handlers nowhere else.
+    Otherwise a handler could raise after the file is made and before it is noted, and nobody would remove it. Only the
+    main thread has signals to hold back, as Python runs their handlers there.
     """
     before: dict[int, Any] = {}
     waiting: list[tuple[Any, ...]] = []
@@ -58,7 +58,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def lock(descriptor: int) -> bool:
-    """Whether an open file is ours alone now, until it is closed or this process ends. Raises NoLocksError."""
+    """Try to lock an open file, and return whether it is locked now; closing it, or the process's end, unlocks it.
+
+    Raises NoLocksError.
+    """
     try:
         if sys.platform == "win32":
             os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
@@ -73,24 +76,32 @@ def lock(descriptor: int) -> bool:
     return True
 
 
-def claim(path: str | os.PathLike[str], flags: int, mode: int = 0o666, patience: float = PATIENCE) -> int:
-    """Open a file and lock it: a descriptor, whose closing gives it back.
+def claim(path: str | os.PathLike[str], flags: int, mode: int = 0o666, timeout: float = LOCK_TIMEOUT) -> int:
+    """Open and lock a file, and return its descriptor; closing that unlocks the file.
 
-    flags: as for os.open; with O_EXCL what a dead run left in the file's place is removed first. patience: seconds to
-    wait for others. Raises OSError, of errno EBUSY where another keeps the file, and NoLocksError.
+    flags: as for os.open; with O_EXCL, a file that a dead run left there is removed first.
+    mode: permissions of a new file.
+    timeout: seconds to wait for another run that has locked the file.
+
+    Raises OSError, with errno EBUSY if another run keeps the file locked, and NoLocksError.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while (descriptor := try_to_claim(path, flags, mode)) is None:
         if time.monotonic() >= deadline:
-            raise OSError(errno.EBUSY, TAKEN, os.fspath(path))
-        time.sleep(TURN)
+            raise OSError(errno.EBUSY, IN_USE, os.fspath(path))
+        time.sleep(RETRY_INTERVAL)
     return descriptor
 
 
 def try_to_claim(path: str | os.PathLike[str], flags: int, mode: int) -> int | None:
-    """The descriptor, or None where another has the file, or had it a moment ago. Raises OSError and NoLocksError."""
+    """Return the descriptor of a file, opened and locked; None if another run has it, or had it a moment ago.
+
+    path, flags, mode: see `claim`.
+
+    Raises OSError and NoLocksError.
+    """
     try:
-        descriptor = os.open(path, flags | BINARY, mode)
+        descriptor = os.open(path, flags | EXTRA_FLAGS, mode)
     except FileExistsError:
         remove_leftover(path)
         return None
@@ -101,9 +112,12 @@ def try_to_claim(path: str | os.PathLike[str], flags: int, mode: int) -> int | N
 
 
 def is_ours(descriptor: int, path: str | os.PathLike[str]) -> bool:
-    """Whether the file at path, which was opened, is now ours alone. Raises NoLocksError, the descriptor closed."""
+    """Lock a file, and return whether it is locked and still the one at path.
+
+    Raises NoLocksError, after closing the descriptor.
+    """
     try:
-        # Windows moves and removes nothing that is open; elsewhere whoever had it may have put another in its place.
+        # Whoever had it locked may have put another file there meanwhile, except on Windows, where open files stay.
         return lock(descriptor) and (sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), os.stat(path)))
     except FileNotFoundError:
         return False
@@ -112,28 +126,33 @@ def is_ours(descriptor: int, path: str | os.PathLike[str]) -> bool:
         raise
 
 
-def claim_temporary(path: Path, mode: int = 0o666, patience: float = PATIENCE) -> tuple[Path, int]:
-    """Make the temporary file that what is to be at path is written to: its name and a descriptor.
+def claim_temporary(path: Path, mode: int = 0o666, timeout: float = LOCK_TIMEOUT) -> tuple[Path, int]:
+    """Make and lock a temporary file beside path, to be renamed to it later, and return its name and descriptor.
 
-    All runs give it the same name, so that only one of them has it. Raises OSError.
+    All runs choose the same name for it, so that only one at a time can have it.
+
+    mode: permissions of the temporary file.
+    timeout: seconds to wait for another run that writes to path.
+
+    Raises OSError, with errno EBUSY if another run is still writing.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     clear_leftovers(path.parent)
-    # Short, as the name of path may be as long as names can be.
+    # A checksum, because path's own name may be as long as file names can be.
     name = f".capcli-{zlib.crc32(os.fsencode(path.name)):08x}"
     temporary = path.parent / f"{name}.tmp"
     try:
-        return temporary, claim(temporary, flags, mode, patience)
+        return temporary, claim(temporary, flags, mode, timeout)
     except NoLocksError:
-        # Nothing tells another run's file from a dead one's: everyone takes a name of its own.
+        # Without locks a dead run's file looks like a living one's, so each run takes a name of its own.
         temporary.unlink(missing_ok=True)
         temporary = path.parent / f"{name}-{os.urandom(4).hex()}.tmp"
-        return temporary, os.open(temporary, flags | BINARY, mode)
+        return temporary, os.open(temporary, flags | EXTRA_FLAGS, mode)
 
 
 @functools.cache
 def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files of dead runs from a folder, once in the life of this one."""
+    """Remove the temporary files that dead runs left in a folder, once per folder and process."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if TEMPORARY.fullmatch(entry.name):
@@ -142,9 +161,9 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def remove_leftover(path: str | os.PathLike[str]) -> None:
-    """Remove a temporary file unless a living run has it. Raises OSError and NoLocksError."""
+    """Remove a temporary file, unless a living run has locked it. Raises OSError and NoLocksError."""
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDWR | BINARY)
+        descriptor = os.open(path, os.O_RDWR | EXTRA_FLAGS)
         if is_ours(descriptor, path):
             remove(descriptor, path)
         else:
@@ -152,10 +171,10 @@ def remove_leftover(path: str | os.PathLike[str]) -> None:
 
 
 def remove(descriptor: int, path: str | os.PathLike[str]) -> None:
-    """Remove a file that is ours, and give it back. Raises OSError."""
+    """Remove a file that we have locked, and close its descriptor. Raises OSError."""
     if sys.platform == "win32":
         os.close(descriptor)
-        with contextlib.suppress(PermissionError):  # another has opened it, and will remove it
+        with contextlib.suppress(PermissionError):  # another run has opened it, and will remove it
             os.unlink(path)
         return
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capcli.files import MOMENT, WholeFile
+from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT, combine
 from capcli.outputs.formats import is_rejected
@@ -109,7 +109,7 @@ class Sidecars(Sink):
             like = target if target.exists() else None
             # Ours from reading to writing. No waiting for the disk: after a power cut the caption can be made again,
             # the photo is untouched.
-            with WholeFile(target, durable=False, like=like, patience=MOMENT) as file:
+            with WholeFile(target, durable=False, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old = read_text(sidecar)
                 text = combine(old, new, self.existing)
                 if text == old:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capcli.files import MOMENT, WholeFile
+from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT, combine
 from capcli.outputs.formats import is_encodable, is_rejected
@@ -90,7 +90,7 @@ class Metadata(Sink):
             target = original(path, self.folders)  # a link stays a link
             text = " ".join(self.template.fill(path, result).split())
             # Ours from reading to writing.
-            with WholeFile(target, like=target, keep_times=not self.touch, patience=MOMENT) as file:
+            with WholeFile(target, like=target, keep_times=not self.touch, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
                 content = self.captioned(image, text)
                 if content == image.content:
