@@ -1,24 +1,47 @@
-"""The README names only what exists."""
+"""The README and its relatives name only what exists, and the README shows what capcli does."""
 
+import contextlib
+import io
+import json
 import re
 import shlex
+import shutil
+import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
+import pytest
 import typer.main
+from PIL import Image
 
+from capcli import Caption, Captioner
 from capcli.cli.app import app
+from capcli.explain import as_line, as_table, explain
+from capcli.images.decode import open_upright
+from capcli.maps.folders import write_overlays
+from capcli.maps.overlay import OverlayOptions
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "capcli/README.md", "weights/README.md")
 
 
-def commands() -> list[list[str]]:
-    """Every capcli command line in the README, as words."""
-    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| )?(capcli .*)$", README, re.M) + re.findall(
-        r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", README
+@pytest.fixture(params=DOCUMENTS)
+def document(request: pytest.FixtureRequest) -> Path:
+    return ROOT / request.param
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Captioner:
+    return Captioner.load(device="cpu", precision="fp32")
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every capcli command line in a text, as words."""
+    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| )?(capcli .*)$", text, re.M) + re.findall(
+        r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", text
     )
-    assert len(lines) > 8
     return [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
 
 
@@ -27,29 +50,49 @@ def options(command: click.Command) -> set[str]:
     return {"--help"}.union(*((*parameter.opts, *parameter.secondary_opts) for parameter in command.params))
 
 
-def test_commands_and_options_exist() -> None:
+def test_commands_and_options_exist(document: Path) -> None:
     root = typer.main.get_command(app)
     context = click.Context(root)
-    for words in commands():
+    for words in commands(document.read_text("utf-8")):
+        if words[1].startswith("--"):
+            assert words[1] in options(root), words
+            continue
         command = root.get_command(context, words[1])
         assert command is not None, words
-        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
-            "--help"
-        }
         used = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert used <= known, words
+        assert used <= options(command), words
 
 
-def test_options_named_in_passing_exist() -> None:
+def test_every_command_is_introduced() -> None:
+    assert len(commands(README)) > 8
+    introduced = {words[1] for words in commands(README)}
+    assert introduced >= typer.main.get_command(app).commands.keys()
+
+
+def test_options_named_in_passing_exist(document: Path) -> None:
     root = typer.main.get_command(app)
     known = set().union(*map(options, root.commands.values()))
-    for option in re.findall(r"`(--[a-z-]+)", README):
+    for option in re.findall(r"`(--[a-z-]+)", document.read_text("utf-8")):
         assert option in known, option
 
 
-def test_files_exist() -> None:
-    for name in re.findall(r"\]\(([^):]+)\)", README) + re.findall(r"tests/photos/\w+\.jpg", README):
+def test_files_and_headings_exist(document: Path) -> None:
+    text = document.read_text("utf-8")
+    for link in re.findall(r"\]\(([^):]+)\)", text):
+        name, _, heading = link.partition("#")
+        assert (document.parent / name).exists(), link
+        if heading:
+            found = re.findall(r"^#+ (.*)$", (document.parent / name).read_text("utf-8"), re.M)
+            assert heading in [title.lower().replace(" ", "-") for title in found], link
+    for name in re.findall(r"tests/(?:\w+/)*\w+\.(?:jpg|py)", text):
         assert (ROOT / name).exists(), name
+
+
+def test_extras_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = re.findall(r"'(?:\.|capcli)\[(\w+)\]'", README)
+    assert named
+    assert set(named) <= extras.keys()
 
 
 def test_the_workflow_runs_its_commands() -> None:
@@ -63,3 +106,79 @@ def test_contributing_names_tests_that_exist() -> None:
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_it_can_be_read_in_one_sitting() -> None:
+    assert README.count("\n") <= 200
+
+
+def test_its_picture_is_what_its_command_draws(captioner: Captioner, tmp_path: Path) -> None:
+    (alt, name) = re.findall(r"!\[(.*)\]\((docs/.*)\)", README)[0]
+    photo = ROOT / re.findall(r"`capcli caption (\S+) --attention looked --precision fp32`", README)[0]
+    caption = captioner.caption(photo)
+    assert f"“{caption.text}”" in alt
+    for word, percent in re.findall(r"“(\w+)”, (\d+) %", alt):
+        probability = np.exp(caption.word_log_probs[caption.words.index(word)])
+        assert abs(probability - int(percent) / 100) < 0.01, word
+    write_overlays(caption, open_upright(photo, 640), str(photo), tmp_path, OverlayOptions())
+    with Image.open(ROOT / name) as shown, Image.open(tmp_path / "attention.png") as drawn:
+        difference = np.abs(np.asarray(shown.convert("RGB"), float) - np.asarray(drawn, float))
+    assert difference.mean() < 2, f"draw it again and save it as {name}"  # of 255: what JPEG takes away
+    assert (ROOT / name).stat().st_size < 250_000
+
+
+def test_its_explanation_is_what_its_command_prints(captioner: Captioner) -> None:
+    photo, sentence, shown = re.findall(r'^\$ capcli explain (\S+) "(.*)"\n((?:.+\n)+?)```', README, re.M)[0]
+    (explained,) = explain(captioner, ROOT / photo, [sentence])
+    printed = [as_line(explained), *as_table(explained)]
+    number = r"[-+×]?\d+(?:\.\d+)?"
+    assert re.sub(number, "0", shown).split() == re.sub(number, "0", "\n".join(printed)).split()
+    there, here = ([float(n.strip("×")) for n in re.findall(number, text)] for text in (shown, "\n".join(printed)))
+    assert here == pytest.approx(there, rel=0.03, abs=0.02)
+
+
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snippets = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    assert len(snippets) == 2
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "tests" / "photos", tmp_path / "tests" / "photos")
+    for snippet in snippets:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile(snippet, "README.md", "exec"), {})
+        assert "cat" in printed.getvalue()
+    assert "no-such.jpg: " in printed.getvalue()
+
+
+def test_captions_have_what_it_names(captioner: Captioner) -> None:
+    caption = captioner.caption(ROOT / "tests/photos/coffee.jpg")
+    assert isinstance(caption, Caption)
+    named = re.findall(r"A `Caption` has ((?:[^.]|\.\w)*)\.\s", README)[0]
+    attributes = re.findall(r"`(\w+)`", named)
+    assert len(attributes) > 5
+    for attribute in attributes:
+        assert hasattr(caption, attribute), attribute
+    for name in re.findall(r"`Captioner\.(\w+)`", README):
+        assert callable(getattr(Captioner, name)), name
+
+
+def test_its_scores_are_those_of_the_checkpoint() -> None:
+    scores = json.loads((ROOT / "weights" / "config.json").read_text("utf-8"))["scores"]
+    for name, data_set in (("Flickr8k", "flickr8k"), ("COCO", "coco")):
+        measured = [scores[data_set][key] for key in ("bleu_4", "meteor", "rouge_l", "cider")]
+        row = re.findall(rf"^\| {name} \([\d,]+\) \| (.*) \|$", README, re.M)[0]
+        assert row.split(" | ") == [f"{score:.1f}" for score in measured]
+
+
+def test_its_other_figures_are_those_of_the_card() -> None:
+    card = (ROOT / "weights" / "README.md").read_text("utf-8")
+    pointing = re.findall(
+        r"words for people point at a person (\d+) % .* centre does (\d+) %", README.replace("\n", " ")
+    )
+    told = re.findall(r"^points at a person +([\d.]+) %\nthe picture's centre +([\d.]+) %", card, re.M)
+    assert pointing[0] == tuple(f"{float(figure):.0f}" for figure in told[0])
+    for figure in re.findall(r"\d+ to \d+ images/s", README):
+        assert figure in card, figure
+    faultless = re.findall(r"Of 100 captions judged by eye, (\d+) had no fault", README)[0]
+    assert f"| no fault seen | {faultless} |" in card
+    size = sum(path.stat().st_size for path in (ROOT / "weights").iterdir() if path.suffix in (".json", ".safetensors"))
+    assert f"{size / 1e6:.0f} MB" in README

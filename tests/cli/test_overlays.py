@@ -29,6 +29,10 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     (photos / "again").mkdir()
     shutil.copy(photos / "coffee.jpg", photos / "again" / "coffee.jpg")
     (photos / "bad.jpg").write_bytes(b"nothing")
+    (photos / "looked" / "chelsea").mkdir(parents=True)
+    earlier = {"path": "chelsea.jpg", "caption": "", "grid": None, "words": []}
+    (photos / "looked" / "chelsea" / "attention.json").write_text(json.dumps(earlier))
+    shutil.copy(photos / "coffee.jpg", photos / "looked" / "chelsea" / "attention.png")
     arguments = ["caption", photos, "--model", tiny_checkpoint, "--format", "jsonl", "--show", "--gif"]
     arguments += ["--attention", photos / "out", "--attention-size", 100, "--html", tmp_path / "r.html"]
     arguments += ["--existing", "overwrite"]
