@@ -20,7 +20,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-IN_USE = "another run is writing it, or another option of this one"
+IN_USE = "in use by another run of capcli; wait until that run ends, or stop it"
 TEMPORARY = re.compile(r"\.capcli-[0-9a-f-]+\.tmp")
 LOCK_TIMEOUT = 1.0  # seconds to wait for a file that another run has locked
 RETRY_INTERVAL = 0.01  # seconds between two attempts to lock a file

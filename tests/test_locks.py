@@ -53,7 +53,7 @@ def test_an_output_has_one_writer_and_a_killed_one_is_forgotten(tmp_path: Path, 
     path = tmp_path / "out"
     path.write_text("old\n")
     with another_run(theirs, path):
-        with pytest.raises(OSError, match="another run is writing it") as caught:
+        with pytest.raises(OSError, match="in use by another run of capcli; wait until") as caught:
             ours(str(path))
         assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, str(path))
         assert path.read_text() == "old\n"
@@ -67,7 +67,7 @@ def test_an_output_has_one_writer_and_a_killed_one_is_forgotten(tmp_path: Path, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_is_not_there_yet_has_one_writer_too(tmp_path: Path, kind: type) -> None:
     path = tmp_path / "out"
-    with another_run(kind, path), pytest.raises(OSError, match="another run is writing it"):
+    with another_run(kind, path), pytest.raises(OSError, match="in use by another run of capcli; wait until"):
         kind(str(path))
     file = kind(str(path))
     assert len(os.listdir(tmp_path)) == 1  # ours, and nothing of theirs
@@ -89,7 +89,7 @@ def test_leftovers_of_other_outputs_are_cleared_and_living_runs_keep_theirs(tmp_
 
 def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     ours = LockedFolder(tmp_path)
-    with pytest.raises(OSError, match="another run is writing it") as caught:
+    with pytest.raises(OSError, match="in use by another run of capcli; wait until") as caught:
         LockedFolder(tmp_path)
     assert caught.value.filename == str(tmp_path)
     write_whole(tmp_path / "run", b"")

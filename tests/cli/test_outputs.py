@@ -172,7 +172,10 @@ def test_an_output_has_one_writer(tiny_checkpoint: Path, tmp_path: Path, name: s
             continue
         status, printed, errors = run("caption", *other, "--model", tiny_checkpoint, *to(tmp_path / name), *more)
         assert (status, printed) == (2, "")
-        assert errors == f"capcli: {tmp_path / name}: another run is writing it, or another option of this one\n"
+        assert (
+            errors
+            == f"capcli: {tmp_path / name}: in use by another run of capcli; wait until that run ends, or stop it\n"
+        )
     photos.append(first.caption())
     status, errors = first.end()
     assert (status, errors) == (0, "")

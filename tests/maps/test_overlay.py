@@ -289,7 +289,7 @@ def test_overlays_that_were_never_finished_are_drawn_in_the_same_folder(tmp_path
 
 def test_a_folder_of_overlays_has_one_writer(tmp_path: Path) -> None:
     first = AttentionFolders(tmp_path / "out", OverlayOptions())
-    with pytest.raises(OSError, match="another run is writing it") as caught:
+    with pytest.raises(OSError, match="in use by another run of capcli; wait until") as caught:
         AttentionFolders(tmp_path / "out", OverlayOptions())
     assert caught.value.filename == str(tmp_path / "out")
     first.close()

@@ -150,7 +150,10 @@ def test_a_folder_has_one_run_at_a_time(shapes: Path, tmp_path: Path) -> None:
     other = LockedFolder(tmp_path / "run")
     done = train(shapes, tmp_path / "run")
     assert done.returncode == 2
-    assert done.stderr == f"capcli: {tmp_path / 'run'}: another run is writing it, or another option of this one\n"
+    assert (
+        done.stderr
+        == f"capcli: {tmp_path / 'run'}: in use by another run of capcli; wait until that run ends, or stop it\n"
+    )
     other.close()
     assert list((tmp_path / "run").iterdir()) == []
 
