@@ -1,1 +1,1 @@
-"""Checkpoints: what lies in a folder or on the Hub, checked before it is believed."""
+"""Checkpoints: models in folders and on the Hub, checked before they are used."""

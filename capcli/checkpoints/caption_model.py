@@ -1,4 +1,4 @@
-"""CaptionModel: encoder, decoder and vocabulary as one module, from and to a checkpoint folder or the Hub."""
+"""CaptionModel: encoder, decoder and vocabulary as one module, read from and written to folders and the Hub."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ from capcli.model.vocabulary import Vocabulary
 
 
 class CaptionModel(nn.Module):
-    """An encoder, a decoder and the decoder's words."""
+    """Hold a captioning model: its configuration, encoder, decoder and vocabulary."""
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
-        """Freshly initialised; `load` reads a trained one."""
+        """Make a freshly initialised model; `load` reads a trained one.
+
+        config: names the encoder and the decoder, and their sizes.
+        vocabulary: the words that the decoder knows.
+        """
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
@@ -45,14 +49,17 @@ class CaptionModel(nn.Module):
 
     @property
     def facts(self) -> Facts:
-        """What the model card says of it."""
+        """Return the facts that the model card states."""
         encoder, decoder = (sum(p.numel() for p in part.parameters()) for part in (self.encoder, self.decoder))
         return Facts(self.config, len(self.vocabulary), encoder, decoder)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
-        """Write config.json, vocabulary.json, model.safetensors and the model card; on a full disk, none of them.
+        """Write config.json, vocabulary.json, model.safetensors and the model card; if the disk is full, none of them.
 
-        dtype: number format of the stored floating-point tensors; None keeps them as they are. Raises OSError.
+        folder: is made if it does not exist.
+        dtype: number format of the stored floating-point tensors; None keeps theirs.
+
+        Raises OSError.
         """
         from safetensors.torch import save
 
@@ -73,27 +80,28 @@ class CaptionModel(nn.Module):
         )
 
     def save_description(self, folder: Path) -> None:
-        """Write config.json and the model card alone, after the scores changed. Raises OSError."""
+        """Write only config.json and the model card, after the scores changed. Raises OSError."""
         write_together(
             {
                 folder / CARD_FILE: model_card(self.facts).encode(),
-                folder / CONFIG_FILE: config_bytes(self.config),  # last: by it a run knows that it was measured
+                folder / CONFIG_FILE: config_bytes(self.config),  # last: its scores tell a resumed run what is done
             }
         )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> CaptionModel:
-        """Read a checkpoint folder into a float32 model on the CPU, in evaluation mode.
+        """Return the model in a checkpoint folder, in float32, on the CPU and in evaluation mode.
 
-        Nothing in the folder is run, and nothing is allocated before its size is known to agree with the rest. Raises
-        ModelError naming the file where one is missing, damaged or does not fit the others.
+        No code in the folder is run, and no memory is allocated for a tensor before its shape has been checked.
+
+        Raises ModelError, with the file's name, for a file that is missing, is damaged or does not fit the others.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such checkpoint folder")
         check_files((path.name for path in folder.iterdir()), str(folder))
         config, vocabulary = read_config(folder), read_vocabulary(folder)
-        # Shapes only: the file's tensors take the place of the initial values.
+        # Only shapes are made here: the file's tensors replace the initial values.
         with torch.device("meta"), NoInitialValues():
             model = cls(config, vocabulary)
         expected = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
@@ -114,16 +122,21 @@ class CaptionModel(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> CaptionModel:
-        """Read a checkpoint folder or, where there is none of this name, the Hub's `user/name[@revision]` (`bundled`:
-        the one that came with capcli).
+        """Return the model in a checkpoint folder or a Hub repository; see `load`.
 
-        revision: branch, tag or commit. token: True or None take the stored one, False none. cache_dir: None is the
-        Hub's own cache. local_files_only: never go online. Raises ModelError.
+        name: a folder, a repository as `user/name[@revision]`, or `bundled` for the one that comes with capcli. A
+            folder of the given name takes precedence.
+        revision: branch, tag or commit; None takes the one in the name, or the main branch.
+        token: for private repositories; True and None take the stored token, False takes none.
+        cache_dir: where downloads are kept; None takes the Hub's usual cache.
+        local_files_only: whether to stay offline.
+
+        Raises ModelError for a checkpoint that cannot be found, downloaded or used.
         """
         return cls.load(find_checkpoint(name, revision, token, cache_dir, local_files_only))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
-        """`save`, under the name that Hub users look for."""
+        """Write the model to a folder: `save`, under the name that users of the Hub expect."""
         self.save(folder, dtype)
 
     def push_to_hub(
@@ -135,9 +148,15 @@ class CaptionModel(nn.Module):
         commit_message: str = "Upload a captioner",
         dtype: torch.dtype | None = None,
     ) -> str:
-        """Upload the checkpoint with its card to the Hub's `user/name`, made if need be; returns the commit's address.
+        """Upload the model with its card to the Hub, and return the commit's URL.
 
-        dtype: as `save` takes it. Raises ModelError, also where private is asked for and the repository is public.
+        repo_id: `user/name`, which is created if it does not exist.
+        private: create a private repository, and refuse to upload to a public one.
+        token: True and None take the stored token.
+        commit_message: of the commit.
+        dtype: see `save`.
+
+        Raises ModelError for anything that goes wrong.
         """
         with TemporaryDirectory() as folder:
             self.save(Path(folder), dtype)
@@ -145,7 +164,7 @@ class CaptionModel(nn.Module):
 
 
 class NoInitialValues(TorchFunctionMode):
-    """Leaves out what torch.nn.init would do: normal_ of a tensor without memory imports PyTorch's compiler."""
+    """Skip all functions of torch.nn.init: normal_ on a tensor without memory would import PyTorch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -156,11 +175,16 @@ class NoInitialValues(TorchFunctionMode):
 def push(
     folder: Path, repository: str, private: bool = False, token: str | bool | None = None, message: str = "Upload"
 ) -> str:
-    """Upload a checkpoint folder, checked first, to the Hub's main branch; return the commit's address.
+    """Check a checkpoint folder, upload it to the Hub's main branch, and return the commit's URL.
 
-    repository: `user/name`, made if need be. private, token: as `CaptionModel.push_to_hub` takes them. message: of the
-    commit. A card that nobody edited is written anew, with the repository's name. Raises ModelError, also where
-    private is asked for and the repository is public.
+    A model card that nobody edited is generated again, with the repository's name.
+
+    folder: holds the checkpoint's files.
+    repository: `user/name`, which is created if it does not exist.
+    private, token: see `CaptionModel.push_to_hub`.
+    message: of the commit.
+
+    Raises ModelError for anything that goes wrong.
     """
     check_repository(repository)
     card = checkpoint_card(CaptionModel.load(folder).facts, folder, repository)

@@ -1,4 +1,4 @@
-"""What a checkpoint is: for `capcli info`, and as the model card that goes with it."""
+"""Descriptions of a checkpoint: for `capcli info`, and as the model card that is stored with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capcli.checkpoints.store import CHECKPOINT_FILES, printable
+from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
 from capcli.model.config import ModelConfig
 
 CARD_FILE = "README.md"
@@ -27,15 +27,17 @@ SCORES = {
     "distinct_share": "distinct words of candidates %",
     "self_cider": "self-CIDEr of candidates",
 }
-# What the Hub calls the scores that it knows, for its search and its leader boards.
+# The Hub's names for the scores that it knows, for its search and leaderboards.
 HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Hold what there is to say of a model.
+    """Hold the facts that describe a model.
 
-    words: of the vocabulary. encoder_parameters, decoder_parameters: how many numbers each part has learnt.
+    config: its configuration, with the records of its training.
+    words: size of the vocabulary, special words included.
+    encoder_parameters, decoder_parameters: numbers of parameters.
     """
 
     config: ModelConfig
@@ -45,7 +47,12 @@ class Facts:
 
 
 def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, Any]:
-    """Architecture, vocabulary, training data, dev scores, size, and the device that would be used."""
+    """Return a description of a checkpoint, as `capcli info --json` prints it.
+
+    facts: about its model.
+    folder: where it lies.
+    device: the one that would be used for captioning.
+    """
     config = facts.config
     return {
         "folder": str(folder),
@@ -72,7 +79,11 @@ def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, An
 
 
 def as_text(description: dict[str, Any], card: bool = False) -> str:
-    """Return a description for a person, one fact per line. card: then the model card, as its author wrote it."""
+    """Return a description as text for a person, one fact per line.
+
+    description: as `describe_checkpoint` returns it.
+    card: whether to append the model card, as its author wrote it.
+    """
     d = description
     rows, columns = d["grid"]
     parameters = d["parameters"]
@@ -92,39 +103,39 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
     lines += [f"device       {d['device']}"]
     if card and d["card"]:
         lines += ["", without_metadata(d["card"])]
-    return printable("\n".join(lines))
+    return replace_controls("\n".join(lines))
 
 
 def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int) -> str:
-    """How captions are searched for, in a few words."""
+    """Return in a few words how captions are searched for."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     return clause + (f", no {no_repeat} words in a row twice" if no_repeat else "")
 
 
 def unsure_clause(least: float) -> str:
-    """What marks a caption as unsure, in a few words."""
+    """Return in a few words what marks a caption as unsure. least: the gain, in natural logarithms."""
     return f"below a gain of {least:g}, the log-probability that the photo adds to the caption over a blank picture"
 
 
 def data_line(row: dict[str, Any]) -> str:
-    """A data set in a few words."""
+    """Return a data set of the training in a few words."""
     times = f", counted {row['repeat']} times" if row.get("repeat", 1) > 1 else ""
     return f"{row['name']}: {row['photos']:,} photos, {row['captions']:,} captions{times}"
 
 
 def score_line(scores: dict[str, Any]) -> str:
-    """The scores that papers print first."""
+    """Return the scores that papers report first, in a few words."""
     found = numbers(scores)
     return ", ".join(f"{SCORES[k]} {found[k]:.1f}" for k in ("bleu_4", "meteor", "rouge_l", "cider") if k in found)
 
 
 def numbers(scores: dict[str, Any]) -> dict[str, float]:
-    """Those of a data set's scores that the tables show."""
+    """Return a data set's scores without its remarks, in the order of the tables."""
     return {k: scores[k] for k in SCORES if isinstance(scores.get(k), int | float)}
 
 
 def read_card(folder: Path) -> str | None:
-    """The card that lies beside the weights, None without one that can be read."""
+    """Return the model card in a checkpoint's folder; None if there is none that can be read."""
     path = folder / CARD_FILE
     try:
         return path.read_text("utf-8", "replace") if path.stat().st_size <= MAX_CARD_BYTES else None
@@ -133,7 +144,7 @@ def read_card(folder: Path) -> str | None:
 
 
 def without_metadata(card: str) -> str:
-    """A card without the YAML between two `---` lines that the Hub wants at its head."""
+    """Return a card without the YAML at its head, between two lines of `---`, that is meant for the Hub."""
     if card.startswith("---\n"):
         _, end, body = card[3:].partition("\n---\n")
         card = body if end else card
@@ -141,15 +152,21 @@ def without_metadata(card: str) -> str:
 
 
 def checkpoint_card(facts: Facts, folder: Path, name: str) -> str:
-    """The card to publish under this name: the folder's own if somebody wrote or edited it, else a generated one."""
+    """Return the card to publish: the folder's own if somebody wrote or edited it, otherwise a generated one.
+
+    facts: about the checkpoint's model.
+    folder: where the checkpoint lies.
+    name: under which it is published.
+    """
     card = read_card(folder)
     return model_card(facts, name) if card in (None, model_card(facts)) else str(card)
 
 
 def model_card(facts: Facts, name: str = "FOLDER") -> str:
-    """A card in Markdown under the Hub's metadata, from what the checkpoint's config records.
+    """Return a model card generated from a checkpoint's records: the Hub's metadata, then Markdown.
 
-    name: how --model is to be told of the checkpoint.
+    facts: about the checkpoint's model.
+    name: what to pass as --model to use the checkpoint.
     """
     config = facts.config
     records = config.training
@@ -173,7 +190,10 @@ def model_card(facts: Facts, name: str = "FOLDER") -> str:
 
 
 def metadata(facts: Facts, name: str) -> str:
-    """The YAML at the card's head (Hugging Face, "Model Cards"); strings as JSON, which YAML contains."""
+    """Return the YAML for the head of a card (Hugging Face, "Model Cards").
+
+    Strings are written as JSON, which is valid YAML.
+    """
     lines = [
         "language: en",
         "library_name: capcli",
@@ -199,7 +219,7 @@ def metadata(facts: Facts, name: str) -> str:
 
 
 def architecture(facts: Facts) -> list[str]:
-    """The model in a few lines of Markdown."""
+    """Return a few lines of Markdown that describe the model."""
     config = facts.config
     rows, columns = config.grid
     return [
@@ -215,7 +235,10 @@ def architecture(facts: Facts) -> list[str]:
 
 
 def training_section(records: dict[str, Any]) -> str:
-    """The command and all options including those it left at their defaults, of every run that led here in turn."""
+    """Return a section with the command and all options, defaults included, of each training run, the first run first.
+
+    records: of the last run; each names the run whose checkpoint it began from.
+    """
     parts: list[str] = []
     run: Any = records
     while isinstance(run, dict):
@@ -229,7 +252,7 @@ def training_section(records: dict[str, Any]) -> str:
 
 
 def scores_section(facts: Facts) -> str:
-    """A table of every dev score, and how they were measured."""
+    """Return a section with a table of all dev scores, and how they were measured; empty without scores."""
     config = facts.config
     columns = {name: numbers(scores) for name, scores in config.scores.items()}
     if not any(columns.values()):
@@ -254,6 +277,6 @@ def scores_section(facts: Facts) -> str:
 
 
 def score_cell(scores: dict[str, Any], key: str) -> str:
-    """A score and, where it was recorded, its confidence interval."""
+    """Return a score and, if it was recorded, its confidence interval."""
     interval = scores.get(f"{key}_interval")
     return f"{scores[key]:g}" + (f" ({interval})" if isinstance(interval, str) else "")

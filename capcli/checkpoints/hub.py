@@ -1,4 +1,4 @@
-"""Checkpoints by name: a folder, or `user/name[@revision]` on the Hugging Face Hub and in its cache."""
+"""Finding checkpoints by name: a folder, or `user/name[@revision]` on the Hugging Face Hub or in its cache."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from capcli.checkpoints.store import (
     WEIGHTS_FILE,
     ModelError,
     check_files,
+    one_line,
     read_config,
-    reason,
 )
 
-# No part of either begins with a dot, so that neither can climb out of the cache; the Hub refuses more.
+# No part of these names begins with a dot, so that none can lead out of the cache; the Hub's own rules are stricter.
 PART = r"\w[\w.-]*"
 REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
-HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # those that huggingface_hub has used, whose errors mean the network
+HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # huggingface_hub has used these; their errors mean a network problem
 BAR_AFTER_SECONDS = 0.5
-BUNDLED = "bundled"  # what --model calls it, where no folder has this name
+BUNDLED = "bundled"  # the bundled checkpoint as a --model, unless there is a folder of this name
 LOG_IN = "set HF_TOKEN or run `hf auth login`"
 
 
 def bundled_checkpoint() -> Path:
-    """The checkpoint that came with the package: inside it when installed, beside it in a checkout."""
+    """Return the folder of the checkpoint that comes with capcli: in the package, or beside it in a checkout.
+
+    Raises ModelError if it is missing.
+    """
     package = Path(__file__).parents[1]
     for folder in (package / "weights", package.parent / "weights"):
         if folder.is_dir():
@@ -49,10 +52,13 @@ def find_checkpoint(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of this name or, where there is none, of a Hub repository, downloaded if need be.
+    """Return the folder of a checkpoint, downloaded from the Hub if it is neither a folder nor in the cache.
 
-    name: a folder, `user/name[@revision]`, or None or BUNDLED for the one that came with the package. Raises
-    ModelError. Other arguments as `CaptionModel.from_pretrained`.
+    name: a folder, `user/name[@revision]`, or None or BUNDLED for the one that comes with capcli. A folder of the
+        given name takes precedence.
+    revision, token, cache_dir, local_files_only: see `CaptionModel.from_pretrained`.
+
+    Raises ModelError for a checkpoint that cannot be found or downloaded.
     """
     if name is None:
         return bundled_checkpoint()
@@ -78,9 +84,15 @@ def download(
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> Path:
-    """The cached snapshot of a repository, its missing files fetched: the three of a checkpoint and its card, no more.
+    """Return the folder of a repository's snapshot in the cache, after downloading what is missing.
 
-    Raises ModelError in one line for whatever goes wrong.
+    Only a checkpoint's three files and its card are downloaded.
+
+    repository: `user/name`.
+    revision: branch, tag or commit.
+    token, cache_dir, local_files_only: see `CaptionModel.from_pretrained`.
+
+    Raises ModelError for anything that goes wrong.
     """
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.utils import tqdm
@@ -118,27 +130,34 @@ def download(
         return folder
 
     try:
-        # The weights last: another library's model is refused before its gigabytes arrive.
+        # The weights come last, so that another library's model is refused before its gigabytes are downloaded.
         folder = fetch([CONFIG_FILE, VOCABULARY_FILE, CARD_FILE], revision)
         read_config(folder)
         return fetch([WEIGHTS_FILE], folder.name)
     except ModelError:
         raise
-    except Exception as error:  # huggingface_hub's HTTP client, and with it its exceptions, changes between releases
+    except Exception as error:  # huggingface_hub's HTTP client, and so its exceptions, differ between releases
         denied = "no repository on the Hub has this name, or your token does not open it"
         explain(error, shown, f"{shown}: no such folder, not in the cache, and ", denied)
 
 
 def check_repository(name: str) -> None:
-    """Raise ModelError unless this may be the name of a Hub repository."""
+    """Raise ModelError for a name that no Hub repository can have."""
     if not REPOSITORY.fullmatch(name):
         raise ModelError(f"{name}: not the name of a Hub repository (user/name)")
 
 
 def upload(folder: Path, card: str, repository: str, private: bool, token: str | bool | None, message: str) -> str:
-    """Upload a checkpoint's files and this card as one commit to the Hub's main branch; return the commit's address.
+    """Upload a checkpoint to the Hub's main branch in one commit, and return the commit's URL.
 
-    The repository is made if need be. Raises ModelError, also where private is asked for and the repository is public.
+    folder: holds the checkpoint's files.
+    card: the text of the model card.
+    repository: `user/name`, which is created if it does not exist.
+    private: create a private repository, and refuse to upload to a public one.
+    token: True or None for the stored token.
+    message: of the commit.
+
+    Raises ModelError for anything that goes wrong.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -152,19 +171,21 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
         return str(api.create_commit(repository, operations, commit_message=message).commit_url)
     except ModelError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # see `download`
         explain(error, repository, f"{repository}: ", "you have no token that may write there")
 
 
 def explain(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
-    """Raise ModelError saying in one line what kept us from the Hub.
+    """Raise ModelError, which says in one line why the Hub could not be used.
 
-    shown: the repository as the user knows it. lead: what to begin with where nothing of this name could be had.
-    denied: what it means that the Hub knows no such repository or refuses the token.
+    error: what huggingface_hub raised.
+    shown: the repository as the user gave it.
+    lead: begins the message if the Hub could not be asked, or denied access.
+    denied: what it means if the Hub knows no such repository or refuses the token.
     """
     from huggingface_hub import constants, errors
 
-    # Where a look-up fails, huggingface_hub searches its cache and then reports the cache's failure, not the first.
+    # If asking the Hub fails, huggingface_hub looks in its cache, and then reports that failure instead of the first.
     cause = (isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__) or error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if isinstance(cause, errors.GatedRepoError):
@@ -179,17 +200,22 @@ def explain(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
     elif isinstance(cause, errors.LocalEntryNotFoundError):
         text = f"{shown}: no such folder, and not whole in the cache"
     elif status is not None:
-        text = f"{shown}: the Hub answers {status}: {reason(cause)}"
+        text = f"{shown}: the Hub answers {status}: {one_line(cause)}"
     elif type(cause).__module__.partition(".")[0] in HTTP_CLIENTS:
-        text = f"{lead}no connection to {constants.ENDPOINT}: {reason(cause)}"
+        text = f"{lead}no connection to {constants.ENDPOINT}: {one_line(cause)}"
     else:
-        text = f"{shown}: {reason(cause)}"
+        text = f"{shown}: {one_line(cause)}"
     raise ModelError(text) from None
 
 
 @dataclass(frozen=True)
 class CachedCheckpoint:
-    """A checkpoint in the Hub's cache. name: as --model takes it; bytes: of its files."""
+    """Describe a checkpoint in the Hub's cache.
+
+    name: what to pass as --model to use it.
+    folder: where it lies.
+    bytes: size of its files together.
+    """
 
     name: str
     folder: Path
@@ -197,10 +223,10 @@ class CachedCheckpoint:
 
 
 def cached_checkpoints() -> list[CachedCheckpoint]:
-    """The checkpoints in the Hub's cache, by name; each revision for itself.
+    """Return the checkpoints in the Hub's cache, one for each revision, sorted by name.
 
-    Read from the cache's folders, whose layout is documented: huggingface_hub's own scan leaves out repositories of
-    which one revision was looked up and not downloaded.
+    This reads the cache's folders, whose layout is documented: huggingface_hub's own scan leaves out a repository if
+    any of its revisions was looked up but not downloaded.
     """
     from huggingface_hub import constants
 
@@ -210,7 +236,7 @@ def cached_checkpoints() -> list[CachedCheckpoint]:
             check_files(os.listdir(folder), str(folder))
             read_config(folder)
             size = sum((folder / file).stat().st_size for file in CHECKPOINT_FILES)
-        except (ModelError, OSError):  # another library's, or one not whole
+        except (ModelError, OSError):  # another library's model, or an incomplete download
             continue
         home = folder.parents[1]
         repository = home.name.removeprefix("models--").replace("--", "/")

@@ -1,4 +1,4 @@
-"""A checkpoint folder's files: safetensors and JSON, never a pickle, checked before a tensor is read."""
+"""The files of a checkpoint folder: safetensors and JSON, never pickles, checked before a tensor is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from reprlib import repr as brief  # a stranger's file may hold megabytes where a number belongs
+from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import Any
 
 import torch
@@ -26,11 +26,15 @@ FLOAT_TYPES = ("F16", "BF16", "F32", "F64")
 
 
 class ModelError(Exception):
-    """A checkpoint that cannot be used; str() is one line naming the file and the reason."""
+    """Report a checkpoint that cannot be used; str() is one line with the file and the reason."""
 
 
 def check_version(version: Any, source: str) -> None:
-    """Raise ModelError, with what to do, unless this capcli reads checkpoints of this format version."""
+    """Raise ModelError, which says what to do, unless this capcli can read the format version.
+
+    version: as found in a config.json; may be anything, None if there is none.
+    source: name of the file for the message.
+    """
     if not isinstance(version, int) or isinstance(version, bool):
         found = "no format_version" if version is None else f"format_version {brief(version)}"
         raise ModelError(f"{source}: {found}: not a capcli checkpoint")
@@ -47,7 +51,11 @@ def check_version(version: Any, source: str) -> None:
 
 
 def check_files(names: Iterable[str], source: str) -> None:
-    """Raise ModelError unless a checkpoint's three files are among these names."""
+    """Raise ModelError unless a checkpoint's three files are there.
+
+    names: of the files in a folder or repository.
+    source: name of the folder or repository for the message.
+    """
     names = set(names)
     missing = [name for name in CHECKPOINT_FILES if name not in names]
     pickles = sorted(name for name in names if name.lower().endswith(PICKLE_SUFFIXES))
@@ -61,13 +69,19 @@ def check_files(names: Iterable[str], source: str) -> None:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read and check config.json. Raises ModelError naming the file and the first value that is wrong."""
+    """Return a folder's checked config.json. Raises ModelError with the file and the first value that is wrong."""
     path = folder / CONFIG_FILE
     return parse_config(read_json(path, MAX_CONFIG_BYTES), str(path))
 
 
 def parse_config(values: Any, source: str) -> ModelConfig:
-    """Check a decoded config.json. Raises ModelError naming source and the first value that is wrong."""
+    """Return a decoded config.json as a ModelConfig.
+
+    values: the decoded JSON, which may be anything.
+    source: name of the file for the message.
+
+    Raises ModelError with the first value that is wrong.
+    """
     if not isinstance(values, dict):
         raise ModelError(f"{source}: not a JSON object")
     check_version(values.get("format_version"), source)
@@ -87,7 +101,7 @@ def config_bytes(config: ModelConfig) -> bytes:
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """The checked vocabulary.json. Raises ModelError."""
+    """Return a folder's checked vocabulary.json. Raises ModelError."""
     path = folder / VOCABULARY_FILE
     words = read_json(path, MAX_VOCABULARY_BYTES)
     try:
@@ -95,7 +109,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
             raise ValueError("not a JSON array of words")
         if len(words) > MAX_WORDS:
             raise ValueError(f"{len(words):,} words, more than {MAX_WORDS:,}")
-        # Words are printed: one with a line end or a terminal's escape sequence in it could pose as other output.
+        # Captions are printed: a word with a line end or an escape sequence for terminals could pose as other output.
         bad = next((word for word in words if not word or not word.isprintable()), None)
         if bad is not None:
             raise ValueError(f"{brief(bad)} is not a word that can be printed")
@@ -105,9 +119,12 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def read_tensors(path: Path, expected: Mapping[str, Tensor], words: int) -> dict[str, Tensor]:
-    """A safetensors file as float32, its header checked in full before a tensor is read.
+    """Return the tensors of a safetensors file as float32; its header is checked in full before a tensor is read.
 
-    expected: tensors of the wanted shapes, on any device. words: size of the vocabulary. Raises ModelError.
+    expected: for each tensor's name, one with the right shape, on any device.
+    words: size of the vocabulary.
+
+    Raises ModelError for a file that is damaged, does not fit, or holds values that are not finite.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -117,18 +134,18 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor], words: int) -> dict
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
             check_tensors(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, words, path)
-            # Copied, because the file is mapped into memory and may be replaced while the model lives.
+            # Copied, because the file is only mapped into memory, and may be replaced while the model is in use.
             tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in found}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: damaged or cut off: {reason(error)}") from None
+        raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
     for name, tensor in tensors.items():
-        if not math.isfinite(tensor.sum()):  # one bad term spoils it, and isfinite().all() takes far longer
+        if not math.isfinite(tensor.sum()):  # a sum shows any bad value, and takes far less time than isfinite().all()
             raise ModelError(f"{path}: tensor {name} holds values that are not finite")
     return tensors
 
 
 def check_header(path: Path) -> None:
-    """Raise ModelError unless the eight bytes that a safetensors file begins with, its header's length, make sense."""
+    """Raise ModelError unless the header's length, in a safetensors file's first eight bytes, is plausible."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     size = path.stat().st_size
@@ -144,9 +161,12 @@ def check_tensors(
     words: int,
     path: Path,
 ) -> None:
-    """Raise ModelError unless names and shapes are exactly those expected, and all are floating-point numbers.
+    """Raise ModelError unless a file's tensors have exactly the names and shapes expected, and are floating-point.
 
-    found: shape and number format of each tensor. expected: shapes. words: size of the vocabulary.
+    found: shape and number format of each of the file's tensors, by name.
+    expected: shape of each tensor, by name.
+    words: size of the vocabulary.
+    path: of the file, for the message.
     """
     for what, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
         if names:
@@ -166,9 +186,9 @@ def check_tensors(
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """Decode a JSON file of at most limit bytes. Raises ModelError naming it."""
+    """Return a decoded JSON file. Raises ModelError, also for a file of more than limit bytes."""
     try:
-        if not path.is_file():  # a pipe would keep us waiting
+        if not path.is_file():  # opening a pipe would wait for ever
             raise ValueError("not a file")
         if path.stat().st_size > limit:
             raise ValueError(f"{path.stat().st_size:,} bytes, more than the limit of {limit:,}")
@@ -176,20 +196,20 @@ def read_json(path: Path, limit: int) -> Any:
     except RecursionError:
         raise ModelError(f"{path}: nested too deeply") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: {reason(error)}") from None
+        raise ModelError(f"{path}: {one_line(error)}") from None
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as a person reads it, UTF-8, with a line end."""
+    """Return a value as indented JSON in UTF-8, with a line end."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def reason(error: BaseException) -> str:
-    """An exception's message in one printable line, without the path that the caller names already."""
+def one_line(error: BaseException) -> str:
+    """Return an exception's message in one printable line, without an OSError's path, which the caller gives."""
     text = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
-    return printable(text)
+    return replace_controls(text)
 
 
-def printable(text: str) -> str:
-    """Text without what could command a terminal; line ends and tabs stay."""
+def replace_controls(text: str) -> str:
+    """Return text with every character that could command a terminal replaced; line ends and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
