@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.store import ModelError
-    from capcli.decoding.sampling import DecodingOptions
+    from capcli.decoding.options import DecodingOptions
     from capcli.results import Candidate, Caption, ImageError
 
 __version__ = "0.1.0"
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     # On first use, so that `capcli --help` does not wait for PyTorch.
     from importlib import import_module
 
-    for module in ("captioner", "results", "checkpoints.caption_model", "checkpoints.store", "decoding.sampling"):
+    for module in ("captioner", "results", "checkpoints.caption_model", "checkpoints.store", "decoding.options"):
         if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

@@ -10,15 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from capcli.captioner import Captioner
-from capcli.decoding.sampling import decode
 from capcli.files import WholeFile
 from capcli.images.decode import open_square, to_pixels
-from capcli.model.encoders import Features
 from capcli.outputs.formats import JsonLinesRows, Layout
 from capcli.results import Caption, ImageError
 from capcli.streaming import THREADS
@@ -45,7 +42,7 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     loading. "shares" are parts of an image's work: on a CPU, where the stages share the cores, they add up to 1; with
     an accelerator, decoding and writing go on beside it, and each is its part of the longest. "bound" is the largest.
     """
-    size = captioner.model.config.image_size
+    size = captioner.config.image_size
 
     def opened(path: str) -> Image.Image | ImageError:
         try:
@@ -62,7 +59,7 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     good = [path for path, square in zip(paths, squares, strict=True) if isinstance(square, Image.Image)]
     if not good:
         return {"failed": failed}
-    pixels = torch.stack([to_pixels(square) for square in squares if isinstance(square, Image.Image)])
+    pixels = np.stack([to_pixels(square) for square in squares if isinstance(square, Image.Image)])
     rates["encode"] = encoding_rate(captioner, pixels, batch_size)
     rates["search"] = search_rate(captioner, pixels[:batch_size])
     list(captioner.stream(good[:batch_size], batch_size=batch_size))
@@ -71,14 +68,14 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     together = len(good) / (time.perf_counter() - started)
     rates["write"] = writing_rate(results)
     seconds = {stage: 1 / rates[stage] for stage in STAGES}
-    if captioner.device.type == "cpu":
+    if captioner.device == "cpu":
         whole = sum(seconds.values())
     else:
         whole = max(seconds["decode"], seconds["encode"] + seconds["search"], seconds["write"])
     shares = {stage: seconds[stage] / whole for stage in STAGES}
     return {
-        "device": str(captioner.device),
-        "cores": captioner.workers * torch.get_num_threads(),
+        "device": captioner.device,
+        "cores": captioner.workers * captioner.engine.threads,
         "precision": captioner.precision,
         "images": len(good),
         "failed": failed,
@@ -89,37 +86,41 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     }
 
 
-def encoding_rate(captioner: Captioner, pixels: Tensor, batch_size: int) -> float:
-    """Images per second of the encoder alone. pixels: (images, 3, size, size)."""
-    return rate(captioner, lambda part: captioner.encode(part).global_vector.sum().item(), pixels.split(batch_size))
+def encoding_rate(captioner: Captioner, pixels: np.ndarray, batch_size: int) -> float:
+    """Return images per second of the encoder alone. pixels: (images, size, size, 3)."""
+
+    def encode(part: np.ndarray) -> None:
+        captioner.engine.encode(part)
+        captioner.engine.synchronize()
+
+    return rate(captioner, encode, np.split(pixels, range(batch_size, len(pixels), batch_size)))
 
 
-def search_rate(captioner: Captioner, pixels: Tensor) -> float:
-    """Images per second from features to candidates. pixels: (images, 3, size, size), searched as one batch."""
-    with torch.inference_mode():
-        features = captioner.encode(pixels)
+def search_rate(captioner: Captioner, pixels: np.ndarray) -> float:
+    """Return images per second from features to candidates.
 
-    def search(part: Tensor) -> object:
-        some = Features(features.annotations[part], features.global_vector[part])
-        return captioner.read(decode(captioner.decoder, some, 1, captioner.options))
+    pixels: (images, size, size, 3), searched as one batch.
+    """
+    features = captioner.engine.encode(pixels)
 
-    return rate(captioner, search, [torch.arange(len(pixels))])
+    def search(_: np.ndarray) -> None:
+        captioner.read(captioner.engine.search(features, 1, captioner.options))
+
+    return rate(captioner, search, [pixels])
 
 
-def rate(captioner: Captioner, work: Callable[[Tensor], object], parts: Iterable[Tensor]) -> float:
-    """Elements of the parts that are worked on in a second, side by side as in `Captioner.stream`."""
-    parts = list(parts)
+def rate(captioner: Captioner, work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray]) -> float:
+    """Return how many elements of the parts are worked on in a second, side by side as in `Captioner.stream`."""
     at_once = captioner.workers
     until = time.perf_counter()
 
     def turn(first: int) -> int:
         done = 0
-        with torch.inference_mode():
-            while not done or time.perf_counter() < until:
-                part = parts[first % len(parts)]
-                work(part)
-                done += len(part)
-                first += at_once
+        while not done or time.perf_counter() < until:
+            part = parts[first % len(parts)]
+            work(part)
+            done += len(part)
+            first += at_once
         return done
 
     with ThreadPoolExecutor(at_once) as pool:

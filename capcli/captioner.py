@@ -1,53 +1,43 @@
-"""A checkpoint on a device: images in, captions out, in a stream of bounded memory."""
+"""A checkpoint that an engine runs: images in, captions out, in a stream of bounded memory."""
 
 from __future__ import annotations
 
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Generator, Tensor
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
-from capcli.decoding.beam_search import Hypotheses
-from capcli.decoding.sampling import DecodingOptions, decode, make_generator
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import DecodingOptions
+from capcli.engines.engine import Engine
+from capcli.engines.torch import TorchEngine, choose_device
 from capcli.images.decode import Source, check_source, is_source, name_of, open_square, read_whole, to_pixels
-from capcli.model.encoders import Features, fold_batch_norm
-from capcli.model.precision import PRECISIONS, choose_precision
+from capcli.model.precision import choose_precision
 from capcli.model.vocabulary import END, START
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
 Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
-ENCODED_AT_ONCE = 4  # images for each thread
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
-DEVICES = ("cuda", "mps", "cpu")
 
 
 class Captioner:
-    """Captions images with one model on one device; several threads may use one captioner at the same time."""
+    """Captions images with one engine; several threads may use one captioner at the same time."""
 
-    def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto", workers: int = 1) -> None:
-        """model: stays as it is but for the device; captions come from `encoder` and `decoder`, faster copies.
-
-        precision, workers: as `load` takes them. Raises ValueError for a precision that this device does not have.
-        """
+    def __init__(self, engine: Engine, workers: int = 1) -> None:
+        """Make a captioner. workers: as `load` takes them. Raises ValueError for less than 1."""
         if workers < 1:
             raise ValueError(f"workers is {workers}, not 1 or more")
-        self.workers = workers
-        self.precision = choose_precision(precision, device)
-        self.model = model.to(device).eval()
-        dtype = PRECISIONS[self.precision]
-        self.encoder = fold_batch_norm(model.encoder).in_number_format(dtype)
-        self.encoder.to(memory_format=torch.channels_last)
-        self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
-        self.device = device
-        self.options = DecodingOptions(**model.config.decoding)
+        self.engine, self.workers = engine, workers
+        self.config, self.vocabulary = engine.config, engine.vocabulary
+        self.device, self.precision = engine.device, engine.precision
+        self.options = DecodingOptions(**engine.config.decoding)
 
     @classmethod
     def load(
@@ -57,17 +47,21 @@ class Captioner:
         precision: str = "auto",
         workers: int = 1,
     ) -> Captioner:
-        """A captioner for a checkpoint folder or the Hub's `user/name[@revision]` (None or `bundled`: capcli's own).
+        """Return a captioner for a checkpoint.
 
-        device: auto, cpu, cuda, cuda:1, mps …. precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the
-        device multiplies bfloat16 numbers itself, else fp32; rounded so, what an image gives depends a little on the
-        others in its batch. workers: batches that are worked on side by side, each in a thread with as many threads
-        for its tensors as `torch.set_num_threads` says. Raises ModelError for a checkpoint that cannot be used and
-        ValueError for a device or a precision that is not there.
+        model: a folder, or the Hub's `user/name[@revision]`; None or `bundled` is capcli's own.
+        device: auto, cpu, cuda, cuda:1, mps …; auto takes a GPU where there is one.
+        precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the device multiplies bfloat16 numbers itself,
+            else fp32. In bf16 and fp16 what an image gives depends a little on the others in its batch.
+        workers: batches that are worked on side by side, each in a thread with as many threads for its tensors as
+            `torch.set_num_threads` says.
+
+        Raises ModelError for a checkpoint that cannot be used and ValueError for a device or a precision that is not
+        there.
         """
         chosen = choose_device(device)
         choose_precision(precision, chosen)  # before the Hub is asked for anything
-        return cls(CaptionModel.load(find_checkpoint(model)), chosen, precision, workers)
+        return cls(TorchEngine(CaptionModel.load(find_checkpoint(model)), chosen, precision), workers)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -132,8 +126,8 @@ class Captioner:
         if hasattr(images, "__array__") or not isinstance(images, Iterable):
             check_source(images)
         options = options or self.options
-        generator = make_generator(options.seed, self.device) if options.draws else None
-        size = self.model.config.image_size
+        generator = self.engine.make_generator(options.seed) if options.draws else None
+        size = self.config.image_size
 
         def open_image(image: Source | ImageError) -> Opened:
             try:
@@ -171,7 +165,7 @@ class Captioner:
         batch: list[tuple[int, Opened | Exception]],
         num: int,
         options: DecodingOptions,
-        generator: Generator | None,
+        generator: Any,
     ) -> dict[int, Caption | ImageError]:
         """A caption for each picture, or its ImageError, by the picture's number."""
         found: dict[int, Caption | ImageError] = {}
@@ -187,25 +181,23 @@ class Captioner:
                 names.append(name)
                 pixels.append(to_pixels(outcome))
         if pixels:
-            captions = self.caption_pixels(torch.stack(pixels), names, num, options, generator)
+            captions = self.caption_pixels(np.stack(pixels), names, num, options, generator)
             found.update(zip(numbers, captions, strict=True))
         return found
 
     def caption_pixels(
-        self,
-        pixels: Tensor,
-        names: list[str],
-        num: int,
-        options: DecodingOptions,
-        generator: Generator | None = None,
+        self, pixels: np.ndarray, names: list[str], num: int, options: DecodingOptions, generator: Any = None
     ) -> list[Caption]:
-        """pixels: (batch, 3, size, size) uint8 → a caption each."""
-        with torch.inference_mode():
-            found = decode(self.decoder, self.encode(pixels), num, options, generator)
-        candidates = self.read(found)
-        least = self.model.config.unsure_below
+        """Return a caption for each picture.
+
+        pixels: (batch, size, size, 3) uint8.
+        names: what the captions give as their paths.
+        generator: the engine's, of what is drawn; None makes one by the options' seed.
+        """
+        candidates = self.read(self.engine.search(self.engine.encode(pixels), num, options, generator))
+        least = self.config.unsure_below
         gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
-        one_colour = (pixels == pixels[:, :, :1, :1]).flatten(1).all(1).tolist()
+        one_colour = (pixels == pixels[:, :1, :1]).all((1, 2, 3)).tolist()
         return [
             Caption(
                 name,
@@ -216,60 +208,40 @@ class Captioner:
             for name, several, gain, plain in zip(names, candidates, gains, one_colour, strict=True)
         ]
 
-    @torch.inference_mode()
     def gains(self, sentences: Sequence[Candidate]) -> list[float]:
         """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""
-        ids = self.model.vocabulary.ids
+        ids = self.vocabulary.ids
         words = [[*(ids[word] for word in sentence.words), END] for sentence in sentences]
         gains = [sentence.log_prob for sentence in sentences]
-        state, previous = self.decoder.start(self.blank), torch.tensor([[START]], device=self.device)
-        beams = [0] * len(words)  # sentences that begin alike share one, which is half the work
+        state = self.engine.start(self.blank)
+        beams, begun = [0] * len(words), {(0, START): 0}  # sentences that begin alike share a beam: half the work
         for time in range(max(map(len, words), default=0)):
-            step = self.decoder.step(previous, state)
-            log_probs = step.logits[0].log_softmax(1)
-            going = [row for row, sentence in enumerate(words) if time < len(sentence)]
-            found = log_probs[[beams[row] for row in going], [words[row][time] for row in going]].tolist()
-            begun: dict[tuple[int, int], int] = {}
-            for row, log_prob in zip(going, found, strict=True):
-                gains[row] -= log_prob
-                beams[row] = begun.setdefault((beams[row], words[row][time]), len(begun))
-            parents, previous = torch.tensor(list(begun), device=self.device).T[:, None]
-            state = step.state.reorder(parents)
+            parents, previous = np.array(list(begun)).T[:, None]
+            log_probs, state = self.engine.step(previous, state, parents)
+            begun = {}
+            for row, sentence in enumerate(words):
+                if time < len(sentence):
+                    gains[row] -= float(log_probs[0, beams[row], sentence[time]])
+                    beams[row] = begun.setdefault((beams[row], sentence[time]), len(begun))
         return gains
 
     @functools.cached_property
-    @torch.inference_mode()
-    def blank(self) -> Features:
-        """What the encoder says of a picture without anything on it."""
-        size = self.model.config.image_size
-        return self.encode(torch.full((1, 3, size, size), BLANK, dtype=torch.uint8))
+    def blank(self) -> Any:
+        """Return the engine's features of a picture without anything on it."""
+        size = self.config.image_size
+        return self.engine.encode(np.full((1, size, size, 3), BLANK, np.uint8))
 
-    def encode(self, pixels: Tensor) -> Features:
-        """pixels: (batch, 3, size, size) uint8 → features in this captioner's precision.
-
-        On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
-        """
-        cpu = self.device.type == "cpu"
-        pieces = [
-            self.encoder(piece.to(self.device, memory_format=torch.channels_last))
-            for piece in pixels.split(ENCODED_AT_ONCE * torch.get_num_threads() if cpu else len(pixels))
-        ]
-        return Features(
-            torch.cat([piece.annotations for piece in pieces]),
-            torch.cat([piece.global_vector for piece in pieces]),
-        )
-
-    def read(self, found: Hypotheses) -> list[list[Candidate]]:
-        """Hypotheses as candidates, best first, for each image.
+    def read(self, found: Hypotheses[np.ndarray]) -> list[list[Candidate]]:
+        """Return hypotheses as candidates, best first, for each image.
 
         Their arrays are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
         """
-        vocabulary = self.model.vocabulary
+        vocabulary = self.vocabulary
         words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
         log_probs = found.word_log_probs.tolist()
-        rows, columns = self.model.config.grid
-        weights = None if found.attention is None else found.attention.unflatten(3, (rows, columns)).cpu().numpy()
-        gates = None if found.gates is None else found.gates.float().cpu().numpy()
+        weights = None
+        if found.attention is not None:
+            weights = found.attention.reshape(*found.attention.shape[:3], *self.config.grid)
         images = []
         for i in range(len(words)):
             candidates = []
@@ -281,8 +253,8 @@ class Captioner:
                 if weights is not None:
                     attention_map = AttentionMap(
                         weights[i, j, :length].copy(),
-                        None if gates is None else gates[i, j, :length].copy(),
-                        self.model.encoder.kind.cell_offset,
+                        None if found.gates is None else found.gates[i, j, :length].copy(),
+                        self.config.encoder_kind.cell_offset,
                     )
                 candidates.append(
                     Candidate(
@@ -308,17 +280,3 @@ def taken(images: Iterable[Source | ImageError]) -> Iterator[Source | ImageError
             except ImageError as error:
                 image = error
         yield image
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else Apple's MPS, else the CPU. Raises ValueError for an absent one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.partition(":")[0] not in DEVICES:  # PyTorch has twenty more, on most of which no model runs
-        raise ValueError(f"device {name!r} cannot be used: not one of auto, {', '.join(DEVICES)}, {DEVICES[0]}:1 …")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except Exception as error:  # PyTorch raises RuntimeError, AssertionError and others here
-        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return device

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from capcli.captioner import BLANK, Captioner
 from capcli.images.decode import Source, name_of, open_square, to_pixels
 from capcli.maps.folders import attention_record
-from capcli.model.decoders import NEVER_PRINTED
-from capcli.model.vocabulary import END, PAD, START, UNKNOWN, tokenize
+from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START, UNKNOWN, tokenize
 from capcli.results import AttentionMap, Candidate, Caption, HasBest
 
 DOUBTED_BELOW = math.log(1 / 2)  # of a word's gain: the photo halves its probability, compared with a blank picture
@@ -60,7 +58,6 @@ class Explanation(HasBest):
         return tuple(gain < DOUBTED_BELOW for gain in self.gains)
 
 
-@torch.no_grad()
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
     """Read sentences over one image by teacher forcing; return an explanation for each, in their order.
 
@@ -71,35 +68,29 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
     for sentence in sentences:
         if not tokenize(sentence):
             raise ValueError(f"{sentence!r} has no word")
-    model, device = captioner.model, captioner.device
-    pixels = to_pixels(open_square(image, model.config.image_size))
-    both = torch.stack([pixels, torch.full_like(pixels, BLANK)])
-    features = captioner.encode(both)
+    engine, vocabulary = captioner.engine, captioner.vocabulary
+    pixels = to_pixels(open_square(image, captioner.config.image_size))
+    features = engine.encode(np.stack([pixels, np.full_like(pixels, BLANK)]))
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
         some = sentences[begin : begin + AT_ONCE]
-        ids = [model.vocabulary.encode(sentence) for sentence in some]
-        words = torch.full((len(ids), 1 + max(map(len, ids))), PAD)
+        ids = [vocabulary.encode(sentence) for sentence in some]
+        words = np.full((len(ids), 1 + max(map(len, ids))), PAD)
         for row, sentence_ids in enumerate(ids):
-            words[row, : 1 + len(sentence_ids)] = torch.tensor([START, *sentence_ids])
-        reading = captioner.decoder(features, words.to(device).expand(2, -1, -1))
-        logits = reading.logits.float().cpu()
-        attention = None
-        if reading.attention is not None:
-            attention = reading.attention[0].unflatten(2, model.config.grid).cpu().numpy()
-        gates = None if reading.gate is None else reading.gate[0].float().cpu().numpy()
+            words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
+        reading = engine.read(features, words)
         for row, sentence in enumerate(some):
             length = len(ids[row])
-            each, favourite_log_probs, favourites = read_logits(logits[0, row, : length + 1], ids[row])
-            blank, _, _ = read_logits(logits[1, row, : length + 1], ids[row])
-            log_prob = float(each.double().sum())
+            each, favourite_log_probs, favourites = read_logits(reading.logits[0, row, : length + 1], ids[row])
+            blank, _, _ = read_logits(reading.logits[1, row, : length + 1], ids[row])
+            log_prob = float(each.sum())
             gains = (each - blank).tolist()
             attention_map = None
-            if attention is not None:
+            if reading.attention is not None:
                 attention_map = AttentionMap(
-                    attention[row, :length].copy(),
-                    None if gates is None else gates[row, :length].copy(),
-                    model.encoder.kind.cell_offset,
+                    reading.attention[0, row, :length].reshape(length, *captioner.config.grid).copy(),
+                    None if reading.gates is None else reading.gates[0, row, :length].copy(),
+                    captioner.config.encoder_kind.cell_offset,
                 )
             candidate = Candidate(
                 text=sentence,
@@ -114,24 +105,35 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
                     caption=Caption(name_of(image), (candidate,), sum(gains)),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),
                     gains=tuple(gains),
-                    favourites=tuple(model.vocabulary.words[index] for index in favourites.tolist()),
+                    favourites=tuple(vocabulary.words[index] for index in favourites.tolist()),
                     favourite_log_probs=tuple(favourite_log_probs.tolist()),
                 )
             )
     return found
 
 
-def read_logits(logits: Tensor, ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of a sentence's words and `<end>`, those of the likeliest words, and these words' ids.
+def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log-probabilities of a sentence's words and `<end>`, those of the likeliest words, and these words' ids.
 
-    logits: (words + 1, vocabulary). What captions never say is left out, so that known words compete as in a caption.
+    What captions never say is left out, so that known words compete as in a caption.
+
+    logits: (words + 1, vocabulary).
+    ids: of the sentence's words.
     """
-    targets = torch.tensor([*ids, END])
-    log_probs = logits.index_fill(1, torch.tensor(NEVER_PRINTED), -torch.inf).log_softmax(1)
-    any_unknown = logits.log_softmax(1)[:, UNKNOWN]
-    each = torch.where(targets == UNKNOWN, any_unknown, log_probs.gather(1, targets[:, None]).squeeze(1))
-    best, favourites = log_probs.max(1)
-    return each, best, favourites
+    targets, rows = np.array([*ids, END]), np.arange(len(ids) + 1)
+    any_unknown = log_softmax(logits)[:, UNKNOWN]
+    printed = logits.copy()
+    printed[:, NEVER_PRINTED] = -np.inf
+    log_probs = log_softmax(printed)
+    favourites = log_probs.argmax(1)
+    each = np.where(targets == UNKNOWN, any_unknown, log_probs[rows, targets])
+    return each, log_probs[rows, favourites], favourites
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return log-probabilities, float64, from logits (rows, words)."""
+    shifted = logits.astype(float) - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:

@@ -8,6 +8,7 @@ from PIL import Image
 from capcli import bench
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.engines.torch import TorchEngine
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def result(tiny_model: CaptionModel, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(bench, "SECONDS", 0.05)
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     paths = [*map(str, sorted(PHOTOS.glob("*.jpg"))), str(tmp_path / "bad.jpg")]
-    return bench.measure(Captioner(tiny_model, torch.device("cpu"), "fp32"), paths, 2)
+    return bench.measure(Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32")), paths, 2)
 
 
 def test_every_stage_is_measured(result: dict) -> None:
@@ -46,6 +47,6 @@ def test_made_images_differ(tmp_path: Path) -> None:
 
 def test_nothing_to_read(tiny_model: CaptionModel, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    result = bench.measure(Captioner(tiny_model, torch.device("cpu")), [str(tmp_path / "bad.jpg")], 2)
+    result = bench.measure(Captioner(TorchEngine(tiny_model, torch.device("cpu"))), [str(tmp_path / "bad.jpg")], 2)
     assert len(result.pop("failed")) == 1
     assert not result

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import PHOTOS
@@ -56,17 +57,18 @@ def test_its_card_and_config_agree() -> None:
 
 def test_half_precision_keeps_the_annotation_vectors() -> None:
     full, half = (Captioner.load(device="cpu", precision=name) for name in ("fp32", "bf16"))
-    size = full.model.config.image_size
-    photos = torch.stack([to_pixels(open_square(path, size)) for path in sorted(PHOTOS.glob("*.jpg"))])
-    rounded = fold_batch_norm(full.model.encoder).bfloat16()  # all of it, as `half` is not
+    size = full.config.image_size
+    photos = np.stack([to_pixels(open_square(path, size)) for path in sorted(PHOTOS.glob("*.jpg"))])
+    rounded = fold_batch_norm(full.engine.model.encoder).bfloat16()  # all of it, as `half` is not
 
     with torch.inference_mode():
-        exact = full.encode(photos).annotations
+        exact = full.engine.encode(photos).annotations
 
         def error(annotations: torch.Tensor) -> float:
             return float((annotations.float() - exact).norm() / exact.norm())
 
-        assert error(half.encode(photos).annotations) < 0.8 * error(rounded(photos).annotations)
+        tensor = torch.from_numpy(photos).permute(0, 3, 1, 2)
+        assert error(half.engine.encode(photos).annotations) < 0.8 * error(rounded(tensor).annotations)
 
 
 def test_half_precision_keeps_the_probabilities_of_words() -> None:

@@ -15,16 +15,17 @@ from conftest import PHOTOS
 from PIL import Image
 
 from capcli import Caption, Captioner, ImageError
-from capcli.captioner import BATCHES_AHEAD, BLANK, choose_device
+from capcli.captioner import BATCHES_AHEAD, BLANK
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.decoding.sampling import DecodingOptions
+from capcli.decoding.options import DecodingOptions
+from capcli.engines.torch import TorchEngine, choose_device
 from capcli.explain import explain
 from capcli.model.vocabulary import SPECIAL_WORDS
 
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    return Captioner(tiny_model, torch.device("cpu"), "fp32")
+    return Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
 
 
 @pytest.fixture
@@ -53,10 +54,7 @@ def test_what_a_caption_says_of_itself(captioner: Captioner) -> None:
     assert caption.candidates[0].text == caption.text
     assert [c.score for c in caption.candidates] == sorted((c.score for c in caption.candidates), reverse=True)
     for candidate in caption.candidates:
-        assert (
-            captioner.model.vocabulary.decode(captioner.model.vocabulary.ids[w] for w in candidate.words)
-            == candidate.text
-        )
+        assert captioner.vocabulary.decode(captioner.vocabulary.ids[w] for w in candidate.words) == candidate.text
         assert len(candidate.word_log_probs) == len(candidate.words) + 1
         assert candidate.log_prob == pytest.approx(sum(candidate.word_log_probs))
         assert candidate.score == pytest.approx(candidate.log_prob / (len(candidate.words) + 1) ** 0.7, abs=1e-4)
@@ -107,8 +105,8 @@ def test_gains_are_those_of_each_sentence_alone(captioner: Captioner) -> None:
     alone = [captioner.gains([candidate])[0] for candidate in candidates]
     assert captioner.gains(candidates) == pytest.approx(alone, abs=1e-4)
     assert captioner.gains([]) == []
-    size = captioner.model.config.image_size
-    blank = torch.full((1, 3, size, size), BLANK, dtype=torch.uint8)
+    size = captioner.config.image_size
+    blank = np.full((1, size, size, 3), BLANK, np.uint8)
     (said_of_nothing,) = captioner.caption_pixels(blank, ["blank"], 1, captioner.options)
     assert captioner.gains([said_of_nothing]) == pytest.approx([0], abs=1e-4)
 
@@ -118,13 +116,15 @@ def test_a_caption_is_unsure_where_there_is_nothing_to_see(tiny_model: CaptionMo
     transparent = Image.linear_gradient("L").convert("LA")
     transparent.putalpha(0)
     nothing = [Image.new("RGB", (1, 1), "red"), Image.new("RGB", (300, 200), "navy"), transparent]
-    captions = Captioner(tiny_model, torch.device("cpu"), "fp32").caption([*photos, *nothing])
+    captions = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32")).caption([*photos, *nothing])
     assert [c.unsure for c in captions] == [False] * 3 + [True] * 3
     assert [c.gain for c in captions] == [None] * 6  # this checkpoint does not say what is little
     assert all(c.words for c in captions)
-    gains = Captioner(tiny_model, torch.device("cpu"), "fp32").gains([caption.best for caption in captions])
+    gains = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32")).gains(
+        [caption.best for caption in captions]
+    )
     tiny_model.config = dataclasses.replace(tiny_model.config, unsure_below=sorted(gains[:3])[1] - 1e-3)
-    captions = Captioner(tiny_model, torch.device("cpu"), "fp32").caption([*photos, *nothing])
+    captions = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32")).caption([*photos, *nothing])
     assert [c.gain for c in captions] == pytest.approx(gains, abs=1e-4)
     assert sum(c.unsure for c in captions[:3]) == 1
     assert all(c.unsure for c in captions[3:])
@@ -148,11 +148,11 @@ def test_cuda_gives_the_captions_of_the_cpu(tiny_checkpoint: Path) -> None:
 
 def test_precision_changes_no_model(tiny_model: CaptionModel) -> None:
     before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
-    half = Captioner(tiny_model, torch.device("cpu"), "bf16").caption(PHOTOS / "coffee.jpg")
+    half = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "bf16")).caption(PHOTOS / "coffee.jpg")
     assert np.allclose(half.attention.sum((1, 2)), 1, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny_model.state_dict().items())
     with pytest.raises(ValueError, match="precision 'half' is not known"):
-        Captioner(tiny_model, torch.device("cpu"), "half")
+        Captioner(TorchEngine(tiny_model, torch.device("cpu"), "half"))
 
 
 LEAVES_ALONE = """
@@ -204,7 +204,7 @@ OPTIONS = (
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_with_different_options_get_what_one_thread_gets(hard_model: CaptionModel, workers: int) -> None:
-    captioner = Captioner(hard_model, torch.device("cpu"), "fp32", workers)
+    captioner = Captioner(TorchEngine(hard_model, torch.device("cpu"), "fp32"), workers)
     photos = [PHOTOS / name for name in ("coffee.jpg", "chelsea.jpg", "astronaut.jpg")] * 3
     # With a seed batches are always cut alike, and so add up alike to the last bit.
     options = [dataclasses.replace(each, seed=number) for number, each in enumerate(OPTIONS)]

@@ -7,6 +7,7 @@ import torch
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.engines.torch import TorchEngine
 from capcli.explain import as_line, as_row, as_table, explain, factor, ranked
 from capcli.results import ImageError
 
@@ -15,7 +16,7 @@ PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
 
 @pytest.fixture
 def captioner(tiny_model: CaptionModel) -> Captioner:
-    return Captioner(tiny_model, torch.device("cpu"), "fp32")
+    return Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
 
 
 def test_a_caption_has_the_log_probs_that_the_search_gave_it(captioner: Captioner) -> None:
@@ -56,7 +57,7 @@ def test_unknown_words_are_named_and_keep_their_spelling(captioner: Captioner) -
 def test_doubt_is_what_the_photo_takes_away(captioner: Captioner) -> None:
     sentences = ["a cat on grass", "a dog on a man", "man man man cat"]
     results = explain(captioner, PHOTO, sentences)
-    blank = torch.full((3, 64, 64), 127, dtype=torch.uint8)
+    blank = np.full((64, 64, 3), 127, np.uint8)
     (as_blank,) = captioner.caption_pixels(blank[None], ["blank"], 1, captioner.options)
     (same,) = explain(captioner, PHOTO, [as_blank.text])
     # gain = log p(word | photo) − log p(word | blank)

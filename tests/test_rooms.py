@@ -17,12 +17,13 @@ BELOW = {
     "checkpoints": {"model"},
     "images": set(),
     "streaming": set(),
-    "captioner": {"checkpoints", "decoding", "images", "model", "streaming"},
+    "engines": {"checkpoints", "decoding", "model"},
+    "captioner": {"checkpoints", "decoding", "engines", "images", "model", "streaming"},
     "outputs": {"images"},
     "maps": {"images", "outputs"},
-    "explain": {"captioner", "decoding", "images", "maps", "model"},
-    "bench": {"captioner", "decoding", "images", "model", "outputs", "streaming"},
-    "training": {"captioner", "checkpoints", "decoding", "explain", "images", "maps", "model", "streaming"},
+    "explain": {"captioner", "images", "maps", "model"},
+    "bench": {"captioner", "images", "outputs", "streaming"},
+    "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "streaming"},
 }
 
 

@@ -22,11 +22,11 @@ def info(
 ) -> None:
     """Describe a checkpoint: what it is, how good it is, and the device that it would run on."""
 
-    from capcli.captioner import choose_device
     from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.card import as_text, describe_checkpoint
     from capcli.checkpoints.hub import find_checkpoint
     from capcli.checkpoints.store import ModelError
+    from capcli.engines.torch import choose_device
 
     try:
         folder = find_checkpoint(model)

@@ -9,7 +9,7 @@ from capcli.cli.native import silence_libtiff
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
-    from capcli.decoding.sampling import DecodingOptions
+    from capcli.decoding.options import DecodingOptions
 
 
 def load_captioner(model: str | None, device: str, precision: str, max_pixels: int | None = None) -> Captioner:
@@ -28,7 +28,7 @@ def load_captioner(model: str | None, device: str, precision: str, max_pixels: i
 
 def require_attention(captioner: Captioner, option: str) -> None:
     """One line and exit status 2 for a checkpoint that has nothing to show."""
-    config = captioner.model.config
+    config = captioner.config
     if not config.decoder_kind.attends:
         fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
@@ -49,9 +49,9 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
         fail("--diversity goes with --num 2 or more: it is between candidates")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
         fail("--temperature and --top-p go with --sample")
-    if options.attention_samples and not captioner.model.config.decoder_kind.samples_locations:
+    if options.attention_samples and not captioner.config.decoder_kind.samples_locations:
         fail(
             "--attention-samples needs a checkpoint with hard attention; this one's decoder is "
-            f"{captioner.model.config.decoder}"
+            f"{captioner.config.decoder}"
         )
     return options

@@ -11,7 +11,7 @@ from capcli.images.decode import MAX_PIXELS
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
-    from capcli.decoding.sampling import DecodingOptions
+    from capcli.decoding.options import DecodingOptions
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -41,7 +41,7 @@ def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
     """
     import torch
 
-    if captioner.device.type == "cpu" and not options.draws:
+    if captioner.device == "cpu" and not options.draws:
         captioner.workers = torch.get_num_threads()
         torch.set_num_threads(1)
 

@@ -186,8 +186,8 @@ def train(
     import dataclasses
     import shlex
 
-    from capcli.captioner import choose_device
     from capcli.cli.process import own_process
+    from capcli.engines.torch import choose_device
     from capcli.files import LockedFolder, OutputError
     from capcli.results import ImageError
 

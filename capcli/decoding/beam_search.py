@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import BeamOptions
 from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, START
@@ -17,44 +17,8 @@ from capcli.model.vocabulary import END, START
 SHRINK_AT = 7 / 8
 
 
-@dataclass(frozen=True)
-class BeamOptions:
-    """Hold the settings of a beam search.
-
-    beam: hypotheses kept, and sentences returned, per image, 1 or more.
-    max_length: the most words in a sentence, not counting `<end>`, 1 or more.
-    length_penalty: α in score = log_prob / nᵅ, where n counts the words and `<end>`; 0 ranks by log_prob alone.
-    no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
-    """
-
-    beam: int = 3
-    max_length: int = 20
-    length_penalty: float = 1.0
-    no_repeat: int = 0
-
-
-@dataclass
-class Hypotheses:
-    """Hold the finished sentences of a batch, best first.
-
-    words: (batch, beam, time) ids without `<end>`, zero (`<pad>`) after the last word.
-    lengths: (batch, beam) words, not counting `<end>`; 0 where an image has fewer sentences than beams.
-    word_log_probs: (batch, beam, time + 1) natural logarithms, one per word, then that of `<end>`, then zeros.
-    scores: (batch, beam), log_prob / nᵅ; −inf where an image has fewer sentences than beams.
-    attention: (batch, beam, time, locations), each word's weights, zeros after the last word; None without attention.
-    gates: (batch, beam, time), each word's β_t (Xu et al. 2015 §4.2.1), 0 to 1; None without attention.
-    """
-
-    words: Tensor
-    lengths: Tensor
-    word_log_probs: Tensor
-    scores: Tensor
-    attention: Tensor | None
-    gates: Tensor | None
-
-
 @torch.inference_mode()
-def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> Hypotheses:
+def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> Hypotheses[Tensor]:
     """Return the best sentences found for each image, by length-normalised log-probability.
 
     At each step every beam of an image is extended by every word. Extensions by `<end>` that are among the best `beam`
@@ -178,7 +142,7 @@ def trace_back(
     end_log_probs: Tensor,
     ends: Tensor,
     end_beams: Tensor,
-) -> Hypotheses:
+) -> Hypotheses[Tensor]:
     """Return the finished sentences of a batch, each followed from its end back through the trellis.
 
     trellis_words, trellis_parents, trellis_log_probs: (steps, batch, beam), of each live beam the word it took at this

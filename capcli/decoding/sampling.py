@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,69 +9,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from capcli.decoding.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
+from capcli.decoding.beam_search import beam_search, block_repeats
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import BeamOptions, DecodingOptions
 from capcli.model.attention import HardAttention
 from capcli.model.decoders import AttentionDecoder, Decoder, State, Step
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, START
-
-
-@dataclass(frozen=True)
-class DecodingOptions(BeamOptions):
-    """Hold the settings for decoding: beam search, unless sample or diversity is set.
-
-    The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
-    `dataclasses.replace(captioner.options, beam=5)`.
-
-    beam, max_length, length_penalty, no_repeat: see BeamOptions.
-    sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
-    temperature: divides the logits when sampling, 0.01 or more.
-    top_p: when sampling, draw only from the most probable words that together reach this probability; above 0, at
-        most 1.
-    diversity: the penalty for repeating another candidate's word, 0 or more; 0 is plain beam search. See
-        `diverse_beams`. Cannot be combined with sample.
-    attention_samples: locations drawn per beam and word, for hard attention only, 0 or more; 0 takes the most probable
-        location. See SampledAttention.
-    seed: of the random numbers, a 64-bit integer; None draws one from PyTorch's global generator.
-
-    Raises ValueError for a value out of range.
-    """
-
-    sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    diversity: float = 0.0
-    attention_samples: int = 0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("length_penalty", "temperature", "top_p", "diversity"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
-        if not -10 <= self.length_penalty <= 10:  # beyond these the power of a sentence's length could overflow
-            raise ValueError(f"length_penalty is {self.length_penalty}, not between -10 and 10")
-        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}, not an integer of 64 bits")
-        for name, least in (
-            ("beam", 1),
-            ("max_length", 1),
-            ("no_repeat", 0),
-            ("diversity", 0),
-            ("attention_samples", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, not {least} or more")
-        if self.temperature < 0.01:  # far below this, every log-probability would become minus infinity
-            raise ValueError(f"temperature is {self.temperature}, not 0.01 or more; beam=1 takes the likeliest words")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
-        if self.sample and self.diversity:
-            raise ValueError("sample and diversity are two ways to decode: take one")
-
-    @property
-    def draws(self) -> bool:
-        """Return whether decoding draws random numbers."""
-        return self.sample or self.attention_samples > 0
 
 
 def make_generator(seed: int | None, device: torch.device) -> Generator:
@@ -86,7 +29,7 @@ def make_generator(seed: int | None, device: torch.device) -> Generator:
 
 def decode(
     decoder: Decoder, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
-) -> Hypotheses:
+) -> Hypotheses[Tensor]:
     """Return at least count sentences for each image of a batch, best first, decoded as the options say.
 
     decoder: in evaluation mode.
@@ -119,7 +62,7 @@ def sample(
     temperature: float = 1.0,
     top_p: float = 1.0,
     generator: Generator | None = None,
-) -> Hypotheses:
+) -> Hypotheses[Tensor]:
     """Return count sentences per image, drawn word by word and sorted by score.
 
     The log-probabilities returned are the model's own: at temperature 1 and over all words.
@@ -165,7 +108,7 @@ def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
 @torch.inference_mode()
 def diverse_beams(
     decoder: Decoder, features: Features, count: int, options: BeamOptions, diversity: float
-) -> Hypotheses:
+) -> Hypotheses[Tensor]:
     """Return count sentences per image by diverse beam search with one beam per group, sorted by score.
 
     At each step the groups choose one after the other. A word's log-probability is lowered by diversity for each
@@ -193,7 +136,7 @@ def diverse_beams(
 
 def roll_out(
     decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor, Tensor], Tensor]
-) -> Hypotheses:
+) -> Hypotheses[Tensor]:
     """Return count sentences per image, grown side by side one word at a time, sorted by score.
 
     decoder: in evaluation mode.

@@ -20,7 +20,7 @@ from capcli.images.budget import Budget
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
 STANDARD_INPUT = "-"
 MAX_PIXELS = 100_000_000
@@ -323,9 +323,8 @@ def why_unreadable(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """Return an RGB image as a uint8 tensor, (3, height, width)."""
-    import torch
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as an array of its own, (height, width, 3) uint8."""
+    import numpy as np
 
-    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return flat.view(image.height, image.width, 3).permute(2, 0, 1)
+    return np.array(image)

@@ -97,7 +97,7 @@ class ModelConfig:
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    beam, length_penalty, max_length, no_repeat: the default decoding; see `decoding.beam_search.BeamOptions`.
+    beam, length_penalty, max_length, no_repeat: the default decoding; see `decoding.options.BeamOptions`.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
         blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
     training, scores: records for the model card, see `check_records`.

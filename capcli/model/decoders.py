@@ -16,9 +16,7 @@ from torch import Generator, Tensor, nn
 from capcli.model.attention import HardAttention, SoftAttention
 from capcli.model.config import ModelConfig
 from capcli.model.encoders import Encoder, Features
-from capcli.model.vocabulary import PAD, START, UNKNOWN
-
-NEVER_PRINTED = [PAD, START, UNKNOWN]
+from capcli.model.vocabulary import NEVER_PRINTED
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 PAD, START, END, UNKNOWN = range(4)
+NEVER_PRINTED = [PAD, START, UNKNOWN]
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*|'(?:s|t|re|ve|ll|d|m)\b")
 

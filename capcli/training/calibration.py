@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,12 +45,12 @@ def least_gain(gains: Sequence[float]) -> float:
 
 def gains_of_one_colour(captioner: Captioner) -> list[float]:
     """Return the gains of the captions of 64 pictures without anything on them, of colours from all over the cube."""
-    size = captioner.model.config.image_size
-    levels = torch.tensor([0, 85, 170, 255], dtype=torch.uint8)
+    size = captioner.config.image_size
+    colours = np.array(list(itertools.product((0, 85, 170, 255), repeat=3)), np.uint8)
     found = []
-    for colours in torch.cartesian_prod(levels, levels, levels).split(16):
-        pixels = colours[:, :, None, None].expand(-1, -1, size, size)
-        captions = captioner.caption_pixels(pixels, [""] * len(colours), 1, captioner.options)
+    for some in np.split(colours, len(colours) // 16):
+        pixels = np.broadcast_to(some[:, None, None], (len(some), size, size, 3)).copy()
+        captions = captioner.caption_pixels(pixels, [""] * len(some), 1, captioner.options)
         found += [caption.best for caption in captions]
     return captioner.gains(found)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES
-from capcli.decoding.sampling import DecodingOptions
+from capcli.decoding.options import DecodingOptions
 from capcli.model.vocabulary import tokenize
 from capcli.results import Caption, ImageError
 from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
@@ -67,7 +67,7 @@ def evaluate_captioner(
         "split": split,
         "photos": len(photos),
         "decoding": asdict(options),
-        "device": str(captioner.device),
+        "device": captioner.device,
         "precision": captioner.precision,
         "images_per_second": round(len(photos) / seconds, 1),
         "scores": scores | describe(texts, seen),

@@ -68,7 +68,7 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
     if is_mirrored(view):
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return to_pixels(image)
+    return torch.from_numpy(to_pixels(image)).permute(2, 0, 1)
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:

@@ -21,7 +21,7 @@ from capcli.training.evaluation import caption_photos
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
-    from capcli.decoding.sampling import DecodingOptions
+    from capcli.decoding.options import DecodingOptions
 
 # left, top, right and bottom in fractions of the picture
 Box = tuple[float, float, float, float]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from capcli.decoding.sampling import draw
-from capcli.model.decoders import NEVER_PRINTED, Decoder
+from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import END, PAD, START
+from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START
 
 LONGEST_NGRAM = 4
 SIGMA = 6.0  # of the length penalty, in words

@@ -10,7 +10,9 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import score_line
 from capcli.checkpoints.store import read_config
-from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.decoding.beam_search import beam_search
+from capcli.decoding.options import BeamOptions
+from capcli.engines.torch import TorchEngine
 from capcli.model.precision import autocast
 from capcli.training.calibration import least_gain
 from capcli.training.datasets import DataSet
@@ -63,7 +65,7 @@ def measure(folder: Path, setup: Setup) -> None:
     Raises DataError, ImageError, ModelError and OSError.
     """
     stored = CaptionModel.load(folder)
-    captioner = Captioner(stored, setup.device, setup.options.precision)
+    captioner = Captioner(TorchEngine(stored, setup.device, setup.options.precision))
     scores, gains = {}, []
     for data_set in with_dev(setup.sets):
         setup.console.print(f"scoring {data_set.name} dev", markup=False)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli.app import app
+from capcli.engines.torch import TorchEngine
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 
@@ -123,7 +124,7 @@ def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
 @pytest.fixture
 def without_attention(tiny_model: CaptionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model.config = replace(tiny_model.config, decoder="pre-inject")
-    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
+    captioner = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
     monkeypatch.setattr(Captioner, "load", lambda *_: captioner)
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from conftest import TINY, WORDS
 from capcli import CaptionModel, Captioner, DecodingOptions, ImageError
+from capcli.engines.torch import TorchEngine
 from capcli.images.decode import open_square
 from capcli.model.vocabulary import Vocabulary
 from capcli.cli.process import one_core_per_batch, own_process
@@ -26,7 +27,7 @@ own_process(900)
 open_square(png, 32)  # Pillow would warn of more than half as many
 
 torch.set_num_threads(3)
-captioner = Captioner(CaptionModel(TINY, Vocabulary(WORDS)), torch.device("cpu"))
+captioner = Captioner(TorchEngine(CaptionModel(TINY, Vocabulary(WORDS)), torch.device("cpu")))
 one_core_per_batch(captioner, DecodingOptions(sample=True))
 print(captioner.workers, torch.get_num_threads())
 one_core_per_batch(captioner, captioner.options)

@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capcli.decoding.beam_search import BeamOptions, Hypotheses, beam_search, block_repeats
+from capcli.decoding.beam_search import beam_search, block_repeats
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import BeamOptions
 from capcli.model.decoders import NEVER_PRINTED, AttentionDecoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, START

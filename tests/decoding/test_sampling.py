@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 import torch
 
-from capcli.decoding.beam_search import BeamOptions, beam_search
-from capcli.decoding.sampling import DecodingOptions, SampledAttention, decode, diverse_beams, draw, sample
+from capcli.decoding.beam_search import beam_search
+from capcli.decoding.options import BeamOptions, DecodingOptions
+from capcli.decoding.sampling import SampledAttention, decode, diverse_beams, draw, sample
 from capcli.model.attention import HardAttention
 from capcli.model.decoders import AttentionDecoder, State, Step
 from capcli.model.encoders import Features

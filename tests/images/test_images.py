@@ -164,11 +164,13 @@ def test_missing_folders_and_bombs_say_why(tmp_path: Path, monkeypatch: pytest.M
         open_square(tmp_path / "big.png", 32)
 
 
-def test_pixels_are_channels_first() -> None:
+def test_pixels_are_rows_of_colours() -> None:
     pixels = to_pixels(halves((4, 2)))
-    assert pixels.shape == (3, 2, 4)
-    assert pixels[:, 0, 0].tolist() == list(RED)
-    assert pixels[:, 1, 3].tolist() == list(BLUE)
+    assert pixels.shape == (2, 4, 3)
+    assert pixels.dtype == numpy.uint8
+    assert pixels[0, 0].tolist() == list(RED)
+    assert pixels[1, 3].tolist() == list(BLUE)
+    pixels[:] = 0  # an array of its own
 
 
 def test_natural_order() -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageChops
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.engines.torch import TorchEngine
 from capcli.images.decode import open_upright
 from capcli.images.drawn import safe_name
 from capcli.images.find import find_images
@@ -81,7 +82,7 @@ def test_planted_attention_shines_in_its_cell(
     monkeypatch.setattr(model.decoder.attention, "distribution", planted)
     width, height = SHAPES[shape]
     save_photo(tmp_path / "photo.png", Image.new("RGB", (width, height), GREY), shape == "rotated")
-    captioner = Captioner(model, torch.device("cpu"), "fp32")
+    captioner = Captioner(TorchEngine(model, torch.device("cpu"), "fp32"))
     folders = AttentionFolders(tmp_path / "out", OverlayOptions(size=300, smooth=kind != "raw"))
     (caption,) = captioner.stream([str(tmp_path / "photo.png")])
     folders.write(caption)
@@ -110,7 +111,7 @@ def test_overlays_lie_where_the_picture_changes(tmp_path: Path, monkeypatch: pyt
     model = model_with_grid(32)
     width, height = SHAPES[shape]
     plain = Image.new("RGB", (width, height), GREY)
-    captioner = Captioner(model, torch.device("cpu"), "fp32")
+    captioner = Captioner(TorchEngine(model, torch.device("cpu"), "fp32"))
     reference = []
 
     def look(hidden: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,8 @@ import torch
 from conftest import WORDS
 
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.decoding.beam_search import BeamOptions, beam_search
+from capcli.decoding.beam_search import beam_search
+from capcli.decoding.options import BeamOptions
 from capcli.model.config import DECODERS, ModelConfig
 from capcli.model.decoders import NEVER_PRINTED
 from capcli.model.encoders import Features

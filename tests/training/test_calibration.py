@@ -3,6 +3,7 @@ import torch
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.engines.torch import TorchEngine
 from capcli.training.calibration import auc, calibrate, gains_of_one_colour, least_gain
 
 
@@ -38,7 +39,7 @@ def test_two_photos_in_a_hundred_gain_less() -> None:
 
 
 def test_pictures_of_one_colour_are_all_kinds_of_colours(tiny_model: CaptionModel) -> None:
-    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
+    captioner = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
     gains = gains_of_one_colour(captioner)
     assert len(gains) == 64
     assert len({round(gain, 6) for gain in gains}) > 32

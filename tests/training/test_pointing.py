@@ -8,6 +8,7 @@ from PIL import Image
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.engines.torch import TorchEngine
 from capcli.training.datasets import DataError, read_data_set
 from capcli.training.pointing import (
     as_lines,
@@ -84,7 +85,7 @@ def test_hits_are_counted_per_word(tiny_model: CaptionModel, tmp_path: Path, mon
 
     monkeypatch.setattr(tiny_model.decoder.attention, "distribution", planted)
     tiny_model.decoder.output_bias.data[tiny_model.vocabulary.ids["man"]] = 30.0  # says nothing else
-    captioner = Captioner(tiny_model, torch.device("cpu"), "fp32")
+    captioner = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
     data_set = read_data_set(str(tmp_path))
     result = measure_pointing(captioner, data_set, "dev", read_boxes(tmp_path / "boxes"), captioner.options, 2)
     assert result["photos"] == 3

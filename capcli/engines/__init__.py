@@ -1,0 +1,1 @@
+"""What runs the network: one interface, `Engine`, and who implements it."""

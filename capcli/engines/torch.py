@@ -1,0 +1,125 @@
+"""PyTorch: on CPUs and GPUs, in every number format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import DecodingOptions
+from capcli.decoding.sampling import decode, make_generator
+from capcli.engines.engine import Engine, SentencesRead
+from capcli.model.decoders import State
+from capcli.model.encoders import Features, fold_batch_norm
+from capcli.model.precision import PRECISIONS, choose_precision
+
+ENCODED_AT_ONCE = 4  # images for each thread
+DEVICES = ("cuda", "mps", "cpu")
+
+
+class TorchEngine(Engine):
+    """A model of PyTorch, of which encoder and decoder are faster copies."""
+
+    name = "torch"
+
+    def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
+        """Prepare a model, which stays as it is but for the device.
+
+        precision: as `Captioner.load` takes it. Raises ValueError for one that this device does not have.
+        """
+        self.precision = choose_precision(precision, device)
+        dtype = PRECISIONS[self.precision]
+        self.model = model.to(device).eval()
+        self.config, self.vocabulary = model.config, model.vocabulary
+        self.encoder = fold_batch_norm(model.encoder).in_number_format(dtype)
+        self.encoder.to(memory_format=torch.channels_last)
+        self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
+        self.torch_device, self.device = device, str(device)
+
+    @property
+    def threads(self) -> int:
+        """Return the number of PyTorch's threads, which is the whole process's."""
+        return torch.get_num_threads()
+
+    @torch.inference_mode()
+    def encode(self, pixels: np.ndarray) -> Features:
+        """Return features in this engine's precision, as Engine.encode.
+
+        On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
+        """
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        at_once = ENCODED_AT_ONCE * self.threads if self.torch_device.type == "cpu" else len(images)
+        pieces = [
+            self.encoder(piece.to(self.torch_device, memory_format=torch.channels_last))
+            for piece in images.split(at_once)
+        ]
+        return Features(
+            torch.cat([piece.annotations for piece in pieces]),
+            torch.cat([piece.global_vector for piece in pieces]),
+        )
+
+    @torch.inference_mode()
+    def search(
+        self, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
+    ) -> Hypotheses[np.ndarray]:
+        """Return sentences, as Engine.search."""
+        found = decode(self.decoder, features, count, options, generator)
+        return Hypotheses(**{name: as_array(tensor) for name, tensor in vars(found).items()})
+
+    def make_generator(self, seed: int | None) -> Generator:
+        """Return a generator, as Engine.make_generator; no other is seeded by it."""
+        return make_generator(seed, self.torch_device)
+
+    @torch.inference_mode()
+    def start(self, features: Features) -> State:
+        """Return the decoder's state, as Engine.start."""
+        return self.decoder.start(features)
+
+    @torch.inference_mode()
+    def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
+        """Go one word further, as Engine.step."""
+        previous, beams = (torch.from_numpy(array).to(self.torch_device) for array in (words, parents))
+        step = self.decoder.step(previous, state.reorder(beams))
+        return step.logits.log_softmax(2).cpu().numpy(), step.state
+
+    @torch.inference_mode()
+    def read(self, features: Features, words: np.ndarray) -> SentencesRead:
+        """Read sentences, as Engine.read."""
+        given = torch.from_numpy(words).to(self.torch_device).expand(len(features.global_vector), -1, -1)
+        reading = self.decoder(features, given)
+        return SentencesRead(as_array(reading.logits), as_array(reading.attention), as_array(reading.gate))
+
+    def synchronize(self) -> None:
+        """Wait for a GPU, as Engine.synchronize."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.torch_device.type == "mps":
+            torch.mps.synchronize()
+
+
+def as_array(tensor: Tensor | None) -> Any:
+    """Return a tensor as an array, numbers of 16 bits as float32; None stays None."""
+    if tensor is None:
+        return None
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of this name; `auto` is CUDA where there is one, else Apple's MPS, else the CPU.
+
+    Raises ValueError for one that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in DEVICES:  # PyTorch has twenty more, on most of which no model runs
+        raise ValueError(f"device {name!r} cannot be used: not one of auto, {', '.join(DEVICES)}, {DEVICES[0]}:1 …")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # PyTorch raises RuntimeError, AssertionError and others here
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
