@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -17,7 +16,6 @@ from test_metadata import XMP, encode, exif, files, frames_of
 from capcli.outputs.metadata import Metadata, MetadataError, parse, read_caption
 from capcli.outputs.metadata.iptc import datasets, with_caption
 from capcli.outputs.metadata.photoshop import resources
-from capcli.outputs.metadata.texts import WRITTEN
 from capcli.results import ImageError
 
 UTF_8 = (1, 90, b"\x1b%G")
@@ -239,21 +237,6 @@ def test_what_is_added_to_a_text_in_latin_1_leaves_its_bytes() -> None:
     assert added == block((2, 120, shift_jis + b", a cat"))
 
 
-def test_several_segments_of_resources_are_read_and_written(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    large = resource(0x0400, bytes(60000)) + resource(0x0404, human()) + resource(0x0401, bytes(9999))
-    path.write_bytes(jpeg(app13(large[:65000]), app13(large[65000:])))
-    assert read_caption(str(path)) == "Grandma's 80th birthday"
-    for text in ("a cat", "a cat that is longer", "a cat"):
-        after = caption(path, "overwrite", text)
-        assert iptc_of(after) == human(text.encode())
-        assert read_resources(after) == large.replace(resource(0x0404, human()), resource(0x0404, human(text.encode())))
-    two = app13(THUMBNAIL + bytes(3)), app13(resource(0x0404, human()))
-    path.write_bytes(jpeg(*two))
-    assert two[0] in caption(path, "overwrite")
-    assert read_caption(str(path)) == "a cat"
-
-
 @pytest.mark.parametrize(
     "iptc",
     [human()[:-3], human() + b"\x1c\2", human() + b"more", b"\x1c\2\x78\x80\4\xff\xff\xff\xff", b"\x1c\2\x78\xff\xff"],
@@ -273,37 +256,6 @@ def test_unusual_blocks_are_read() -> None:
     found, zeros = resources(THUMBNAIL + b"PHUT" + THUMBNAIL[4:] + b"\0\0\0")
     assert [r.number for r in found] == [0x040C, 0x040C]
     assert zeros == b"\0\0\0"
-
-
-@pytest.mark.parametrize(
-    ("name", "beginning", "raw"),
-    [
-        ("exif", b"Exif\0\0", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
-        ("exif", b"", described("Grandma").tobytes().removeprefix(b"Exif\0\0")),
-        ("APP1", b"http://ns.adobe.com/xap/1.0/\0", KURZ),
-        ("xmp", b"", KURZ),
-        ("iptc", b"", human()),
-    ],
-)
-def test_raw_profiles_of_a_png_are_read_and_changed(tmp_path: Path, name: str, beginning: bytes, raw: bytes) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(png_with_profile(f"Raw profile type {name}".encode(), name.encode(), beginning + raw))
-    before = read_caption(str(path))
-    assert before in ("Grandma", "kurz", "Grandma's 80th birthday")
-    after = caption(path, "append")
-    texts = [text for place, text in parse(after).found if place in WRITTEN]
-    assert texts == [f"{before}, a cat"] * (2 if raw == KURZ else 3)
-    assert caption(path, "append") == after
-    if shutil.which("exiftool"):
-        found = {tag: text for tag, text in exiftool.read(path).items() if text.endswith("a cat")}
-        assert set(found.values()) == {f"{before}, a cat"}
-        assert len(found) == len(texts)
-
-
-@pytest.mark.parametrize("text", [b"iptc 12", b"\niptc\n 3\n0g", b"\niptc\n 3\n123"])
-def test_a_raw_profile_that_is_none_is_left_alone(text: bytes) -> None:
-    with pytest.raises(MetadataError, match="damaged metadata"):
-        parse(png_with_text(b"Raw profile type iptc", text))
 
 
 @needs_exiftool

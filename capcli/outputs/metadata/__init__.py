@@ -14,8 +14,9 @@ from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT, combine
 from capcli.outputs.formats import is_encodable, is_rejected
-from capcli.outputs.metadata.containers import Container, parse
+from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.parsing import parse
 from capcli.outputs.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.outputs.originals import UntouchableError, original
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
