@@ -1,4 +1,4 @@
-"""Files that are somebody's, and are to be written into: which of them may be, and where they lie."""
+"""Files of the user's that captions are written into: which of them may be changed, and where they really are."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ LEADS_OUT = "it is a link that leads out of the folder; name the file that it le
 
 
 class UntouchableError(Exception):
-    """A file that is left as it is; str() says why."""
+    """Report a file of the user's that must not be changed; str() says why."""
 
 
 def original(path: str, folders: Iterable[str] = ()) -> Path:
-    """Return the file that a path leads to, which may be absent yet.
+    """Return the file that a path leads to, after checking that it may be changed.
 
-    A link is followed within its own folder and the folders given, those that the user named: what lies elsewhere was
-    not meant. As a new file takes the place of the old one, hard links would be split. Raises UntouchableError, and
-    OSError for what cannot be looked at.
+    A link is followed only into its own folder and those that the user named, as no other file was meant. Hard links
+    are refused, because a new file takes the place of the old one, and the other names would keep the old content.
+
+    path: a file, which may not exist yet.
+    folders: that the user named.
+
+    Raises UntouchableError if the file must not be changed, and OSError if it cannot be examined.
     """
     target = Path(os.path.realpath(path))
     if os.path.islink(path):
@@ -39,7 +43,7 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
         return target
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise UntouchableError("not a regular file")
-    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # which does not hold root back
+    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # os.access would let root write to it
         raise UntouchableError(READ_ONLY)
     if not os.access(target, os.W_OK):
         raise UntouchableError("permission denied")
@@ -49,7 +53,10 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
 
 
 def folders_of(arguments: list[str]) -> list[str]:
-    """Return the folders that command line arguments stand for: themselves, or those that a file or glob lies in."""
+    """Return the folders that the user named.
+
+    arguments: folders, which stand for themselves, and files and globs, which stand for the folders that they are in.
+    """
     folders = []
     for argument in arguments:
         folder = os.path.abspath(argument)

@@ -1,6 +1,6 @@
-"""Captions inside the image files: EXIF ImageDescription, XMP dc:description, PNG Description.
+"""Captions inside image files: EXIF ImageDescription, XMP dc:description, PNG Description, IPTC Caption-Abstract.
 
-Only the blocks that hold them are rewritten; the compressed pixels and every other block are copied byte for byte.
+Only the blocks that hold a caption are rewritten; the compressed pixels and all other blocks are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Metadata(Sink):
         folders: Iterable[str] = (),
         touch: bool = False,
     ) -> None:
-        """Say what to write.
+        """Set what is written, and where.
 
-        existing: one of EXISTING, what to do about captions that are there already.
-        template: what the text says of a caption.
-        min_score: captions that score less are not written; None for none.
-        folders: those that the user named, in which links are followed.
-        touch: let a file's time say when its caption was written.
+        existing: one of EXISTING: what to do with an image that has a caption already.
+        template: makes the text from a caption.
+        min_score: captions with a lower score are not written; None writes all.
+        folders: links that lead into these are followed, since the user named them.
+        touch: whether an image's modification time becomes that of its caption, instead of staying as it was.
         """
         self.existing, self.template, self.min_score = existing, template, min_score
         self.folders, self.touch = tuple(folders), touch
@@ -59,10 +59,10 @@ class Metadata(Sink):
         return bool(read_caption(image))
 
     def wants(self, image: str) -> bool:
-        """Return whether the image holds no caption yet, or it is to be changed.
+        """Return whether the image has no caption yet, or has one that is to be changed.
 
-        Raises CaptionedAlready where there is one and existing is `fail`, and ImageError for files that can't take a
-        caption, or are not to be written into.
+        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError for a file that cannot take a
+        caption, or must not be written to.
         """
         if image == STANDARD_INPUT:
             raise ImageError(image, "standard input has no place for metadata")
@@ -80,9 +80,9 @@ class Metadata(Sink):
         return True
 
     def write(self, result: Caption | ImageError) -> None:
-        """Write a caption; the original stays in place until the new file is complete.
+        """Write a caption into its image; the original stays in place until the new file is complete.
 
-        Raises ImageError, and OutputError where no other file can be written either.
+        Raises ImageError, and OutputError if no other file could be written either.
         """
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
@@ -90,7 +90,7 @@ class Metadata(Sink):
         try:
             target = original(path, self.folders)  # a link stays a link
             text = " ".join(self.template.fill(path, result).split())
-            # Ours from reading to writing.
+            # Locked from reading to writing, so that what another run writes in between is not lost.
             with WholeFile(target, like=target, keep_times=not self.touch, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
                 content = self.captioned(image, text)
@@ -106,7 +106,13 @@ class Metadata(Sink):
             raise failed_write(path, path, error) from None
 
     def captioned(self, image: Container, text: str) -> bytes:
-        """Return the file with the caption text. Raises MetadataError."""
+        """Return an image file with a caption in it.
+
+        image: the file as it is.
+        text: the caption.
+
+        Raises MetadataError if it cannot be written safely.
+        """
         if not is_encodable(text):
             raise MetadataError("its name, which the template asks for, is not UTF-8 as metadata is to be")
         shown = image.caption
@@ -114,8 +120,10 @@ class Metadata(Sink):
             return image.content
 
         def change(old: str) -> str:
-            """Extend each text by itself, so that none is lost; what is empty says what was shown so far, or it would
-            be hidden."""
+            """Return a text changed by itself, so that none is lost.
+
+            An empty text takes what was shown before, because it may now be shown first.
+            """
             if PROGRAM_DATA.match(old):
                 raise MetadataError("its description is a program's data; left as it is")
             return combine(image.words(old) or shown, text, self.existing)
@@ -130,18 +138,18 @@ class Metadata(Sink):
 
 
 def read_caption(path: str) -> str:
-    """The caption inside an image file, empty if there is none. Raises ImageError."""
+    """Return the caption inside an image file, empty if there is none. Raises ImageError."""
     return read_image(path).caption
 
 
 def read_image(path: str) -> Container:
-    """An image file with the texts inside it. Raises ImageError."""
+    """Return an image file, parsed. Raises ImageError if it or its metadata cannot be read."""
     try:
         if not os.path.isfile(path):
             os.stat(path)
             raise MetadataError("not a regular file")
         image = parse(Path(path).read_bytes(), path)
-        _ = image.found, image.maker  # which may be damaged too
+        _ = image.found, image.maker  # reads the blocks now, which may be damaged too
         return image
     except MetadataError as error:
         raise ImageError(path, str(error)) from None

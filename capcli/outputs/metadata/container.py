@@ -1,4 +1,4 @@
-"""The files that hold the blocks, of which the compressed pixels and every other block are copied byte for byte."""
+"""What all image files have in common: blocks of metadata, and pixels that are copied byte for byte."""
 
 from __future__ import annotations
 
@@ -13,61 +13,81 @@ EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 
 
-class Kind(Protocol):
-    """What knows one kind of metadata block: a module, most of them."""
+class BlockKind(Protocol):
+    """Read and write one kind of metadata block. Most kinds are modules of this package."""
 
     def captions(self, block: bytes, /) -> list[Found]:
         """Return the texts in a block. Raises MetadataError."""
 
     def with_caption(self, block: bytes, change: Change, /) -> bytes:
-        """Return a block, or a new one in place of an empty one, with its texts changed; the same bytes where nothing
-        changes. Raises MetadataError."""
+        """Return a block with its texts changed, or the same bytes if nothing changes.
+
+        block: empty for a file without one, which gets a new block.
+        change: is applied to each text.
+
+        Raises MetadataError.
+        """
 
 
 class Container:
-    """A parsed image file. blocks: number of the segment or chunk → its kind and what it holds; added: kinds of blocks
-    that a file without them gets; refusal: why it can take no caption."""
+    """Hold a parsed image file.
 
-    added: tuple[Kind, ...] = ()
+    content: the file.
+    blocks: for each segment or chunk with metadata, by its index, the kind of block and the block.
+    added: the kinds of blocks that are added to a file without them.
+    refusal: why no caption can be written into the file; empty if one can.
+    """
+
+    added: tuple[BlockKind, ...] = ()
     refusal = ""
 
     def __init__(self, content: bytes) -> None:
-        """Raises MetadataError."""
+        """Parse a file. Raises MetadataError if it is damaged."""
         self.content = content
-        self.blocks: dict[int, tuple[Kind, bytes]] = {}
+        self.blocks: dict[int, tuple[BlockKind, bytes]] = {}
 
     @functools.cached_property
     def found(self) -> list[Found]:
-        """All texts, in the order of texts.PLACES. Raises MetadataError."""
+        """Return all texts, in the order of texts.PLACES. Raises MetadataError."""
         found = [text for kind, block in self.blocks.values() for text in kind.captions(block)]
         return sorted(found, key=lambda text: PLACES.index(text.place))
 
     @functools.cached_property
     def maker(self) -> str:
-        """Who made the camera. Raises MetadataError."""
+        """Return who made the camera, empty if that is not known. Raises MetadataError."""
         makers = [tiff.read_tag(block, tiff.MAKE) for kind, block in self.blocks.values() if kind is tiff]
         return decode(makers[0])[0] if makers else ""
 
     def words(self, text: str) -> str:
-        """Return the text if it is somebody's words and not the camera's. Raises MetadataError."""
+        """Return a text if a person wrote it, "" if a camera did. Raises MetadataError."""
         return words(text, self.maker)
 
     @property
     def caption(self) -> str:
-        """What photo managers would show; empty if there is nothing. Raises MetadataError."""
+        """Return the caption that photo managers would show, empty if there is none. Raises MetadataError."""
         return next(filter(None, (self.words(text) for _, text in self.found)), "")
 
     def with_caption(self, change: Change) -> bytes:
-        """Return the file with each of its texts changed by itself, and with the texts that it lacks added: the same
-        bytes where nothing changes. Raises MetadataError."""
+        """Return the file with its texts changed and missing ones added, or the same bytes if nothing changes.
+
+        change: is applied to each text by itself, and to "" for each that is missing.
+
+        Raises MetadataError.
+        """
         if self.refusal:
             raise MetadataError(self.refusal)
-        changed = {place: kind.with_caption(block, change) for place, (kind, block) in self.blocks.items()}
-        changed = {place: block for place, block in changed.items() if block != self.blocks[place][1]}
+        changed = {index: kind.with_caption(block, change) for index, (kind, block) in self.blocks.items()}
+        changed = {index: block for index, block in changed.items() if block != self.blocks[index][1]}
         there = [kind for kind, _ in self.blocks.values()]
         added = {kind: kind.with_caption(b"", change) for kind in self.added if kind not in there}
         return self.assembled(changed, added) if changed or added else self.content
 
-    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
-        """Return the file with other blocks. Raises MetadataError."""
+    def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
+        """Return the file with other blocks.
+
+        changed: the new blocks of segments or chunks, by index.
+        added: blocks of kinds that the file has not had, by kind.
+
+        Raises MetadataError if there is no room for them.
+        """
         raise NotImplementedError

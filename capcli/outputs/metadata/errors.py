@@ -1,4 +1,4 @@
-"""Metadata that cannot be understood."""
+"""The error for metadata that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import struct
 
 
 class MetadataError(Exception):
-    """A file into which no caption can be written safely; str() says why."""
+    """Report a file into which no caption can be written safely; str() says why."""
 
 
 def unpack(layout: str, content: bytes, position: int) -> tuple:
-    """struct.unpack_from that raises MetadataError at the end of the content."""
+    """Return what `struct.unpack_from` does; raise MetadataError if the content ends before."""
     try:
         return struct.unpack_from(layout, content, position)
     except struct.error:

@@ -1,4 +1,4 @@
-"""IPTC blocks: IPTC-NAA Information Interchange Model, version 4."""
+"""IPTC blocks, after the IPTC-NAA Information Interchange Model, version 4."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from typing import NamedTuple
 from capcli.outputs.metadata.errors import MetadataError, unpack
 from capcli.outputs.metadata.texts import Change, Found, decode, rewrite
 
-CHARACTER_SET, CAPTION = (1, 90), (2, 120)  # record and number of a dataset
-UTF_8 = b"\x1b%G"  # the escape sequence of ISO 2022 for it
-OTHER_CODING = b"\x1b%"  # the beginning of those for anything that is not built like ASCII
-TEXTS = range(3, 200)  # the datasets of record 2 between its version and the previews
+CHARACTER_SET, CAPTION = (1, 90), (2, 120)  # (record, number) of a dataset
+UTF_8 = b"\x1b%G"  # ISO 2022's escape sequence for UTF-8
+OTHER_CODING = b"\x1b%"  # how ISO 2022's escape sequences begin for encodings that are not supersets of ASCII
+TEXTS = range(3, 200)  # numbers of record 2's datasets between the version and the previews
 LARGEST_CAPTION = 2000  # bytes
 
 
 class Dataset(NamedTuple):
-    """key: record and number; value: what it holds; whole: with its header."""
+    """Hold a dataset of an IPTC block.
+
+    key: (record, number).
+    value: what it says.
+    whole: the value with its header, as in the block.
+    """
 
     key: tuple[int, int]
     value: bytes
     whole: bytes
 
     def holding(self, value: bytes) -> Dataset:
-        """Return the dataset with this value; the same if it has it."""
+        """Return the dataset with another value; itself if that is the same."""
         return self if value == self.value else dataset(self.key, value)
 
 
 def dataset(key: tuple[int, int], value: bytes) -> Dataset:
-    """Return a dataset of up to 32,767 bytes."""
+    """Return a dataset. value: at most 32,767 bytes."""
     return Dataset(key, value, b"\x1c" + bytes(key) + struct.pack(">H", len(value)) + value)
 
 
 def datasets(block: bytes) -> list[Dataset]:
-    """Return the datasets of a block, which zeros may follow. Raises MetadataError."""
+    """Return the datasets of a block, without any zeros that follow them. Raises MetadataError."""
     found = []
     position = 0
     while block[position : position + 1] == b"\x1c":
         record, number, size = unpack(">BBH", block, position + 1)
         start = position + 5
-        if size & 0x8000:  # an extended dataset: so many bytes of size follow
+        if size & 0x8000:  # an extended dataset: this is how many bytes its size has
             start += size & 0x7FFF
             size = int.from_bytes(block[position + 5 : start], "big")
         end = start + size
@@ -53,13 +58,20 @@ def datasets(block: bytes) -> list[Dataset]:
 
 
 def captions(block: bytes) -> list[Found]:
-    """Return what its Caption-Abstract says; nothing where there is none. Raises MetadataError."""
+    """Return what a block's Caption-Abstract says; nothing if there is none. Raises MetadataError."""
     return [Found("IPTC", decode(each.value)[0]) for each in datasets(block) if each.key == CAPTION]
 
 
 def with_caption(block: bytes, change: Change) -> bytes:
-    """Return the block with its caption changed, and none added. All other datasets stay as they are, byte for byte,
-    but for CodedCharacterSet, which is set where the new caption needs it. Raises MetadataError."""
+    """Return a block with its caption changed; none is added to a block without one.
+
+    All other datasets stay the same byte for byte, except for CodedCharacterSet, which is set if the caption needs it.
+
+    block: an IPTC block.
+    change: is applied to the caption.
+
+    Raises MetadataError for a damaged block, a caption that is too long, and one that its encoding cannot hold.
+    """
     old = datasets(block)
     new = [each.holding(rewrite(each.value, change)) if each.key == CAPTION else each for each in old]
     if new == old:
@@ -68,7 +80,7 @@ def with_caption(block: bytes, change: Change) -> bytes:
     if max(map(len, written)) > LARGEST_CAPTION:
         raise MetadataError("no room for a caption in its IPTC block")
     declared = next((each.value for each in old if each.key == CHARACTER_SET), b"")
-    if declared != UTF_8:  # readers take the texts for Latin-1
+    if declared != UTF_8:  # programs will read the texts as Latin-1
         if declared.startswith(OTHER_CODING):
             raise MetadataError("its IPTC block has a character set that is not known")
         if not b"".join(written).isascii():
@@ -77,7 +89,7 @@ def with_caption(block: bytes, change: Change) -> bytes:
 
 
 def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:
-    """Return the datasets with UTF-8 as their character set, or None where their texts are in another."""
+    """Return the datasets with UTF-8 declared as their encoding; None if any of their texts is in another."""
     if any(decode(each.value)[1] != "utf-8" for each in block if each.key[0] == 2 and each.key[1] in TEXTS):
         return None
     others = [each for each in block if each.key != CHARACTER_SET]
@@ -86,7 +98,7 @@ def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:
 
 
 def in_latin(block: list[Dataset]) -> list[Dataset]:
-    """Return the datasets with the caption in the Latin-1 that Windows and readers know. Raises MetadataError."""
+    """Return the datasets with the caption in Windows' Latin-1 (cp1252). Raises MetadataError if it does not fit."""
 
     def encoded(value: bytes) -> bytes:
         text, codec = decode(value)
@@ -99,5 +111,5 @@ def in_latin(block: list[Dataset]) -> list[Dataset]:
 
 
 def trimmed(block: bytes) -> bytes:
-    """Return a block without the zeros after it. Raises MetadataError."""
+    """Return a block without any zeros that follow its datasets. Raises MetadataError."""
     return b"".join(each.whole for each in datasets(block))

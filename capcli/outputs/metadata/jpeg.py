@@ -1,4 +1,4 @@
-"""JPEG files: ITU-T T.81 annex B, XMP specification part 3."""
+"""JPEG files, after ITU-T T.81 annex B and part 3 of the XMP specification."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import struct
 from typing import ClassVar
 
 from capcli.outputs.metadata import photoshop, tiff, xmp
-from capcli.outputs.metadata.container import EXIF_START, XMP_START, Container, Kind
+from capcli.outputs.metadata.container import EXIF_START, XMP_START, BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError
 
 PHOTOSHOP_START = b"Photoshop 3.0\0"
-LARGEST_SEGMENT = 65533  # bytes in a JPEG segment, of which the length field counts two more
+LARGEST_SEGMENT = 65533  # bytes of payload; the length field of 16 bits counts itself too
 
 
 class Jpeg(Container):
-    """Segments up to the first scan; what follows is copied."""
+    """Hold a JPEG file: its segments up to the first scan, and the rest, which is copied.
+
+    signatures: for each kind of block, the marker of its segment, and what the payload begins with.
+    """
 
     added = (tiff, xmp)
-    starts: ClassVar[dict[Kind, tuple[int, bytes]]] = {
+    signatures: ClassVar[dict[BlockKind, tuple[int, bytes]]] = {
         tiff: (0xE1, EXIF_START),
         xmp: (0xE1, XMP_START),
         photoshop: (0xED, PHOTOSHOP_START),
     }
 
     def __init__(self, content: bytes) -> None:
+        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
-        self.segments: list[tuple[int, bytes]] = []  # marker, segment with its marker and length
+        self.segments: list[tuple[int, bytes]] = []  # (marker, whole segment with its marker and length)
         position = 2
         while True:
             start = position
@@ -42,49 +46,54 @@ class Jpeg(Container):
             self.segments.append((marker, content[start:end]))
             position = end
         self.rest = content[start:]
-        for place, (marker, piece) in enumerate(self.segments):
+        for index, (marker, piece) in enumerate(self.segments):
             payload = piece.lstrip(b"\xff")[3:]
-            for kind, (expected, beginning) in self.starts.items():
+            for kind, (expected, beginning) in self.signatures.items():
                 if marker == expected and payload.startswith(beginning):
-                    self.blocks[place] = kind, payload[len(beginning) :]
-            if marker == 0xE2 and payload.startswith(b"MPF\0"):  # an index that counts bytes from the first picture
+                    self.blocks[index] = kind, payload[len(beginning) :]
+            # An MPF index says at which byte each further picture begins, which would no longer be true.
+            if marker == 0xE2 and payload.startswith(b"MPF\0"):
                 self.refusal = "several pictures in one JPEG (MPF); captions cannot be written into it"
         self.continued = self.join_resources()
 
     def join_resources(self) -> list[int]:
-        """Make one block of Photoshop's resources where they go on from one segment to the next; the numbers of the
-        segments after the first."""
-        places = [place for place, (kind, _) in self.blocks.items() if kind is photoshop]
+        """Join blocks of Photoshop's resources that go on from segment to segment into the first of them.
+
+        Return the indices of the other segments, which is empty if each block is complete by itself.
+        """
+        indices = [index for index, (kind, _) in self.blocks.items() if kind is photoshop]
         try:
-            for place in places:
-                photoshop.resources(self.blocks[place][1])
+            for index in indices:
+                photoshop.resources(self.blocks[index][1])
         except MetadataError:
-            whole = b"".join(self.blocks.pop(place)[1] for place in places)
-            self.blocks[places[0]] = photoshop, whole
-            return places[1:]
+            whole = b"".join(self.blocks.pop(index)[1] for index in indices)
+            self.blocks[indices[0]] = photoshop, whole
+            return indices[1:]
         return []
 
-    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
-        """Return the file with other blocks. Raises MetadataError."""
+    def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
+        """Return the file with other blocks; see `Container.assembled`."""
         pieces = [piece for _, piece in self.segments]
-        for place, block in changed.items():
-            kind = self.blocks[place][0]
-            pieces[place] = self.segment(kind, block)
+        for index, block in changed.items():
+            kind = self.blocks[index][0]
+            pieces[index] = self.segment(kind, block)
             if kind is photoshop:
                 for other in self.continued:
                     pieces[other] = b""
-        front = 1 if self.segments and self.segments[0][0] == 0xE0 else 0  # JFIF wants to be first
-        after_exif = max((place + 1 for place, (kind, _) in self.blocks.items() if kind is tiff), default=front)
+        front = 1 if self.segments and self.segments[0][0] == 0xE0 else 0  # JFIF has to be the first segment
+        after_exif = max((index + 1 for index, (kind, _) in self.blocks.items() if kind is tiff), default=front)
         if xmp in added:
             pieces.insert(after_exif, self.segment(xmp, added[xmp]))
         if tiff in added:
             pieces.insert(front, self.segment(tiff, added[tiff]))
         return b"\xff\xd8" + b"".join(pieces) + self.rest
 
-    def segment(self, kind: Kind, block: bytes) -> bytes:
-        """Return the segment for a block; for Photoshop's resources as many as they need. Raises MetadataError if it is
-        too long to be one."""
-        marker, beginning = self.starts[kind]
+    def segment(self, kind: BlockKind, block: bytes) -> bytes:
+        """Return the segment for a block, or several for long Photoshop resources.
+
+        Raises MetadataError for any other block that is too long for one segment.
+        """
+        marker, beginning = self.signatures[kind]
         room = LARGEST_SEGMENT - len(beginning)
         if len(block) > room and kind is not photoshop:
             raise MetadataError("no room for a caption in its EXIF or XMP block")

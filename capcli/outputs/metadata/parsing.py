@@ -1,4 +1,4 @@
-"""From a file's bytes to its container, or to the reason why it can take no caption."""
+"""Parsing an image file: which container it is, or why no caption can be written into it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw
 
 
 def parse(content: bytes, name: str = "") -> Container:
-    """Raises MetadataError for files that are damaged or cannot take a caption. name: of the file."""
+    """Return an image file, parsed.
+
+    content: of the file.
+    name: of the file; cameras' raw files are told from TIFF files by their endings.
+
+    Raises MetadataError for a file that is damaged, or of a format that cannot take a caption.
+    """
     if content.startswith(b"\xff\xd8\xff"):
         return Jpeg(content)
     if content.startswith(PNG_SIGNATURE):
         return Png(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return WebP(content)
-    # Raw files of cameras are TIFF too, but some of their makers count on where the directory lies.
+    # Cameras' raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
     if content.startswith((b"II*\0", b"MM\0*")) and content[8:10] != b"CR" and not name.lower().endswith(RAW_ENDINGS):
         return Tiff(content)
     if not content:
@@ -36,11 +42,11 @@ def parse(content: bytes, name: str = "") -> Container:
 
 
 def is_picture(content: bytes, name: str) -> bool:
-    """Return whether a file could be captioned at all, whatever could be written into it."""
+    """Return whether a file is an image, even if no caption can be written into it."""
     try:
         open_image(io.BytesIO(content), name).close()
     except UnidentifiedImageError:
         return False
-    except Exception:  # a picture that is damaged, too large, or needs an extra package
+    except Exception:  # an image that is damaged, too large, or needs an extra package
         return True
     return True

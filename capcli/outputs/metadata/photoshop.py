@@ -1,4 +1,4 @@
-"""Photoshop's image resources, which IPTC blocks lie in: Adobe Photoshop File Formats Specification."""
+"""Photoshop's image resources, which hold IPTC blocks, after the Adobe Photoshop File Formats Specification."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ SIGNATURES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")
 
 
 class Resource(NamedTuple):
-    """number: what it is; head: signature, number and name; value; whole: with its size, and padding."""
+    """Hold an image resource.
+
+    number: says what it is.
+    head: its signature, number and name.
+    value: its content.
+    whole: all of it with size and padding, as in the block.
+    """
 
     number: int
     head: bytes
@@ -24,7 +30,7 @@ class Resource(NamedTuple):
     whole: bytes
 
     def holding(self, value: bytes) -> Resource:
-        """Return the resource with this value; the same if it has it."""
+        """Return the resource with another value; itself if that is the same."""
         if value == self.value:
             return self
         whole = self.head + struct.pack(">I", len(value)) + value + b"\0" * (len(value) % 2)
@@ -32,14 +38,13 @@ class Resource(NamedTuple):
 
 
 def resources(block: bytes) -> tuple[list[Resource], bytes]:
-    """Return the resources of a block and the zeros after them. Raises MetadataError."""
+    """Return the resources of a block, and the zeros that follow them. Raises MetadataError."""
     found = []
     position = 0
     while block[position : position + 4] in SIGNATURES:
         number, name_length = unpack(">HB", block, position + 4)
-        sized = (
-            position + 7 + name_length + (name_length + 1) % 2
-        )  # the name and its length take an even number of bytes
+        # The name and its length are padded to an even number of bytes.
+        sized = position + 7 + name_length + (name_length + 1) % 2
         (size,) = unpack(">I", block, sized)
         end = sized + 4 + size
         if end > len(block):
@@ -58,11 +63,18 @@ def captions(block: bytes) -> list[Found]:
 
 
 def with_caption(block: bytes, change: Change, digests: Mapping[bytes, bytes] | None = None) -> bytes:
-    """Return the resources with the captions in their IPTC blocks changed, and none added.
+    """Return the resources with the captions in their IPTC blocks changed; none is added.
 
-    Photoshop keeps the MD5 of the IPTC block as it left it, by which readers see whether another program changed it
-    since (Metadata Working Group, Guidelines for Handling Image Metadata 2.0). Where it was right it stays so. digests:
-    of IPTC blocks kept elsewhere, old → new. Raises MetadataError.
+    Photoshop stores the MD5 of the IPTC block as it wrote it, by which programs tell whether another one has changed it
+    since. An MD5 that was right is kept right.
+
+    block: Photoshop's resources.
+    change: is applied to each caption.
+    digests: the new MD5 for each old one, of IPTC blocks outside these resources; None for none.
+
+    Raises MetadataError.
+
+    Source: Metadata Working Group, Guidelines for Handling Image Metadata 2.0.
     """
     found, zeros = resources(block)
     new = [each.holding(iptc.with_caption(each.value, change)) if each.number == IPTC else each for each in found]

@@ -1,4 +1,7 @@
-"""PNG files: PNG third edition, XMP specification part 3; raw profiles are ImageMagick's, as ExifTool reads them."""
+"""PNG files, after PNG third edition and part 3 of the XMP specification.
+
+Raw profiles are ImageMagick's way to store EXIF, XMP and IPTC in a PNG; ExifTool reads them too.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ import zlib
 from typing import ClassVar
 
 from capcli.outputs.metadata import iptc, photoshop, tiff, xmp
-from capcli.outputs.metadata.container import EXIF_START, XMP_START, Container, Kind
+from capcli.outputs.metadata.container import EXIF_START, XMP_START, BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError, unpack
 from capcli.outputs.metadata.texts import WRITTEN, Change, Found, decode
 
-LARGEST_PACKET = 1 << 24  # bytes of XMP that are unpacked
+LARGEST_TEXT = 1 << 24  # bytes to which a compressed text may grow
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"  # keywords
-RAW_PROFILE = re.compile(rb"\n(.*)\n *\d+\n([\dA-Fa-f\s]*)\0*")  # name, number of bytes, digits
-PNG_RAW = [b"Raw profile type " + name for name in (b"exif", b"APP1", b"xmp", b"iptc", b"8bim")]
+RAW_PROFILE = re.compile(rb"\n(.*)\n *\d+\n([\dA-Fa-f\s]*)\0*")  # its name, number of bytes, and hexadecimal digits
+RAW_KEYWORDS = [b"Raw profile type " + name for name in (b"exif", b"APP1", b"xmp", b"iptc", b"8bim")]
 
 
 class PlainText:
-    """A PNG's own text, in UTF-8."""
+    """Read and write a text of PNG's own, in UTF-8."""
 
     def __init__(self, place: str) -> None:
-        """place: of texts.PLACES."""
+        """Make a kind of block. place: what the text is in texts.PLACES."""
         self.place = place
 
     def captions(self, block: bytes) -> list[Found]:
@@ -31,7 +34,7 @@ class PlainText:
         return [Found(self.place, decode(block)[0])]
 
     def with_caption(self, block: bytes, change: Change) -> bytes:
-        """Return the text after the change."""
+        """Return the text after a change, if it is one that is written to."""
         old = decode(block)[0]
         new = change(old) if self.place in WRITTEN else old
         return block if new == old else new.encode()
@@ -41,14 +44,18 @@ DESCRIPTION, TRANSLATION = PlainText("PNG"), PlainText("translation")
 
 
 class Png(Container):
-    """Chunks up to the end of the file."""
+    """Hold a PNG file: its chunks, and what follows the last one, which is copied.
+
+    keywords: of the text chunks that are added, for each kind of block.
+    """
 
     added = (DESCRIPTION, xmp)
-    keywords: ClassVar[dict[Kind, bytes]] = {DESCRIPTION: PNG_DESCRIPTION, xmp: PNG_XMP}
+    keywords: ClassVar[dict[BlockKind, bytes]] = {DESCRIPTION: PNG_DESCRIPTION, xmp: PNG_XMP}
 
     def __init__(self, content: bytes) -> None:
+        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
-        self.chunks: list[tuple[bytes, bytes]] = []  # type, chunk with its length and checksum
+        self.chunks: list[tuple[bytes, bytes]] = []  # (type, whole chunk with its length and checksum)
         position = len(PNG_SIGNATURE)
         while True:
             length, kind = unpack(">I4s", content, position)
@@ -62,37 +69,37 @@ class Png(Container):
         if b"IDAT" not in (kind for kind, _ in self.chunks):
             raise MetadataError("a damaged PNG")
         self.rest = content[position:]
-        self.beginnings: dict[int, bytes] = {}  # number of a raw profile's chunk → what stands before its block
-        for place, (kind, piece) in enumerate(self.chunks):
+        self.beginnings: dict[int, bytes] = {}  # for each raw profile's chunk, by index, what comes before the block
+        for index, (kind, piece) in enumerate(self.chunks):
             data = piece[8:-4]
             keyword = data.split(b"\0")[0] if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
             if kind == b"eXIf":
-                self.blocks[place] = tiff, data.removeprefix(EXIF_START)
+                self.blocks[index] = tiff, data.removeprefix(EXIF_START)
             elif keyword == PNG_XMP:
-                self.blocks[place] = xmp, png_text(kind, data)[1]
+                self.blocks[index] = xmp, png_text(kind, data)[1]
             elif keyword == PNG_DESCRIPTION:
                 language, text = png_text(kind, data)
                 is_default = language.split(b"\0")[0].lower() in (b"", b"x-default")
-                self.blocks[place] = DESCRIPTION if is_default else TRANSLATION, text
-            elif keyword in PNG_RAW and (found := raw_block(png_text(kind, data)[1])):
-                self.beginnings[place] = found[0]
-                self.blocks[place] = found[1:]
+                self.blocks[index] = DESCRIPTION if is_default else TRANSLATION, text
+            elif keyword in RAW_KEYWORDS and (found := raw_block(png_text(kind, data)[1])):
+                self.beginnings[index] = found[0]
+                self.blocks[index] = found[1:]
 
-    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
-        """Return the file with other blocks."""
+    def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
+        """Return the file with other blocks; see `Container.assembled`."""
         pieces = [piece for _, piece in self.chunks]
-        for place, block in changed.items():
-            kind, piece = self.chunks[place]
+        for index, block in changed.items():
+            kind, piece = self.chunks[index]
             if kind == b"eXIf":
-                pieces[place] = chunk(kind, block)
+                pieces[index] = chunk(kind, block)
                 continue
             keyword = piece[8:-4].split(b"\0")[0]
             language, text = png_text(kind, piece[8:-4])
-            if place in self.beginnings:
-                packed = zlib.compress(raw_profile(text, self.beginnings[place] + block))
-                pieces[place] = chunk(b"zTXt", keyword + b"\0\0" + packed)
+            if index in self.beginnings:
+                packed = zlib.compress(raw_profile(text, self.beginnings[index] + block))
+                pieces[index] = chunk(b"zTXt", keyword + b"\0\0" + packed)
             else:
-                pieces[place] = international_text(keyword, block, language)
+                pieces[index] = international_text(keyword, block, language)
         pixels = [kind for kind, _ in self.chunks].index(b"IDAT")
         for block_kind, keyword in self.keywords.items():
             if block_kind in added:
@@ -101,18 +108,28 @@ class Png(Container):
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A PNG chunk."""
+    """Return a PNG chunk. kind: its type, 4 letters."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def international_text(keyword: bytes, text: bytes, language: bytes = b"\0\0") -> bytes:
-    """A PNG's iTXt chunk, not compressed. text: UTF-8; language: its tag, and the keyword in it, each ending in NUL."""
+    """Return an uncompressed iTXt chunk of a PNG.
+
+    keyword: says what the text is.
+    text: in UTF-8.
+    language: the language's tag, and the keyword translated into it, each ending in NUL.
+    """
     return chunk(b"iTXt", keyword + b"\0\0\0" + language + text)
 
 
 def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
-    """The language, as international_text takes it, and the text of a tEXt, zTXt or iTXt chunk. Raises
-    MetadataError."""
+    """Return the language, as `international_text` takes it, and the text of a text chunk.
+
+    kind: tEXt, zTXt or iTXt.
+    data: of the chunk.
+
+    Raises MetadataError for a text that cannot be decompressed.
+    """
     text = data.partition(b"\0")[2]
     language = b"\0\0"
     compressed = kind == b"zTXt"
@@ -123,31 +140,35 @@ def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
         tag, _, text = text[2:].partition(b"\0")
         keyword, _, text = text.partition(b"\0")
         language = tag + b"\0" + keyword + b"\0"
-    return language, unpacked(text) if compressed else text
+    return language, decompressed(text) if compressed else text
 
 
-def unpacked(text: bytes) -> bytes:
-    """What zlib packed. Raises MetadataError."""
+def decompressed(text: bytes) -> bytes:
+    """Return a text that zlib compressed. Raises MetadataError, also for more than LARGEST_TEXT bytes."""
     try:
-        unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, LARGEST_PACKET)
+        decompressor = zlib.decompressobj()
+        text = decompressor.decompress(text, LARGEST_TEXT)
     except zlib.error:
         raise MetadataError("damaged metadata") from None
-    if unpacker.unconsumed_tail:
+    if decompressor.unconsumed_tail:
         raise MetadataError("more metadata than can be read")
     return text
 
 
-def raw_block(text: bytes) -> tuple[bytes, Kind, bytes] | None:
-    """What a raw profile's hexadecimal digits stand for: what comes before the block, its kind, the block. None for
-    what no caption is in. Raises MetadataError."""
+def raw_block(text: bytes) -> tuple[bytes, BlockKind, bytes] | None:
+    """Return the block in a raw profile: the bytes before it, its kind, and the block; None if it holds no caption.
+
+    text: of the profile's chunk, which has the block in hexadecimal digits.
+
+    Raises MetadataError for a damaged profile.
+    """
     if (found := RAW_PROFILE.fullmatch(text)) is None:
         raise MetadataError("damaged metadata")
     try:
         raw = bytes.fromhex(found[2].decode())
     except ValueError:
         raise MetadataError("damaged metadata") from None
-    kinds: list[tuple[Kind, bytes]] = [(tiff, EXIF_START), (xmp, XMP_START)]
+    kinds: list[tuple[BlockKind, bytes]] = [(tiff, EXIF_START), (xmp, XMP_START)]
     for kind, beginning in kinds:
         if raw.startswith(beginning):
             return beginning, kind, raw[len(beginning) :]
@@ -156,7 +177,11 @@ def raw_block(text: bytes) -> tuple[bytes, Kind, bytes] | None:
 
 
 def raw_profile(old: bytes, raw: bytes) -> bytes:
-    """The text of a raw profile of the same name as the old text's."""
+    """Return the text of a raw profile.
+
+    old: the text so far, whose profile name is kept.
+    raw: the new content.
+    """
     digits = raw.hex().encode()
     lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
     return b"\n".join([b"", old.split(b"\n")[1], b"%8d" % len(raw), *lines, b""])

@@ -1,4 +1,4 @@
-"""The texts in metadata: where they stand, how their bytes are read, and which of them are nobody's words."""
+"""The texts in metadata: where they are, how their bytes are decoded, and which of them no person wrote."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from capcli.outputs.metadata.errors import MetadataError
 
-Change = Callable[[str], str]  # the text that is there, "" for none → the text that is to be there
+Change = Callable[[str], str]  # takes the text so far, "" for none; returns the text to write
 
-# What a caption is looked for in, the first first. Only WRITTEN are changed.
+# Where captions are looked for, in this order. Only those in WRITTEN are changed.
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
 PLACES = (*WRITTEN, "UserComment", "translation")
 
-# What cameras, phones and editors write by themselves, letter by letter but for the spaces. Collected from what photo
-# managers leave out: PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue 1323,
-# BRANDED_DESCRIPTIONS), without the entries that a person may well have written, "Scanner", "smart", "burst" …, and
-# from GIMP's and Photoshop's files among Pillow's test images.
+# What cameras, phones and editors write by themselves; only the white space may differ. Collected from the lists of
+# what photo managers ignore, PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue
+# 1323, BRANDED_DESCRIPTIONS), without entries that a person may well have written ("Scanner", "smart", "burst" …), and
+# from files of GIMP's and Photoshop's among Pillow's test images.
 CAMERA_DEFAULTS = frozenset(
     {
         "OLYMPUS DIGITAL CAMERA", "SONY DSC", "MINOLTA DIGITAL CAMERA", "KONICA MINOLTA DIGITAL CAMERA",
@@ -27,27 +27,28 @@ CAMERA_DEFAULTS = frozenset(
         "Created by Imlib", "Created with GIMP", "Created with The GIMP",
     }
 )  # fmt: skip
-# <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>; DCIM\100MEDIA\DJI_0001.JPG; with a sign that is no letter
+# Such as <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>, DCIM\100MEDIA\DJI_0001.JPG, and Photoshop's version,
+# which has a sign after its name. An empty text matches too.
 CAMERA_PATTERN = re.compile(r"<[^<>]*Samsung[^<>]*>|DCIM\\\S*|File written by Adobe Photoshop\W* [\d.]+|")
-# How a phone took the photo, in short words that mean something elsewhere: nobody's only where the maker is this one.
+# How a phone took the photo. A person may have written words as short as these, so they count only for these makers.
 PHONE_MAKERS = ("HUAWEI", "HONOR")
 PHONE_CODES = frozenset(
     "rhdr hdr hdrpl oznor oznorWO frontbhdp fbt fbthdr rbt rpt ptr btr btf btfhdr btfmdn mon nor dav mde mde_soft edf "
     "frem burst sdr_HDRB cof qrf fshbty smart bsh _cuva".split()
 )
-# Descriptions that programs read again, of microscopes above all: OME-XML, ImageJ, tifffile's JSON.
+# Descriptions that programs, mostly microscopes', will read again: OME-XML, ImageJ, tifffile's JSON.
 PROGRAM_DATA = re.compile(r"<\?xml|<OME|ImageJ=|SCANIMAGE|\{\s*\"")
 
 
 class Found(NamedTuple):
-    """A text, and which of PLACES it stands in."""
+    """Hold a text, and in which of PLACES it was found."""
 
     place: str
     text: str
 
 
 def words(text: str, maker: str = "") -> str:
-    """Return the text if it is somebody's words, "" for what cameras write by themselves. maker: of the camera."""
+    """Return a text if a person wrote it, "" if a camera or a program did. maker: of the camera, "" if unknown."""
     plain = " ".join(text.split())
     if plain in CAMERA_DEFAULTS or CAMERA_PATTERN.fullmatch(plain):
         return ""
@@ -57,8 +58,11 @@ def words(text: str, maker: str = "") -> str:
 
 
 def decode(raw: bytes) -> tuple[str, str]:
-    """Return a text without the white space around it, and the encoding that it seems to have: UTF-8, or what Windows
-    takes for Latin-1, or one in which each byte is a character and comes out again as it was."""
+    """Return a text without the white space around it, and the name of the encoding that it seems to have.
+
+    That is UTF-8, else Windows' Latin-1 (cp1252), else Latin-1, in which every byte is a character, so that encoding
+    it again gives the same bytes.
+    """
     for codec in ("utf-8", "cp1252"):
         try:
             return raw.decode(codec).strip(), codec
@@ -68,8 +72,15 @@ def decode(raw: bytes) -> tuple[str, str]:
 
 
 def rewrite(raw: bytes, change: Change) -> bytes:
-    """Return a text's bytes after a change: as they were where nothing changes, in the same encoding where something is
-    added, else in UTF-8. Raises MetadataError where that encoding has no place for what is added."""
+    """Return a text's bytes after a change, or the same bytes if nothing changes.
+
+    A text that is only extended keeps its encoding; one that is replaced is written in UTF-8.
+
+    raw: the text so far.
+    change: is applied to it.
+
+    Raises MetadataError if the encoding that is kept cannot hold what is added.
+    """
     old, codec = decode(raw)
     new = change(old)
     if new == old:

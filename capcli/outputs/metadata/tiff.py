@@ -1,4 +1,4 @@
-"""TIFF structures, which Exif blocks are made of: TIFF 6.0, Exif 3.0."""
+"""TIFF structures, of which EXIF blocks are made, after TIFF 6.0 and Exif 3.0."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ USER_COMMENT = 0x9286  # in the Exif directory
 BYTE, ASCII, LONG, UNDEFINED, UTF_8 = 1, 2, 4, 7, 129  # field types
 SIZES = {BYTE: 1, ASCII: 1, LONG: 4, UNDEFINED: 1, UTF_8: 1}
 EMPTY = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
-APPENDED = b"capcli\0\0"  # stands before what is appended, so that the next time it is taken off again
+APPENDED = b"capcli\0\0"  # marks the beginning of what is appended, so that the next time it can be replaced
 
 
 class Directory(NamedTuple):
-    """order: of bytes, as struct names it; start: where the directory lies; entries: of 12 bytes; following: the offset
-    of the next directory, in 4 bytes."""
+    """Hold a directory of a TIFF structure.
+
+    order: of bytes, `<` or `>` as in `struct`.
+    start: where the directory begins, in bytes.
+    entries: one for each field, 12 bytes each.
+    following: the offset of the next directory, 4 bytes.
+    """
 
     order: str
     start: int
@@ -32,7 +37,12 @@ class Directory(NamedTuple):
 
 
 class Field(NamedTuple):
-    """kind: its type, of SIZES; value: its bytes; offset: where they lie, 0 for in the entry itself."""
+    """Hold a field of a directory.
+
+    kind: its type, in SIZES.
+    value: its bytes.
+    offset: where they begin in the structure; 0 for a value in the directory's entry itself.
+    """
 
     kind: int
     value: bytes
@@ -40,7 +50,12 @@ class Field(NamedTuple):
 
 
 def directory(tiff: bytes, start: int | None = None) -> Directory:
-    """Return the first directory of a TIFF structure, or that which lies at start. Raises MetadataError."""
+    """Return a directory of a TIFF structure.
+
+    start: where it begins, in bytes; None for the first directory.
+
+    Raises MetadataError for a damaged structure.
+    """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         raise MetadataError("damaged EXIF")
@@ -54,7 +69,10 @@ def directory(tiff: bytes, start: int | None = None) -> Directory:
 
 
 def read_field(tiff: bytes, found: Directory, tag: int) -> Field | None:
-    """Return a field; None if it is not there, or of a type that no text has. Raises MetadataError."""
+    """Return a field of a directory; None if it is missing, or has a type that texts never have.
+
+    Raises MetadataError if its value lies outside the structure.
+    """
     for entry in found.entries:
         number, kind, count = struct.unpack_from(found.order + "HHI", entry)
         if number == tag and kind in SIZES:
@@ -69,14 +87,16 @@ def read_field(tiff: bytes, found: Directory, tag: int) -> Field | None:
 
 
 def read_tag(tiff: bytes, tag: int) -> bytes:
-    """Return the value of a field of the first directory; empty if it is not there. Raises MetadataError."""
+    """Return the value of a field of the first directory; empty if it is missing. Raises MetadataError."""
     found = read_field(tiff, directory(tiff), tag)
     return found.value if found else b""
 
 
 def captions(tiff: bytes) -> list[Found]:
-    """Return ImageDescription, UserComment, and the texts of the blocks that the structure holds. Raises
-    MetadataError."""
+    """Return ImageDescription, UserComment, and the texts of the XMP, IPTC and Photoshop blocks in a structure.
+
+    Raises MetadataError.
+    """
     found = [
         Found("EXIF", decode(read_tag(tiff, IMAGE_DESCRIPTION).split(b"\0")[0])[0]),
         Found("UserComment", user_comment(tiff)),
@@ -88,7 +108,7 @@ def captions(tiff: bytes) -> list[Found]:
 
 
 def user_comment(tiff: bytes) -> str:
-    """Return what UserComment says; "" if it is not there, or no text that a person would write."""
+    """Return what UserComment says; "" if it is missing, damaged or not written by a person."""
     try:
         order, *_ = first = directory(tiff)
         pointer = read_field(tiff, first, EXIF_DIRECTORY)
@@ -96,11 +116,11 @@ def user_comment(tiff: bytes) -> str:
             return ""
         (start,) = unpack(order + "I", pointer.value, 0)
         found = read_field(tiff, directory(tiff, start), USER_COMMENT)
-    except MetadataError:  # nobody else can read it either, and it is not to be changed
+    except MetadataError:  # harmless, as a UserComment is never changed
         return ""
     code, raw = (found.value[:8], found.value[8:]) if found else (b"", b"")
     if code == b"UNICODE\0":
-        # Some write it in the other order of bytes than the rest: the half with the zeros is the upper one.
+        # Some programs write it in the other byte order than the rest: zeros give away the upper bytes.
         zeros = raw[::2].count(0) - raw[1::2].count(0)
         text = raw.decode("utf-16-be" if zeros > 0 or (zeros == 0 and order == ">") else "utf-16-le", "replace")
     elif code.rstrip(b"\0") == b"JIS":
@@ -109,13 +129,18 @@ def user_comment(tiff: bytes) -> str:
         text = decode(raw)[0]
     text = text.strip("\ufeff\0 \t\r\n")
     is_text = any(map(str.isalpha, text)) and all(c.isprintable() or c in "\t\r\n" for c in text)
-    # iPhones mark what they took of their own screen, and phones note their settings in JSON.
+    # iPhones mark screenshots like this, and some phones store their settings as JSON.
     return text if is_text and text != "Screenshot" and not text.startswith("{") else ""
 
 
 def with_caption(tiff: bytes, change: Change) -> bytes:
-    """Return the structure, or a new one in place of an empty one, with another ImageDescription, and with captions
-    changed in the blocks that it holds. Raises MetadataError."""
+    """Return a structure with its ImageDescription, and the captions in the blocks that it holds, changed.
+
+    tiff: empty for a file without EXIF, which gets a new structure.
+    change: is applied to each text.
+
+    Raises MetadataError.
+    """
     tiff = tiff or EMPTY
     found = directory(tiff)
     fields: dict[int, Field] = {}
@@ -126,14 +151,14 @@ def with_caption(tiff: bytes, change: Change) -> bytes:
 
     description = read_field(tiff, found, IMAGE_DESCRIPTION) or Field(ASCII, b"")
     text, _, more = description.value.partition(b"\0")
-    if (new := rewrite(text, change)) != text:  # what may stand behind it is kept
+    if (new := rewrite(text, change)) != text:  # a second text after the first NUL (a copyright, say) is kept
         put(IMAGE_DESCRIPTION, description, new + b"\0" + (more if more.strip(b"\0") else b""))
     if old := read_field(tiff, found, XMP):
         put(XMP, old, xmp.with_caption(old.value, change))
     digests = {}
     if old := read_field(tiff, found, IPTC):
         put(IPTC, old, iptc.with_caption(old.value, change))
-        if IPTC in fields:  # programs differ in whether the digest is that of the zeros at the end too
+        if IPTC in fields:  # programs differ in whether the digest includes the zeros at the end
             after = fields[IPTC].value
             digests = {
                 photoshop.digest(trim(old.value)): photoshop.digest(trim(after)) for trim in (bytes, iptc.trimmed)
@@ -144,11 +169,15 @@ def with_caption(tiff: bytes, change: Change) -> bytes:
 
 
 def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:
-    """Return a TIFF structure with fields of its first directory set: tag → field.
+    """Return a TIFF structure with fields of its first directory set.
 
-    Values and a new directory are appended and the header turned to it, so nothing moves that is there: other offsets
-    stay right, those in makers' notes included, of which nobody knows where they are. What was appended here before is
-    taken off first, so that a file does not grow with each new caption. Raises MetadataError.
+    The values and a new directory are appended, and the header is pointed at them. Nothing else moves, so all other
+    offsets stay right, even those in makers' notes, which only the makers know. What was appended the last time is
+    removed first, so that a file does not grow with each new caption.
+
+    fields: by tag.
+
+    Raises MetadataError.
     """
     found = directory(tiff)
     start = tiff.rfind(APPENDED, 0, found.start)
@@ -157,25 +186,30 @@ def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:
         old = read_field(tiff, found, tag)
         if old and old.offset > start:
             before[tag] = old
-    if start >= 0 and append(tiff[:start], found, before) == tiff:  # nobody has written here since
+    if start >= 0 and append(tiff[:start], found, before) == tiff:  # no other program has written here since
         tiff, fields = tiff[:start], before | fields
     return append(tiff, found, fields)
 
 
 def append(tiff: bytes, found: Directory, fields: dict[int, Field]) -> bytes:
-    """Return a TIFF structure with fields and a directory appended, and the header turned to it. Raises
-    MetadataError."""
+    """Return a TIFF structure with values and a new first directory appended.
+
+    found: the old first directory.
+    fields: to set in the new one, by tag.
+
+    Raises MetadataError for a structure that would be larger than 4 GiB.
+    """
     order = found.order
     body = bytearray(tiff)
     entries = [entry for entry in found.entries if found.tag(entry) not in fields]
-    body += b"\0" * (len(body) % 2) + APPENDED  # offsets are to be even
+    body += b"\0" * (len(body) % 2) + APPENDED  # offsets have to be even
     for tag, (kind, value, _) in sorted(fields.items()):
         if len(value) <= 4:
-            place = value.ljust(4, b"\0")
+            value_or_offset = value.ljust(4, b"\0")
         else:
-            place = struct.pack(order + "I", len(body)) if len(body) < 1 << 32 else b""
+            value_or_offset = struct.pack(order + "I", len(body)) if len(body) < 1 << 32 else b""
             body += value + b"\0" * (len(value) % 2)
-        entries.append(struct.pack(order + "HHI", tag, kind, len(value) // SIZES[kind]) + place)
+        entries.append(struct.pack(order + "HHI", tag, kind, len(value) // SIZES[kind]) + value_or_offset)
     if len(body) + 12 * len(entries) >= 1 << 32:
         raise MetadataError("too large")
     body[4:8] = struct.pack(order + "I", len(body))

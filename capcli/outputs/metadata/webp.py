@@ -1,28 +1,29 @@
-"""WebP files: WebP container specification, XMP specification part 3."""
+"""WebP files, after the WebP container specification and part 3 of the XMP specification."""
 
 from __future__ import annotations
 
 import struct
 
 from capcli.outputs.metadata import tiff, xmp
-from capcli.outputs.metadata.container import EXIF_START, Container, Kind
+from capcli.outputs.metadata.container import EXIF_START, BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError, unpack
 
 WEBP_EXIF, WEBP_XMP, WEBP_ALPHA = 0x08, 0x04, 0x10  # flags of a VP8X chunk
 
 
 class WebP(Container):
-    """Chunks of a RIFF file."""
+    """Hold a WebP file: the chunks of a RIFF file, and what follows it, which is copied."""
 
     added = (tiff, xmp)
 
     def __init__(self, content: bytes) -> None:
+        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
         (size,) = unpack("<I", content, 4)
         if size + 8 > len(content):
             raise MetadataError("a damaged WebP")
         self.rest = content[size + 8 :]
-        self.chunks: list[tuple[bytes, bytes]] = []  # type, data
+        self.chunks: list[tuple[bytes, bytes]] = []  # (type, data)
         position = 12
         while position + 8 <= size + 8:
             kind, length = unpack("<4sI", content, position)
@@ -30,22 +31,22 @@ class WebP(Container):
                 raise MetadataError("a damaged WebP")
             self.chunks.append((kind, content[position + 8 : position + 8 + length]))
             position += 8 + length + length % 2
-        for place, (kind, data) in enumerate(self.chunks):
+        for index, (kind, data) in enumerate(self.chunks):
             if kind == b"EXIF":
-                self.blocks[place] = tiff, data.removeprefix(EXIF_START)
+                self.blocks[index] = tiff, data.removeprefix(EXIF_START)
             elif kind == b"XMP ":
-                self.blocks[place] = xmp, data
+                self.blocks[index] = xmp, data
 
-    def assembled(self, changed: dict[int, bytes], added: dict[Kind, bytes]) -> bytes:
-        """Return the file with other blocks, and the extended header that they need. Raises MetadataError."""
+    def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
+        """Return the file with other blocks, and the extended header that they need; see `Container.assembled`."""
         chunks = list(self.chunks)
-        for place, block in changed.items():
-            kind, data = chunks[place]
-            chunks[place] = kind, (EXIF_START if data.startswith(EXIF_START) else b"") + block
-        # EXIF goes before XMP, and both behind the pixels.
+        for index, block in changed.items():
+            kind, data = chunks[index]
+            chunks[index] = kind, (EXIF_START if data.startswith(EXIF_START) else b"") + block
+        # EXIF comes before XMP, and both come after the pixels.
         if tiff in added:
-            place = min((place for place, (kind, _) in self.blocks.items() if kind is xmp), default=len(chunks))
-            chunks.insert(place, (b"EXIF", added[tiff]))
+            before_xmp = min((index for index, (kind, _) in self.blocks.items() if kind is xmp), default=len(chunks))
+            chunks.insert(before_xmp, (b"EXIF", added[tiff]))
         if xmp in added:
             chunks.append((b"XMP ", added[xmp]))
         header = (b"VP8X", self.extended_header())
@@ -56,7 +57,7 @@ class WebP(Container):
         return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
 
     def extended_header(self) -> bytes:
-        """Return the data of the VP8X chunk that a file with EXIF and XMP begins with. Raises MetadataError."""
+        """Return the data of the VP8X chunk with which a file that has EXIF and XMP begins. Raises MetadataError."""
         if not self.chunks or self.chunks[0][0] not in (b"VP8X", b"VP8 ", b"VP8L"):
             raise MetadataError("a damaged WebP")
         kind, data = self.chunks[0]
@@ -73,7 +74,12 @@ class WebP(Container):
 
 
 def webp_size(kind: bytes, data: bytes) -> tuple[int, int, int]:
-    """Width, height in pixels and VP8X flags of a simple WebP's only frame. Raises MetadataError."""
+    """Return the width and height in pixels, and the VP8X flags, of a simple WebP's only frame.
+
+    kind, data: of its chunk.
+
+    Raises MetadataError.
+    """
     if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in unpack("<HH", data, 6))
         if width and height:

@@ -1,4 +1,4 @@
-"""XMP packets: XMP specification part 1."""
+"""XMP packets, after part 1 of the XMP specification."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ EMPTY = (
     f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
 UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not a Char of XML 1.0
-RETURN = {"\r": "&#13;"}  # a parser takes a bare one for a line feed
+RETURN = {"\r": "&#13;"}  # because XML parsers turn a bare carriage return into a line feed
 
 
 class Description:
-    """Where a packet holds dc:description, and what it says in which language.
+    """Hold what a packet's dc:description says in which language, and where it is.
 
-    spans: (start, end) in bytes of each such element; texts: language → text; is_attribute: whether it is no element;
-    end: where the rdf:RDF element's end tag begins; about: the subject that the packet's descriptions name.
+    spans: (start, end) of each dc:description element, in bytes.
+    texts: by language.
+    is_attribute: whether there is a dc:description that is an attribute instead of an element.
+    end: where the end tag of the rdf:RDF element begins, in bytes.
+    about: the subject that the packet's descriptions name; None if they name none.
     """
 
     def __init__(self, packet: bytes) -> None:
+        """Parse a packet. Raises MetadataError if it is damaged."""
         self.spans: list[tuple[int, int]] = []
         self.texts: dict[str, str] = {}
         self.is_attribute = False
@@ -53,11 +57,11 @@ class Description:
             raise MetadataError("damaged XMP")
 
     def refuse(self, *_: object) -> None:
-        """XMP has no document types; they could define entities that grow without bound."""
+        """Refuse document types, which XMP does not have: their entities could grow without bound."""
         raise MetadataError("damaged XMP")
 
     def enter(self, name: str, attributes: dict[str, str]) -> None:
-        """Start of an element."""
+        """Handle the start of an element."""
         if name == f"{RDF} Description":
             self.about = attributes.get(f"{RDF} about", self.about)
             if text := attributes.get(f"{DC} description"):
@@ -70,7 +74,7 @@ class Description:
             self.language = attributes.get(LANG) or DEFAULT
 
     def read(self, text: str) -> None:
-        """Characters between elements."""
+        """Handle characters between elements."""
         if self.start is not None:
             self.texts[self.language] = self.texts.get(self.language, "") + text
 
@@ -81,7 +85,7 @@ class Description:
             if not re.compile(rb"</[^>]*RDF\s*>").match(self.packet, self.end):  # one empty tag
                 raise MetadataError("an XMP block without content")
         elif name == f"{RDF} li":
-            self.language = ""  # white space between the items is nobody's
+            self.language = ""  # the white space between items belongs to no language
         elif name == f"{DC} description" and self.start is not None:
             here = self.parser.CurrentByteIndex  # the end tag begins here, or one empty tag ended
             tag = re.compile(rb"</[^>]*description\s*>").match(self.packet, here)
@@ -90,7 +94,7 @@ class Description:
 
 
 def captions(packet: bytes) -> list[Found]:
-    """Return dc:description in the default language, and its translations. Raises MetadataError."""
+    """Return a packet's dc:description in the default language, and its translations. Raises MetadataError."""
     packet = packet.strip(b"\0")
     if not packet:
         return []
@@ -99,8 +103,13 @@ def captions(packet: bytes) -> list[Found]:
 
 
 def with_caption(packet: bytes, change: Change) -> bytes:
-    """Return the packet, or a new one in place of an empty one, with the dc:description of the default language
-    changed; the rest stays as it is, byte for byte. Raises MetadataError."""
+    """Return a packet with its dc:description in the default language changed; the rest stays the same byte for byte.
+
+    packet: empty for a file without XMP, which gets a new packet.
+    change: is applied to the description.
+
+    Raises MetadataError.
+    """
     content = packet.strip(b"\0") or EMPTY
     old = Description(content)
     texts = stripped(old.texts)
@@ -127,17 +136,17 @@ def with_caption(packet: bytes, change: Change) -> bytes:
 
 
 def stripped(texts: dict[str, str]) -> dict[str, str]:
-    """Return the texts, language → text, without the white space around them and between items."""
+    """Return texts by language without the white space around them, and without empty ones."""
     return {language: text.strip() for language, text in texts.items() if language and text.strip()}
 
 
 def first(item: tuple[str, str]) -> bool:
-    """Return a sort key that puts the default language first, as the specification wants."""
+    """Return a sort key that puts the default language first, as the specification demands."""
     return item[0] != DEFAULT
 
 
 def between(content: bytes, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield what lies outside the spans."""
+    """Yield the parts of the content that lie outside the spans. spans: (start, end), in bytes."""
     position = 0
     for start, end in spans:
         yield content[position:start]
