@@ -93,7 +93,7 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
         f"{parameters['encoder'] / 1e6:.1f} M parameters",
         f"decoder      LSTM ({d['decoder']}), hidden {d['hidden_size']}, embedding {d['embedding_size']}, "
         f"attention {d['attention_size']}, {parameters['decoder'] / 1e6:.1f} M parameters",
-        f"vocabulary   {d['vocabulary']} words",
+        f"vocabulary   {d['vocabulary']:,} words",
         f"decoding     {decoding_clause(**d['decoding'])}",
     ]
     if d["unsure_below"] is not None:

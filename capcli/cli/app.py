@@ -67,7 +67,7 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Caption photos, and train the model that does."""
+    """Caption photos, see where the model looked, and train models of your own."""
 
 
 for command in (caption, explain, bench, info, models, push, train, evaluate):

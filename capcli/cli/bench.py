@@ -23,22 +23,23 @@ def bench(
     folder: Annotated[
         str | None,
         typer.Argument(
-            metavar="FOLDER", help="Measure with these images; without it, with made ones.", show_default=False
+            metavar="FOLDER", help="Measure with these images.  [default: generated ones]", show_default=False
         ),
     ] = None,
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 32,
-    number: Annotated[int, typer.Option(min=1, help="Measure with at most this many images.")] = 300,
+    number: Annotated[int, typer.Option(min=1, metavar="N", help="Measure with at most N images.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure how fast captioning is on this machine, and say what bounds it.
+    """Measure how fast captioning is on this machine.
 
-    For each stage, decode, encode, search and write: images per second of this stage alone, and its share of an image's
-    work; then images per second of everything together. Loading PyTorch itself is not counted.
+    Prints, for each stage (decode, encode, search, write), the images per second that it reaches alone and its share of
+    the work on an image; then the images per second of all stages together, and what limits them. Loading PyTorch is
+    not counted.
 
-    Exit status: 0 done, 1 some images failed, 2 usage or no image at all.
+    Exit status: 0 done, 1 some images failed, 2 usage error or no images.
     """
     import tempfile
     import time
@@ -71,7 +72,7 @@ def bench(
     for failure in result["failed"]:
         say(failure)
     if "bound" not in result:
-        fail(f"no image in {folder}")
+        fail(f"no images in {folder}")
     result = {"load_seconds": seconds, **result}
     typer.echo(json.dumps(result, indent=1) if as_json else "\n".join(as_lines(result)))
     if result["failed"]:

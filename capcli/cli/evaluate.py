@@ -28,8 +28,8 @@ from capcli.cli.options import (
 
 
 def evaluate(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A data set as `capcli train` takes it.")],
-    split: Annotated[str, typer.Option(help="Caption the photos of this split.")] = "dev",
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Data set, in any form that `capcli train` takes.")],
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="Caption the photos of this split.")] = "dev",
     model: Model = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -37,7 +37,9 @@ def evaluate(
     max_length: MaxLength = None,
     length_penalty: LengthPenalty = None,
     no_repeat: NoRepeat = None,
-    num: Annotated[int, typer.Option(min=1, help="Also measure how much the N best candidates of a photo differ.")] = 1,
+    num: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Also measure how much the N best captions of a photo differ.")
+    ] = 1,
     diversity: Diversity = 0.0,
     sample: Sample = False,
     temperature: Temperature = 1.0,
@@ -45,23 +47,24 @@ def evaluate(
     attention_samples: AttentionSamples = 0,
     seed: Seed = None,
     batch_size: BatchSize = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every caption.")] = False,
-    extremes: Annotated[bool, typer.Option("--extremes", help="Also show the ten best and worst by CIDEr.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every caption.")] = False,
+    extremes: Annotated[
+        bool, typer.Option("--extremes", help="Also show the ten best and ten worst captions.")
+    ] = False,
     pointing: Annotated[
         Path | None,
         typer.Option(
             metavar="BOXES",
-            help='Instead of scores: how often words for people point at one. JSON, {"name.jpg": [[centre x, centre y, '
-            "width, height], …]} in fractions of the photo.",
+            help="Instead of scoring, measure how often words for people point at a person. BOXES is JSON, "
+            '{"name.jpg": [[centre x, centre y, width, height], …]}, in fractions of the photo.',
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Caption a data set's photos and score the captions.
 
-    BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, in percent. METEOR and the Penn Treebank tokenizer
-    need Java; without it METEOR is left out and our own tokenizer takes the other's place, which moves the scores by
-    a few tenths.
+    Prints BLEU, METEOR, ROUGE-L and CIDEr in percent, as pycocoevalcap computes them. METEOR and the Penn Treebank
+    tokenizer need Java; without it METEOR is left out, and a simpler tokenizer moves the other scores by a few tenths.
     """
     values = dict(locals())
     from capcli.cli.process import one_core_per_batch

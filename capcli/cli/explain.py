@@ -30,7 +30,7 @@ from capcli.cli.views import open_views
 def explain(
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
-        str | None, typer.Argument(metavar="SENTENCE", help="What you say of it.", show_default=False)
+        str | None, typer.Argument(metavar="SENTENCE", help="Your description of it.", show_default=False)
     ] = None,
     text_file: Annotated[
         Path | None,
@@ -51,17 +51,17 @@ def explain(
     html: Html = None,
     existing: Annotated[
         str | None,
-        typer.Option(metavar="overwrite", help="Replace a page or overlays that exist.", show_default=False),
+        typer.Option(metavar="overwrite", help="Replace an existing page or existing overlays.", show_default=False),
     ] = None,
 ) -> None:
-    """Let the model read your sentence over a photo, to check an alt text or to compare captions.
+    """Check your own sentence against a photo, word by word.
 
-    For each word: its probability after the words before it, the natural logarithm of that, and how many times as
-    likely the photo makes it as a blank picture does. A ? marks the words that the photo makes less than half as
-    likely; words that the model does not know are named. Several sentences come ranked by what the photo gives them in
-    all, as lines `gain<TAB>log_prob<TAB>sentence`, gain being a difference of log_probs.
+    Prints `gain<TAB>log_prob<TAB>sentence`, the gain being the log-probability that the photo adds to the sentence;
+    then, for each word, its probability given the words before it, the natural logarithm of that, and how many times as
+    likely the photo makes it as a blank picture does. A ? marks words that the photo makes less than half as likely;
+    words missing from the model's vocabulary are named. With --text-file, sentences are ranked by gain, one per line.
 
-    Exit status: 0 done, 1 the photo cannot be read, 2 usage.
+    Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
     """
     from capcli.cli.run import collecting
     from capcli.explain import as_line, as_row, as_table, ranked
@@ -73,9 +73,9 @@ def explain(
 
     overwrite = existing == "overwrite"
     if existing and not overwrite:
-        fail(f"--existing {existing}: here only overwrite")
+        fail(f"--existing {existing}: explain only takes overwrite")
     if (sentence is None) == (text_file is None):
-        fail("give a sentence or --text-file")
+        fail("give either a sentence or --text-file")
     if text_file is None:
         sentences = [str(sentence)]
     else:
@@ -84,7 +84,7 @@ def explain(
         except (OSError, UnicodeError) as error:
             fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
         if not sentences:
-            fail(f"{text_file}: no sentence in it")
+            fail(f"{text_file}: holds no sentence")
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer.core import TyperCommand
@@ -39,6 +40,10 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
 class Command(TyperCommand):
     """A command whose help lists options in panels, without rich, which takes longer to import than help to print."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what follows the command in its usage line, PHOTO where Typer writes {PHOTO}."""
+        return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options of each panel in its order, then those that are in none."""
         parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
@@ -49,6 +54,8 @@ class Command(TyperCommand):
         sections["Options"] = [name for name in parameters if name not in listed]
         for title, chosen in sections.items():
             records = [record for name in chosen if (record := parameters[name].get_help_record(ctx)) is not None]
+            if title == "Arguments":  # whose types, which Typer adds, mean nothing to who does not know Python
+                records = [(name.partition(" ")[0], text) for name, text in records]
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)

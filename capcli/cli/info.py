@@ -20,7 +20,7 @@ def info(
     card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
 ) -> None:
-    """Describe a checkpoint: what it is, how good it is, and the device that it would run on."""
+    """Describe a checkpoint: architecture, data, scores and device."""
 
     from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.card import as_text, describe_checkpoint

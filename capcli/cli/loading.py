@@ -40,15 +40,15 @@ def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOp
 
     asked = {field.name: values.get(field.name) for field in fields(captioner.options)}
     if asked["sample"] and asked["diversity"]:
-        fail("--sample and --diversity are two ways to decode: take one")
+        fail("--sample cannot be combined with --diversity")
     try:
         options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
     except ValueError as error:
         fail(error)
     if options.diversity and values["num"] < 2:
-        fail("--diversity goes with --num 2 or more: it is between candidates")
+        fail("--diversity needs --num 2 or more")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
-        fail("--temperature and --top-p go with --sample")
+        fail("--temperature and --top-p need --sample")
     if options.attention_samples and not captioner.config.decoder_kind.samples_locations:
         fail(
             "--attention-samples needs a checkpoint with hard attention; this one's decoder is "

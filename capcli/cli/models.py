@@ -11,9 +11,9 @@ from capcli.cli.messages import say, show_lines
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
-    """List the checkpoints at hand: the bundled one and those downloaded from the Hugging Face Hub.
+    """List the bundled checkpoint and those downloaded from the Hub.
 
-    One a line: what --model takes, the size, and the folder.
+    One per line: its name, as --model takes it, its size and its folder.
     """
 
     from capcli.checkpoints.hub import BUNDLED, bundled_checkpoint, cached_checkpoints

@@ -11,15 +11,19 @@ from capcli.cli.messages import fail
 
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` leaves it.")],
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="Create the repository for your eyes only.")] = False,
-    message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "Upload a captioner",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` writes it.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it does not exist.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="If the repository is created, make it private.")] = False,
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="Commit message.")
+    ] = "Upload a captioner",
 ) -> None:
-    """Upload a trained captioner, with its model card, to the Hugging Face Hub.
+    """Upload a checkpoint and its model card to the Hugging Face Hub.
 
-    The token is HF_TOKEN, or the one that `hf auth login` stored. Four files go up, as one commit whose address is
-    printed: config.json, vocabulary.json, model.safetensors and README.md, the card, which you may edit before.
+    Uploads config.json, vocabulary.json, model.safetensors and README.md, the model card, which you may edit first, as
+    one commit, and prints its address. The token is HF_TOKEN, or the one that `hf auth login` stored.
     """
     from capcli.checkpoints.caption_model import push as push_run
     from capcli.checkpoints.store import ModelError

@@ -21,17 +21,17 @@ def train(
         list[str],
         typer.Argument(
             metavar="DATA",
-            help="Folder in the Flickr8k layout, folder with a JSON file, or JSON file; DATA=2 counts it twice.",
+            help="Folder in the Flickr8k layout, JSON file, or folder with a JSON file; DATA=2 counts it twice.",
         ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="RUN", help="Keep checkpoints and the log in this folder.")
     ],
-    resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch of RUN.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue RUN after its last finished epoch.")] = False,
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", help="Begin with this checkpoint: its architecture, its words and its decoding."
+            metavar="FOLDER", help="Start from this checkpoint, with its architecture, vocabulary and decoding."
         ),
     ] = None,
     self_critical: Annotated[
@@ -41,19 +41,28 @@ def train(
     device: Device = "auto",
     precision: Annotated[
         str,
-        typer.Option(metavar="auto|fp32|bf16", help="Compute in this number format, chosen as `capcli caption` does."),
+        typer.Option(
+            metavar="auto|fp32|bf16", help="Number format to compute in; auto chooses as `capcli caption` does."
+        ),
     ] = "auto",
-    epochs: Annotated[int, typer.Option(min=1, help="Show every photo this often.")] = 10,
-    captions_per_batch: Annotated[int, typer.Option(min=1, help="Captions in a batch, up to five per photo.")] = 160,
-    learning_rate: Annotated[float, typer.Option(callback=finite, help="The decoder's, at its highest.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(callback=finite, help="Of AdamW.")] = 0.01,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Go through the photos N times.")] = 10,
+    captions_per_batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Captions per batch, up to five of a photo.")
+    ] = 160,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="RATE", callback=finite, help="Peak learning rate of the decoder.")
+    ] = 1e-3,
+    weight_decay: Annotated[
+        float, typer.Option(metavar="DECAY", callback=finite, help="Weight decay of AdamW.")
+    ] = 0.01,
     average: Annotated[
         float,
         typer.Option(
             min=0,
             max=0.99999,
+            metavar="DECAY",
             callback=finite,
-            help="Keep a moving average of the weights with this decay, and use it in their place.",
+            help="Measure and save a moving average of the weights, with this decay.",
         ),
     ] = 0.0,
     init_share: Annotated[
@@ -61,103 +70,128 @@ def train(
         typer.Option(
             min=0,
             max=1,
+            metavar="SHARE",
             callback=finite,
-            help="Mix --init's weights into the result with this share, so that what they knew is kept.",
+            help="Share of --init's weights in the result, so that what they knew is not forgotten.",
         ),
     ] = 0.0,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="efficientnet_lite2, or from torchvision vgg16, resnet50, resnet101, mobilenet_v3_large, "
-            "convnext_tiny.  [default: efficientnet_lite2]"
+            metavar="NAME",
+            help="efficientnet_lite2, or torchvision's vgg16, resnet50, resnet101, mobilenet_v3_large or "
+            "convnext_tiny.  [default: efficientnet_lite2]",
         ),
     ] = None,
     encoder_stride: Annotated[
-        int | None, typer.Option(help="Pixels per grid cell; efficientnet_lite2 has 32 (7×7 cells at 224 px) and 16.")
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="Side of a grid cell; efficientnet_lite2 has 32 (7×7 cells at 224 px) and 16."
+        ),
     ] = None,
     encoder_weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="State dict of torchvision's network, instead of downloading ImageNet's."),
+        typer.Option(
+            metavar="FILE", help="State dict of torchvision's network, instead of downloading the ImageNet one."
+        ),
     ] = None,
-    fine_tune: Annotated[bool, typer.Option("--fine-tune", help="Train the encoder too, on ever new crops.")] = False,
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune", help="Train the encoder too, on new crops in every epoch.")
+    ] = False,
     encoder_learning_rate: Annotated[
-        float, typer.Option(callback=finite, help="With --fine-tune: the encoder's.")
+        float,
+        typer.Option(metavar="RATE", callback=finite, help="With --fine-tune: peak learning rate of the encoder."),
     ] = 5e-5,
     frozen_blocks: Annotated[
         int,
-        typer.Option(
-            min=0, help="With --fine-tune: leave the first N of the encoder's blocks as they are.", metavar="N"
-        ),
+        typer.Option(min=0, help="With --fine-tune: leave the encoder's first N blocks as they are.", metavar="N"),
     ] = 0,
     decoder: Annotated[
         str | None,
-        typer.Option(
-            metavar="pre-inject|par-inject|soft|hard", help="Let the image enter the LSTM this way.  [default: soft]"
-        ),
+        typer.Option(metavar="pre-inject|par-inject|soft|hard", help="How the image enters the LSTM.  [default: soft]"),
     ] = None,
     feed_previous_word: Annotated[
         bool | None,
         typer.Option(
             "--feed-previous-word/--no-feed-previous-word",
-            help="Feed the LSTM the previous word; the lecture notes have par-inject without.  [default: feed it]",
+            help="Feed the previous word into the LSTM, or (for par-inject) the image alone.  [default: feed it]",
         ),
     ] = None,
     monte_carlo_samples: Annotated[
-        int, typer.Option(min=1, help="With hard attention: locations drawn per caption.")
+        int, typer.Option(min=1, metavar="N", help="With hard attention: locations to draw per caption.")
     ] = 1,
     image_size: Annotated[
         int | None,
         typer.Option(
             min=32,
-            help="Squash photos to a square of this side, in pixels.  [default: --init's, otherwise 224]",
+            metavar="PIXELS",
+            help="Side of the square that photos are squashed to.  [default: --init's, otherwise 224]",
         ),
     ] = None,
     views: Annotated[
         int,
         typer.Option(
-            min=1, help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …; --fine-tune has its own."
+            min=1,
+            metavar="N",
+            help="Views of each photo: itself, mirrored, a crop, a mirrored crop, …; --fine-tune makes its own.",
         ),
     ] = 4,
-    hidden_size: Annotated[int | None, typer.Option(min=1, help="Channels of the LSTM.  [default: 512]")] = None,
-    embedding_size: Annotated[int | None, typer.Option(min=1, help="Channels of an embedding.  [default: 512]")] = None,
+    hidden_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Size of the LSTM's state.  [default: 512]")
+    ] = None,
+    embedding_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Size of the word embeddings.  [default: 512]")
+    ] = None,
     attention_size: Annotated[
-        int | None, typer.Option(min=1, help="Channels of the attention MLP.  [default: 512]")
+        int | None, typer.Option(min=1, metavar="N", help="Size of attention's hidden layer.  [default: 512]")
     ] = None,
     dropout: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=0.99,
+            metavar="P",
             callback=finite,
-            help="Probability of dropout in the decoder.  [default: --init's, otherwise 0.5]",
+            help="Dropout probability in the decoder.  [default: --init's, otherwise 0.5]",
         ),
     ] = None,
     label_smoothing: Annotated[
-        float, typer.Option(min=0, max=1, callback=finite, help="Szegedy et al. 2016, §7.")
+        float,
+        typer.Option(
+            min=0, max=1, metavar="EPSILON", callback=finite, help="ε of label smoothing (Szegedy et al. 2016, §7)."
+        ),
     ] = 0.1,
     attention_regularization: Annotated[
         float,
-        typer.Option(min=0, callback=finite, help="λ of doubly stochastic attention (Xu et al. 2015)."),
+        typer.Option(
+            min=0, metavar="LAMBDA", callback=finite, help="λ of doubly stochastic attention (Xu et al. 2015)."
+        ),
     ] = 0.0,
     attention_boxes: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Teach attention where people are; boxes as `evaluate --pointing` has them."),
+        typer.Option(
+            metavar="FILE", help="Teach attention where people are; boxes as `capcli evaluate --pointing` takes them."
+        ),
     ] = None,
     min_count: Annotated[
-        int | None, typer.Option(min=1, help="Learn only words seen at least this often.  [default: 4]")
+        int | None, typer.Option(min=1, metavar="N", help="Learn only words seen at least N times.  [default: 4]")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="Words in a caption at most.  [default: --init's, otherwise 20]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after N words.  [default: --init's, otherwise 20]"),
     ] = None,
     beam: Annotated[
         int | None,
-        typer.Option(min=1, help="Sentences kept while searching.  [default: --init's, otherwise 3]"),
+        typer.Option(
+            min=1, metavar="N", help="Width of the beam search, in sentences.  [default: --init's, otherwise 3]"
+        ),
     ] = None,
     length_penalty: Annotated[
         float | None,
         typer.Option(
             min=-10,
             max=10,
+            metavar="ALPHA",
             callback=finite,
             help="α in score = log_prob / nᵅ.  [default: --init's, otherwise 1]",
         ),
@@ -167,20 +201,24 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Never say the same N words in a row twice; 0 allows it.  [default: --init's, otherwise 0]",
+            help="Never repeat a sequence of N words; 0 allows repeats.  [default: --init's, otherwise 0]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draw initial weights, batches and dropout from this.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of initial weights, batches and dropout.")] = 1,
     feature_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not with --fine-tune."),
+        typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not used with --fine-tune."),
     ] = None,
 ) -> None:
     """Train a captioner on photos with captions.
 
-    Without --fine-tune the encoder stays as ImageNet left it. RUN gets the best checkpoint by dev CIDEr (a mean over
-    the data sets' dev photos), ready for `capcli caption --model RUN`, a line per epoch in log.jsonl, and after each
-    epoch what --resume needs.
+    A JSON file of DATA is COCO's in Karpathy's form, or a list
+    [{"file_path": "a.jpg", "captions": ["a cat", …]}, …] beside the photos or their folder images/. One photo in twenty
+    is held out as dev where none names its split.
+
+    RUN receives the checkpoint with the best CIDEr on dev photos, averaged over the data sets, ready for
+    `capcli caption --model RUN`; a line per epoch in log.jsonl; and after each epoch, what --resume needs. Without
+    --fine-tune the encoder keeps its weights: photos are encoded once, and an epoch trains the decoder only.
     """
     values = dict(locals())
     import dataclasses
@@ -200,11 +238,11 @@ def train(
         from capcli.training.snapshot import LAST_FILE, LOG_FILE
 
         if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
-            fail(f"{output} holds a run; go on with --resume, or name another folder")
+            fail(f"{output}: holds a run; continue it with --resume, or name another folder")
         if init is not None and output.resolve() == Path(init).resolve():
-            fail(f"{output} is the checkpoint of --init; name another folder")
+            fail(f"{output}: is the checkpoint of --init; name another folder")
         if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
-            fail(f"{output} holds a checkpoint, but no run that could be resumed; name another folder")
+            fail(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         command = shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None

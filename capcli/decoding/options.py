@@ -72,7 +72,7 @@ class DecodingOptions(BeamOptions):
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
         if self.sample and self.diversity:
-            raise ValueError("sample and diversity are two ways to decode: take one")
+            raise ValueError("sample cannot be combined with diversity")
 
     @property
     def draws(self) -> bool:

@@ -41,7 +41,7 @@ def decode(
     Raises ValueError for attention_samples without hard attention, and for diversity with a count of 1.
     """
     if options.diversity and count < 2:
-        raise ValueError("diversity is between candidates: ask for 2 or more")
+        raise ValueError("diversity needs 2 candidates or more")
     if options.draws:
         generator = generator or make_generator(options.seed, features.annotations.device)
     if options.attention_samples:

@@ -182,13 +182,13 @@ def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None
     file: what the image was opened from.
     """
     if image.format == "EPS":
-        raise ImageError(name, "PostScript is a program, and is not run")
+        raise ImageError(name, "PostScript files are programs, and are not run")
     if image.format != "BLP":
         return
     compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[index]
     # Compression 0 is JPEG; with any other a pixel takes at least half a byte.
     if compression and 2 * file.seek(0, io.SEEK_END) < pixels:
-        raise ImageError(name, f"cut short: too small a file for {image.width}×{image.height} pixels", "cut short")
+        raise ImageError(name, f"cut short: file too small for {image.width}×{image.height} pixels", "cut short")
 
 
 def memory_needed(image: Image.Image, draft: tuple[int, int]) -> int:

@@ -179,9 +179,9 @@ def parse_name(line: bytes, null_separated: bool) -> str | ImageError:
     """Return the file name in a line of a list, or an error if no file can have it."""
     name = os.fsdecode(strip_end(line, null_separated))
     if name == STANDARD_INPUT:  # the list itself may be on standard input
-        return ImageError(name, "a list names files; ./- is one called -")
+        return ImageError(name, "means stdin, which a list cannot name; ./- is a file called -")
     # A whole NUL-separated list looks like one line: its first name is enough for the message.
-    return ImageError(name.split("\0")[0], "followed by a NUL: --null is for such lists") if "\0" in name else name
+    return ImageError(name.split("\0")[0], "followed by a NUL; read such lists with --null") if "\0" in name else name
 
 
 def strip_end(name: bytes, null_separated: bool) -> bytes:

@@ -102,7 +102,7 @@ class AttentionFolders(Sink):
                 if (read_record(folder) or {}).get("path") != path and not is_abandoned(folder):
                     continue
                 if not self.replace and (folder / SHEET).exists():  # or they were never finished
-                    raise ImageError(path, "its overlays exist; say --existing overwrite, or another folder") from None
+                    raise ImageError(path, "its overlays exist; use --existing overwrite, or another folder") from None
             self.numbers[base.casefold()] = number + 1
             self.taken.add(folder.name.casefold())
             return folder

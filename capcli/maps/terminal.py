@@ -26,7 +26,7 @@ RESET = "\x1b[0m"
 def why_not(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | None:
     """Why pictures cannot be drawn to a file, None if they can."""
     if not file.isatty():
-        return "the output is no terminal"
+        return "the output is not a terminal"
     if environment.get("NO_COLOR"):
         return "NO_COLOR is set"
     if (file.encoding or "").lower().replace("-", "") != "utf8":
@@ -34,7 +34,7 @@ def why_not(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | 
     term = environment.get("TERM", "")
     true_color = environment.get("COLORTERM", "").lower() in ("truecolor", "24bit") or "WT_SESSION" in environment
     if not true_color and not any(name in term for name in TRUE_COLOR_TERMS):
-        return "the terminal does not say that it shows 24-bit colour (COLORTERM=truecolor)"
+        return "the terminal does not announce 24-bit colour (COLORTERM=truecolor)"
     return None
 
 

@@ -62,7 +62,7 @@ class DataSet:
             return photos
         counts = Counter(photo.split for photo in self.photos)
         known = ", ".join(f"{split} ({counts[split]})" for split in FLICKR_SPLITS if counts[split])
-        raise DataError(f"{self.name}: no photo of split {name!r}; there are {known}")
+        raise DataError(f"{self.name}: no photos in split {name!r}; there are {known}")
 
 
 def read_data_set(argument: str) -> DataSet:
@@ -78,7 +78,7 @@ def read_data_set(argument: str) -> DataSet:
     if name and count.isdecimal() and not Path(argument).exists():
         argument, repeat = name, int(count)
         if repeat < 1:
-            raise DataError(f"{argument}: a data set counts once at least")
+            raise DataError(f"{argument}: a data set counts at least once")
     path = Path(argument)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -92,7 +92,7 @@ def read_data_set(argument: str) -> DataSet:
             raise DataError(f"{path}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
         photos = read_json(files[0])
     if not photos:
-        raise DataError(f"{path}: no captioned photo")
+        raise DataError(f"{path}: no captioned photos")
     missing = [photo.path for photo in photos if not photo.path.is_file()]
     if missing:
         several = f"{len(missing)} photos are missing, the first of them" if len(missing) > 1 else "a photo is missing:"
@@ -175,7 +175,7 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
     plain: of which form it is where the row does not say.
     """
     if not isinstance(row, dict):
-        raise ValueError(f"{brief(row)} is in the place of a photo")
+        raise ValueError(f"{brief(row)} where a photo should be")
     if "file_path" in row or (plain and "filename" not in row):
         parts, captions = [row["file_path"]], row["captions"]
     else:
@@ -183,10 +183,10 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
         if isinstance(captions, list):
             captions = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in captions]
     if not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"a photo's name is {brief(parts[-1])}")
+        raise ValueError(f"{brief(parts[-1])} where a photo's name should be")
     name = str(Path(*parts))
     if not isinstance(captions, list) or not captions:
-        raise ValueError(f"the captions of {name} are no list of at least one")
+        raise ValueError(f"the captions of {name} are not a list with at least one caption")
     for caption in captions:
         if not isinstance(caption, str) or not tokenize(caption):
             raise ValueError(f"a caption of {name} has no word: {brief(caption)}")

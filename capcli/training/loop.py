@@ -79,7 +79,7 @@ def train(
                 if not norm.isfinite():
                     raise DataError(
                         f"{folder}: the gradients of epoch {epoch + 1} are no longer finite numbers: "
-                        "begin anew with a lower --learning-rate"
+                        "start over with a lower --learning-rate"
                     )
                 optimizer.step()
                 if average:

@@ -108,7 +108,7 @@ class TrainOptions:
             if not low <= value <= high:  # as no comparison with nan is
                 raise ValueError(f"--{name.replace('_', '-')} {value}: not between {low:g} and {high:g}")
         if not self.init and (self.self_critical or self.init_share):
-            raise ValueError("--self-critical and --init-share need --init, a checkpoint to begin from")
+            raise ValueError("--self-critical and --init-share need --init, a checkpoint to start from")
         fixed = [name for name in FIXED_BY_INIT if getattr(self, name) is not None]
         if self.init and fixed:
-            raise ValueError(f"--{fixed[0].replace('_', '-')} is what the checkpoint of --init has: leave it out")
+            raise ValueError(f"--{fixed[0].replace('_', '-')} is fixed by the checkpoint of --init: leave it out")

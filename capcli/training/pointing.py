@@ -117,7 +117,7 @@ def measure_pointing(
     areas = {path: covered(several) for path, several in photos.items()}
     chosen = [path for path in photos if areas[path] <= MOST_OF_THE_PICTURE]
     if not chosen:
-        raise DataError(f"{data_set.name}: no photo of split {split!r} has boxes that fill no more than half of it")
+        raise DataError(f"{data_set.name}: no photo in split {split!r} has boxes that fill no more than half of it")
     words = hits = centre = 0
     chance = 0.0
     misses = []
@@ -134,7 +134,7 @@ def measure_pointing(
             if not hit:
                 misses.append({"path": result.path, "word": word, "x": round(x, 3), "y": round(y, 3)})
     if not words:
-        raise DataError(f"{data_set.name}: no caption of split {split!r} names a person")
+        raise DataError(f"{data_set.name}: no caption in split {split!r} names a person")
     return {
         "data": data_set.name,
         "split": split,

@@ -90,11 +90,13 @@ def set_up(
     sets = read_data_sets(options.data)
     photos = [photo for data_set in sets for photo in data_set.split("train")]
     if not photos:
-        raise DataError("no photo of any data set is marked train")
+        raise DataError("none of the data sets has training photos")
     torch.manual_seed(options.seed)
     model = build_model(options, sets, photos, command)
     if (options.attention_boxes or options.attention_regularization) and not model.config.decoder_kind.attends:
-        raise DataError(f"--attention-boxes and --attention-regularization: {model.config.decoder} has none")
+        raise DataError(
+            f"--attention-boxes and --attention-regularization need attention; {model.config.decoder} has none"
+        )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze(model, options)
     optimizer = make_optimizer(model, options)
@@ -201,7 +203,7 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
     except Exception as error:  # pickle's, zipfile's and PyTorch's own
         raise DataError(f"{path}: not a state dict ({str(error).splitlines()[0]})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise DataError(f"{path}: not a state dict: its values are no tensors")
+        raise DataError(f"{path}: not a state dict: its values are not tensors")
     return state
 
 

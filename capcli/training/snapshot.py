@@ -70,7 +70,7 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
             record = json.loads(file.metadata()["run"])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it to begin anew") from None
+        raise DataError(f"{path}: damaged ({error}); delete it to start over") from None
     check_alike(folder, setup, record)
     setup.trained.load_state_dict(
         {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
@@ -95,8 +95,10 @@ def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
     options = dataclasses.asdict(setup.options) | {"data": list(setup.options.data)}
     for name, value in record["options"].items():
         if options[name] != value:
-            raise DataError(f"{folder}: begun with {name} {value!r}, cannot be resumed with {options[name]!r}")
+            raise DataError(f"{folder}: was started with {name} {value!r}; it cannot be resumed with {options[name]!r}")
     # Runs from before this was recorded have nothing to compare.
     for what, digest in record.get("begun_with", {}).items():
         if setup.begun_with[what] != digest:
-            raise DataError(f"{folder / LAST_FILE}: begun with other {what}; restore them, or name another folder")
+            raise DataError(
+                f"{folder / LAST_FILE}: was started with other {what}; restore them, or name another folder"
+            )

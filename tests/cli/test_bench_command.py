@@ -33,7 +33,7 @@ def test_made_images(tiny_checkpoint: Path) -> None:
 def test_what_is_wrong_is_said_in_a_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ([tmp_path / "absent"], f"{tmp_path / 'absent'}: no such file or folder"),
-        ([tmp_path], f"no image in {tmp_path}"),
+        ([tmp_path], f"no images in {tmp_path}"),
         (["--precision", "fp16"], "precision fp16 is for GPUs; on a CPU take bf16 or fp32"),
     ):
         done = bench(tiny_checkpoint, *arguments)

@@ -66,7 +66,7 @@ def test_a_split_without_photos_is_one_line(data: Path, tiny_checkpoint: Path) -
         command = ["evaluate", str(data), "--model", str(tiny_checkpoint), "--split", "banana", *more]
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 2
-        assert done.stderr == f"capcli: {data.parent.name}: no photo of split 'banana'; there are dev (2), test (1)\n"
+        assert done.stderr == f"capcli: {data.parent.name}: no photos in split 'banana'; there are dev (2), test (1)\n"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

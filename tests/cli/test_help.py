@@ -24,6 +24,19 @@ def test_help_lists_each_option_once(name: str) -> None:
             assert sum(longest in re.split(r"[ ,]+", names) for names in left) == 1, longest
 
 
+def test_a_line_is_enough_to_introduce_a_command() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    _, _, listed = shown.partition("Commands:\n")
+    assert len(listed.splitlines()) == len(COMMANDS)
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize("name", COMMANDS.keys() - {"caption"})  # whose --num has yet to say what it takes
+def test_help_names_no_types_of_python(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"]).output
+    assert not re.search(r"<(str|int|float|path|list)|\{\w+\}", shown.replace("{caption}", ""))
+
+
 def test_panels_name_options_that_exist() -> None:
     captioning = {parameter.name for parameter in COMMANDS["caption"].params}
     training = {parameter.name for parameter in COMMANDS["train"].params}

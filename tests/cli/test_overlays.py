@@ -41,7 +41,7 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     for drawn in ("1 picture passed over", "pictures passed over"):  # the second run finds its own folders
         done = capcli(*arguments, "--attention-scale", "caption", "--attention-style", "spotlight", "--no-smooth")
         assert done.returncode == 1
-        assert "--show draws nothing: the output is no terminal" in done.stderr
+        assert "--show draws nothing: the output is not a terminal" in done.stderr
         assert f"{drawn}, drawn by capcli itself; the first is {photos / looked}\n" in done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(rows) == 5
@@ -150,11 +150,11 @@ def test_a_checkpoint_without_attention_is_refused(tmp_path: Path, option: str) 
     [
         (["caption", "PHOTO", "--attention", "OUT", "--attention-style", "x"], "--attention-style x: not one of heat"),
         (["caption", "PHOTO", "--attention", "OUT", "--attention-scale", "x"], "--attention-scale x: not one of word"),
-        (["caption", "PHOTO", "--html", "PHOTO"], "the name of a page ends in .html"),
+        (["caption", "PHOTO", "--html", "PHOTO"], "the name of a page must end in .html"),
         (["caption", "PHOTO", "--html", "OUT/a/r.html"], "no such file or directory"),
         (["caption", "PHOTO", "--attention", "PHOTO"], "file exists"),
-        (["explain", "PHOTO"], "give a sentence or --text-file"),
-        (["explain", "PHOTO", "a cat", "--text-file", "PHOTO"], "give a sentence or --text-file"),
+        (["explain", "PHOTO"], "give either a sentence or --text-file"),
+        (["explain", "PHOTO", "a cat", "--text-file", "PHOTO"], "give either a sentence or --text-file"),
         (["explain", "PHOTO", "--text-file", "OUT"], "No such file or directory"),
         (["explain", "PHOTO", "--text-file", "PHOTO"], "can't decode"),
         (["explain", "PHOTO", "!?"], "'!?' has no word"),

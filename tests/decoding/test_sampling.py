@@ -187,7 +187,7 @@ def test_finished_groups_do_not_repel_the_others(monkeypatch: pytest.MonkeyPatch
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"diversity": -1.0}, "diversity is -1.0"),
-        ({"sample": True, "diversity": 0.5}, "two ways to decode"),
+        ({"sample": True, "diversity": 0.5}, "cannot be combined with diversity"),
     ],
 )
 def test_what_no_decoding_can_follow_is_refused(values: dict[str, Any], said: str) -> None:
@@ -196,5 +196,5 @@ def test_what_no_decoding_can_follow_is_refused(values: dict[str, Any], said: st
 
 
 def test_one_sentence_cannot_be_diverse() -> None:
-    with pytest.raises(ValueError, match="ask for 2 or more"):
+    with pytest.raises(ValueError, match="diversity needs 2 candidates or more"):
         decode(make_decoder(), make_features(1), 1, DecodingOptions(diversity=0.5))

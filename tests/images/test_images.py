@@ -147,7 +147,7 @@ def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(subprocess, "check_call", run)
     halves().save(tmp_path / name, "EPS")
-    with pytest.raises(ImageError, match="PostScript is a program, and is not run"):
+    with pytest.raises(ImageError, match="PostScript files are programs, and are not run"):
         open_square(tmp_path / name, 32)
 
 
@@ -317,10 +317,10 @@ def test_lists_of_names(tmp_path: Path) -> None:
     list_file.write_bytes(b"a.jpg\nb.jpg\0c.jpg\0d.jpg\ne.jpg")
     first, second, third = read_names(str(list_file))
     assert (first, third) == ("a.jpg", "e.jpg")
-    assert str(second) == "b.jpg: followed by a NUL: --null is for such lists"
+    assert str(second) == "b.jpg: followed by a NUL; read such lists with --null"
     list_file.write_bytes(b"-\n./-\n")
     first, second = read_names(str(list_file))
-    assert (str(first), second) == ("-: a list names files; ./- is one called -", "./-")
+    assert (str(first), second) == ("-: means stdin, which a list cannot name; ./- is a file called -", "./-")
     many = [f"photos/{i}.jpg" for i in range(20_000)]  # more than is read at a time
     list_file.write_text("\n".join(many) + "\n")
     assert list(read_names(str(list_file))) == many
@@ -506,7 +506,7 @@ def blp(size: tuple[int, int], content: bytes) -> bytes:
 def test_sizes_that_a_file_cannot_hold_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert near(open_square(blp((40, 20), b"\xff" * 800), 32).getpixel((16, 16)), RED)
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
-    with pytest.raises(ImageError, match="cut short: too small a file for 9000×9000 pixels"):
+    with pytest.raises(ImageError, match="cut short: file too small for 9000×9000 pixels"):
         open_square(blp((9000, 9000), bytes(800)), 32)
 
 

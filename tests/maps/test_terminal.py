@@ -49,7 +49,7 @@ def test_only_able_terminals_get_pictures(environment: dict[str, str], reason: s
 
 
 def test_pipes_and_other_encodings_get_none() -> None:
-    assert "no terminal" in str(why_not(io.StringIO(), {"COLORTERM": "truecolor"}))
+    assert "not a terminal" in str(why_not(io.StringIO(), {"COLORTERM": "truecolor"}))
     latin = Terminal()
     latin.encoding = "iso-8859-1"
     assert "UTF-8" in str(why_not(latin, {"COLORTERM": "truecolor"}))

@@ -71,7 +71,7 @@ def test_a_run_that_diverges_ends_in_a_line(pair: Path, tmp_path: Path) -> None:
     more = "--epochs 3 --captions-per-batch 2 --learning-rate 10 --weight-decay 100 --precision fp32".split()
     done = train(f"{pair}=20", "--output", tmp_path / "run", *more, *SMALL)
     assert done.exit_code == 2
-    assert "no longer finite numbers: begin anew with a lower --learning-rate" in done.stderr
+    assert "no longer finite numbers: start over with a lower --learning-rate" in done.stderr
 
 
 def test_a_checkpoint_keeps_the_decoding_it_had(pair: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -108,7 +108,7 @@ def test_one_choice_of_number_format_for_all_of_a_run(
     assert stored.training["options"]["precision"] == stored.scores[tmp_path.name]["precision"] == precision
     monkeypatch.undo()
     other = TrainOptions(options.data, epochs=1, precision={"fp32": "bf16"}.get(precision, "fp32"), **SMALLER)
-    with pytest.raises(DataError, match=f"begun with precision '{precision}', cannot be resumed with"):
+    with pytest.raises(DataError, match=f"was started with precision '{precision}'; it cannot be resumed with"):
         loop.train(other, tmp_path / "run", torch.device("cpu"), resume=True)
 
 

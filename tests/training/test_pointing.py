@@ -96,7 +96,7 @@ def test_hits_are_counted_per_word(tiny_model: CaptionModel, tmp_path: Path, mon
     assert result["chance"] == pytest.approx(100 * (0.1 * 2 * 0.3 - 0.0 + 0.04 + 0.09 + 0.01) / 3, abs=2)
     assert {row["path"][-5:] for row in result["misses"]} == {"1.png", "2.png"}
     assert "points at a person" in "\n".join(as_lines(result))
-    with pytest.raises(DataError, match=r"no photo of split 'train'; there are dev \(5\)"):
+    with pytest.raises(DataError, match=r"no photos in split 'train'; there are dev \(5\)"):
         measure_pointing(captioner, data_set, "train", read_boxes(tmp_path / "boxes"), captioner.options, 2)
-    with pytest.raises(DataError, match="no photo of split 'dev' has boxes"):
+    with pytest.raises(DataError, match="no photo in split 'dev' has boxes"):
         measure_pointing(captioner, data_set, "dev", {}, captioner.options, 2)

@@ -24,12 +24,12 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp
     assert "--resume" in refused.stderr
     other = train(*common, "--resume", "--seed", 5)
     assert other.exit_code == 2
-    assert "begun with seed 1" in other.stderr
+    assert "was started with seed 1" in other.stderr
     # As many words as before, and other ones.
     pair.write_text(pair.read_text().replace("cup of coffee", "cup of water"))
     changed = train(*common, "--resume")
     assert changed.exit_code == 2
-    assert "begun with other captions; restore them" in changed.stderr
+    assert "was started with other captions; restore them" in changed.stderr
 
 
 def test_a_checkpoint_is_nothing_to_resume(pair: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(pair: Path, tmp_pa
     CaptionModel(config, words).save(tmp_path / "first")
     loop.train(options, tmp_path / "run", torch.device("cpu"))
     CaptionModel(config, words).save(tmp_path / "first")  # other weights
-    with pytest.raises(DataError, match="begun with other weights"):
+    with pytest.raises(DataError, match="was started with other weights"):
         loop.train(options, tmp_path / "run", torch.device("cpu"), resume=True)
 
 

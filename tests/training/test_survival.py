@@ -201,7 +201,7 @@ def test_a_run_is_resumed_only_as_it_was_begun(shapes: Path, uninterrupted: Path
     )  # fmt: skip
     whole = (uninterrupted / "last.safetensors").read_bytes()
     (tmp_path / "last.safetensors").write_bytes(whole)
-    with pytest.raises(DataError, match=r"begun with learning_rate 0\.02, cannot be resumed with 0\.5"):
+    with pytest.raises(DataError, match=r"was started with learning_rate 0\.02; it cannot be resumed with 0\.5"):
         loop.train(options, tmp_path, torch.device("cpu"), shapes / "features", resume=True)
     (tmp_path / "last.safetensors").write_bytes(whole[:5000])
     with pytest.raises(DataError, match=r"last\.safetensors: damaged"):

@@ -17,11 +17,11 @@ def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (["--init", "FIRST", "--hidden-size", "64"], "--hidden-size is what the checkpoint of --init has"),
-        (["--init", "FIRST", "--min-count", "1"], "--min-count is what the checkpoint of --init has"),
+        (["--init", "FIRST", "--hidden-size", "64"], "--hidden-size is fixed by the checkpoint of --init"),
+        (["--init", "FIRST", "--min-count", "1"], "--min-count is fixed by the checkpoint of --init"),
         (["--init", "FIRST", "--output", "FIRST"], "holds a run"),
         (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
-        (["--decoder", "pre-inject", "--attention-regularization", "1"], "pre-inject has none"),
+        (["--decoder", "pre-inject", "--attention-regularization", "1"], "need attention; pre-inject has none"),
         (["--encoder-weights", "DATA"], "not a state dict"),
         (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
     ],
