@@ -1,4 +1,4 @@
-"""Items worked on ahead, in threads: LookAhead opens them, Workers takes what is ready in batches, side by side."""
+"""Working ahead in threads: LookAhead opens items, and Workers work on batches of what is ready, side by side."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
-PATIENCE = 0.5  # seconds that a full batch is waited for when part of one could be computed
-THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than cores: some wait for the disk
+FULL_BATCH_TIMEOUT = 0.5  # seconds to wait for a full batch if a smaller one is ready
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than there are cores, since some wait for the disk
 
 
 class LookAhead(Generic[T, R]):
-    """Results of function(item), taken in batches in almost the order of the items.
+    """Call a function on items ahead of time, and give out the results in batches, almost in the order of the items.
 
-    A batch is what is ready: one slow item holds up neither the items after it nor whoever takes them. With in_order
-    batches are the same every time: each has the next items, however long they take. At most `limit` items are under
-    way between the source and `release`, and few of them wait for the function, as they may be large. The source
-    is read, and the function called, in daemon threads, so that a hung disk cannot keep the program from ending.
+    A batch has whatever is ready, so that one slow item holds up neither the items after it nor the caller. Only a few
+    of the items that are read wait for the function at any time, as they may be large. Items are read, and the function
+    is called, in daemon threads, so that a disk that hangs cannot keep the program from ending.
     """
 
     def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int, in_order: bool = False) -> None:
+        """Start reading items and calling the function.
+
+        function: is called with each item, in several threads at a time.
+        items: are read in one thread.
+        limit: how many items, 1 or more, may be read before `release` is called for them.
+        in_order: whether each batch has exactly the next items, however long they take, so that batches are the same
+            every time.
+        """
         self.function, self.in_order = function, in_order
         self.slots = threading.Semaphore(limit)
         self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
@@ -43,10 +50,10 @@ class LookAhead(Generic[T, R]):
             threading.Thread(target=self.work, daemon=True).start()
 
     def read(self, items: Iterator[T]) -> None:
-        """Thread: number the items and hand them to the workers as slots become free."""
+        """Number the items, and pass them on as slots become free. Runs in a thread."""
         try:
             while True:
-                self.slots.acquire()  # first, so that no item is read before it is wanted
+                self.slots.acquire()  # first, so that no item is read before there is room for it
                 self.waiting.acquire()
                 if self.closed:
                     return
@@ -56,34 +63,36 @@ class LookAhead(Generic[T, R]):
                 self.tasks.put((index, item))
         except StopIteration:
             pass
-        except BaseException as error:  # for whoever takes the results
+        except BaseException as error:  # raised in take()
             self.failure = error
         with self.changed:
             self.complete = True
             self.changed.notify_all()
 
     def work(self) -> None:
-        """Thread: call the function."""
+        """Call the function on items until there are no more. Runs in several threads."""
         while (task := self.tasks.get()) is not None and not self.closed:
             index, item = task
             self.waiting.release()
             try:
                 result: R | Exception = self.function(item)
-            except Exception as error:  # belongs to the item; take() hands it on
+            except Exception as error:  # take() returns it as the item's result
                 result = error
             with self.changed:
                 self.done[index] = result
                 self.changed.notify_all()
 
     def take(self, count: int) -> list[tuple[int, R | Exception]]:
-        """Up to count of (number of the item, result or exception), lowest numbers first; empty at the end.
+        """Return a batch of (index of the item, result or exception), lowest index first; empty at the end.
 
-        Waits for `count` results, but no longer than PATIENCE once there is one. Raises what the source raised, after
-        the results for everything before.
+        count: the most results to return, 1 or more. They are waited for, but unless in_order is set, for no longer
+            than FULL_BATCH_TIMEOUT after the first.
+
+        Raises whatever reading the items raised, once the results of all items before have been taken.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
-            self.changed.wait_for(lambda: self.ready(count), PATIENCE)
+            self.changed.wait_for(lambda: self.ready(count), FULL_BATCH_TIMEOUT)
             batch = [(index, self.done.pop(index)) for index in sorted(self.done)[:count]]
             self.taken += len(batch)
             if not batch and self.failure:
@@ -91,7 +100,7 @@ class LookAhead(Generic[T, R]):
         return batch
 
     def ready(self, count: int) -> bool:
-        """Whether count results are there, or all that will ever be taken; in order, whether the next ones are."""
+        """Return whether count results can be taken, or all that are left; with in_order, only the next ones count."""
         if self.in_order:
             here = next(i for i in itertools.count(self.taken) if i not in self.done) - self.taken
         else:
@@ -99,12 +108,12 @@ class LookAhead(Generic[T, R]):
         return self.closed or here >= count or (self.complete and self.listed == self.taken + here)
 
     def release(self, count: int) -> None:
-        """Let as many items more be read."""
+        """Allow count more items to be read."""
         for _ in range(count):
             self.slots.release()
 
     def close(self) -> None:
-        """Let the threads end, and `take` no longer wait."""
+        """Let the threads end, and `take` return without waiting."""
         with self.changed:
             self.closed = True
             self.changed.notify_all()
@@ -115,10 +124,10 @@ class LookAhead(Generic[T, R]):
 
 
 class Workers(Generic[R, S]):
-    """Threads that each take a batch, work on it, and take the next; iterating gives results as they come.
+    """Work on batches in several threads, each of which takes one batch after the other; iterate to get the results.
 
-    The first batch has one item, the following ones twice as many as the one before, up to batch_size. What goes wrong
-    in a thread is raised after the results of batches that were begun.
+    The first batch has one item, so that its result comes soon; each further batch has twice as many as the one before,
+    up to batch_size. An exception in a thread is raised after the results of all batches that were begun.
     """
 
     def __init__(
@@ -128,21 +137,28 @@ class Workers(Generic[R, S]):
         batch_size: int,
         work: Callable[[list[tuple[int, R | Exception]]], S],
     ) -> None:
+        """Start the threads.
+
+        threads: how many batches are worked on side by side, 1 or more.
+        ahead: gives out the batches.
+        batch_size: the most items in a batch, 1 or more.
+        work: is called with each batch, as `LookAhead.take` returns it.
+        """
         self.ahead, self.batch_size, self.work = ahead, batch_size, work
         self.count = 1
         self.taking = threading.Lock()
-        self.results: SimpleQueue[tuple[S] | None] = SimpleQueue()  # None: a thread has ended
+        self.results: SimpleQueue[tuple[S] | None] = SimpleQueue()  # None says that a thread has ended
         self.failure: BaseException | None = None
         self.closed = False
-        # Daemons, or a program that has not read its stream to the end would never finish; but the interpreter must not
-        # end while one of them computes.
+        # Daemons, because otherwise a program that does not read all results would never end. But the interpreter must
+        # not end while a thread computes, so they are closed at exit.
         self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
         atexit.register(self.close)
         for thread in self.threads:
             thread.start()
 
     def run(self) -> None:
-        """Thread."""
+        """Take batches and work on them until there are no more. Runs in each thread."""
         try:
             while not self.closed:
                 with self.taking:
@@ -151,7 +167,7 @@ class Workers(Generic[R, S]):
                 if not batch or self.closed:
                     break
                 self.results.put((self.work(batch),))
-        except BaseException as error:  # for whoever takes the results
+        except BaseException as error:  # raised in __iter__()
             self.failure = error
             self.closed = True
         self.results.put(None)
@@ -168,7 +184,7 @@ class Workers(Generic[R, S]):
             raise self.failure
 
     def close(self) -> None:
-        """End the threads, each after the batch that it is at."""
+        """End the threads, each after the batch that it is working on."""
         self.closed = True
         self.ahead.close()
         for thread in self.threads:

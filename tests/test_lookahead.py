@@ -60,7 +60,7 @@ def test_few_items_wait_for_the_function() -> None:
 
 
 def test_in_order_batches_are_the_same_however_long_items_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookahead, "PATIENCE", 0.0)
+    monkeypatch.setattr(lookahead, "FULL_BATCH_TIMEOUT", 0.0)
     others = threading.Semaphore(0)
 
     def late(i: int) -> int:
@@ -77,7 +77,7 @@ def test_in_order_batches_are_the_same_however_long_items_take(monkeypatch: pyte
 
 
 def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookahead, "PATIENCE", 0.01)
+    monkeypatch.setattr(lookahead, "FULL_BATCH_TIMEOUT", 0.01)
     open_now = threading.Event()
     ahead = LookAhead(lambda i: open_now.wait(60) if i == 0 else i, range(20), 100)
     seen: list[int] = []
@@ -91,7 +91,7 @@ def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_slow_list_holds_up_nothing_that_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookahead, "PATIENCE", 0.01)
+    monkeypatch.setattr(lookahead, "FULL_BATCH_TIMEOUT", 0.01)
     go_on = threading.Event()
 
     def items() -> Iterator[int]:

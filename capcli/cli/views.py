@@ -40,7 +40,7 @@ def open_views(
     from capcli.files import OutputError
     from capcli.maps.folders import AttentionFolders
     from capcli.maps.overlay import SCALES, STYLES, OverlayOptions
-    from capcli.maps.terminal import TerminalPictures, why_not
+    from capcli.maps.terminal import TerminalPictures, why_no_pictures
     from capcli.outputs.resume import check_output
 
     for option, value, known in (
@@ -51,7 +51,7 @@ def open_views(
             fail(f"{option} {value}: not one of {', '.join(known)}")
     if attention or show:
         require_attention(captioner, "--attention" if attention else "--show")
-    if show and (reason := why_not(sys.stdout)):
+    if show and (reason := why_no_pictures(sys.stdout)):
         say(f"--show draws nothing: {reason}")
         show = False
     options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)

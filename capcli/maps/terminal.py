@@ -1,4 +1,4 @@
-"""Captions and their heat drawn in the terminal: two pixels to a character, in 24-bit colour."""
+"""Drawing captions and their heat in the terminal: two pixels to a character, in 24-bit colour."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ TRUE_COLOR_TERMS = ("direct", "kitty", "ghostty", "alacritty", "wezterm", "foot"
 RESET = "\x1b[0m"
 
 
-def why_not(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Why pictures cannot be drawn to a file, None if they can."""
+def why_no_pictures(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return why no pictures can be drawn on standard output or another file; None if they can.
+
+    file: what they would be written to.
+    environment: the environment variables, by which terminals say what they are able to do.
+    """
     if not file.isatty():
         return "the output is not a terminal"
     if environment.get("NO_COLOR"):
@@ -39,7 +43,10 @@ def why_not(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | 
 
 
 def half_blocks(image: Image.Image) -> list[str]:
-    """A line of characters for every two rows of pixels: ▀, the upper pixel in front and the lower one behind."""
+    """Return a picture as lines of ▀, one line for every two rows of pixels.
+
+    A character's colour is that of the upper pixel, its background that of the lower one.
+    """
     pixels = image.convert("RGB").load()
     assert pixels is not None
     lines = []
@@ -57,9 +64,13 @@ def half_blocks(image: Image.Image) -> list[str]:
 
 
 def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Iterator[str]:
-    """Lines that show the photo and every word's heat side by side, as many as `columns` characters hold.
+    """Yield lines that show the photo and then every word's heat, as many pictures side by side as there is room for.
 
-    Raises ImageError if the image cannot be read any more.
+    caption: with attention.
+    options: how to draw the heat.
+    columns: the terminal's width, in characters.
+
+    Raises ImageError if the image can no longer be read.
     """
     width = min(TILE_COLUMNS, columns)
     photo = open_upright(caption.path, 400)
@@ -81,7 +92,7 @@ def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Ite
 
 
 def fit(word: str, width: int) -> str:
-    """A word cut to a number of characters."""
+    """Return a word cut to at most width characters."""
     return word if len(word) <= width else word[: width - 1] + "…"
 
 
@@ -91,10 +102,15 @@ class TerminalPictures(Sink):
     path = "standard output"  # for messages
 
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
+        """Set where and how to draw.
+
+        file: of a terminal that can show pictures, see `why_no_pictures`.
+        options: how to draw the heat.
+        """
         self.file, self.options = file, options
 
     def write(self, result: Caption | ImageError) -> None:
-        """Draw a caption, nothing for a failure. Raises ImageError if the image cannot be read any more."""
+        """Draw a caption's heat, and nothing for a failure. Raises ImageError if the image can no longer be read."""
         if not isinstance(result, ImageError):
             columns = shutil.get_terminal_size().columns
             self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from capcli.maps.overlay import OverlayOptions
-from capcli.maps.terminal import TerminalPictures, draw_caption, fit, half_blocks, why_not
+from capcli.maps.terminal import TerminalPictures, draw_caption, fit, half_blocks, why_no_pictures
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
@@ -44,15 +44,15 @@ def caption(tmp_path: Path) -> Caption:
     ],
 )
 def test_only_able_terminals_get_pictures(environment: dict[str, str], reason: str | None) -> None:
-    found = why_not(Terminal(), environment)
+    found = why_no_pictures(Terminal(), environment)
     assert found is None if reason is None else reason in str(found)
 
 
 def test_pipes_and_other_encodings_get_none() -> None:
-    assert "not a terminal" in str(why_not(io.StringIO(), {"COLORTERM": "truecolor"}))
+    assert "not a terminal" in str(why_no_pictures(io.StringIO(), {"COLORTERM": "truecolor"}))
     latin = Terminal()
     latin.encoding = "iso-8859-1"
-    assert "UTF-8" in str(why_not(latin, {"COLORTERM": "truecolor"}))
+    assert "UTF-8" in str(why_no_pictures(latin, {"COLORTERM": "truecolor"}))
 
 
 def test_two_rows_of_pixels_make_a_line() -> None:
