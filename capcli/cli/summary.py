@@ -73,7 +73,7 @@ def check_summary(path: Path | None) -> None:
     except ValueError:
         found = None
     if not isinstance(found, dict) or tuple(found) != KEYS:
-        raise OutputError(path, "exists and is not a summary of capcli; name another file")
+        raise OutputError(path, "exists and is not a capcli summary; name another file")
 
 
 def write_summary(path: Path, content: dict[str, Any]) -> None:

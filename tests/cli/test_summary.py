@@ -117,7 +117,7 @@ def test_a_summary_takes_the_place_of_nothing_else(tmp_path: Path, content: str)
     mine.write_text(content, "latin-1")
     done = capcli(tmp_path / "photos", "--model", "absent", "--summary", mine)
     assert done.returncode == 2
-    assert done.stderr == f"capcli: {mine}: exists and is not a summary of capcli; name another file\n"
+    assert done.stderr == f"capcli: {mine}: exists and is not a capcli summary; name another file\n"
     assert mine.read_text("latin-1") == content
     same = capcli(tmp_path / "photos", "--model", "absent", "--summary", tmp_path / "x", "-o", tmp_path / "x")
     assert "same file" in same.stderr or "its ending" in same.stderr
