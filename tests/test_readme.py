@@ -16,7 +16,7 @@ import typer.main
 from PIL import Image
 
 from capcli import Caption, Captioner
-from capcli.cli.app import app
+from capcli.cli.app import COMMANDS, app
 from capcli.explain import as_line, as_table, explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
@@ -71,7 +71,7 @@ def test_every_command_is_introduced() -> None:
 
 def test_options_named_in_passing_exist(document: Path) -> None:
     root = typer.main.get_command(app)
-    known = set().union(*map(options, root.commands.values()))
+    known = set().union(*(options(root.get_command(click.Context(root), name)) for name in COMMANDS))
     for option in re.findall(r"`(--[a-z-]+)", document.read_text("utf-8")):
         assert option in known, option
 

@@ -1,32 +1,61 @@
 """The command line: the list of its commands, and how a run of the program begins and ends.
 
-Everything heavy is imported where a command needs it.
+A command's file is imported when it is called, and everything heavy where the command needs it.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from capcli import __version__
-from capcli.cli.bench import bench
-from capcli.cli.caption import caption
-from capcli.cli.evaluate import evaluate
-from capcli.cli.explain import explain
 from capcli.cli.help import Command
-from capcli.cli.info import info
 from capcli.cli.messages import say
-from capcli.cli.models import models
 from capcli.cli.native import let_crashes_speak
-from capcli.cli.push import push
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import flush_streams, open_streams, say_lost
-from capcli.cli.train import train
+
+# Each is a function in the file of its name.
+COMMANDS = {
+    "caption": "Caption images.",
+    "explain": "Check your own sentence against a photo, word by word.",
+    "bench": "Measure how fast captioning is on this machine.",
+    "info": "Describe a checkpoint: architecture, data, scores and device.",
+    "models": "List the bundled checkpoint and those downloaded from the Hub.",
+    "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
+    "train": "Train a captioner on photos with captions.",
+    "evaluate": "Caption a data set's photos and score the captions.",
+}
+
+
+class Commands(TyperGroup):
+    """Hold the commands, of which only the one that is called is imported."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # for the names that a typing error is like
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, None for an unknown one."""
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.command(cls=Command)(getattr(importlib.import_module(f"capcli.cli.{cmd_name}"), cmd_name))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
 
 app = typer.Typer(
     name="capcli",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,  # plain messages, and no time spent on importing rich
     pretty_exceptions_enable=False,
@@ -68,7 +97,3 @@ def root(
     ] = False,
 ) -> None:
     """Caption photos, see where the model looked, and train models of your own."""
-
-
-for command in (caption, explain, bench, info, models, push, train, evaluate):
-    app.command(cls=Command)(command)

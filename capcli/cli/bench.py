@@ -11,27 +11,21 @@ import typer
 
 from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import (
-    BatchSize,
-    Device,
-    Model,
-    Precision,
-)
+from capcli.cli.options import AsJson, BatchSize, ModelOptions, grouped
 
 
+@grouped
 def bench(
+    model: ModelOptions,
     folder: Annotated[
         str | None,
         typer.Argument(
             metavar="FOLDER", help="Measure with these images.  [default: generated ones]", show_default=False
         ),
     ] = None,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
     batch_size: BatchSize = 32,
     number: Annotated[int, typer.Option(min=1, metavar="N", help="Measure with at most N images.")] = 300,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure how fast captioning is on this machine.
 
@@ -56,7 +50,7 @@ def bench(
     from capcli.cli.process import one_core_per_batch
 
     started = time.perf_counter()
-    captioner = load_captioner(model, device, precision)
+    captioner = load_captioner(model)
     one_core_per_batch(captioner, captioner.options)
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as made:

@@ -12,157 +12,37 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import (
-    Attention,
-    AttentionSamples,
-    AttentionScale,
-    AttentionSize,
-    AttentionStyle,
-    BatchSize,
-    Beam,
-    Device,
-    Diversity,
-    Gif,
-    Html,
-    LengthPenalty,
-    MaxLength,
-    Model,
-    NoRepeat,
-    Precision,
-    Sample,
-    Seed,
-    Show,
-    Smooth,
-    Temperature,
-    TopP,
-    finite,
-)
+from capcli.cli.options import BatchSize, Decoding, ModelOptions, Sources, Views, Writing, grouped, one_of
 from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
 
 if TYPE_CHECKING:
+    from capcli.outputs.sink import Sink
+    from capcli.outputs.template import Template
     from capcli.results import ImageError
 
 
+@grouped
 def caption(
+    sources: Sources,
+    decoding: Decoding,
+    writing: Writing,
+    views: Views,
+    model: ModelOptions,
     paths: Annotated[
         list[str] | None,
         typer.Argument(metavar="PATHS", help="Image files, folders, globs, or - for an image on stdin."),
     ] = None,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    beam: Beam = None,
-    num: Annotated[int, typer.Option(min=1, help="Give the N best captions, with their scores.")] = 1,
-    max_length: MaxLength = None,
-    length_penalty: LengthPenalty = None,
-    no_repeat: NoRepeat = None,
-    sample: Sample = False,
-    temperature: Temperature = 1.0,
-    top_p: TopP = 1.0,
-    diversity: Diversity = 0.0,
-    attention_samples: AttentionSamples = 0,
-    seed: Seed = None,
+    num: Annotated[int, typer.Option(min=1, metavar="N", help="Give the N best captions, with their scores.")] = 1,
     batch_size: BatchSize = 32,
-    recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="In folders, take only files like this; a glob with a slash is matched against the path.  "
-            "[repeatable]",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders like this.  [repeatable]"),
-    ] = None,
-    files_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Read the names of images from FILE (- for stdin), one per line.")
-    ] = None,
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names in that file end in NUL, as find -print0 writes them.")
-    ] = False,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to FILE instead of stdout (-), which gets nothing where it is a terminal and captions go to "
-            "sidecars, metadata or a page.",
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="text|json|jsonl|csv|tsv", help="Write in this format.  [default: by FILE's ending, text on stdout]"
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the output where an earlier run stopped.")
-    ] = False,
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False,
-    output_dir: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="Put sidecars into this folder instead, in a tree like the images'."),
-    ] = None,
-    write_metadata: Annotated[
-        bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
-    ] = False,
-    touch: Annotated[
-        bool,
-        typer.Option(
-            "--touch",
-            help="Let images that captions are written into get a new modification time; without it they keep theirs.",
-        ),
-    ] = False,
-    existing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="skip|overwrite|append|prepend|fail",
-            help="What to do where a sidecar or metadata hold a caption; overwrite replaces FILE, pages and overlays "
-            "too.  [default: skip]",
-        ),
-    ] = None,
-    template: Annotated[
-        str, typer.Option(metavar="TEXT", help="What text, sidecars and metadata say; also {name} {path} {score}.")
-    ] = "{caption}",
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", callback=finite, help="Leave captions empty that score less than S.", show_default=False
-        ),
-    ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")
-    ] = 100_000_000,
-    on_error: Annotated[
-        str, typer.Option(metavar="skip|fail", help="After an image that fails, go on or stop.")
-    ] = "skip",
+    on_error: Annotated[str, one_of(("skip", "fail"), "After an image that fails, go on or stop.")] = "skip",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be captioned, skipped and why, and written where.")
     ] = False,
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write counts, and what failed or was skipped and why, as JSON; replaces an earlier summary.",
-            show_default=False,
-        ),
-    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name each skipped image, and say why.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show neither the progress bar nor the summary.")
     ] = False,
-    attention: Attention = None,
-    attention_size: AttentionSize = 640,
-    attention_style: AttentionStyle = "heat",
-    attention_scale: AttentionScale = "word",
-    smooth: Smooth = True,
-    gif: Gif = False,
-    show: Show = False,
-    html: Html = None,
 ) -> None:
     """Caption images.
 
@@ -181,73 +61,175 @@ def caption(
     Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted (128
     and the number of the signal).
     """
-    values = dict(locals())
     import warnings
 
     from capcli.cli.process import one_core_per_batch
     from capcli.cli.progress import Bar
     from capcli.cli.run import Run
     from capcli.cli.summary import Summary, check_summary, write_summary
-    from capcli.files import OutputError, is_writable
+    from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
-    from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, ignore, read_names
-    from capcli.outputs.existing import EXISTING
-    from capcli.outputs.formats import FORMATS, RESUMABLE, Layout, format_by_ending
-    from capcli.outputs.metadata import Metadata
-    from capcli.outputs.originals import folders_of
+    from capcli.images.find import Selection, find_images, ignore, read_names
+    from capcli.outputs.formats import FORMATS, Layout
     from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, read_rows
-    from capcli.outputs.sidecars import Sidecars, common_root
-    from capcli.outputs.sink import Sink
-    from capcli.outputs.template import Template
 
     paths = paths or []
-    shown = output == STANDARD_INPUT  # which is - for stdout too
-    output = None if shown else output
-    if not paths and files_from is None:
+    shown = writing.output == STANDARD_INPUT  # which is - for stdout too
+    output = None if shown else writing.output
+    overwrite = writing.existing == "overwrite"
+    check_sources(paths, sources)
+    kind = FORMATS[check_writing(output, writing, sources, views, dry_run)]
+    template = read_template(writing.template)
+    check_presence(paths, sources)
+
+    files_from = sources.files_from
+    one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
+    layout = Layout(num, writing.min_score, template, not one, output is None and sys.stdout.isatty())
+    places = open_places(paths, writing, output, template, num)
+    selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
+
+    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
+        yield from find_images(paths, selection, pass_over)
+        if files_from is not None:
+            yield from read_names(files_from, sources.null)
+
+    try:
+        check_rows(output, kind, layout, writing.resume, overwrite)
+        check_output(views.html, overwrite)
+        check_summary(writing.summary)
+    except OutputError as error:
+        fail(error)
+    # Whoever wants captions elsewhere wants no screen full of them.
+    unseen = not (shown or output or views.show) and bool(places or views.html) and sys.stdout.isatty()
+    nothing = "no image in " + ", ".join([*paths, *([files_from] if files_from else [])])
+    if dry_run:
+        from capcli.cli.dry_run import Listing, list_images
+
+        done = read_rows(output, kind, layout)[0] if writing.resume and output and os.path.isfile(output) else {}
+        rows = kind(NoOutput("" if unseen else output or STANDARD_OUTPUT), layout, done)
+        run = Run(rows, places, summary=Listing())
+        besides = [os.fspath(view) for view in (views.html, views.attention) if view is not None]
+        status = list_images(run, images(run.pass_over), besides, quiet)
+        if not run.found and not run.skipped:
+            fail(nothing, 1)
+        raise typer.Exit(status)
+    captioner = load_captioner(model, sources.max_pixels)
+    options = decoding_options(captioner, decoding, num)
+    one_core_per_batch(captioner, options)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
+    # Not from a pipe: what is counted would be lost to the captions.
+    countable = files_from is None or os.path.isfile(files_from)
+    bar = Bar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
+    # With --resume as well: overlays that a stopped run drew, and wrote no row for.
+    with open_views(captioner, views, num, overwrite or writing.resume) as opened:
+        try:  # last, when all else is known to be good
+            if output is not None:
+                rows = open_rows(output, kind, layout, writing.resume, overwrite)
+            else:
+                rows = kind(NoOutput() if unseen else StandardOutput(), layout)
+        except OutputError as error:
+            fail(error)
+        record = Summary(verbose, kept=writing.summary is not None)
+        run = Run(rows, [*places, *opened], on_error == "fail", record)
+        wanted = run.to_do(images(run.pass_over))
+        status = run.execute(captioner.batches(wanted, num, options, batch_size, sources.max_pixels), bar, quiet)
+        if writing.summary is not None:
+            try:
+                write_summary(writing.summary, record.as_json(run.counts(), status))
+            except OutputError as error:
+                say(error)
+                status = status or 1
+    if status > 128:
+        say("interrupted" + how_to_go_on(rows if output else None, views.html is not None, places))
+    elif not status and not run.found and not run.skipped:
+        fail(nothing, 1)
+    if status:
+        raise typer.Exit(status)
+
+
+def check_sources(paths: list[str], sources: Sources) -> None:
+    """Refuse arguments that name no images, or standard input twice."""
+    from capcli.images.decode import STANDARD_INPUT
+
+    if not paths and sources.files_from is None:
         fail("nothing to caption: name PATHS or --files-from FILE; --help says more")
-    if null and files_from is None:
+    if sources.null and sources.files_from is None:
         fail("--null goes with --files-from")
     if paths.count(STANDARD_INPUT) > 1:
         fail("stdin is one image, and - can stand for it once")
-    if files_from == STANDARD_INPUT and STANDARD_INPUT in paths:
+    if sources.files_from == STANDARD_INPUT and STANDARD_INPUT in paths:
         fail("stdin cannot be both an image and --files-from")
-    if format is None and (format := format_by_ending(output)) is None:
+
+
+def check_writing(output: str | None, writing: Writing, sources: Sources, views: Views, dry_run: bool) -> str:
+    """Refuse options that contradict each other, and return the name of the output's format.
+
+    output: the file, None for stdout.
+    """
+    from capcli.files import is_writable
+    from capcli.images.find import SUFFIXES
+    from capcli.outputs.formats import FORMATS, RESUMABLE, format_by_ending
+
+    format = writing.format or format_by_ending(output)
+    if format is None:
         fail(f"{output}: its ending says no format; give --format {'|'.join(FORMATS)}")
-    for option, value, known in (
-        ("format", format, FORMATS),
-        ("existing", existing or "skip", EXISTING),
-        ("on-error", on_error, ("skip", "fail")),
-    ):
-        if value not in known:
-            fail(f"--{option} {value}: not one of {', '.join(known)}")
-    for option, name in (("--output", output), ("--summary", summary)):
+    for option, name in (("--output", output), ("--summary", writing.summary)):
         if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
             fail(f"{option} {name}: has the ending of an image, and might be one")
-    check_different(("--files-from", files_from), ("--output", output), ("--html", html), ("--summary", summary))
-    if dry_run and summary:
+    files = {"--files-from": sources.files_from, "--output": output, "--html": views.html}
+    check_different({**files, "--summary": writing.summary})
+    if dry_run and writing.summary:
         fail("--dry-run writes nothing: it cannot go with --summary")
-    if output_dir is not None and not sidecar:
+    if writing.output_dir is not None and not writing.sidecar:
         fail("--output-dir goes with --sidecar")
-    if output_dir is not None and not is_writable(output_dir):
-        fail(f"--output-dir {output_dir}: no file can be put there")
-    if touch and not write_metadata:
+    if writing.output_dir is not None and not is_writable(writing.output_dir):
+        fail(f"--output-dir {writing.output_dir}: no file can be put there")
+    if writing.touch and not writing.write_metadata:
         fail("--touch goes with --write-metadata")
-    overwrite = existing == "overwrite"
-    if existing and not (sidecar or write_metadata or ((output or html or attention) and overwrite)):
-        fail(f"--existing {existing} goes with --sidecar or --write-metadata")
-    if resume and (output is None or format not in RESUMABLE):
+    into_images = writing.sidecar or writing.write_metadata
+    replaceable = output or views.html or views.attention
+    if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
+        fail(f"--existing {writing.existing} goes with --sidecar or --write-metadata")
+    if writing.resume and (output is None or format not in RESUMABLE):
         fail(f"--resume needs --output FILE and one of the formats {', '.join(RESUMABLE)}")
-    if html is not None and resume:
+    if views.html is not None and writing.resume:
         fail("--html holds the images of one run: it cannot go with --resume")
-    if template != "{caption}" and format != "text" and not (sidecar or write_metadata):
+    if writing.template != "{caption}" and format != "text" and not into_images:
         fail(f"--template goes with text, --sidecar and --write-metadata, not with {format}")
-    if gif and attention is None:
+    if views.gif and views.attention is None:
         fail("--gif goes with --attention")
+    return format
+
+
+def check_different(files: dict[str, str | Path | None]) -> None:
+    """Refuse two options that name the same file, of which what one holds would be lost."""
+    seen: dict[str, str] = {}
+    for option, name in files.items():
+        real = os.path.realpath(name) if name is not None else ""
+        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):  # not for devices
+            fail(f"{seen[real]} and {option} are the same file, {name}")
+        if name is not None:
+            seen[real] = option
+
+
+def read_template(text: str) -> Template:
+    """Return a template, or fail with what is wrong with it."""
+    from capcli.outputs.template import Template
+
     try:
-        shape = Template(template)
+        return Template(text)
     except (ValueError, IndexError, KeyError) as error:
-        fail(f"--template {template!r}: {error}")
+        fail(f"--template {text!r}: {error}")
+
+
+def check_presence(paths: list[str], sources: Sources) -> None:
+    """Name every argument that is not there, before any work."""
+    from capcli.images.decode import STANDARD_INPUT
+    from capcli.images.find import check_arguments
+
     absent = check_arguments(paths)
+    files_from = sources.files_from
     if files_from not in (None, STANDARD_INPUT) and not os.path.exists(files_from):
         absent.append(files_from)
     if files_from is not None and os.path.isdir(files_from):
@@ -257,91 +239,24 @@ def caption(
     if absent:
         raise typer.Exit(2)
 
-    kind = FORMATS[format]
-    one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
-    layout = Layout(num, min_score, shape, not one, output is None and sys.stdout.isatty())
-    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
+
+def open_places(paths: list[str], writing: Writing, output: str | None, template: Template, num: int) -> list[Sink]:
+    """Return the sinks that keep captions beside the images or in them."""
+    from capcli.images.decode import STANDARD_INPUT
+    from capcli.outputs.metadata import Metadata
+    from capcli.outputs.originals import folders_of
+    from capcli.outputs.sidecars import Sidecars, common_root
+
     named = [path for path in paths if path != STANDARD_INPUT]
-    root, folders = common_root(named), folders_of(named)
+    existing, folders = writing.existing or "skip", folders_of(named)
     places: list[Sink] = []
-    if sidecar:
-        sidecars = Sidecars(existing or "skip", shape, num, min_score, output_dir, root, folders)
-        for option, name in (("--output", output), ("--summary", summary)):
+    if writing.sidecar:
+        root = common_root(named)
+        sidecars = Sidecars(existing, template, num, writing.min_score, writing.output_dir, root, folders)
+        for option, name in (("--output", output), ("--summary", writing.summary)):
             if name is not None:
                 sidecars.keep_off(os.fspath(name), option)
         places.append(sidecars)
-    if write_metadata:
-        places.append(Metadata(existing or "skip", shape, min_score, folders, touch))
-
-    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
-        yield from find_images(paths, selection, pass_over)
-        if files_from is not None:
-            yield from read_names(files_from, null)
-
-    try:
-        check_rows(output, kind, layout, resume, overwrite)
-        check_output(html, overwrite)
-        check_summary(summary)
-    except OutputError as error:
-        fail(error)
-    # Whoever wants captions elsewhere wants no screen full of them.
-    unseen = not (shown or output or show) and bool(places or html) and sys.stdout.isatty()
-    nothing = "no image in " + ", ".join([*paths, *([files_from] if files_from else [])])
-    if dry_run:
-        from capcli.cli.dry_run import Listing, list_images
-
-        done = read_rows(output, kind, layout)[0] if resume and output and os.path.isfile(output) else {}
-        rows = kind(NoOutput("" if unseen else output or STANDARD_OUTPUT), layout, done)
-        run = Run(rows, places, summary=Listing())
-        besides = [os.fspath(view) for view in (html, attention) if view is not None]
-        status = list_images(run, images(run.pass_over), besides, quiet)
-        if not run.found and not run.skipped:
-            fail(nothing, 1)
-        raise typer.Exit(status)
-    captioner = load_captioner(model, device, precision, max_pixels)
-    options = decoding_options(captioner, values)
-    one_core_per_batch(captioner, options)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
-    # Not from a pipe: what is counted would be lost to the captions.
-    countable = files_from is None or os.path.isfile(files_from)
-    total = (lambda: sum(1 for _ in images())) if countable else None
-    bar = Bar(sys.stderr.isatty() and not quiet, total)
-    replace = overwrite or resume  # overlays that a stopped run drew, and wrote no row for
-    with open_views(
-        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, replace
-    ) as views:
-        try:  # last, when all else is known to be good
-            if output is not None:
-                rows = open_rows(output, kind, layout, resume, overwrite)
-            else:
-                rows = kind(NoOutput() if unseen else StandardOutput(), layout)
-        except OutputError as error:
-            fail(error)
-        record = Summary(verbose, kept=summary is not None)
-        run = Run(rows, [*places, *views], on_error == "fail", record)
-        wanted = run.to_do(images(run.pass_over))
-        status = run.execute(captioner.batches(wanted, num, options, batch_size, max_pixels), bar, quiet)
-        if summary is not None:
-            try:
-                write_summary(summary, record.as_json(run.counts(), status))
-            except OutputError as error:
-                say(error)
-                status = status or 1
-    if status > 128:
-        say("interrupted" + how_to_go_on(rows if output else None, html is not None, places))
-    elif not status and not run.found and not run.skipped:
-        fail(nothing, 1)
-    if status:
-        raise typer.Exit(status)
-
-
-def check_different(*files: tuple[str, str | Path | None]) -> None:
-    """Refuse two options that name the same file, of which what one holds would be lost."""
-    seen: dict[str, str] = {}
-    for option, name in files:
-        real = os.path.realpath(name) if name is not None else ""
-        if real in seen and (os.path.isfile(real) or not os.path.exists(real)):  # not for devices
-            fail(f"{seen[real]} and {option} are the same file, {name}")
-        if name is not None:
-            seen[real] = option
+    if writing.write_metadata:
+        places.append(Metadata(existing, template, writing.min_score, folders, writing.touch))
+    return places

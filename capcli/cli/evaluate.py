@@ -9,43 +9,18 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner, require_attention
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import (
-    AttentionSamples,
-    BatchSize,
-    Beam,
-    Device,
-    Diversity,
-    LengthPenalty,
-    MaxLength,
-    Model,
-    NoRepeat,
-    Precision,
-    Sample,
-    Seed,
-    Temperature,
-    TopP,
-)
+from capcli.cli.options import BatchSize, Decoding, ModelOptions, grouped
 
 
+@grouped
 def evaluate(
+    model: ModelOptions,
+    decoding: Decoding,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set, in any form that `capcli train` takes.")],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="Caption the photos of this split.")] = "dev",
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    beam: Beam = None,
-    max_length: MaxLength = None,
-    length_penalty: LengthPenalty = None,
-    no_repeat: NoRepeat = None,
     num: Annotated[
         int, typer.Option(min=1, metavar="N", help="Also measure how much the N best captions of a photo differ.")
     ] = 1,
-    diversity: Diversity = 0.0,
-    sample: Sample = False,
-    temperature: Temperature = 1.0,
-    top_p: TopP = 1.0,
-    attention_samples: AttentionSamples = 0,
-    seed: Seed = None,
     batch_size: BatchSize = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every caption.")] = False,
     extremes: Annotated[
@@ -66,7 +41,6 @@ def evaluate(
     Prints BLEU, METEOR, ROUGE-L and CIDEr in percent, as pycocoevalcap computes them. METEOR and the Penn Treebank
     tokenizer need Java; without it METEOR is left out, and a simpler tokenizer moves the other scores by a few tenths.
     """
-    values = dict(locals())
     from capcli.cli.process import one_core_per_batch
     from capcli.outputs.formats import dump
     from capcli.results import ImageError
@@ -77,8 +51,8 @@ def evaluate(
 
         data_set = read_data_set(data)
         photos = data_set.require(split)
-        captioner = load_captioner(model, device, precision)
-        options = decoding_options(captioner, values)
+        captioner = load_captioner(model)
+        options = decoding_options(captioner, decoding, num)
         if pointing:
             require_attention(captioner, "--pointing")
         one_core_per_batch(captioner, options)

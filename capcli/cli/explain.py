@@ -10,24 +10,14 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say, show_lines
-from capcli.cli.options import (
-    Attention,
-    AttentionScale,
-    AttentionSize,
-    AttentionStyle,
-    Device,
-    Gif,
-    Html,
-    LengthPenalty,
-    Model,
-    Precision,
-    Show,
-    Smooth,
-)
+from capcli.cli.options import Decoding, LengthPenalty, ModelOptions, Views, grouped
 from capcli.cli.views import open_views
 
 
+@grouped
 def explain(
+    model: ModelOptions,
+    views: Views,
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
         str | None, typer.Argument(metavar="SENTENCE", help="Your description of it.", show_default=False)
@@ -37,18 +27,7 @@ def explain(
         typer.Option(metavar="FILE", help="Compare many sentences, one per line.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
-    model: Model = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
     length_penalty: LengthPenalty = None,
-    attention: Attention = None,
-    attention_size: AttentionSize = 640,
-    attention_style: AttentionStyle = "heat",
-    attention_scale: AttentionScale = "word",
-    smooth: Smooth = True,
-    gif: Gif = False,
-    show: Show = False,
-    html: Html = None,
     existing: Annotated[
         str | None,
         typer.Option(metavar="overwrite", help="Replace an existing page or existing overlays.", show_default=False),
@@ -88,15 +67,12 @@ def explain(
     if photo != "-" and not os.path.exists(photo):
         fail(f"{photo}: no such file")
     try:
-        check_output(html, overwrite)
+        check_output(views.html, overwrite)
     except OutputError as error:
         fail(error)
-    captioner = load_captioner(model, device, precision)
-    captioner.options = decoding_options(captioner, {"length_penalty": length_penalty})
-    num = len(sentences)
-    with open_views(
-        captioner, attention, attention_size, attention_style, attention_scale, smooth, gif, show, html, num, overwrite
-    ) as views:
+    captioner = load_captioner(model)
+    captioner.options = decoding_options(captioner, Decoding(length_penalty=length_penalty), 1)
+    with open_views(captioner, views, len(sentences), overwrite) as opened:
         try:
             explained = ranked(read_sentences(captioner, photo, sentences))
         except ImageError as error:
@@ -114,7 +90,7 @@ def explain(
         wrong: list[ImageError] = []
         try:
             for e in explained:
-                for view in views:
+                for view in opened:
                     with collecting(wrong, e.path, about=view.path):
                         view.write(e.caption)
         except OutputError as error:

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
-from capcli.cli.options import (
-    Device,
-    Model,
-)
+from capcli.cli.options import Device, Model
 
 
 def info(

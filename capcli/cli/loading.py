@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from capcli.cli.messages import fail
 from capcli.cli.native import silence_libtiff
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
+    from capcli.cli.options import Decoding, ModelOptions
     from capcli.decoding.options import DecodingOptions
 
 
-def load_captioner(model: str | None, device: str, precision: str, max_pixels: int | None = None) -> Captioner:
-    """A captioner, or one line and exit status 2."""
+def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Captioner:
+    """Return a captioner, or say in one line why not, and exit with status 2.
+
+    max_pixels: larger images are refused; None for the usual limit.
+    """
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError
     from capcli.cli.process import own_process
@@ -21,31 +25,33 @@ def load_captioner(model: str | None, device: str, precision: str, max_pixels: i
     silence_libtiff()
     own_process(max_pixels)
     try:
-        return Captioner.load(model, device, precision)
+        return Captioner.load(options.model, options.device, options.precision)
     except (ModelError, ValueError) as error:
         fail(error)
 
 
 def require_attention(captioner: Captioner, option: str) -> None:
-    """One line and exit status 2 for a checkpoint that has nothing to show."""
+    """Refuse a checkpoint without attention, in one line and with exit status 2."""
     config = captioner.config
     if not config.decoder_kind.attends:
         fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
 
-def decoding_options(captioner: Captioner, values: dict[str, Any]) -> DecodingOptions:
-    """The checkpoint's decoding, with those of a command's values that are named like its entries, and are not None, in
-    their place."""
-    from dataclasses import fields, replace
+def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> DecodingOptions:
+    """Return the checkpoint's decoding options with what a command was asked for in their place, or fail with what is
+    wrong with them.
 
-    asked = {field.name: values.get(field.name) for field in fields(captioner.options)}
-    if asked["sample"] and asked["diversity"]:
+    num: candidates per image, 1 or more.
+    """
+    from dataclasses import replace
+
+    if asked.sample and asked.diversity:
         fail("--sample cannot be combined with --diversity")
     try:
-        options = replace(captioner.options, **{name: value for name, value in asked.items() if value is not None})
+        options = replace(captioner.options, **{k: value for k, value in vars(asked).items() if value is not None})
     except ValueError as error:
         fail(error)
-    if options.diversity and values["num"] < 2:
+    if options.diversity and num < 2:
         fail("--diversity needs --num 2 or more")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
         fail("--temperature and --top-p need --sample")

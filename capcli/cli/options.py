@@ -1,28 +1,93 @@
-"""The options that several commands have, each declared once."""
+"""The options that commands have, each declared once, in groups that a command takes whole."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from capcli.cli.messages import fail
+from capcli.outputs.existing import EXISTING
+from capcli.outputs.formats import FORMATS
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+STYLES = ("heat", "spotlight")
+SCALES = ("word", "caption")
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Give Typer a function that takes the fields of the dataclasses among this function's parameters one by one."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    flat = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name not in groups:
+            flat.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        group = groups[parameter.name]
+        annotations = get_type_hints(group, include_extras=True)
+        flat += [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotations[field.name]
+            )
+            for field in dataclasses.fields(group)
+        ]
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+            for name, group in groups.items()
+        }
+        function(**made, **values)
+
+    command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return command
+
+
+def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
+    """Return an option that takes one of some names, which a shell can complete.
+
+    metavar: what the help shows in the value's place; None for the names.
+    """
+    known = tuple(names)
+
+    def check(parameter: typer.CallbackParam, value: str | None) -> str | None:
+        if value is not None and value not in known:
+            fail(f"{parameter.opts[0]} {value}: not one of {', '.join(known)}")
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known if name.startswith(incomplete)]
+
+    return typer.Option(metavar=metavar or "|".join(known), help=help, callback=check, autocompletion=complete)
 
 
 def finite(value: float | None) -> float | None:
-    """For every option that takes a number with decimals: NaN and infinity compare and print as no number does."""
+    """Refuse NaN and infinity, which compare and print as no number does, for every option that takes decimals."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
 
 
 def check_page(page: Path | None) -> Path | None:
-    """`--html`: nothing but a page is to be replaced by one."""
+    """Refuse to replace anything but a page by a page."""
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         fail(f"--html {page}: the name of a page must end in .html")
     return page
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Return the devices that a shell may offer; others, as `cuda:1`, can be typed."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
 Model = Annotated[
@@ -35,32 +100,12 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device to run on; auto picks a GPU if there is one.")
-]
-NoRepeat = Annotated[
-    int | None,
-    typer.Option(
-        min=0, metavar="N", help="Never repeat a sequence of N words; 0 allows repeats.  [default: the checkpoint's]"
-    ),
-]
-Precision = Annotated[
     str,
     typer.Option(
-        metavar="auto|fp32|bf16|fp16",
-        help="Number format to compute in; auto is bf16 where the processor or GPU has instructions for it, otherwise "
-        "fp32.",
+        metavar="auto|cpu|cuda|mps",
+        help="Device to run on; auto picks a GPU if there is one.",
+        autocompletion=complete_device,
     ),
-]
-Beam = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Width of the beam search, in sentences; 1 is greedy search.  [default: the checkpoint's]",
-    ),
-]
-MaxLength = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Stop after N words.  [default: the checkpoint's]")
 ]
 LengthPenalty = Annotated[
     float | None,
@@ -73,77 +118,219 @@ LengthPenalty = Annotated[
         "[default: the checkpoint's]",
     ),
 ]
-Sample = Annotated[
-    bool, typer.Option("--sample", help="Draw words at random, by their probability, instead of searching.")
-]
-Temperature = Annotated[
-    float,
-    typer.Option(
-        min=0.01,
-        metavar="T",
-        callback=finite,
-        help="With --sample: below 1 favours likely words, above 1 unlikely ones.",
-    ),
-]
-TopP = Annotated[
-    float,
-    typer.Option(
-        min=0.01,
-        max=1,
-        metavar="P",
-        callback=finite,
-        help="With --sample: draw only from the likeliest words whose probabilities add up to P.",
-    ),
-]
-Diversity = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        metavar="D",
-        callback=finite,
-        help="With --num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
-    ),
-]
-AttentionSamples = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="N", help="With hard attention: average over N sampled locations; 0 takes the likeliest one."
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option(metavar="N", help="Seed that makes random draws repeatable.", show_default=False)
-]
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Run N images through the model at once.")]
-Attention = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="For each image, write a folder into DIR: a picture per word, a contact sheet, and the weights as JSON.",
-        show_default=False,
-    ),
-]
-AttentionSize = Annotated[int, typer.Option(min=16, metavar="PIXELS", help="Longest side of each word's picture.")]
-AttentionStyle = Annotated[
-    str, typer.Option(metavar="heat|spotlight", help="Colour the places where the model looks, or darken the rest.")
-]
-AttentionScale = Annotated[
-    str,
-    typer.Option(
-        metavar="word|caption",
-        help="Scale each word's heat to its own maximum, or to the caption's, weighted by the gates.",
-    ),
-]
-Smooth = Annotated[
-    bool, typer.Option("--smooth/--no-smooth", help="Interpolate between the cells of the grid, or show them raw.")
-]
-Gif = Annotated[bool, typer.Option("--gif", help="With --attention: also write an animation.")]
-Show = Annotated[bool, typer.Option("--show", help="Draw the attention in the terminal.")]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Write one page with all photos and captions; pointing at a word shows where the model looked.",
-        show_default=False,
-        callback=lambda page: check_page(page),
-    ),
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Say which checkpoint captions, and on what."""
+
+    model: Model = None
+    device: Device = "auto"
+    precision: Annotated[
+        str,
+        one_of(
+            PRECISIONS,
+            "Number format to compute in; auto is bf16 where the processor or GPU has instructions for it, otherwise "
+            "fp32.",
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Say how sentences are found; None takes what the checkpoint was tuned to."""
+
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Width of the beam search, in sentences; 1 is greedy search.  [default: the checkpoint's]",
+        ),
+    ] = None
+    max_length: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after N words.  [default: the checkpoint's]")
+    ] = None
+    length_penalty: LengthPenalty = None
+    no_repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Never repeat a sequence of N words; 0 allows repeats.  [default: the checkpoint's]",
+        ),
+    ] = None
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw words at random, by their probability, instead of searching.")
+    ] = False
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            metavar="T",
+            callback=finite,
+            help="With --sample: below 1 favours likely words, above 1 unlikely ones.",
+        ),
+    ] = 1.0
+    top_p: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=1,
+            metavar="P",
+            callback=finite,
+            help="With --sample: draw only from the likeliest words whose probabilities add up to P.",
+        ),
+    ] = 1.0
+    diversity: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="D",
+            callback=finite,
+            help="With --num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
+        ),
+    ] = 0.0
+    attention_samples: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="With hard attention: average over N sampled locations; 0 takes the likeliest one."
+        ),
+    ] = 0
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed that makes random draws repeatable.", show_default=False)
+    ] = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Say which images are meant."""
+
+    recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="In folders, take only files like this; a glob with a slash is matched against the path.  "
+            "[repeatable]",
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders like this.  [repeatable]"),
+    ] = None
+    files_from: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the names of images from FILE (- for stdin), one per line.")
+    ] = None
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Names in that file end in NUL, as find -print0 writes them.")
+    ] = False
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
+        100_000_000
+    )
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Say where captions go, and in what form."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to FILE instead of stdout (-), which gets nothing where it is a terminal and captions go to "
+            "sidecars, metadata or a page.",
+        ),
+    ] = None
+    format: Annotated[
+        str | None, one_of(FORMATS, "Write in this format.  [default: by FILE's ending, text on stdout]")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the output where an earlier run stopped.")] = (
+        False
+    )
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
+    output_dir: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Put sidecars into this folder instead, in a tree like the images'."),
+    ] = None
+    write_metadata: Annotated[
+        bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
+    ] = False
+    touch: Annotated[
+        bool,
+        typer.Option(
+            "--touch",
+            help="Let images that captions are written into get a new modification time; without it they keep theirs.",
+        ),
+    ] = False
+    existing: Annotated[
+        str | None,
+        one_of(
+            EXISTING,
+            "What to do where a sidecar or metadata hold a caption; overwrite replaces FILE, pages and overlays too.  "
+            "[default: skip]",
+        ),
+    ] = None
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="What text, sidecars and metadata say; also {name} {path} {score}.")
+    ] = "{caption}"
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", callback=finite, help="Leave captions empty that score less than S.", show_default=False
+        ),
+    ] = None
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write counts, and what failed or was skipped and why, as JSON; replaces an earlier summary.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Views:
+    """Say where a caption's attention is shown, and how."""
+
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For each image, write a folder into DIR: a picture per word, a contact sheet, and the weights as "
+            "JSON.",
+            show_default=False,
+        ),
+    ] = None
+    attention_size: Annotated[
+        int, typer.Option(min=16, metavar="PIXELS", help="Longest side of each word's picture.")
+    ] = 640
+    attention_style: Annotated[str, one_of(STYLES, "Colour the places where the model looks, or darken the rest.")] = (
+        "heat"
+    )
+    attention_scale: Annotated[
+        str,
+        one_of(
+            SCALES,
+            "Scale each word's heat to its own maximum, or to the caption's, weighted by the gates.",
+        ),
+    ] = "word"
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Interpolate between the cells of the grid, or show them raw.")
+    ] = True
+    gif: Annotated[bool, typer.Option("--gif", help="With --attention: also write an animation.")] = False
+    show: Annotated[bool, typer.Option("--show", help="Draw the attention in the terminal.")] = False
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write one page with all photos and captions; pointing at a word shows where the model looked.",
+            show_default=False,
+            callback=check_page,
+        ),
+    ] = None

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
-from capcli.cli.options import (
-    Device,
-    finite,
-)
+from capcli.cli.options import Device, finite, one_of
+from capcli.model.config import DECODERS, ENCODERS
 
 
 def train(
@@ -41,9 +39,7 @@ def train(
     device: Device = "auto",
     precision: Annotated[
         str,
-        typer.Option(
-            metavar="auto|fp32|bf16", help="Number format to compute in; auto chooses as `capcli caption` does."
-        ),
+        one_of(("auto", "fp32", "bf16"), "Number format to compute in; auto chooses as `capcli caption` does."),
     ] = "auto",
     epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Go through the photos N times.")] = 10,
     captions_per_batch: Annotated[
@@ -77,10 +73,10 @@ def train(
     ] = 0.0,
     encoder: Annotated[
         str | None,
-        typer.Option(
+        one_of(
+            ENCODERS,
+            f"{', '.join(ENCODERS)}; all but the first are torchvision's.  [default: efficientnet_lite2]",
             metavar="NAME",
-            help="efficientnet_lite2, or torchvision's vgg16, resnet50, resnet101, mobilenet_v3_large or "
-            "convnext_tiny.  [default: efficientnet_lite2]",
         ),
     ] = None,
     encoder_stride: Annotated[
@@ -108,7 +104,7 @@ def train(
     ] = 0,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="pre-inject|par-inject|soft|hard", help="How the image enters the LSTM.  [default: soft]"),
+        one_of(DECODERS, "How the image enters the LSTM.  [default: soft]"),
     ] = None,
     feed_previous_word: Annotated[
         bool | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.cli.loading import require_attention
@@ -13,49 +12,37 @@ from capcli.cli.messages import fail, say
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
+    from capcli.cli.options import Views
     from capcli.outputs.sink import Sink
 
 
 @contextmanager
-def open_views(
-    captioner: Captioner,
-    attention: Path | None,
-    attention_size: int,
-    attention_style: str,
-    attention_scale: str,
-    smooth: bool,
-    gif: bool,
-    show: bool,
-    html: Path | None,
-    num: int,
-    overwrite: bool,
-) -> Iterator[list[Sink]]:
-    """Open every view of the attention that is wanted.
+def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -> Iterator[list[Sink]]:
+    """Open every view of the attention that is wanted, and complete what was begun however the block is left.
 
-    Says what is wrong with the options before any work, and completes what was begun however the block is left.
+    captioner: whose captions they will show.
+    wanted: the options; what is wrong with them is said before any work.
+    num: candidates per image, 1 or more.
+    overwrite: replace a page or overlays that exist.
     """
+    attention, html, show = wanted.attention, wanted.html, wanted.show
     if not (attention or show or html):
         yield []
         return
     from capcli.files import OutputError
     from capcli.maps.folders import AttentionFolders
-    from capcli.maps.overlay import SCALES, STYLES, OverlayOptions
+    from capcli.maps.overlay import OverlayOptions
     from capcli.maps.terminal import TerminalPictures, why_no_pictures
     from capcli.outputs.resume import check_output
 
-    for option, value, known in (
-        ("--attention-style", attention_style, STYLES),
-        ("--attention-scale", attention_scale, SCALES),
-    ):
-        if value not in known:
-            fail(f"{option} {value}: not one of {', '.join(known)}")
     if attention or show:
         require_attention(captioner, "--attention" if attention else "--show")
     if show and (reason := why_no_pictures(sys.stdout)):
         say(f"--show draws nothing: {reason}")
         show = False
-    options = OverlayOptions(attention_size, attention_style, attention_scale, smooth, gif)
-
+    options = OverlayOptions(
+        wanted.attention_size, wanted.attention_style, wanted.attention_scale, wanted.smooth, wanted.gif
+    )
     views: list[Sink] = []
 
     def close(opened: Sink) -> None:

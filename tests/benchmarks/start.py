@@ -21,6 +21,8 @@ from pathlib import Path
 from photos import enlarged
 
 import capcli.cli.app
+import capcli.cli.options
+import capcli.cli.train
 
 START = "from {} import main; main()"
 COMPLETION = {"_CAPCLI_COMPLETE": "complete_bash", "COMP_WORDS": "capcli cap", "COMP_CWORD": "1"}
@@ -67,9 +69,9 @@ def compare(title: str, ours: list[str], theirs: list[str], environment: dict[st
 
 
 def empty_app() -> str:
-    """The command line with its options and without anything behind them: help, options, commands and the app."""
+    """Return a command line with the same options and nothing behind them: help, options, commands and the app."""
     folder = Path(capcli.cli.app.__file__).parent
-    commands = [command.callback.__name__ for command in capcli.cli.app.app.registered_commands]  # type: ignore[union-attr]
+    commands = list(capcli.cli.app.COMMANDS)
     body: list[ast.stmt] = []
     for name in ("help", "options", *commands, "app"):
         for node in ast.parse((folder / f"{name}.py").read_text("utf-8")).body:
@@ -78,11 +80,18 @@ def empty_app() -> str:
                     continue
                 case ast.FunctionDef() if node.name in commands:
                     node.body = node.body[:1]  # the docstring, which is the help
-                case ast.FunctionDef(name="main" | "check_different") | ast.If():
+                case ast.FunctionDef(name="main") | ast.ClassDef(name="Commands") | ast.If():
                     continue
-            body.append(node)
-    end = ast.parse(f"__version__ = {capcli.__version__!r}\ndef main():\n    app()").body
-    return "from __future__ import annotations\n" + ast.unparse(ast.Module([*body, *end], []))
+            body.append(ast.parse(ast.unparse(node).replace("cls=Commands, ", "")).body[0])
+    options = capcli.cli.options
+    names = {"EXISTING": options.EXISTING, "FORMATS": tuple(options.FORMATS)}
+    names |= {"ENCODERS": tuple(capcli.cli.train.ENCODERS), "DECODERS": tuple(capcli.cli.train.DECODERS)}
+    begin = ast.parse("\n".join(f"{name} = {value!r}" for name, value in names.items())).body
+    end = ast.parse(
+        f"__version__ = {capcli.__version__!r}\nfor command in ({', '.join(commands)}):\n    app.command()(command)\n"
+        "def main():\n    app()"
+    ).body
+    return "from __future__ import annotations\n" + ast.unparse(ast.Module([*begin, *body, *end], []))
 
 
 if __name__ == "__main__":

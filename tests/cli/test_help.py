@@ -8,10 +8,12 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from capcli.cli.app import COMMANDS as SHORT_HELP
 from capcli.cli.app import app
 from capcli.cli.help import PANELS, TRAINING_PANELS
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+ROOT = typer.main.get_command(app)
+COMMANDS = {name: ROOT.get_command(None, name) for name in SHORT_HELP}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -31,10 +33,11 @@ def test_a_line_is_enough_to_introduce_a_command() -> None:
     assert "..." not in listed
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - {"caption"})  # whose --num has yet to say what it takes
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_no_types_of_python(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"]).output
-    assert not re.search(r"<(str|int|float|path|list)|\{\w+\}", shown.replace("{caption}", ""))
+    shown = re.sub(r"\{(caption|name|path|score)\}", "", shown)  # fields of --template
+    assert not re.search(r"<(str|int|float|path|list)|\{\w+\}", shown)
 
 
 def test_panels_name_options_that_exist() -> None:
@@ -51,3 +54,14 @@ def test_every_option_has_a_panel(name: str) -> None:
     assert len(listed) == len(set(listed))
     options = {parameter.name for parameter in COMMANDS[name].params if parameter.param_type_name == "option"}
     assert options - set(listed) == set()
+
+
+def test_the_list_of_commands_says_how_their_own_help_begins() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    for name, text in SHORT_HELP.items():
+        assert re.search(rf"^  {name} +{re.escape(text)}$", shown, re.M)
+        assert COMMANDS[name].help.startswith(text.rstrip(".")), name
+
+
+def test_a_misspelt_command_is_told_what_it_is_like() -> None:
+    assert "No such command 'capton'. Did you mean 'caption'?" in CliRunner().invoke(app, ["capton"]).stderr

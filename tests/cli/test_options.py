@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from conftest import PHOTOS
 from typer.testing import CliRunner
 
-from capcli.cli.app import app
+from capcli.cli.app import COMMANDS, app
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 
@@ -22,10 +23,9 @@ def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -
     arguments = {"caption": [COFFEE], "explain": [COFFEE, "a cup"], "train": ["absent", "-o", str(tmp_path / "run")]}
     arguments["evaluate"] = ["absent"]
     asked = 0
-    for command in app.registered_commands:
-        assert command.callback is not None
-        name = command.callback.__name__
-        for parameter, kind in get_type_hints(command.callback).items():
+    for name in COMMANDS:
+        function = getattr(importlib.import_module(f"capcli.cli.{name}"), name)
+        for parameter, kind in get_type_hints(function).items():
             if kind in (float, float | None):
                 option = "--" + parameter.replace("_", "-")
                 done = CliRunner().invoke(app, [name, *arguments[name], f"{option}={number}"])
@@ -76,3 +76,31 @@ def have_scores() -> bool:
     except ImportError:
         return False
     return True
+
+
+def test_choices_are_those_of_what_they_choose() -> None:
+    from capcli.cli import options
+    from capcli.maps import overlay
+    from capcli.model import precision
+
+    assert (options.STYLES, options.SCALES) == (overlay.STYLES, overlay.SCALES)
+    assert set(options.PRECISIONS) == {"auto", *precision.PRECISIONS}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "names"),
+    [
+        ("--format", "xml", "text, json, jsonl, csv, tsv"),
+        ("--existing", "keep", "skip, overwrite, append, prepend, fail"),
+        ("--on-error", "stop", "skip, fail"),
+        ("--precision", "fp8", "auto, fp32, bf16, fp16"),
+        ("--attention-style", "cold", "heat, spotlight"),
+        ("--attention-scale", "photo", "word, caption"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_one_line_and_completes(option: str, value: str, names: str) -> None:
+    done = CliRunner().invoke(app, ["caption", COFFEE, option, value])
+    assert (done.exit_code, done.stderr) == (2, f"capcli: {option} {value}: not one of {names}\n")
+    environment = {"_CAPCLI_COMPLETE": "complete_bash", "COMP_WORDS": f"capcli caption {option} ", "COMP_CWORD": "3"}
+    offered = CliRunner().invoke(app, [], env=environment, prog_name="capcli").stdout
+    assert offered.split() == names.split(", ")
