@@ -213,19 +213,19 @@ class Sources:
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="In folders, take only files like this; a glob with a slash is matched against the path.  "
+            help="In folders, take only files that match; a glob with a slash is matched against the path.  "
             "[repeatable]",
         ),
     ] = None
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders like this.  [repeatable]"),
+        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders that match.  [repeatable]"),
     ] = None
     files_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Read the names of images from FILE (- for stdin), one per line.")
+        str | None, typer.Option(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
     ] = None
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names in that file end in NUL, as find -print0 writes them.")
+        bool, typer.Option("--null", "-0", help="Names in --files-from end in NUL, as find -print0 writes them.")
     ] = False
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
         100_000_000
@@ -242,20 +242,16 @@ class Writing:
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to FILE instead of stdout (-), which gets nothing where it is a terminal and captions go to "
-            "sidecars, metadata or a page.",
+            help="Write to FILE instead of stdout. If captions go to sidecars, metadata or a page, a terminal gets "
+            "none unless FILE is -.",
         ),
     ] = None
-    format: Annotated[
-        str | None, one_of(FORMATS, "Write in this format.  [default: by FILE's ending, text on stdout]")
-    ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the output where an earlier run stopped.")] = (
-        False
-    )
+    format: Annotated[str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
     output_dir: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Put sidecars into this folder instead, in a tree like the images'."),
+        typer.Option(metavar="FOLDER", help="Put sidecars into FOLDER instead, in the same tree as the images."),
     ] = None
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
@@ -264,31 +260,31 @@ class Writing:
         bool,
         typer.Option(
             "--touch",
-            help="Let images that captions are written into get a new modification time; without it they keep theirs.",
+            help="With --write-metadata: give images a new modification time instead of keeping theirs.",
         ),
     ] = False
     existing: Annotated[
         str | None,
         one_of(
             EXISTING,
-            "What to do where a sidecar or metadata hold a caption; overwrite replaces FILE, pages and overlays too.  "
-            "[default: skip]",
+            "What to do if a sidecar or the metadata already hold a caption; overwrite also replaces an existing FILE, "
+            "page or overlays.  [default: skip]",
         ),
     ] = None
     template: Annotated[
-        str, typer.Option(metavar="TEXT", help="What text, sidecars and metadata say; also {name} {path} {score}.")
+        str, typer.Option(metavar="TEXT", help="Wording in text, sidecars and metadata; also {name} {path} {score}.")
     ] = "{caption}"
     min_score: Annotated[
         float | None,
         typer.Option(
-            metavar="S", callback=finite, help="Leave captions empty that score less than S.", show_default=False
+            metavar="S", callback=finite, help="Leave a caption empty if its score is below S.", show_default=False
         ),
     ] = None
     summary: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write counts, and what failed or was skipped and why, as JSON; replaces an earlier summary.",
+            help="Write a JSON summary: counts, and what failed or was skipped, and why; replaces an earlier one.",
             show_default=False,
         ),
     ] = None
