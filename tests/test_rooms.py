@@ -12,9 +12,10 @@ BELOW = {
     "results": set(),
     "files": {"locks"},
     "locks": set(),
+    "progress": set(),
     "model": set(),
     "decoding": {"model"},
-    "checkpoints": {"model"},
+    "checkpoints": {"model", "progress"},
     "images": set(),
     "streaming": set(),
     "engines": {"checkpoints", "decoding", "model"},
@@ -23,7 +24,7 @@ BELOW = {
     "maps": {"images", "outputs"},
     "explain": {"captioner", "images", "maps", "model"},
     "bench": {"captioner", "images", "outputs", "streaming"},
-    "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "streaming"},
+    "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "progress", "streaming"},
 }
 
 

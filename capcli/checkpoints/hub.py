@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from capcli import __version__
 from capcli.checkpoints.card import CARD_FILE
@@ -22,13 +20,13 @@ from capcli.checkpoints.store import (
     one_line,
     read_config,
 )
+from capcli.progress import download_bars
 
 # No part of these names begins with a dot, so that none can lead out of the cache; the Hub's own rules are stricter.
 PART = r"\w[\w.-]*"
 REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
 HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # huggingface_hub has used these; their errors mean a network problem
-BAR_AFTER_SECONDS = 0.5
 BUNDLED = "bundled"  # the bundled checkpoint as a --model, unless there is a folder of this name
 LOG_IN = "set HF_TOKEN or run `hf auth login`"
 
@@ -95,25 +93,12 @@ def download(
     Raises ModelError for anything that goes wrong.
     """
     from huggingface_hub import list_repo_files, snapshot_download
-    from huggingface_hub.utils import tqdm
-
-    class PatientBar(tqdm):
-        """Shown on a terminal only, only while there is something to wait for, and not for what is cached."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            self.shown_from = time.monotonic() + BAR_AFTER_SECONDS
-            hidden = options.get("disable") or not sys.stderr.isatty()
-            super().__init__(*arguments, **options | {"disable": hidden, "leave": False})
-
-        def display(self, *arguments: Any, **options: Any) -> Any:
-            if time.monotonic() > self.shown_from:
-                super().display(*arguments, **options)
 
     shown = repository if revision == "main" else f"{repository}@{revision}"
 
     def fetch(files: list[str], revision: str) -> Path:
-        folder = Path(
-            snapshot_download(
+        with download_bars() as bar_class:
+            snapshot = snapshot_download(
                 repository,
                 revision=revision,
                 allow_patterns=files,
@@ -122,9 +107,9 @@ def download(
                 local_files_only=local_files_only,
                 library_name="capcli",
                 library_version=__version__,
-                tqdm_class=PatientBar,
+                tqdm_class=bar_class,
             )
-        )
+        folder = Path(snapshot)
         if not all((folder / file).is_file() for file in files if file in CHECKPOINT_FILES):
             check_files(list_repo_files(repository, revision=folder.name, token=token), shown)
         return folder

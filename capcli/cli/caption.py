@@ -64,7 +64,6 @@ def caption(
     import warnings
 
     from capcli.cli.process import one_core_per_batch
-    from capcli.cli.progress import Bar
     from capcli.cli.run import Run
     from capcli.cli.summary import Summary, check_summary, write_summary
     from capcli.files import OutputError
@@ -72,6 +71,7 @@ def caption(
     from capcli.images.find import Selection, find_images, ignore, read_names
     from capcli.outputs.formats import FORMATS, Layout
     from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, read_rows
+    from capcli.progress import CaptionBar
 
     paths = paths or []
     shown = writing.output == STANDARD_INPUT  # which is - for stdout too
@@ -120,7 +120,7 @@ def caption(
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     # Not from a pipe: what is counted would be lost to the captions.
     countable = files_from is None or os.path.isfile(files_from)
-    bar = Bar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
+    bar = CaptionBar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
     # With --resume as well: overlays that a stopped run drew, and wrote no row for.
     with open_views(captioner, views, num, overwrite or writing.resume) as opened:
         try:  # last, when all else is known to be good

@@ -20,7 +20,7 @@ from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
-    from capcli.cli.progress import Bar
+    from capcli.progress import CaptionBar
     from capcli.results import Caption
 
 REASONS_SHOWN = 20
@@ -103,7 +103,7 @@ class Run:
                 return False
             raise
 
-    def execute(self, batches: Iterable[list[Caption | ImageError]], bar: Bar, quiet: bool) -> int:
+    def execute(self, batches: Iterable[list[Caption | ImageError]], bar: CaptionBar, quiet: bool) -> int:
         """Work through the batches.
 
         Return the exit status: 0 all captioned, 1 some failed or the output did, 128 and the number of the signal that

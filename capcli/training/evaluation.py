@@ -11,11 +11,11 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES
 from capcli.decoding.options import DecodingOptions
 from capcli.model.vocabulary import tokenize
+from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
 from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
-from capcli.training.progress import progress, stderr_console
 
 EXTREMES = 10
 READ_AT_ONCE = 64  # sentences

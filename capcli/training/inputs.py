@@ -13,10 +13,10 @@ from torch import Tensor
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.encoders import Features
 from capcli.model.precision import PRECISIONS
+from capcli.progress import progress
 from capcli.training.datasets import Batch, DataSet
 from capcli.training.features import FeatureStore, ahead, encode_views, load_view, look_up
 from capcli.training.options import TrainOptions
-from capcli.training.progress import progress
 
 DEV_BATCH = 64
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from capcli.model.precision import autocast
+from capcli.progress import progress
 from capcli.training.datasets import DataError
 from capcli.training.options import TrainOptions
-from capcli.training.progress import progress
 from capcli.training.reports import report
 from capcli.training.setup import set_up
 from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot

@@ -21,6 +21,7 @@ from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.encoders import pretrained_weights
 from capcli.model.precision import choose_training_precision
 from capcli.model.vocabulary import Vocabulary, tokenize
+from capcli.progress import stderr_console
 from capcli.training.averaging import WeightAverage
 from capcli.training.datasets import Batch, DataError, DataSet, Photo, encode_captions, epoch_batches, read_data_set
 from capcli.training.features import hash_weights, is_mirrored
@@ -28,7 +29,6 @@ from capcli.training.inputs import FreshCrops, StoredFeatures
 from capcli.training.losses import Baseline
 from capcli.training.objectives import Objective, choose_objective
 from capcli.training.options import MIN_COUNT, TrainOptions
-from capcli.training.progress import stderr_console
 
 
 @dataclass

@@ -14,11 +14,11 @@ from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.engines.torch import TorchEngine
 from capcli.model.precision import autocast
+from capcli.progress import progress
 from capcli.training.calibration import least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.evaluation import evaluate_captioner
 from capcli.training.metrics import describe, score_captions
-from capcli.training.progress import progress
 from capcli.training.reports import Example
 from capcli.training.setup import Setup
 

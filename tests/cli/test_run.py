@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from test_formats import BAD, CAT, DOG, Found
 
-from capcli.cli.progress import Bar
 from capcli.cli.run import Run
 from capcli.outputs.formats import JsonLinesRows, Layout, TextRows
 from capcli.outputs.sink import CaptionedAlready, Sink
 from capcli.outputs.template import Template
+from capcli.progress import CaptionBar
 from capcli.results import ImageError
 
 
@@ -79,7 +79,7 @@ def run_into(
 
 def execute(log: Log, batch: list[Any], *views: Sink, **options: Any) -> tuple[int, Run]:
     run = run_into(log, *views, **options)
-    return run.execute([batch], Bar(False), False), run
+    return run.execute([batch], CaptionBar(False), False), run
 
 
 def raising(error: Exception, path: str = "cat.jpg") -> Callable[[Found], None]:
@@ -191,7 +191,7 @@ def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixt
 
     file = GrowingFile(str(tmp_path / "out.txt"), False)
     run = Run(TextRows(file, Layout(template=Template("{score:{name}}"))))
-    assert run.execute([[CAT, Found("x/.2f.jpg", "a man"), DOG]], Bar(False), False) == 1
+    assert run.execute([[CAT, Found("x/.2f.jpg", "a man"), DOG]], CaptionBar(False), False) == 1
     assert (tmp_path / "out.txt").read_text() == "x/.2f.jpg\t-0.50\n"
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("capcli: cat.jpg: the template does not fit it: ")

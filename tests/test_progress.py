@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from capcli.training import progress
-from capcli.training.progress import progress as show_progress
+from capcli import progress
+from capcli.progress import progress as show_progress
 
 
 @pytest.fixture
@@ -44,3 +44,35 @@ def test_a_terminal_shows_a_bar() -> None:
         advance(2, "loss 3.1")
     assert "encoding pets  loss 3.1" in console.file.getvalue()
     assert "3/4000" in console.file.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_the_bytes_of_a_download_that_takes_a_while(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    monkeypatch.setattr(progress, "stderr_console", lambda: console)
+    monkeypatch.setattr(progress.sys, "stderr", Terminal() if terminal else io.StringIO())
+    with progress.download_bars() as bar_class:
+        files, chunks = bar_class(total=1, desc="Fetching files"), bar_class(total=8000, unit="B", desc="Downloading")
+        for now, shown in ((0.4, False), (0.6, terminal)):
+            clock[0] = now
+            for bar in (files, chunks):
+                bar.update(1 if bar is files else 1000)
+                bar.refresh()
+            assert ("Downloading" in console.file.getvalue()) == shown
+        if shown:
+            assert "2.0/8.0 kB" in console.file.getvalue()
+        assert "Fetching" not in console.file.getvalue()
+        late = bar_class(total=8000, unit="B", desc="Reconstructing")
+    drawn = console.file.getvalue()
+    clock[0] = 9
+    for bar in (files, chunks, late):  # as tqdm's own thread does, if the Hub leaves them open
+        bar.refresh()
+        bar.close()
+    assert console.file.getvalue() == drawn
