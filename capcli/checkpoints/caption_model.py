@@ -17,13 +17,9 @@ from capcli.checkpoints.store import (
     CONFIG_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
-    ModelError,
-    check_files,
     config_bytes,
     json_bytes,
-    read_config,
-    read_tensors,
-    read_vocabulary,
+    read_checkpoint,
 )
 from capcli.files import write_together
 from capcli.model.config import ModelConfig
@@ -92,21 +88,20 @@ class CaptionModel(nn.Module):
     def load(cls, folder: str | os.PathLike[str]) -> CaptionModel:
         """Return the model in a checkpoint folder, in float32, on the CPU and in evaluation mode.
 
-        No code in the folder is run, and no memory is allocated for a tensor before its shape has been checked.
-
-        Raises ModelError, with the file's name, for a file that is missing, is damaged or does not fit the others.
+        Raises ModelError as `store.read_checkpoint` does.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ModelError(f"{folder}: no such checkpoint folder")
-        check_files((path.name for path in folder.iterdir()), str(folder))
-        config, vocabulary = read_config(folder), read_vocabulary(folder)
-        # Only shapes are made here: the file's tensors replace the initial values.
-        with torch.device("meta"), NoInitialValues():
-            model = cls(config, vocabulary)
-        expected = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
-        tensors = read_tensors(folder / WEIGHTS_FILE, expected, len(vocabulary))
-        model.load_state_dict(tensors, strict=False, assign=True)
+        model: CaptionModel
+
+        def shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
+            nonlocal model
+            # Only shapes are made here: the file's tensors replace the initial values.
+            with torch.device("meta"), NoInitialValues():
+                model = cls(config, vocabulary)
+            named = model.state_dict().items()
+            return {name: tuple(t.shape) for name, t in named if not name.endswith("num_batches_tracked")}
+
+        tensors = read_checkpoint(folder, shapes).tensors
+        model.load_state_dict({n: torch.from_numpy(a) for n, a in tensors.items()}, strict=False, assign=True)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.num_batches_tracked = torch.tensor(0)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT_VERSION = 1
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
@@ -22,7 +24,8 @@ CHECKPOINT_FILES = (CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE)
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
 MAX_WORDS = 1_000_000
-FLOAT_TYPES = ("F16", "BF16", "F32", "F64")
+# How numpy reads the number formats that tensors may have.
+NUMPY_TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 class ModelError(Exception):
@@ -66,6 +69,35 @@ def check_files(names: Iterable[str], source: str) -> None:
         )
     if missing:
         raise ModelError(f"{source}: no {', no '.join(missing)}: not a capcli checkpoint")
+
+
+@dataclass
+class Checkpoint:
+    """Hold what a checkpoint folder says. tensors: float32, by their names in model.safetensors."""
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    tensors: dict[str, np.ndarray]
+
+
+def read_checkpoint(
+    folder: str | os.PathLike[str], shapes: Callable[[ModelConfig, Vocabulary], Mapping[str, tuple[int, ...]]]
+) -> Checkpoint:
+    """Read and check a checkpoint folder.
+
+    No code in the folder is run, and no memory is allocated for a tensor before its shape has been checked.
+
+    shapes: tells each tensor's, by its name.
+
+    Raises ModelError, with the file's name, for a file that is missing, is damaged or does not fit the others.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such checkpoint folder")
+    check_files((path.name for path in folder.iterdir()), str(folder))
+    config, vocabulary = read_config(folder), read_vocabulary(folder)
+    tensors = read_tensors(folder / WEIGHTS_FILE, shapes(config, vocabulary), len(vocabulary))
+    return Checkpoint(config, vocabulary, tensors)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -118,34 +150,49 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         raise ModelError(f"{path}: {error}") from None
 
 
-def read_tensors(path: Path, expected: Mapping[str, Tensor], words: int) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int) -> dict[str, np.ndarray]:
     """Return the tensors of a safetensors file as float32; its header is checked in full before a tensor is read.
 
-    expected: for each tensor's name, one with the right shape, on any device.
+    expected: each tensor's shape, by its name.
     words: size of the vocabulary.
 
     Raises ModelError for a file that is damaged, does not fit, or holds values that are not finite.
     """
+    import numpy as np
     from safetensors import SafetensorError, safe_open
 
     try:
-        check_header(path)
-        with safe_open(path, "pt") as file:
+        length = check_header(path)
+        with safe_open(path, "np") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-            check_tensors(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, words, path)
-            # Copied, because the file is only mapped into memory, and may be replaced while the model is in use.
-            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in found}
-    except (OSError, SafetensorError) as error:
+        check_tensors(found, expected, words, path)
+        # By hand, as numpy has no bfloat16; not mapped, as the file may be replaced while the model is in use.
+        tensors = {}
+        with path.open("rb") as raw:
+            header = json.loads(raw.read(8 + length)[8:])
+            for name, (shape, kind) in found.items():
+                raw.seek(8 + length + header[name]["data_offsets"][0])
+                stored = np.fromfile(raw, NUMPY_TYPES[kind], math.prod(shape))
+                if kind == "BF16":  # the upper half of a float32
+                    stored = (stored.astype(np.uint32) << 16).view(np.float32)
+                with np.errstate(over="ignore"):  # what is too large is found below
+                    tensors[name] = stored.astype(np.float32, copy=False).reshape(shape)
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
     for name, tensor in tensors.items():
-        if not math.isfinite(tensor.sum()):  # a sum shows any bad value, and takes far less time than isfinite().all()
+        with np.errstate(all="ignore"):
+            total = float(tensor.sum())  # shows any bad value, and takes far less time than isfinite().all()
+        if not math.isfinite(total):
             raise ModelError(f"{path}: tensor {name} holds values that are not finite")
     return tensors
 
 
-def check_header(path: Path) -> None:
-    """Raise ModelError unless the header's length, in a safetensors file's first eight bytes, is plausible."""
+def check_header(path: Path) -> int:
+    """Return the length of a safetensors file's header, from its first eight bytes.
+
+    Raises ModelError unless it is plausible.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     size = path.stat().st_size
@@ -153,6 +200,7 @@ def check_header(path: Path) -> None:
         raise ModelError(f"{path}: not a safetensors file: its header would be {length:,} bytes long")
     if size < 8 + length:
         raise ModelError(f"{path}: damaged or cut off: {size:,} bytes, and the header alone would be {length:,}")
+    return length
 
 
 def check_tensors(
@@ -173,7 +221,7 @@ def check_tensors(
             raise ModelError(f"{path}: {what} tensor {brief(min(names))} ({len(names)} in all)")
     for name, (shape, kind) in found.items():
         wanted = expected[name]
-        if kind not in FLOAT_TYPES:
+        if kind not in NUMPY_TYPES:
             raise ModelError(f"{path}: tensor {name} holds {kind}, not floating-point numbers")
         if shape == wanted:
             continue

@@ -1,8 +1,4 @@
-"""Convolutional networks as encoders: from pixels to a grid of annotation vectors and a global vector.
-
-EfficientNet-Lite2 follows Tan & Le 2019 (arXiv:1905.11946) with the Lite changes published with TensorFlow's
-EfficientNet-Lite: no squeeze-and-excitation, ReLU6, and a stem and a head that are not scaled.
-"""
+"""Convolutional networks as encoders: from pixels to a grid of annotation vectors and a global vector."""
 
 from __future__ import annotations
 
@@ -19,21 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from capcli.model import lite2
 from capcli.model.config import ENCODERS, EncoderKind
-
-# (repeats, kernel, stride, expansion, output channels) of each stage: B0's, scaled by width 1.1 and depth 1.2.
-LITE2_STAGES = (
-    (1, 3, 1, 1, 16),
-    (3, 3, 2, 6, 24),
-    (3, 5, 2, 6, 48),
-    (4, 3, 2, 6, 88),
-    (4, 5, 1, 6, 120),
-    (5, 5, 2, 6, 208),
-    (1, 3, 1, 6, 352),
-)
-STEM_CHANNELS = 32
-HEAD_CHANNELS = 1280
-LAST_STRIDED_STAGE = 5
 
 
 @dataclass
@@ -59,13 +42,8 @@ class SameConv2d(nn.Conv2d):
 
         x: (batch, inputs, height, width).
         """
-        padding = []
-        for size, kernel, stride, dilation in zip(
-            x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True
-        ):
-            total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-            padding.append((total // 2, total - total // 2))
-        (top, bottom), (left, right) = padding
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
+        (top, bottom), (left, right) = (lite2.same_padding(*side) for side in sides)
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
         # oneDNN's weight gradient of a depthwise 5×5 convolution takes four to six times as long in bfloat16 on a CPU.
@@ -81,7 +59,7 @@ def conv_bn(
     """Return a convolution followed by batch normalisation with EfficientNet's epsilon and momentum."""
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False),
-        nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
+        nn.BatchNorm2d(outputs, eps=lite2.EPSILON, momentum=0.01),
     )
 
 
@@ -91,14 +69,10 @@ class InvertedResidual(nn.Module):
     Source: Sandler et al. 2018 §3.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int = 1) -> None:
-        """Make a freshly initialised block.
-
-        inputs, outputs: channels.
-        kernel, stride, dilation: of the depthwise convolution, in pixels.
-        expansion: how many times as many channels the depthwise convolution has as the input.
-        """
+    def __init__(self, block: lite2.Block) -> None:
+        """Make a freshly initialised block."""
         super().__init__()
+        inputs, outputs, kernel, stride, expansion, dilation = block
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
@@ -106,8 +80,7 @@ class InvertedResidual(nn.Module):
         layers += [conv_bn(hidden, hidden, kernel, stride, groups=hidden, dilation=dilation), nn.ReLU6(inplace=True)]
         layers += [conv_bn(hidden, outputs, 1)]
         self.layers = nn.Sequential(*layers)
-        # The input channels decide too, not the stride alone: a stage whose stride was taken away still changes width.
-        self.residual = stride == 1 and inputs == outputs
+        self.residual = block.is_residual
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature map, (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉).
@@ -178,18 +151,10 @@ class EfficientNetLite2(Encoder):
             last strided stage loses its stride, and the layers after it are dilated instead (Yu & Koltun 2016).
         """
         super().__init__(ENCODERS["efficientnet_lite2"], stride)
-        self.stem = nn.Sequential(conv_bn(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
-        stages, channels, dilation = [], STEM_CHANNELS, 1
-        for index, (repeats, kernel, step, expansion, outputs) in enumerate(LITE2_STAGES):
-            dense = stride == 16 and index == LAST_STRIDED_STAGE
-            blocks = [InvertedResidual(channels, outputs, kernel, 1 if dense else step, expansion, dilation)]
-            if dense:  # from here on the cells lie twice as close, so a kernel's sample points lie two cells apart
-                dilation = 2
-            blocks += [InvertedResidual(outputs, outputs, kernel, 1, expansion, dilation) for _ in range(repeats - 1)]
-            stages.append(nn.Sequential(*blocks))
-            channels = outputs
-        self.stages = nn.Sequential(*stages)
-        self.head = nn.Sequential(conv_bn(channels, HEAD_CHANNELS, 1), nn.ReLU6(inplace=True))
+        self.stem = nn.Sequential(conv_bn(3, lite2.STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
+        stages = lite2.make_stages(stride)
+        self.stages = nn.Sequential(*(nn.Sequential(*map(InvertedResidual, stage)) for stage in stages))
+        self.head = nn.Sequential(conv_bn(stages[-1][-1].outputs, lite2.HEAD_CHANNELS, 1), nn.ReLU6(inplace=True))
 
     @property
     def blocks(self) -> list[nn.Module]:

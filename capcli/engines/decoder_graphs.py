@@ -1,0 +1,264 @@
+"""Decoders as ONNX graphs: from pixels to the state before the first word, and one word further.
+
+model/decoders.py and model/attention.py have them for PyTorch, with the reasons. Inside of a graph rows are beams,
+(batch × beams, …).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+
+from capcli.engines.encoder_graphs import ENCODER_GRAPHS, Grid
+from capcli.engines.graph import Graph, Tensors
+from capcli.model.config import ModelConfig
+from capcli.model.vocabulary import NEVER_PRINTED
+
+EPSILON = 1e-5  # of layer normalisation
+
+
+class Seen(NamedTuple):
+    """Name what a step sees of the image.
+
+    context: (rows, embedding), gated; weights: (batch, beams, locations); gate: (rows, 1).
+    """
+
+    context: str
+    weights: str
+    gate: str
+
+
+class DecoderGraphs(ABC):
+    """Make the graphs of one kind of decoder."""
+
+    image_inputs = 0  # of the LSTM
+
+    def __init__(self, config: ModelConfig, words: int) -> None:
+        """Keep the sizes. words: of the vocabulary."""
+        self.config, self.words = config, words
+        self.hidden, self.embedding = config.hidden_size, config.embedding_size
+
+    def start(self) -> Graph:
+        """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
+        what all beams of an image share."""
+        graph, side = Graph(), self.config.image_size
+        pixels = graph.add("Cast", graph.input("pixels", "uint8", "batch", side, side, 3), to=1)
+        channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
+        grid, vector = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
+        hidden, cell, memory = self.begin(graph, grid, vector)
+        for name, state in (("hidden", hidden), ("cell", cell)):
+            graph.output(name, graph.reshape(state, -1, 1, self.hidden))
+        for index, value in enumerate(memory):
+            graph.output(f"memory{index}", value)
+        return graph
+
+    def step(self, reading: bool = False, drawing: bool = False) -> Graph:
+        """Return the graph from words, (batch, beams), and a state to the next word's log-probabilities, (batch, beams,
+        vocabulary), and the new state, with attention, (batch, beams, locations), and gate, (batch, beams).
+
+        reading: the first output is logits, and `<unk>` is possible. drawing: hard attention takes its locations by
+        points, (batch, beams) in 0 … 1, an input behind all others.
+        """
+        graph = Graph()
+        words = graph.input("words", "int64", "batch", "beams")
+        hidden, cell = (
+            graph.reshape(graph.input(name, "float", "batch", "beams", self.hidden), -1, self.hidden)
+            for name in ("hidden", "cell")
+        )
+        memory = [
+            graph.input(f"memory{index}", "float", "batch", *shape) for index, shape in enumerate(self.memory_shapes())
+        ]
+        points = graph.input("points", "float", "batch", "beams") if drawing else None
+        beams = graph.add("Shape", words)
+        embedded = self.embed(graph, words)
+        seen = self.look(graph, beams, hidden, memory, points)
+        image = [seen.context] if seen else [self.shared(graph, beams, value) for value in memory]
+        hidden, cell = self.lstm(graph, [*([embedded] if self.config.feed_previous_word else []), *image], hidden, cell)
+        logits = self.predict(graph, embedded, hidden, seen, reading)
+        graph.output("logits", self.unflatten(graph, beams, logits, self.words))
+        for name, state in (("hidden", hidden), ("cell", cell)):
+            graph.output(f"new_{name}", self.unflatten(graph, beams, state, self.hidden))
+        if seen:
+            graph.output("weights", seen.weights)
+            graph.output("gate", graph.add("Reshape", seen.gate, beams))
+        return graph
+
+    @abstractmethod
+    def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
+        """Append what leads from the encoder to hidden and cell, (batch, hidden), and to the memory."""
+
+    def memory_shapes(self) -> list[tuple[int, ...]]:
+        """Return the shapes of the memory, each behind the batch."""
+        return []
+
+    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Seen | None:
+        """Append attention, where there is any."""
+        return None
+
+    def embed(self, graph: Graph, words: str) -> str:
+        """Append the embedding of words; (rows, embedding)."""
+        embedded = graph.add("Gather", graph.tensor("decoder.embedding.weight", self.words, self.embedding), words)
+        return graph.reshape(graph.add("Mul", embedded, graph.constant(self.embedding**0.5)), -1, self.embedding)
+
+    def lstm(self, graph: Graph, inputs: list[str], hidden: str | None, cell: str | None) -> tuple[str, str]:
+        """Append an LSTM cell; return hidden and cell, (rows, hidden). None: h = c = 0."""
+        fed = (self.config.feed_previous_word + self.image_inputs) * self.embedding
+        biases = {f"decoder.lstm.{name}": (4 * self.hidden,) for name in ("bias_ih", "bias_hh")}
+        bias = graph.weight(
+            "decoder.lstm.bias",
+            (4 * self.hidden,),
+            biases,
+            lambda t: sum(t[name] for name in biases),  # type: ignore[arg-type,return-value]
+        )
+        x = graph.add("Concat", *inputs, axis=1)
+        gates = graph.add("Gemm", x, graph.tensor("decoder.lstm.weight_ih", 4 * self.hidden, fed), bias, transB=1)
+        if hidden is not None:
+            recurrent = graph.tensor("decoder.lstm.weight_hh", 4 * self.hidden, self.hidden)
+            gates = graph.add("Gemm", hidden, recurrent, gates, transB=1)
+        enter, forget, new, leave = graph.split("Split", gates, outputs=4, axis=1)
+        enter, forget, leave = (graph.add("Sigmoid", gate) for gate in (enter, forget, leave))
+        kept = graph.add("Mul", enter, graph.add("Tanh", new))
+        if cell is not None:
+            kept = graph.add("Add", graph.add("Mul", forget, cell), kept)
+        return graph.add("Mul", leave, graph.add("Tanh", kept)), kept
+
+    def predict(self, graph: Graph, embedded: str, hidden: str, seen: Seen | None, reading: bool) -> str:
+        """Append the deep output layer; (rows, vocabulary)."""
+        deep = graph.linear(hidden, "decoder.output_hidden", self.embedding, self.hidden)
+        if self.config.feed_previous_word:
+            deep = graph.add("Add", embedded, deep)
+        if seen:
+            context = graph.linear(seen.context, "decoder.output_context", self.embedding, self.embedding, bias=False)
+            deep = graph.add("Add", deep, context)
+        weight = graph.tensor("decoder.embedding.weight", self.words, self.embedding)
+        bias = graph.tensor("decoder.output_bias", self.words) if reading else self.printing_bias(graph)
+        logits = graph.add("Gemm", graph.add("Tanh", deep), weight, bias, transB=1)
+        return logits if reading else graph.add("LogSoftmax", logits, axis=1)
+
+    def printing_bias(self, graph: Graph) -> str:
+        """Return the output layer's bias, by which special words but `<end>` get no probability."""
+
+        def masked(tensors: Tensors) -> np.ndarray:
+            bias = tensors["decoder.output_bias"].copy()
+            bias[NEVER_PRINTED] = -np.inf
+            return bias
+
+        return graph.weight("decoder.printing_bias", (self.words,), {"decoder.output_bias": (self.words,)}, masked)
+
+    def unflatten(self, graph: Graph, beams: str, rows: str, size: int) -> str:
+        """Append a change of shape from (rows, size) to (batch, beams, size)."""
+        return graph.add("Reshape", rows, graph.add("Concat", beams, graph.constant([size], np.int64), axis=0))
+
+    def shared(self, graph: Graph, beams: str, value: str) -> str:
+        """Append a copy of (batch, 1, embedding) for each beam, (rows, embedding)."""
+        shape = graph.add("Concat", beams, graph.constant([self.embedding], np.int64), axis=0)
+        return graph.reshape(graph.add("Expand", value, shape), -1, self.embedding)
+
+    def project_image(self, graph: Graph, vector: str) -> str:
+        """Append the global vector's way to the size of a word's embedding; (batch, embedding)."""
+        size = self.embedding
+        projected = graph.linear(vector, "decoder.image.0", size, self.config.encoder_kind.global_size)
+        norm = (graph.tensor(f"decoder.image.1.{name}", size) for name in ("weight", "bias"))
+        return graph.add("LayerNormalization", projected, *norm, axis=1, epsilon=EPSILON)
+
+
+class PreInjectGraphs(DecoderGraphs):
+    """The image is the input of the first LSTM cell only."""
+
+    def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
+        """Append the cell that is fed the image, as DecoderGraphs.begin."""
+        return *self.lstm(graph, [self.project_image(graph, vector)], None, None), []
+
+
+class ParInjectGraphs(DecoderGraphs):
+    """The image is an input of every LSTM cell."""
+
+    image_inputs = 1
+
+    def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
+        """Append a blank state and the projected image, as DecoderGraphs.begin."""
+        image = self.project_image(graph, vector)
+        rows = graph.add("Shape", image, start=0, end=1)
+        shape = graph.add("Concat", rows, graph.constant([self.hidden], np.int64), axis=0)
+        zeros = graph.add("Expand", graph.constant([[0]]), shape)
+        return zeros, zeros, [graph.reshape(image, -1, 1, self.embedding)]
+
+    def memory_shapes(self) -> list[tuple[int, ...]]:
+        """Return the projected image's, as DecoderGraphs.memory_shapes."""
+        return [(1, self.embedding)]
+
+
+class AttentionGraphs(DecoderGraphs):
+    """A gated context vector, chosen by attention, is an input of every LSTM cell."""
+
+    image_inputs = 1
+
+    @property
+    def locations(self) -> int:
+        """Return the number of cells of the grid."""
+        rows, columns = self.config.grid
+        return rows * columns
+
+    def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
+        """Append the annotation layer, attention's keys and the first state, as DecoderGraphs.begin."""
+        size, attention = self.embedding, self.config.attention_size
+        shape = (size, grid.channels)
+        kernel = graph.weight(
+            "decoder.annotation.kernel",
+            (*shape, 1, 1),
+            {"decoder.annotation.weight": shape},
+            lambda tensors: tensors["decoder.annotation.weight"][:, :, None, None],
+        )
+        layer = graph.add("Conv", grid.value, kernel, graph.tensor("decoder.annotation.bias", size))
+        cells = graph.reshape(graph.add("Relu", layer), 0, size, self.locations)
+        annotations = graph.add("Transpose", cells, perm=[0, 2, 1])
+        flat = graph.reshape(annotations, -1, size)
+        keys = graph.linear(flat, "decoder.attention.key", attention, size, bias=False, factor=2)
+        mean = graph.add("ReduceMean", annotations, axes=[1], keepdims=0)
+        initial = graph.add("Tanh", graph.linear(mean, "decoder.initial.0", 2 * self.hidden, size))
+        hidden, cell = graph.split("Split", initial, outputs=2, axis=1)
+        return hidden, cell, [annotations, graph.reshape(keys, -1, self.locations, attention)]
+
+    def memory_shapes(self) -> list[tuple[int, ...]]:
+        """Return those of annotation vectors and keys, as DecoderGraphs.memory_shapes."""
+        return [(self.locations, self.embedding), (self.locations, self.config.attention_size)]
+
+    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Seen:
+        """Append attention, as DecoderGraphs.look."""
+        annotations, keys = memory
+        size = self.config.attention_size
+        query = graph.linear(hidden, "decoder.attention.query", size, self.hidden, factor=2)
+        query = graph.add("Unsqueeze", self.unflatten(graph, beams, query, size), graph.constant([2], np.int64))
+        keys = graph.add("Unsqueeze", keys, graph.constant([1], np.int64))
+        mixed = graph.add("Sigmoid", graph.add("Add", query, keys))
+        scores = graph.linear(graph.reshape(mixed, -1, size), "decoder.attention.score", 1, size, bias=False, factor=2)
+        weights = graph.add("Softmax", self.unflatten(graph, beams, scores, self.locations), axis=2)
+        if self.config.decoder_kind.samples_locations:
+            weights = self.choose(graph, weights, points)
+        gate = graph.add("Sigmoid", graph.linear(hidden, "decoder.gate", 1, self.hidden))
+        context = graph.reshape(graph.add("MatMul", weights, annotations), -1, self.embedding)
+        return Seen(graph.add("Mul", gate, context), weights, gate)
+
+    def choose(self, graph: Graph, distribution: str, points: str | None) -> str:
+        """Append the choice of one location: the most probable, or the first whose sum of probabilities passes the
+        point; (batch, beams, locations), 1 there."""
+        if points is None:
+            chosen = graph.add("ArgMax", distribution, axis=2, keepdims=0)
+        else:
+            reached = graph.add("CumSum", distribution, graph.constant(2, np.int64))
+            point = graph.add("Unsqueeze", points, graph.constant([2], np.int64))
+            before = graph.add("Cast", graph.add("LessOrEqual", reached, point), to=7)
+            passed = graph.add("ReduceSum", before, graph.constant([2], np.int64), keepdims=0)
+            chosen = graph.add("Min", passed, graph.constant(self.locations - 1, np.int64))
+        return graph.add("OneHot", chosen, graph.constant(self.locations, np.int64), graph.constant([0, 1]), axis=-1)
+
+
+# What makes the graphs of each name in `config.DECODERS`.
+DECODER_GRAPHS: dict[str, type[DecoderGraphs]] = {
+    "pre-inject": PreInjectGraphs,
+    "par-inject": ParInjectGraphs,
+    "soft": AttentionGraphs,
+    "hard": AttentionGraphs,
+}

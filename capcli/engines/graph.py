@@ -1,0 +1,97 @@
+"""An ONNX graph that is put together here, and whose weights stay outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+# Old enough for every version of ONNX Runtime that is allowed, so that a newer `onnx` makes the same graphs.
+OPSET, IR_VERSION = 17, 8
+KINDS = {"float": TensorProto.FLOAT, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+Tensors = Mapping[str, np.ndarray]  # of a checkpoint, float32, by their names in model.safetensors
+Make = Callable[[Tensors], np.ndarray]
+
+
+class Graph:
+    """Nodes in the order in which they run; values go by names that are made up here.
+
+    tensors: the checkpoint's tensors that the graph uses, and their shapes.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, tuple[int, ...]] = {}
+        self.weights: dict[str, Make] = {}
+        self.nodes: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.initializers: list[Any] = []
+
+    def input(self, name: str, kind: str, *shape: int | str) -> str:
+        """Declare an input, in the order of the calls. kind: one of KINDS; shape: a name stands for any size."""
+        self.inputs.append(helper.make_tensor_value_info(name, KINDS[kind], shape))
+        return name
+
+    def output(self, name: str, value: str) -> None:
+        """Declare an output, in the order of the calls."""
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        self.outputs.append(helper.make_empty_tensor_value_info(name))
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output, and return that."""
+        return self.split(kind, *inputs, outputs=1, **attributes)[0]
+
+    def split(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> Sequence[str]:
+        """Append a node, and return its outputs."""
+        number = len(self.nodes)
+        names = [f"{kind}{number}.{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(kind, inputs, names, **attributes))
+        return names
+
+    def constant(self, value: Any, kind: Any = np.float32) -> str:
+        """Return a value that is part of the graph: a number, a list or an array."""
+        name = f"constant{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, kind), name))
+        return name
+
+    def tensor(self, name: str, *shape: int) -> str:
+        """Return one of the checkpoint's tensors."""
+        return self.weight(name, shape, {name: shape}, lambda tensors: tensors[name])
+
+    def weight(self, name: str, shape: Sequence[int], of: Mapping[str, tuple[int, ...]], make: Make) -> str:
+        """Return a value that is made of the checkpoint's tensors. of: their names and shapes."""
+        self.tensors.update(of)
+        if name not in self.weights:
+            self.weights[name] = make
+            outside = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+            outside.data_location = TensorProto.EXTERNAL
+            outside.external_data.add(key="location", value="model.safetensors")
+            self.initializers.append(outside)
+        return name
+
+    def linear(self, x: str, name: str, outputs: int, inputs: int, bias: bool = True, factor: float = 1.0) -> str:
+        """Append a fully connected layer over (rows, inputs), as torch.nn.Linear stores it, times a factor."""
+        parts = {f"{name}.weight": (outputs, inputs)} | ({f"{name}.bias": (outputs,)} if bias else {})
+        return self.add("Gemm", x, *(self.scaled(part, shape, factor) for part, shape in parts.items()), transB=1)
+
+    def scaled(self, name: str, shape: tuple[int, ...], factor: float) -> str:
+        """Return one of the checkpoint's tensors times a factor."""
+        if factor == 1:
+            return self.tensor(name, *shape)
+        return self.weight(f"{name}×{factor:g}", shape, {name: shape}, lambda tensors: tensors[name] * factor)
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """Append a change of shape; −1 is what is left, 0 the size that x has there."""
+        return self.add("Reshape", x, self.constant(shape, np.int64))
+
+    def as_bytes(self) -> bytes:
+        """Return the graph as ONNX, without the weights."""
+        graph = helper.make_graph(self.nodes, "capcli", self.inputs, self.outputs, self.initializers)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        return model.SerializeToString()
+
+    def values(self, tensors: Tensors) -> dict[str, np.ndarray]:
+        """Return the weights by their names in the graph, made of the checkpoint's tensors."""
+        return {name: np.ascontiguousarray(make(tensors), np.float32) for name, make in self.weights.items()}

@@ -1,0 +1,218 @@
+"""Beam search in numpy, over a decoder that gives arrays; decoding/beam_search.py is its like for PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import BeamOptions
+from capcli.model.vocabulary import END, START
+
+
+@dataclass
+class State:
+    """Hold what a decoder remembers between two words.
+
+    hidden, cell: (batch, beams × samples, hidden).
+    memory: arrays (batch, …) that the beams of an image share.
+    samples: states that belong to one beam; see `numpy_sampling.sample_locations`.
+    """
+
+    hidden: np.ndarray
+    cell: np.ndarray
+    memory: tuple[np.ndarray, ...]
+    samples: int = 1
+
+    def reorder(self, beams: np.ndarray) -> State:
+        """Return each image's beams picked by index. beams: (batch, new beams)."""
+        index = (beams[:, :, None] * self.samples + np.arange(self.samples)).reshape(len(beams), -1)
+        rows = np.arange(len(beams))[:, None]
+        return State(self.hidden[rows, index], self.cell[rows, index], self.memory, self.samples)
+
+    def repeat(self, samples: int) -> State:
+        """Return so many samples of each beam."""
+        return State(np.repeat(self.hidden, samples, 1), np.repeat(self.cell, samples, 1), self.memory, samples)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays in the order of a step graph's inputs."""
+        return self.hidden, self.cell, *self.memory
+
+    def keep(self, images: np.ndarray) -> State:
+        """Return the images at these positions of the batch, (kept,)."""
+        memory = tuple(array[images] for array in self.memory)
+        return State(self.hidden[images], self.cell[images], memory, self.samples)
+
+
+@dataclass
+class Step:
+    """Hold what a decoder gives for one word more.
+
+    log_probs: (batch, beams, vocabulary) of the next word, the caller's own to change.
+    attention: (batch, beams, locations), or None.
+    gate: (batch, beams), Xu et al.'s β_t, or None.
+    """
+
+    log_probs: np.ndarray
+    state: State
+    attention: np.ndarray | None
+    gate: np.ndarray | None
+
+
+# Goes one word further; takes the previous words, (batch, beams), `<start>` first, and the state.
+Advance = Callable[[np.ndarray, State], Step]
+
+
+@dataclass
+class Trace:
+    """Hold the sentences of live beams so far, as Hypotheses does; each array (batch, beams, time, …) or None."""
+
+    words: np.ndarray
+    log_probs: np.ndarray
+    attention: np.ndarray | None
+    gates: np.ndarray | None
+
+    def extended(self, step: Step, parents: np.ndarray, words: np.ndarray, log_probs: np.ndarray) -> Trace:
+        """Return the sentences that each go on with a word. parents, words, log_probs: (batch, new beams)."""
+        rows = np.arange(len(parents))[:, None]
+
+        def longer(old: np.ndarray | None, new: np.ndarray | None) -> np.ndarray | None:
+            if new is None:
+                return None
+            if old is None:  # the first word
+                return new[:, :, None]
+            return np.concatenate([old[rows, parents], new[:, :, None]], 2)
+
+        seen = (None if array is None else array[rows, parents] for array in (step.attention, step.gate))
+        attention, gates = map(longer, (self.attention, self.gates), seen)
+        return Trace(longer(self.words, words), longer(self.log_probs, log_probs), attention, gates)  # type: ignore[arg-type]
+
+    def keep(self, images: np.ndarray) -> Trace:
+        """Return the images at these positions of the batch, (kept,)."""
+        return Trace(*(None if array is None else array[images] for array in vars(self).values()))  # type: ignore[arg-type]
+
+
+@dataclass
+class Sentence:
+    """Hold a finished sentence: arrays (words, …), and of log-probabilities one for `<end>` too."""
+
+    score: float
+    words: np.ndarray
+    log_probs: np.ndarray
+    attention: np.ndarray | None
+    gates: np.ndarray | None
+
+
+def beam_search(advance: Advance, state: State, options: BeamOptions) -> Hypotheses[np.ndarray]:
+    """Return the best sentences found for each image, as `decoding.beam_search.beam_search` does.
+
+    state: before the first word, with one beam for each image.
+    """
+    beam, batch = options.beam, len(state.hidden)
+    finished: list[list[Sentence]] = [[] for _ in range(batch)]
+    images = np.arange(batch)  # positions in the batch of the images still being searched
+    words, totals = np.full((batch, 1), START), np.zeros((batch, 1), np.float32)
+    trace = Trace(np.zeros((batch, 1, 0), np.int64), np.zeros((batch, 1, 0), np.float32), None, None)
+    for time in range(options.max_length + 1):
+        step = advance(words, state)
+        log_probs = step.log_probs
+        if time == 0:
+            log_probs[..., END] = -np.inf
+        if time == options.max_length:
+            log_probs[..., :END] = log_probs[..., END + 1 :] = -np.inf
+        if options.no_repeat:
+            block_repeats(log_probs, trace.words, options.no_repeat)
+        # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
+        best, flat = best_of((totals[:, :, None] + log_probs).reshape(len(images), -1), 2 * beam)
+        parents, chosen = np.divmod(flat, log_probs.shape[2])
+        chosen_log_probs = np.take_along_axis(log_probs.reshape(len(images), -1), flat, 1)
+        is_end = chosen == END
+        for row, rank in np.argwhere(is_end[:, :beam] & np.isfinite(best[:, :beam])):
+            parent, sentences = parents[row, rank], finished[images[row]]
+            sentences.append(
+                Sentence(
+                    best[row, rank] / np.float32((time + 1) ** options.length_penalty),
+                    trace.words[row, parent],
+                    np.append(trace.log_probs[row, parent], chosen_log_probs[row, rank]),
+                    None if trace.attention is None else trace.attention[row, parent],
+                    None if trace.gates is None else trace.gates[row, parent],
+                )
+            )
+            sentences.sort(key=lambda sentence: -sentence.score)
+            del sentences[beam:]
+        # A stable sort moves the ends to the back, and leaves the others in order of log-probability.
+        alive = np.argsort(is_end, axis=1, kind="stable")[:, :beam]
+        totals = np.take_along_axis(np.where(is_end, -np.inf, best), alive, 1)
+        words, parents, chosen_log_probs = (
+            np.take_along_axis(array, alive, 1) for array in (chosen, parents, chosen_log_probs)
+        )
+        short = np.array([len(finished[image]) < beam for image in images])
+        going = np.flatnonzero(short & np.isfinite(totals).any(1))
+        if not len(going):
+            break
+        trace = trace.extended(step, parents, words, chosen_log_probs)
+        state = step.state.reorder(parents)
+        if len(going) < len(images):
+            images, words, totals = images[going], words[going], totals[going]
+            trace, state = trace.keep(going), state.keep(going)
+    return gather(finished, beam)
+
+
+def best_of(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the highest values of each row, in descending order, and where they are; −inf where there are too few.
+
+    values: (rows, n).
+    """
+    least = max(values.shape[1] - count, 0)
+    index = np.argpartition(values, least, axis=1)[:, least:]
+    found = np.take_along_axis(values, index, 1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    found, index = np.take_along_axis(found, order, 1), np.take_along_axis(index, order, 1)
+    missing = ((0, 0), (0, count - index.shape[1]))  # few words and a wide beam
+    return np.pad(found, missing, constant_values=-np.inf), np.pad(index, missing)
+
+
+def block_repeats(log_probs: np.ndarray, history: np.ndarray, length: int) -> None:
+    """Set to −inf, in place, each word that would repeat a sequence of words of its beam.
+
+    log_probs: (batch, beams, vocabulary), of the next word.
+    history: (batch, beams, time) ids of the words so far.
+    length: words in a sequence, 1 or more.
+    """
+    time = history.shape[2]
+    if time < length:
+        return
+    sequences = np.lib.stride_tricks.sliding_window_view(history, length, 2)
+    begun = history[:, :, None, time - length + 1 :]
+    image, beam, place = np.nonzero((sequences[..., :-1] == begun).all(3))
+    log_probs[image, beam, sequences[image, beam, place, -1]] = -np.inf
+
+
+def gather(finished: list[list[Sentence]], beam: int) -> Hypotheses[np.ndarray]:
+    """Return the finished sentences of each image of a batch, best first, in arrays that hold them all."""
+    batch, example = len(finished), finished[0][0]
+    lengths = np.zeros((batch, beam), np.int64)
+    for image, sentences in enumerate(finished):
+        lengths[image, : len(sentences)] = [len(sentence.words) for sentence in sentences]
+    time = int(lengths.max())
+    found: Hypotheses[np.ndarray] = Hypotheses(
+        np.zeros((batch, beam, time), np.int64),
+        lengths,
+        np.zeros((batch, beam, time + 1), np.float32),
+        np.full((batch, beam), -np.inf, np.float32),
+        None if example.attention is None else np.zeros((batch, beam, time, example.attention.shape[1]), np.float32),
+        None if example.gates is None else np.zeros((batch, beam, time), np.float32),
+    )
+    for image, sentences in enumerate(finished):
+        for rank, sentence in enumerate(sentences):
+            length = len(sentence.words)
+            found.words[image, rank, :length] = sentence.words
+            found.word_log_probs[image, rank, : length + 1] = sentence.log_probs
+            found.scores[image, rank] = sentence.score
+            if found.attention is not None:
+                found.attention[image, rank, :length] = sentence.attention
+            if found.gates is not None:
+                found.gates[image, rank, :length] = sentence.gates
+    return found

@@ -1,0 +1,172 @@
+"""ONNX Runtime: on CPUs, in float32, without PyTorch.
+
+Graphs are made here, from a checked config.json, and weights come from checked safetensors: a graph that somebody else
+made is never run.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnxruntime
+
+from capcli.checkpoints.store import Checkpoint, read_checkpoint
+from capcli.decoding.hypotheses import Hypotheses
+from capcli.decoding.options import DecodingOptions
+from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs
+from capcli.engines.engine import Engine, SentencesRead
+from capcli.engines.graph import Graph
+from capcli.engines.numpy_sampling import decode, sample_locations
+from capcli.engines.numpy_search import State, Step
+from capcli.model.config import ModelConfig
+from capcli.model.vocabulary import Vocabulary
+
+ENCODED_AT_ONCE = 4  # images for each thread
+
+
+class OnnxEngine(Engine):
+    """A checkpoint in ONNX Runtime; its features are the decoder's states before the first word."""
+
+    name = "onnx"
+    device, precision = "cpu", "fp32"
+    threads = 0  # an attribute where Engine has a property
+
+    def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
+        """Prepare a checkpoint.
+
+        threads: for one batch; None is one for each core of this process. May be changed before the first batch.
+        """
+        self.config, self.vocabulary, self.tensors = checkpoint.config, checkpoint.vocabulary, checkpoint.tensors
+        self.threads = threads or count_cores()
+        self.graphs = make_graphs(self.config, self.vocabulary)
+        self.sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self.lock = threading.Lock()
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], threads: int | None = None) -> OnnxEngine:
+        """Return an engine for a checkpoint folder. Raises ModelError as `store.read_checkpoint` does."""
+        return cls(read_checkpoint(folder, tensor_shapes), threads)
+
+    def run(self, name: str, make: Callable[[], Graph], *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run a graph; return its outputs.
+
+        name: of its session, which is kept.
+        make: makes the graph where there is no session yet.
+        """
+        with self.lock:
+            if name not in self.sessions:
+                self.sessions[name] = self.make_session(make())
+        session = self.sessions[name]
+        names = (entry.name for entry in session.get_inputs())
+        return session.run(None, dict(zip(names, inputs, strict=True)))
+
+    def make_session(self, graph: Graph) -> onnxruntime.InferenceSession:
+        """Return a session for a graph with this checkpoint's weights."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = 3  # errors, which are raised as well
+        weights = graph.values(self.tensors)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+        options.add_external_initializers(list(weights), values)
+        return onnxruntime.InferenceSession(graph.as_bytes(), options, providers=["CPUExecutionProvider"])
+
+    def encode(self, pixels: np.ndarray) -> State:
+        """Return features, as Engine.encode.
+
+        A few images at a time: what their layers give stays in the processor's cache, and takes little memory.
+        """
+        at_once = ENCODED_AT_ONCE * self.threads
+        pieces = [
+            self.run("start", self.graphs.start, pixels[begin : begin + at_once])
+            for begin in range(0, len(pixels), at_once)
+        ]
+        hidden, cell, *memory = map(np.concatenate, zip(*pieces, strict=True))
+        return State(hidden, cell, tuple(memory))
+
+    def search(
+        self, features: State, count: int, options: DecodingOptions, generator: np.random.Generator | None = None
+    ) -> Hypotheses[np.ndarray]:
+        """Return sentences, as Engine.search."""
+        generator = generator or self.make_generator(options.seed)
+        if not options.attention_samples:
+            return decode(self.advance, features, count, options, generator)
+        if not self.config.decoder_kind.samples_locations:
+            raise ValueError("only hard attention samples locations; this checkpoint has none")
+        return decode(
+            sample_locations(self.advance_by_points, generator),
+            features.repeat(options.attention_samples),
+            count,
+            options,
+            generator,
+        )
+
+    def advance(self, words: np.ndarray, state: State) -> Step:
+        """Go one word further. words: (batch, beams), the previous ones, `<start>` first."""
+        return as_step(state, self.run("step", self.graphs.step, words, *state.arrays()))
+
+    def advance_by_points(self, words: np.ndarray, state: State, points: np.ndarray) -> Step:
+        """Go one word further, at the locations that points choose, (batch, beams) in 0 … 1."""
+        make = partial(self.graphs.step, drawing=True)
+        return as_step(state, self.run("drawing", make, words, *state.arrays(), points))
+
+    def make_generator(self, seed: int | None) -> np.random.Generator:
+        """Return a generator, as Engine.make_generator."""
+        return np.random.default_rng(None if seed is None else seed % 2**64)
+
+    def start(self, features: State) -> State:
+        """Return the features, which are the state, as Engine.start."""
+        return features
+
+    def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
+        """Go one word further, as Engine.step."""
+        step = self.advance(words, state.reorder(parents))
+        return step.log_probs, step.state
+
+    def read(self, features: State, words: np.ndarray) -> SentencesRead:
+        """Read sentences, as Engine.read."""
+        images, make = len(features.hidden), partial(self.graphs.step, reading=True)
+        state = features.reorder(np.zeros((images, len(words)), np.int64))
+        logits, attention, gates = [], [], []
+        for previous in words.T:
+            given = np.tile(previous, (images, 1))
+            step = as_step(state, self.run("reading", make, given, *state.arrays()))
+            state = step.state
+            logits.append(step.log_probs)
+            attention += [] if step.attention is None else [step.attention]
+            gates += [] if step.gate is None else [step.gate]
+        return SentencesRead(
+            np.stack(logits, 2), np.stack(attention, 2) if attention else None, np.stack(gates, 2) if gates else None
+        )
+
+    def synchronize(self) -> None:
+        """Return at once, as a CPU has done everything by then."""
+
+
+def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
+    """Return what makes the graphs of a model."""
+    return DECODER_GRAPHS[config.decoder](config, len(vocabulary))
+
+
+def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors that a checkpoint holds, by their names."""
+    graphs = make_graphs(config, vocabulary)
+    return graphs.start().tensors | graphs.step().tensors
+
+
+def as_step(state: State, outputs: Sequence[np.ndarray]) -> Step:
+    """Return a step graph's outputs by their names; what the image gave is kept. state: before the step."""
+    log_probs, hidden, cell, *seen = outputs
+    attention, gate = seen or (None, None)
+    return Step(log_probs, replace(state, hidden=hidden, cell=cell), attention, gate)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
