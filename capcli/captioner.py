@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
@@ -16,13 +17,23 @@ from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.engine import Engine
 from capcli.engines.torch import TorchEngine, choose_device
-from capcli.images.decode import Source, check_source, is_source, name_of, open_square, read_whole, to_pixels
+from capcli.images.decode import (
+    Source,
+    check_source,
+    is_source,
+    name_of,
+    open_square,
+    open_square_and_upright,
+    read_whole,
+    to_pixels,
+)
 from capcli.model.precision import choose_precision
 from capcli.model.vocabulary import END, START
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
-Opened = tuple[str, Image.Image | ImageError]  # its name, and what became of it
+Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if it is kept
+Opened = tuple[str, Pictures | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 
@@ -95,6 +106,7 @@ class Captioner:
         options: DecodingOptions | None = None,
         batch_size: int = 32,
         max_pixels: int | None = None,
+        photo_side: int = 0,
     ) -> Iterator[Caption | ImageError]:
         """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError, and one that
         is an ImageError already as itself.
@@ -102,12 +114,13 @@ class Captioner:
         images: as `caption` takes them; a file is read whole when its turn comes, and never closed. num: candidates per
         image. options: None takes those chosen for the checkpoint. batch_size: images that go through the model
         together, fewer at first so that the first caption comes at once. max_pixels: larger images are refused (None:
-        100 million), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. The images are listed and
-        decoded in threads. At most four batches more than there are workers are ahead of the captions given out, so the
-        memory needed does not grow with the number of images. Raises ValueError for options that cannot be followed,
-        and TypeError for what is no image.
+        100 million), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. photo_side: captions keep their
+        photo, with no side longer than this in pixels; 0 keeps none. The images are listed and decoded in threads. At
+        most four batches more than there are workers are ahead of the captions given out (one, where photos are kept),
+        so the memory needed does not grow with the number of images. Raises ValueError for options that cannot be
+        followed, and TypeError for what is no image.
         """
-        for batch in self.batches(images, num, options, batch_size, max_pixels):
+        for batch in self.batches(images, num, options, batch_size, max_pixels, photo_side):
             yield from batch
 
     def batches(
@@ -117,6 +130,7 @@ class Captioner:
         options: DecodingOptions | None = None,
         batch_size: int = 32,
         max_pixels: int | None = None,
+        photo_side: int = 0,
     ) -> Iterator[list[Caption | ImageError]]:
         """As `stream`, in lists of what is known at a time."""
         if num < 1 or batch_size < 1:
@@ -133,7 +147,9 @@ class Captioner:
             try:
                 if isinstance(image, ImageError):
                     raise image
-                return name_of(image), open_square(image, size, max_pixels)
+                if photo_side:
+                    return name_of(image), open_square_and_upright(image, size, photo_side, max_pixels)
+                return name_of(image), (open_square(image, size, max_pixels), None)
             except ImageError as error:  # kept as a value: its traceback would keep the image
                 return error.path, error.with_traceback(None)
 
@@ -142,7 +158,8 @@ class Captioner:
 
         at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
-        ahead = LookAhead(open_image, taken(images), (BATCHES_AHEAD + at_once) * batch_size, options.seed is not None)
+        limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
+        ahead = LookAhead(open_image, taken(images), limit, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work)
         results: dict[int, Caption | ImageError] = {}
         given = 0
@@ -169,7 +186,7 @@ class Captioner:
     ) -> dict[int, Caption | ImageError]:
         """A caption for each picture, or its ImageError, by the picture's number."""
         found: dict[int, Caption | ImageError] = {}
-        numbers, names, pixels = [], [], []
+        numbers, names, photos, pixels = [], [], [], []
         for number, opened in batch:
             if isinstance(opened, Exception):
                 raise opened
@@ -179,9 +196,12 @@ class Captioner:
             else:
                 numbers.append(number)
                 names.append(name)
-                pixels.append(to_pixels(outcome))
+                square, photo = outcome
+                photos.append(photo)
+                pixels.append(to_pixels(square))
         if pixels:
             captions = self.caption_pixels(np.stack(pixels), names, num, options, generator)
+            captions = [replace(caption, photo=photo) for caption, photo in zip(captions, photos, strict=True)]
             found.update(zip(numbers, captions, strict=True))
         return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from capcli.captioner import BLANK, Captioner
-from capcli.images.decode import Source, name_of, open_square, to_pixels
+from capcli.images.decode import Source, name_of, open_square, open_square_and_upright, to_pixels
 from capcli.maps.folders import attention_record
 from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START, UNKNOWN, tokenize
 from capcli.results import AttentionMap, Candidate, Caption, HasBest
@@ -58,8 +58,13 @@ class Explanation(HasBest):
         return tuple(gain < DOUBTED_BELOW for gain in self.gains)
 
 
-def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> list[Explanation]:
+def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo_side: int = 0) -> list[Explanation]:
     """Read sentences over one image by teacher forcing; return an explanation for each, in their order.
+
+    captioner: whose model reads.
+    image: as `Captioner.caption` takes one.
+    sentences: one or more, each with a word at least.
+    photo_side: the captions keep the photo, with no side longer than this in pixels; 0 keeps none.
 
     Raises ImageError for the image, ValueError for a sentence without a word, and TypeError for what is no image.
     """
@@ -69,7 +74,12 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
         if not tokenize(sentence):
             raise ValueError(f"{sentence!r} has no word")
     engine, vocabulary = captioner.engine, captioner.vocabulary
-    pixels = to_pixels(open_square(image, captioner.config.image_size))
+    size, photo = captioner.config.image_size, None
+    if photo_side:
+        square, photo = open_square_and_upright(image, size, photo_side)
+    else:
+        square = open_square(image, size)
+    pixels = to_pixels(square)
     features = engine.encode(np.stack([pixels, np.full_like(pixels, BLANK)]))
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
@@ -102,7 +112,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str]) -> li
             )
             found.append(
                 Explanation(
-                    caption=Caption(name_of(image), (candidate,), sum(gains)),
+                    caption=Caption(name_of(image), (candidate,), sum(gains), photo=photo),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),
                     gains=tuple(gains),
                     favourites=tuple(vocabulary.words[index] for index in favourites.tolist()),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
 
 class ImageError(Exception):
@@ -132,12 +133,14 @@ class Caption(HasBest):
     gain: how much more likely the image makes the best one than a blank picture does, as a difference of natural
         log-probabilities; None where the checkpoint does not say what gain is too little.
     unsure: whether it is too little, or the image has one colour only: there was next to nothing to see.
+    photo: the image upright, RGB, where it was asked to be kept, or None.
     """
 
     path: str
     candidates: tuple[Candidate, ...]
     gain: float | None = None
     unsure: bool = False
+    photo: Image.Image | None = None
 
     @property
     def best(self) -> Candidate:

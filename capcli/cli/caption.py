@@ -133,7 +133,9 @@ def caption(
         record = Summary(verbose, kept=writing.summary is not None)
         run = Run(rows, [*places, *opened], on_error == "fail", record)
         wanted = run.to_do(images(run.pass_over))
-        status = run.execute(captioner.batches(wanted, num, options, batch_size, sources.max_pixels), bar, quiet)
+        photo_side = max((sink.photo_side for sink in opened), default=0)
+        batches = captioner.batches(wanted, num, options, batch_size, sources.max_pixels, photo_side)
+        status = run.execute(batches, bar, quiet)
         if writing.summary is not None:
             try:
                 write_summary(writing.summary, record.as_json(run.counts(), status))

@@ -74,7 +74,8 @@ def explain(
     captioner.options = decoding_options(captioner, Decoding(length_penalty=length_penalty), 1)
     with open_views(captioner, views, len(sentences), overwrite) as opened:
         try:
-            explained = ranked(read_sentences(captioner, photo, sentences))
+            photo_side = max((view.photo_side for view in opened), default=0)
+            explained = ranked(read_sentences(captioner, photo, sentences, photo_side))
         except ImageError as error:
             fail(error, 1)
         except ValueError as error:

@@ -11,7 +11,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image, ImageFile
@@ -48,6 +48,8 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b
 pillow_image_lock = threading.Lock()
 # Anything that can be captioned: a path, an encoded image as bytes, an open binary file, or a decoded image.
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
+# Takes an image's width and height as stored in the file, and returns those that it is to have, in pixels.
+Fit = Callable[[int, int], tuple[int, int]]
 
 
 def open_square(source: Source, size: int, max_pixels: int | None = None) -> Image.Image:
@@ -61,7 +63,30 @@ def open_square(source: Source, size: int, max_pixels: int | None = None) -> Ima
 
     Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
     """
-    return open_resized(source, REDUCING_GAP * size, lambda width, height: (size, size), max_pixels)
+    return open_resized(source, REDUCING_GAP * size, [square(size)], max_pixels)[0]
+
+
+def open_square_and_upright(
+    source: Source, size: int, longest_side: int, max_pixels: int | None = None
+) -> tuple[Image.Image, Image.Image]:
+    """Return an image as `open_square` and as `open_upright` do.
+
+    It is decoded once where that gives the same square, which is up to three times the square's side.
+
+    source: the image.
+    size: the side of the square, in pixels.
+    longest_side: the upright picture has no side longer than this, in pixels.
+    max_pixels: see `open_square`.
+
+    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    """
+    if longest_side > REDUCING_GAP * size:
+        if hasattr(source, "read"):
+            source = read_whole(source)  # type: ignore[arg-type]
+        return open_square(source, size, max_pixels), open_upright(source, longest_side)
+    shapes = [square(size), within(longest_side)]
+    both = open_resized(source, REDUCING_GAP * size, shapes, max_pixels)
+    return both[0], both[1]
 
 
 def open_upright(source: Source, longest_side: int) -> Image.Image:
@@ -72,23 +97,31 @@ def open_upright(source: Source, longest_side: int) -> Image.Image:
 
     Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
     """
+    # Without a limit: an image above MAX_PIXELS that was captioned on request must be possible to look at too.
+    return open_resized(source, longest_side, [within(longest_side)], sys.maxsize)[0]
+
+
+def square(size: int) -> Fit:
+    """Return what squashes an image to a square."""
+    return lambda width, height: (size, size)
+
+
+def within(longest_side: int) -> Fit:
+    """Return what shrinks an image until no side is longer than this, and leaves a smaller one as it is."""
 
     def fit(width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, longest_side / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    # Without a limit: an image above MAX_PIXELS that was captioned on request must be possible to look at too.
-    return open_resized(source, longest_side, fit, sys.maxsize)
+    return fit
 
 
-def open_resized(
-    source: Source, draft: int, fit: Callable[[int, int], tuple[int, int]], max_pixels: int | None = None
-) -> Image.Image:
-    """Return an image's first frame, upright, RGB and resized.
+def open_resized(source: Source, draft: int, fits: Sequence[Fit], max_pixels: int | None = None) -> list[Image.Image]:
+    """Return an image's first frame, upright and RGB, once for each of several sizes.
 
     source: the image.
     draft: the least pixels per side to keep when a JPEG is decoded at a fraction of its size.
-    fit: takes the width and height as stored in the file; returns the new ones, in pixels.
+    fits: the sizes.
     max_pixels: see `open_square`.
 
     Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
@@ -101,7 +134,7 @@ def open_resized(
             with pillow_image_lock:
                 source.load()
                 orientation_of(source)  # makes Pillow parse the EXIF now, under the lock, and cache it
-            return resize_upright(source, fit)
+            return [resize_upright(source, fit) for fit in fits]
         with open_file(source) as file, open_image(file, name) as image:
             check_size(image, name, limit)
             check_content(image, name, file)
@@ -110,7 +143,7 @@ def open_resized(
             with decoding_memory.claim(needed), contextlib.closing(image):
                 image.load()
                 check_size(image, name, limit)  # again: an icon's true size is known only once it is decoded
-                return resize_upright(image, fit)
+                return [resize_upright(image, fit) for fit in fits]
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, Image.MAX_IMAGE_PIXELS
@@ -245,7 +278,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     return HeifImageFile(file)
 
 
-def resize_upright(image: Image.Image, fit: Callable[[int, int], tuple[int, int]]) -> Image.Image:
+def resize_upright(image: Image.Image, fit: Fit) -> Image.Image:
     """Return an image upright, RGB and resized. It is resized before it is turned, which is cheaper."""
     orientation = orientation_of(image)
     size = fit(*image.size)

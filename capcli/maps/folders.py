@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from capcli.files import LockedFolder, write_whole
-from capcli.images.decode import STANDARD_INPUT, open_upright
+from capcli.images.decode import STANDARD_INPUT
 from capcli.images.drawn import ANIMATION, RECORD, SHEET, drawn_pictures, picture_names, read_record, safe_name
 from capcli.locks import TEMPORARY
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
+from capcli.maps.photo import photo_of
 from capcli.maps.sheet import animate, contact_sheet, encode
 from capcli.outputs.formats import dump
 from capcli.outputs.sink import Sink
@@ -74,7 +75,7 @@ class AttentionFolders(Sink):
     def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
         """Make the folder. replace: overlays that are there already are drawn anew, else an ImageError. Raises OSError,
         also where another run writes into it."""
-        self.path, self.options, self.replace = folder, options, replace
+        self.path, self.options, self.replace, self.photo_side = folder, options, replace, options.size
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.lock = LockedFolder(folder)
@@ -85,7 +86,7 @@ class AttentionFolders(Sink):
         Raises ImageError if the image cannot be read any more, and for overlays that are not to be replaced.
         """
         if not isinstance(result, ImageError):
-            photo = open_upright(result.path, self.options.size)
+            photo = photo_of(result, self.options.size)
             write_overlays(result.best, photo, result.path, self.claim(result.path), self.options)
 
     def claim(self, path: str) -> Path:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from PIL import Image
 
-from capcli.images.decode import open_upright
 from capcli.maps.overlay import draw_overlay, heatmaps
+from capcli.maps.photo import photo_of
 from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from capcli.results import Caption
 
 TILE_COLUMNS, TILE_ROWS, GAP = 26, 14, 2  # characters
+PHOTO_SIDE = 400  # pixels, more than a tile has
 TRUE_COLOR_TERMS = ("direct", "kitty", "ghostty", "alacritty", "wezterm", "foot", "contour")
 RESET = "\x1b[0m"
 
@@ -73,7 +74,7 @@ def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Ite
     Raises ImageError if the image can no longer be read.
     """
     width = min(TILE_COLUMNS, columns)
-    photo = open_upright(caption.path, 400)
+    photo = photo_of(caption, PHOTO_SIDE)
     scale = min(width / photo.width, 2 * TILE_ROWS / photo.height)
     small = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     heats = heatmaps(caption.best, options.scale)
@@ -100,6 +101,7 @@ class TerminalPictures(Sink):
     """Draw each caption's heat below it."""
 
     path = "standard output"  # for messages
+    photo_side = PHOTO_SIDE
 
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
         """Set where and how to draw.

@@ -27,11 +27,13 @@ class Sink:
     path: the file or folder that an OSError means if it names none; None for the image itself.
     remembers: whether an image that was written is known as done to the next run, which asks `wants`.
     replaced: texts that gave way to a caption that says something else, so far.
+    photo_side: the longest side, in pixels, of the photo that it draws; 0 if it draws none.
     """
 
     path: str | os.PathLike[str] | None = None
     remembers = False
     replaced = 0
+    photo_side = 0
 
     def wants(self, image: str) -> bool | None:
         """Return whether there is work left for an image, or None to take it only if another sink wants it.

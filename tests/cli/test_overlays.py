@@ -6,15 +6,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli.app import app
 from capcli.engines.torch import TorchEngine
+from capcli.images import decode
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 
@@ -201,3 +204,29 @@ def test_a_full_disk_is_one_line_and_the_report_is_completed(
     page = (tmp_path / "r.html").read_text("utf-8")
     assert page.count('<li class="card"') == 2
     assert page.endswith("</html>\n")
+
+
+@pytest.mark.parametrize("command", [["caption"], ["explain", "a cat on a sofa"]])
+def test_a_photo_that_is_drawn_twice_is_opened_once(
+    tiny_checkpoint: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def open_file(source: Any) -> BinaryIO:
+        opened.append(source)
+        return open_anew(source)
+
+    open_anew = decode.open_file
+    monkeypatch.setattr(decode, "open_file", open_file)
+    monkeypatch.setattr("capcli.maps.page.THUMBNAIL", 120)  # the tiny checkpoint's squares are decoded at 192
+    monkeypatch.setattr("capcli.maps.page.HtmlReport.photo_side", 120)
+    photo = str(PHOTOS / "chelsea.jpg")
+    arguments = [command[0], photo, *command[1:], "--model", str(tiny_checkpoint), "--attention-size", "90"]
+    done = CliRunner().invoke(
+        app, [*arguments, "--attention", str(tmp_path / "out"), "--html", str(tmp_path / "r.html")]
+    )
+    assert done.exit_code == 0, done.output
+    assert opened == [photo]
+    picture = next((tmp_path / "out" / "chelsea").glob("00_*.png"))
+    assert max(Image.open(picture).size) == 90
+    assert "<img" in (tmp_path / "r.html").read_text("utf-8")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from capcli.images import decode as images
-from capcli.images.decode import open_square, open_upright, resize_upright, to_pixels
+from capcli.images.decode import open_square, open_square_and_upright, open_upright, resize_upright, to_pixels
 from capcli.images.find import SUFFIXES, Selection, check_arguments, find_images, natural, read_names, walk
 from capcli.results import ImageError
 
@@ -570,3 +570,23 @@ def test_heic_is_read_without_registering_it(tmp_path: Path) -> None:
     before = list(Image.ID)
     assert near(open_square(content, 32).getpixel((4, 16)), RED, 30)
     assert before == Image.ID
+
+
+@pytest.mark.parametrize("longest_side", [100, 192, 500])
+def test_a_square_is_the_same_with_an_upright_picture_beside_it(tmp_path: Path, longest_side: int) -> None:
+    picture = Image.effect_noise((1300, 900), 60).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    picture.save(tmp_path / "b.png")
+    for path in (tmp_path / "a.jpg", tmp_path / "b.png"):
+        with path.open("rb") as file:
+            for source in (path, path.read_bytes(), file, Image.open(path)):
+                square, upright = open_square_and_upright(source, 64, longest_side)
+                alone = open_square(Image.open(path) if isinstance(source, Image.Image) else path, 64)
+                assert square.tobytes() == alone.tobytes()
+                assert max(upright.size) == longest_side
+                assert (upright.height > upright.width) == (path.suffix == ".jpg")
+                assert near(upright.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)), (128, 128, 128), 30)
+    with pytest.raises(ImageError, match="more than the limit of 1,000"):
+        open_square_and_upright(tmp_path / "a.jpg", 64, longest_side, 1_000)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from capcli.files import OutputError, WholeFile
-from capcli.images.decode import open_upright
 from capcli.maps.overlay import OverlayOptions, color_table, heatmaps, strongest_place
+from capcli.maps.photo import photo_of
 from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
@@ -34,6 +34,7 @@ class HtmlReport(Sink):
     """
 
     path: Path
+    photo_side = THUMBNAIL
 
     def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
         """num: candidates per image. Raises OutputError and OSError, also where another run writes this page."""
@@ -64,7 +65,7 @@ class HtmlReport(Sink):
             self.failures.append(result)
             return
         try:
-            photo = open_upright(result.path, THUMBNAIL)
+            photo = photo_of(result, THUMBNAIL)
         except ImageError as error:
             self.failures.append(error)
             raise
