@@ -15,11 +15,11 @@ from typer.core import TyperGroup
 from capcli import __version__
 from capcli.cli.help import Command
 from capcli.cli.messages import say
-from capcli.cli.native import let_crashes_speak
+from capcli.cli.native import report_crashes
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import flush_streams, open_streams, say_lost
 
-# Each is a function in the file of its name.
+# Each command is the function of this name in the file of this name.
 COMMANDS = {
     "caption": "Caption images.",
     "explain": "Check your own sentence against a photo, word by word.",
@@ -33,14 +33,15 @@ COMMANDS = {
 
 
 class Commands(TyperGroup):
-    """Hold the commands, of which only the one that is called is imported."""
+    """Hold the commands, and import only the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
+        """Make the group. attributes: as TyperGroup takes them."""
         super().__init__(**attributes)
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # for the names that a typing error is like
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names to suggest for a mistyped one
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, None for an unknown one."""
+        """Return a command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -48,7 +49,7 @@ class Commands(TyperGroup):
         return typer.main.get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of the commands."""
+        """Write the list of commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -57,16 +58,20 @@ app = typer.Typer(
     name="capcli",
     cls=Commands,
     no_args_is_help=True,
-    rich_markup_mode=None,  # plain messages, and no time spent on importing rich
+    rich_markup_mode=None,  # plain messages, and no time spent importing Rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 some images failed, 2 usage, 128 and a signal's number stopped."""
+    """Run the command line, and exit.
+
+    The exit status is 0 if all is done, 1 if some images failed, 2 after a usage error, and 128 plus the signal's
+    number if the run was stopped.
+    """
     open_streams()
-    let_crashes_speak()
+    report_crashes()
     status: Any = 0
     try:
         with Interrupt():
@@ -84,7 +89,7 @@ def main() -> None:
 
 
 def print_version(wanted: bool) -> None:
-    """`--version`."""
+    """Print the version and exit, if `--version` was given."""
     if wanted:
         typer.echo(f"capcli {__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""`capcli evaluate`: captions of a data set's photos, scored."""
+"""`capcli evaluate`: scores of a checkpoint on a data set."""
 
 from __future__ import annotations
 

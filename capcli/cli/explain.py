@@ -1,4 +1,4 @@
-"""`capcli explain`: a person's sentence read over a photo."""
+"""`capcli explain`: how well a person's own sentence fits a photo."""
 
 from __future__ import annotations
 

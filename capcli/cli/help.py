@@ -38,14 +38,14 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
 
 
 class Command(TyperCommand):
-    """A command whose help lists options in panels, without rich, which takes longer to import than help to print."""
+    """List a command's options in panels, without Rich: its import would take longer than all the rest of the help."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what follows the command in its usage line, PHOTO where Typer writes {PHOTO}."""
+        """Return what follows the command in its usage line, with PHOTO in place of Typer's {PHOTO}."""
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options of each panel in its order, then those that are in none."""
+        """Write the arguments, then the options panel by panel, then those that are in no panel."""
         parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
         sections = {"Arguments": [n for n, p in parameters.items() if p.param_type_name == "argument"]}
         for panel, names in (TRAINING_PANELS if self.name == "train" else PANELS).items():
@@ -54,7 +54,7 @@ class Command(TyperCommand):
         sections["Options"] = [name for name in parameters if name not in listed]
         for title, chosen in sections.items():
             records = [record for name in chosen if (record := parameters[name].get_help_record(ctx)) is not None]
-            if title == "Arguments":  # whose types, which Typer adds, mean nothing to who does not know Python
+            if title == "Arguments":  # without the types that Typer adds, which are Python's
                 records = [(name.partition(" ")[0], text) for name, text in records]
             if records:
                 with formatter.section(title):

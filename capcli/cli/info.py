@@ -1,4 +1,4 @@
-"""`capcli info`: what a checkpoint is."""
+"""`capcli info`: the description of a checkpoint."""
 
 from __future__ import annotations
 

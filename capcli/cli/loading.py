@@ -1,4 +1,4 @@
-"""A captioner for a command, and how it is to decode, or one line that says why not."""
+"""What commands do first: load a captioner and take its decoding options, or say in one line what is wrong and exit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 
 def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Captioner:
-    """Return a captioner, or say in one line why not, and exit with status 2.
+    """Return a captioner, or say in one line what is wrong, and exit with status 2.
 
-    max_pixels: larger images are refused; None for the usual limit.
+    options: which model to load, and where to run it.
+    max_pixels: refuse images with more pixels; None takes the usual limit.
     """
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError
-    from capcli.cli.process import own_process
+    from capcli.cli.process import set_up_process
 
     silence_libtiff()
-    own_process(max_pixels)
+    set_up_process(max_pixels)
     try:
         return Captioner.load(options.model, options.device, options.precision)
     except (ModelError, ValueError) as error:
@@ -31,16 +32,17 @@ def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Capt
 
 
 def require_attention(captioner: Captioner, option: str) -> None:
-    """Refuse a checkpoint without attention, in one line and with exit status 2."""
+    """Exit with status 2 and a line on stderr if a checkpoint has no attention. option: the one that needs it."""
     config = captioner.config
     if not config.decoder_kind.attends:
         fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
 
 def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> DecodingOptions:
-    """Return the checkpoint's decoding options with what a command was asked for in their place, or fail with what is
-    wrong with them.
+    """Return a checkpoint's decoding options with changes, or say in one line what is wrong, and exit with status 2.
 
+    captioner: its options are the checkpoint's.
+    asked: the changes; None in a field keeps the checkpoint's.
     num: candidates per image, 1 or more.
     """
     from dataclasses import replace

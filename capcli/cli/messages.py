@@ -1,4 +1,4 @@
-"""Lines for a person: on stderr, which is where everything but captions goes, and what may reach a terminal."""
+"""Messages for people: one line each on stderr, and nothing that could command their terminal."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import NoReturn
 
 import typer
 
-# The control characters of ISO/IEC 6429, and undecodable bytes of file names that an 8-bit terminal takes for such.
+# ISO/IEC 6429's control characters, and the undecodable bytes of file names that an 8-bit terminal would read as such.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udc9f]")
 CONTROL_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
 
 
 def say(message: object) -> None:
-    """Write one line on stderr, whatever a file name in it contains; what stderr does not take is lost."""
-    with contextlib.suppress(OSError):  # its disk is full or its terminal closed, which is no reason to stop captioning
+    """Write a message as one line on stderr, whatever the file names in it contain; it is lost if stderr is closed."""
+    with contextlib.suppress(OSError):  # a full disk or a closed terminal behind stderr must not stop captioning
         print(CONTROL.sub(as_escape, f"capcli: {message}"), file=sys.stderr, flush=True)
 
 
-def harmless(text: str) -> str:
-    """Return lines in which nothing but line ends and tabs commands a terminal: the rest as `\\x1b`."""
+def escape_controls(text: str) -> str:
+    """Return text with every control character but line ends and tabs escaped, such as `\\x1b`."""
     return CONTROL_IN_LINES.sub(as_escape, text)
 
 
 def as_escape(found: re.Match[str]) -> str:
-    """Return a character as Python would write it."""
+    """Return the character that was found as an escape sequence of Python's."""
     return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}.get(found[0], f"\\x{ord(found[0]) & 0xFF:02x}")
 
 
 def show_lines(text: str) -> None:
-    """Write lines to stdout, harmless where that is a terminal."""
-    print(harmless(text) if sys.stdout.isatty() else text)
+    """Write lines to stdout; on a terminal, with control characters escaped."""
+    print(escape_controls(text) if sys.stdout.isatty() else text)
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Say why on one line of stderr, and exit."""
+    """Write a message as one line on stderr, and exit. status: of the program, 2 for a usage error."""
     say(message)
     raise typer.Exit(status)

@@ -1,4 +1,4 @@
-"""`capcli models`: the checkpoints at hand."""
+"""`capcli models`: a list of the checkpoints on this machine."""
 
 from __future__ import annotations
 

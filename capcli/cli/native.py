@@ -1,4 +1,4 @@
-"""What C libraries say on stderr: nothing about files that get a line of ours, everything when they crash."""
+"""What C libraries print on stderr: nothing about files, which our own lines report, but everything when they crash."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import faulthandler
 import sys
 
 
-def let_crashes_speak() -> None:
-    """Have the interpreter say where it was when a C library crashes, below what the library says itself."""
+def report_crashes() -> None:
+    """Have the interpreter print where it was if a C library crashes, below what the library prints itself."""
     with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no stderr
         faulthandler.enable(sys.stderr, all_threads=False)
 
@@ -16,9 +16,9 @@ def let_crashes_speak() -> None:
 def silence_libtiff() -> None:
     """Turn off the messages of Pillow's libtiff, for the whole process.
 
-    Of the libraries that decode images it alone prints on stderr what is wrong with a file. Pointing the descriptor
-    elsewhere instead would hide the last words of a crash as well. Where Pillow hides libtiff inside itself, as it does
-    on Windows, the messages stay.
+    It is the only image library that prints on stderr what is wrong with a file. Redirecting stderr's descriptor
+    instead would hide the report of a crash as well. If libtiff's functions cannot be found, because Pillow has them
+    built in as on Windows, the messages stay.
     """
     import ctypes
 

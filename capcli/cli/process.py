@@ -1,4 +1,4 @@
-"""What a program may set for its whole process, which the command line owns; a library's process is its host's."""
+"""Settings for the whole process, which only the command line makes: a library leaves them to the program it is in."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 TOP_PAD_BYTES = 64 << 20
 
 
-def own_process(max_pixels: int | None = None) -> None:
+def set_up_process(max_pixels: int | None = None) -> None:
     """Set up a process that does nothing but caption: its memory, and Pillow's limit and warnings.
 
-    max_pixels: as `Captioner.stream` takes it (None: MAX_PIXELS); here the limit is set for pictures inside others
-    (icons) as well, of which the outer header says nothing.
+    max_pixels: refuse images with more pixels; None takes MAX_PIXELS. Unlike `Captioner.stream`'s limit, Pillow's
+        holds for pictures inside icons as well, whose size the icon's header does not give.
     """
     from PIL import Image
 
     keep_freed_memory()
     limit = MAX_PIXELS if max_pixels is None else max_pixels
-    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow refuses above twice this number
+    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow refuses images with more than twice as many
     if not sys.warnoptions:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # about files that get their line of ours
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # our own lines report what is wrong with a file
 
 
 def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
-    """Let PyTorch have one thread, and a captioner on a CPU as many workers as there were.
+    """Give PyTorch a single thread, and a captioner on a CPU as many workers as PyTorch had threads.
 
-    A network as small as this one is fastest so: many cores on one batch wait for each other after every layer. Where
-    the options draw at random, which is done in one order, all is left as it is.
+    This is fastest for so small a network, because several cores on one batch wait for each other after every layer.
+
+    captioner: is left as it is if it runs on another device.
+    options: if they draw at random, which has to happen in one order, everything is left as it is.
     """
     import torch
 
@@ -47,11 +49,11 @@ def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Stop glibc from mapping every large tensor anew.
+    """Have glibc keep memory that is freed; does nothing if the C library is not glibc.
 
-    A network's layers allocate and free the same few large tensors again and again; by default each of them is mapped
-    afresh, and the system zeroes its pages: with that, the encoder runs at half its speed on a CPU. All threads share
-    one arena, or each would keep what its largest picture took. Does nothing where the C library is not glibc.
+    The layers of a network allocate and free the same few large tensors again and again. By default glibc maps each of
+    them anew, and the system fills its pages with zeros, which halves the encoder's speed on a CPU. All threads share
+    one arena, because otherwise each would keep as much memory as its largest image took.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""`capcli push`: a trained captioner onto the Hugging Face Hub."""
+"""`capcli push`: upload of a checkpoint to the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Run:
         """
         stopped = 0
         try:
-            with Interrupt(patience=True) as interrupt:
+            with Interrupt(after_batch=True) as interrupt:
                 try:
                     for batch in batches:
                         with bar.aside():

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, TextIO
 
-from capcli.cli.messages import harmless, say
+from capcli.cli.messages import escape_controls, say
 
 STANDARD_OUTPUT = "standard output"
 
@@ -90,7 +90,7 @@ class StandardOutput:
 
     def write(self, text: str) -> None:
         """Add text; no file name in it commands a terminal."""
-        sys.stdout.write(harmless(text) if self.terminal else text)
+        sys.stdout.write(escape_controls(text) if self.terminal else text)
 
     def flush(self) -> None:
         """Let others see it."""

@@ -1,4 +1,4 @@
-"""`capcli train`: a checkpoint from photos with captions."""
+"""`capcli train`: training of a captioner on photos with captions."""
 
 from __future__ import annotations
 
@@ -220,12 +220,12 @@ def train(
     import dataclasses
     import shlex
 
-    from capcli.cli.process import own_process
+    from capcli.cli.process import set_up_process
     from capcli.engines.torch import choose_device
     from capcli.files import LockedFolder, OutputError
     from capcli.results import ImageError
 
-    own_process()
+    set_up_process()
     try:
         from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError

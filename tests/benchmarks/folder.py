@@ -22,7 +22,7 @@ from photos import write_photos
 
 from capcli.bench import encoding_rate, search_rate
 from capcli.captioner import Captioner
-from capcli.cli.process import one_core_per_batch, own_process
+from capcli.cli.process import one_core_per_batch, set_up_process
 from capcli.images.decode import open_square, to_pixels
 from capcli.streaming import THREADS
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=1000)
     parser.add_argument("--large", type=int, default=200)
     options = parser.parse_args()
-    own_process()
+    set_up_process()
     cores = torch.get_num_threads()
     captioner = Captioner.load(device="cpu", precision=options.precision)
     one_core_per_batch(captioner, captioner.options)

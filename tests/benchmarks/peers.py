@@ -131,9 +131,9 @@ def one_at_a_time() -> tuple[Captioning, int]:
 def capcli() -> tuple[Captioning, int]:
     from capcli.captioner import Captioner
     from capcli.checkpoints.hub import bundled_checkpoint
-    from capcli.cli.process import one_core_per_batch, own_process
+    from capcli.cli.process import one_core_per_batch, set_up_process
 
-    own_process()
+    set_up_process()
     captioner = Captioner.load(device="cpu")
     one_core_per_batch(captioner, captioner.options)
 

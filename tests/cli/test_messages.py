@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from capcli.cli.messages import harmless, say, show_lines
+from capcli.cli.messages import escape_controls, say, show_lines
 from capcli.cli.streams import StandardOutput
 
 
@@ -20,7 +20,7 @@ def test_no_file_name_commands_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     say(f"{NAME}: a\nb\tc \udcff é 🐈")
     assert sys.stderr.getvalue() == f"capcli: {SHOWN}: a\\nb\\tc \udcff é 🐈\n"
-    assert harmless(f"{NAME}\ta cat\n") == f"{SHOWN}\ta cat\n"
+    assert escape_controls(f"{NAME}\ta cat\n") == f"{SHOWN}\ta cat\n"
     for terminal, expected in ((io.StringIO(), NAME), (Terminal(), SHOWN)):
         monkeypatch.setattr(sys, "stdout", terminal)
         StandardOutput().write(f"{NAME}\ta cat\n")

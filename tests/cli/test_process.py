@@ -12,9 +12,9 @@ from capcli import CaptionModel, Captioner, DecodingOptions, ImageError
 from capcli.engines.torch import TorchEngine
 from capcli.images.decode import open_square
 from capcli.model.vocabulary import Vocabulary
-from capcli.cli.process import one_core_per_batch, own_process
+from capcli.cli.process import one_core_per_batch, set_up_process
 
-own_process(800)
+set_up_process(800)
 png = io.BytesIO()
 Image.new("RGB", (30, 30)).save(png, "PNG")
 icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png.getvalue()), 22)
@@ -23,7 +23,7 @@ for content in (png.getvalue(), icon + png.getvalue()):
         open_square(content, 32)
     except ImageError as error:
         print(error.reason)
-own_process(900)
+set_up_process(900)
 open_square(png, 32)  # Pillow would warn of more than half as many
 
 torch.set_num_threads(3)
