@@ -153,7 +153,7 @@ class Captioner:
             except ImageError as error:  # kept as a value: its traceback would keep the image
                 return error.path, error.with_traceback(None)
 
-        def work(batch: list[tuple[int, Opened | Exception]]) -> dict[int, Caption | ImageError]:
+        def work(batch: list[Opened | Exception]) -> list[Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
 
         at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
@@ -161,49 +161,32 @@ class Captioner:
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
         ahead = LookAhead(open_image, taken(images), limit, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work)
-        results: dict[int, Caption | ImageError] = {}
-        given = 0
         try:
-            for found in workers:
-                results |= found
-                # What is ready may lie behind an image that is not.
-                ready = []
-                while given in results:
-                    ready.append(results.pop(given))
-                    given += 1
-                ahead.release(len(ready))
-                if ready:
-                    yield ready
+            yield from workers
         finally:
             workers.close()
 
     def caption_opened(
-        self,
-        batch: list[tuple[int, Opened | Exception]],
-        num: int,
-        options: DecodingOptions,
-        generator: Any,
-    ) -> dict[int, Caption | ImageError]:
-        """A caption for each picture, or its ImageError, by the picture's number."""
-        found: dict[int, Caption | ImageError] = {}
-        numbers, names, photos, pixels = [], [], [], []
-        for number, opened in batch:
+        self, batch: list[Opened | Exception], num: int, options: DecodingOptions, generator: Any
+    ) -> list[Caption | ImageError]:
+        """Return a caption for each picture that was opened, and the ImageErrors of the others in their places."""
+        outcomes: list[ImageError | None] = []
+        names, photos, pixels = [], [], []
+        for opened in batch:
             if isinstance(opened, Exception):
                 raise opened
             name, outcome = opened
             if isinstance(outcome, ImageError):
-                found[number] = outcome
-            else:
-                numbers.append(number)
-                names.append(name)
-                square, photo = outcome
-                photos.append(photo)
-                pixels.append(to_pixels(square))
-        if pixels:
-            captions = self.caption_pixels(np.stack(pixels), names, num, options, generator)
-            captions = [replace(caption, photo=photo) for caption, photo in zip(captions, photos, strict=True)]
-            found.update(zip(numbers, captions, strict=True))
-        return found
+                outcomes.append(outcome)
+                continue
+            square, photo = outcome
+            outcomes.append(None)
+            names.append(name)
+            photos.append(photo)
+            pixels.append(to_pixels(square))
+        found = self.caption_pixels(np.stack(pixels), names, num, options, generator) if pixels else []
+        captions = (replace(caption, photo=photo) for caption, photo in zip(found, photos, strict=True))
+        return [error or next(captions) for error in outcomes]
 
     def caption_pixels(
         self, pixels: np.ndarray, names: list[str], num: int, options: DecodingOptions, generator: Any = None

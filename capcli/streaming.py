@@ -6,7 +6,7 @@ import atexit
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -123,8 +123,32 @@ class LookAhead(Generic[T, R]):
             self.tasks.put(None)
 
 
+def ahead(function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
+    """Yield what a function makes of items, in their order, while threads work on the next few.
+
+    function: is called with each item, in several threads at a time.
+    items: are read in one thread.
+    limit: how many items, 1 or more, may be ahead of what was yielded.
+
+    Raises what the function or reading the items raised, when the turn of that item comes.
+    """
+    looking = LookAhead(function, items, limit, in_order=True)
+    try:
+        while batch := looking.take(1):
+            _, result = batch[0]
+            if isinstance(result, Exception):
+                raise result
+            yield result
+            looking.release(1)
+    finally:
+        looking.close()
+
+
 class Workers(Generic[R, S]):
-    """Work on batches in several threads, each of which takes one batch after the other; iterate to get the results.
+    """Work on batches in several threads, each of which takes one batch after the other.
+
+    Iterating gives the results in the order of the items, in lists of those that are known at a time; the items are
+    released as their results are given out.
 
     The first batch has one item, so that its result comes soon; each further batch has twice as many as the one before,
     up to batch_size. An exception in a thread is raised after the results of all batches that were begun.
@@ -135,19 +159,19 @@ class Workers(Generic[R, S]):
         threads: int,
         ahead: LookAhead[Any, R],
         batch_size: int,
-        work: Callable[[list[tuple[int, R | Exception]]], S],
+        work: Callable[[list[R | Exception]], Sequence[S]],
     ) -> None:
         """Start the threads.
 
         threads: how many batches are worked on side by side, 1 or more.
         ahead: gives out the batches.
         batch_size: the most items in a batch, 1 or more.
-        work: is called with each batch, as `LookAhead.take` returns it.
+        work: returns a result for each of a batch: of what was made of an item, or the exception.
         """
         self.ahead, self.batch_size, self.work = ahead, batch_size, work
         self.count = 1
         self.taking = threading.Lock()
-        self.results: SimpleQueue[tuple[S] | None] = SimpleQueue()  # None says that a thread has ended
+        self.results: SimpleQueue[dict[int, S] | None] = SimpleQueue()  # by index; None says that a thread has ended
         self.failure: BaseException | None = None
         self.closed = False
         # Daemons, because otherwise a program that does not read all results would never end. But the interpreter must
@@ -166,20 +190,30 @@ class Workers(Generic[R, S]):
                     self.count = min(2 * self.count, self.batch_size)
                 if not batch or self.closed:
                     break
-                self.results.put((self.work(batch),))
+                indices, items = zip(*batch, strict=True)
+                self.results.put(dict(zip(indices, self.work(list(items)), strict=True)))
         except BaseException as error:  # raised in __iter__()
             self.failure = error
             self.closed = True
         self.results.put(None)
 
-    def __iter__(self) -> Iterator[S]:
+    def __iter__(self) -> Iterator[list[S]]:
         running = len(self.threads)
+        waiting: dict[int, S] = {}  # for the result of an item before theirs
+        given = 0
         while running:
-            result = self.results.get()
-            if result is None:
+            found = self.results.get()
+            if found is None:
                 running -= 1
-            else:
-                yield result[0]
+                continue
+            waiting |= found
+            ready = []
+            while given in waiting:
+                ready.append(waiting.pop(given))
+                given += 1
+            self.ahead.release(len(ready))
+            if ready:
+                yield ready
         if self.failure:
             raise self.failure
 

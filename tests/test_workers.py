@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -6,19 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from capcli.streaming import LookAhead, Workers
+from capcli.streaming import LookAhead, Workers, ahead
 
 
 def square(x: int) -> int:
     return x * x
-
-
-def collect(workers: Workers) -> list[tuple]:
-    found = []
-    for batch in workers:
-        found += batch
-        workers.ahead.release(len(batch))
-    return found
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -30,7 +23,7 @@ def test_every_item_is_worked_on_once_in_growing_batches(threads: int) -> None:
         return batch
 
     workers = Workers(threads, LookAhead(square, range(100), 40), 8, work)
-    assert sorted(collect(workers)) == [(i, i * i) for i in range(100)]
+    assert [result for ready in workers for result in ready] == [i * i for i in range(100)]
     workers.close()
     if threads == 1:
         assert sizes == [1, 2, 4, *[8] * 11, 5]
@@ -44,7 +37,7 @@ def test_batches_are_worked_on_side_by_side() -> None:
         return batch
 
     workers = Workers(3, LookAhead(square, range(9), 9), 1, work)
-    assert len(collect(workers)) == 9
+    assert [result for ready in workers for result in ready] == [i * i for i in range(9)]
     workers.close()
 
 
@@ -54,10 +47,10 @@ def test_a_failure_comes_after_the_results_before_it() -> None:
         raise OSError("the list ends here")
 
     workers = Workers(2, LookAhead(square, items(), 20), 2, lambda batch: batch)
-    found: list[tuple] = []
+    found: list[int] = []
     with pytest.raises(OSError, match="the list ends here"):
-        found.extend(item for batch in workers for item in batch)
-    assert sorted(index for index, _ in found) == list(range(5))
+        found.extend(result for ready in workers for result in ready)
+    assert found == [0, 1, 4, 9, 16]
     workers.close()
 
 
@@ -80,3 +73,37 @@ print(len(next(kept)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_results_wait_for_those_before_them() -> None:
+    second_done = threading.Event()
+
+    def work(batch: list) -> list:
+        if batch == [0]:
+            assert second_done.wait(60)
+        elif 1 in batch:
+            second_done.set()
+        return batch
+
+    workers = Workers(2, LookAhead(abs, range(6), 6, in_order=True), 2, work)
+    assert next(iter(workers))[0] == 0
+    workers.close()
+
+
+def test_what_is_worked_on_ahead_comes_in_order_and_fails_in_its_turn() -> None:
+    def halve(x: int) -> float:
+        return 4 / (4 - x)
+
+    taken = []
+
+    def items() -> Iterator[int]:
+        for x in itertools.count():
+            taken.append(x)
+            yield x
+
+    results = ahead(halve, items(), 3)
+    assert [next(results) for _ in range(4)] == [1, 4 / 3, 2, 4]
+    assert len(taken) <= 4 + 3
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(ahead(halve, [], 3)) == []

@@ -7,12 +7,9 @@ import hashlib
 import json
 import os
 import random
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -23,12 +20,11 @@ from capcli.files import write_whole
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Encoder, Features
 from capcli.model.precision import autocast
+from capcli.streaming import ahead
 from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32
 BATCHES_AHEAD = 3
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 CROP_AREA = 0.6  # of the photo at least, as a crop keeps the captions true
 
 
@@ -71,19 +67,6 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
     return torch.from_numpy(to_pixels(image)).permute(2, 0, 1)
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """Each item with what function makes of it, in order; the next few are worked on in threads meanwhile."""
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) > BATCHES_AHEAD:
-                first, result = waiting.popleft()
-                yield first, result.result()
-        for item, result in waiting:
-            yield item, result.result()
-
-
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
@@ -110,7 +93,7 @@ def encode_views(
         return torch.stack([load_view(photo, view, size) for photo, view in batch])
 
     with torch.inference_mode():
-        for _, pixels in ahead(decode, batches()):
+        for pixels in ahead(decode, batches(), BATCHES_AHEAD):
             with autocast(device, precision):
                 yield encoder(pixels.to(device, memory_format=torch.channels_last))
 

@@ -14,8 +14,9 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.encoders import Features
 from capcli.model.precision import PRECISIONS
 from capcli.progress import progress
+from capcli.streaming import ahead
 from capcli.training.datasets import Batch, DataSet
-from capcli.training.features import FeatureStore, ahead, encode_views, load_view, look_up
+from capcli.training.features import BATCHES_AHEAD, FeatureStore, encode_views, load_view, look_up
 from capcli.training.options import TrainOptions
 
 DEV_BATCH = 64
@@ -103,11 +104,11 @@ class FreshCrops:
         first = 2 + 2 * (epoch + 1000 * self.seed)
         numbered = (replace(batch, views=batch.views + first) for batch in batches)
 
-        def load(batch: Batch) -> Tensor:
+        def load(batch: Batch) -> tuple[Batch, Tensor]:
             views = zip(batch.photos.tolist(), batch.views.tolist(), strict=True)
-            return torch.stack([load_view(self.photos[photo], view, self.size) for photo, view in views])
+            return batch, torch.stack([load_view(self.photos[photo], view, self.size) for photo, view in views])
 
-        for batch, pixels in ahead(load, numbered):
+        for batch, pixels in ahead(load, numbered, BATCHES_AHEAD):
             yield batch, pixels.to(self.device, memory_format=torch.channels_last)
 
     def dev(self, data_set: DataSet) -> Iterator[Features]:
