@@ -201,7 +201,8 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # pickle's, zipfile's and PyTorch's own
-        raise DataError(f"{path}: not a state dict ({str(error).splitlines()[0]})") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__  # an empty file's EOFError says nothing
+        raise DataError(f"{path}: not a state dict ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise DataError(f"{path}: not a state dict: its values are not tensors")
     return state

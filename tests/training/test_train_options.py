@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 from pathlib import Path
@@ -23,6 +24,7 @@ def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Pat
         (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
         (["--decoder", "pre-inject", "--attention-regularization", "1"], "need attention; pre-inject has none"),
         (["--encoder-weights", "DATA"], "not a state dict"),
+        (["--encoder-weights", os.devnull], "not a state dict (EOFError)"),
         (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
     ],
 )

@@ -1,0 +1,96 @@
+"""`To add …, touch …` in capcli/README.md is true: each recipe is followed here, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PHOTOS
+
+COFFEE = str(PHOTOS / "coffee.jpg")
+FORMAT = """
+from capcli.outputs import formats
+
+class MarkdownRows(formats.Rows):
+    name, endings = "markdown", (".md",)
+
+    def row(self, result):
+        return f"- {getattr(result, 'text', 'nothing')}\\n"
+
+formats.FORMATS["markdown"] = MarkdownRows
+"""
+MODEL = """
+import torch
+from capcli.model import config, decoders, encoders
+from capcli.model.encoders import Encoder, Features
+
+class Pooled(Encoder):
+    def __init__(self, stride):
+        super().__init__(config.ENCODERS["pooled"], stride)
+        self.mix = torch.nn.Conv2d(3, 8, stride, stride)
+
+    @property
+    def blocks(self):
+        return [self.mix]
+
+    def forward(self, pixels):
+        grid = self.mix(pixels.to(self.mix.weight.dtype) / 255)
+        return Features(grid.flatten(2).mT, grid.mean((2, 3)))
+
+    def load_pretrained(self, state):
+        assert state == {}
+
+class Curious(decoders.AttentionDecoder):
+    expected_share = 1.0
+
+config.ENCODERS["pooled"] = config.EncoderKind((16, 32), 8, 8)
+encoders.ENCODER_CLASSES["pooled"] = Pooled
+config.DECODERS["curious"] = config.DecoderKind(attends=True)
+decoders.DECODER_CLASSES["curious"] = Curious
+"""
+COMMAND = """
+import sys, types
+from capcli.cli import app
+
+module = types.ModuleType("capcli.cli.greet")
+exec("def greet(name: str) -> None:\\n    '''Greet somebody.'''\\n    print(f'Hello, {name}!')", module.__dict__)
+sys.modules["capcli.cli.greet"] = module
+app.COMMANDS["greet"] = "Greet somebody."
+"""
+RUN = "import sys\nfrom capcli.cli.app import main\nmain()"
+
+
+def run(addition: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", addition + RUN, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
+
+
+def test_to_add_an_output_format(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    done = run(FORMAT, "caption", COFFEE, "--model", tiny_checkpoint, "-o", tmp_path / "out.md")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.md").read_text().startswith("- ")
+    assert "text|json|jsonl|csv|tsv|markdown" in run(FORMAT, "caption", "--help").stdout
+    refused = run(FORMAT, "caption", COFFEE, "--model", tiny_checkpoint, "-o", tmp_path / "out.md")
+    assert refused.stderr.endswith("out.md: exists; say --existing overwrite, or name another file\n")
+
+
+def test_to_add_an_encoder_and_a_decoder(pair: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycocoevalcap")
+    sizes = ["--image-size", 64, "--hidden-size", 16, "--embedding-size", 16, "--attention-size", 16, "--views", 1]
+    arguments = [pair, "-o", tmp_path / "run", "--encoder", "pooled", "--decoder", "curious", "--epochs", 1, *sizes]
+    torch.save({}, tmp_path / "weights.pt")
+    done = run(MODEL, "train", *arguments, "--min-count", 1, "--encoder-weights", tmp_path / "weights.pt")
+    assert done.returncode == 0, done.stderr
+    done = run(MODEL, "caption", COFFEE, "--model", tmp_path / "run", "--attention", tmp_path / "looked")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "looked" / "coffee" / "attention.png").exists()
+    assert "--decoder pre-inject|par-inject|soft|hard|curious" in run(MODEL, "train", "--help").stdout
+
+
+def test_to_add_a_command() -> None:
+    assert run(COMMAND, "greet", "Ada").stdout == "Hello, Ada!\n"
+    assert "Greet somebody." in run(COMMAND, "--help").stdout
