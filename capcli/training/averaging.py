@@ -1,6 +1,6 @@
-"""Averages of the weights: over time (Tarvainen & Valpola 2017), and with those that training began with.
+"""Averages of the weights: over time (Tarvainen & Valpola 2017), and with the weights that training began with.
 
-The latter keeps what the first weights knew of the world beyond the new data (Wortsman et al. 2022, arXiv:2109.01903).
+The latter preserves what those weights knew beyond the new data (Wortsman et al. 2022, arXiv:2109.01903).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.nn import Parameter
 class WeightAverage:
     """Keep the moving average of some parameters.
 
-    Early on only as much of the past counts as there is: after n updates the past weighs (1 + n) / (10 + n) at most.
+    Early on the past counts for less: after n updates it weighs at most (1 + n) / (10 + n).
 
     tensors: the averages, in the parameters' order.
-    updates: how many there have been.
+    updates: how often the averages were updated.
     """
 
     def __init__(self, parameters: Iterable[Parameter], decay: float, first_share: float = 0.0) -> None:
         """Begin with the parameters as they are now.
 
-        parameters: on whatever device; the averages are kept there too.
-        decay: what the past weighs in each update, 0 to 1; about 1 / (1 − decay) updates count.
-        first_share: what the parameters as they are now weigh in `applied`, 0 to 1.
+        parameters: on any device, where the averages are kept too.
+        decay: the weight of the past in each update, 0 to 1; in effect the last 1 / (1 − decay) updates count.
+        first_share: the weight in `applied` of the parameters as they are now, 0 to 1.
         """
         self.parameters, self.decay, self.first_share, self.updates = list(parameters), decay, first_share, 0
         self.first = [parameter.detach().clone() for parameter in self.parameters]
@@ -35,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters as they are now."""
+        """Update the averages with the parameters as they are now."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for mean, parameter in zip(self.tensors, self.parameters, strict=True):
             mean.lerp_(parameter, 1 - decay)
@@ -43,7 +43,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averages in the parameters' place for a while, to measure or to save the model with them."""
+        """Replace the parameters by their averages for a `with` block, to measure or to save the model with them."""
         held = [parameter.detach().clone() for parameter in self.parameters]
         self.put([mean.lerp(first, self.first_share) for mean, first in zip(self.tensors, self.first, strict=True)])
         try:
@@ -53,15 +53,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def put(self, tensors: list[Tensor]) -> None:
-        """Give the parameters these values."""
+        """Set the parameters to these values."""
         for parameter, tensor in zip(self.parameters, tensors, strict=True):
             parameter.copy_(tensor)
 
     def restore(self, tensors: list[Tensor], updates: int) -> None:
-        """Go back to saved averages.
+        """Return to saved averages.
 
-        tensors: as `WeightAverage.tensors` was then.
-        updates: as `WeightAverage.updates` was then.
+        tensors, updates: what the attributes of these names were then.
         """
         self.updates = updates
         for mean, saved in zip(self.tensors, tensors, strict=True):

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of the scores by the bootstrap over photos (Efron 1979; for BLEU, Koehn 2004)."""
+"""95 % confidence intervals of scores, by the bootstrap over photos (Efron 1979; for BLEU, Koehn 2004)."""
 
 from __future__ import annotations
 
@@ -14,45 +14,49 @@ Interval = tuple[float, float]
 
 
 def resample(photos: int, seed: int = 0) -> Tensor:
-    """Return how often each photo occurs in each resample, (RESAMPLES, photos); rows sum to photos."""
+    """Return how often each photo occurs in each resample, (RESAMPLES, photos).
+
+    photos: how many there are, 1 or more; each resample has as many.
+    seed: of the random numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(photos, (RESAMPLES, photos), generator=generator)
     return torch.zeros(RESAMPLES, photos, dtype=torch.double).scatter_add_(1, drawn, torch.ones_like(drawn).double())
 
 
 def interval(values: Tensor) -> Interval:
-    """Return what the middle CONFIDENCE of the resamples' values lie between. values: (RESAMPLES,)."""
+    """Return the bounds of the middle share, CONFIDENCE, of the resamples' values. values: (RESAMPLES,)."""
     tail = (1 - CONFIDENCE) / 2
     low, high = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
     return low, high
 
 
 def mean_interval(times: Tensor, each: Sequence[float], score: float) -> Interval:
-    """Return the interval of a score that is the mean over photos, or close to it as METEOR is.
+    """Return the interval of a score that is a mean over photos, or is close to one, as METEOR is.
 
-    times: from `resample`.
+    times: what `resample` returned.
     each: (photos,), the score of every photo.
-    score: the one measured; the means are shifted to it.
+    score: the score measured, to which the resamples' means are shifted.
     """
     values = torch.tensor(each, dtype=torch.double)
     return interval(times @ values / len(values) - values.mean() + score)
 
 
 def bleu_intervals(times: Tensor, counts: Sequence[dict[str, Any]]) -> list[Interval]:
-    """Return the intervals of BLEU-1 … BLEU-4 in percent.
+    """Return the intervals of BLEU-1 to BLEU-4, in percent.
 
-    times: from `resample`.
-    counts: of every photo "correct" and "guess", n-grams for n from 1 to 4, "testlen", the caption's words, and
-        "reflen", those of the reference closest in length; as pycocoevalcap counts them.
+    times: what `resample` returned.
+    counts: pycocoevalcap's counts for every photo: "correct" and "guess", the numbers of n-grams for n from 1 to 4;
+        "testlen", the words of the caption; "reflen", the words of the reference closest to it in length.
     """
     rows = [[*c["correct"], *c["guess"], c["testlen"], c["reflen"]] for c in counts]
     return [interval(values) for values in bleu(times @ torch.tensor(rows, dtype=torch.double)).unbind(1)]
 
 
 def bleu(totals: Tensor) -> Tensor:
-    """Return BLEU-1 … BLEU-4 in percent, (…, 4).
+    """Return BLEU-1 to BLEU-4 in percent, (…, 4).
 
-    totals: (…, 10), sums of the counts of `bleu_intervals` in their order.
+    totals: (…, 10), sums over photos of the counts that `bleu_intervals` takes, in the same order.
 
     Source: Papineni et al. 2002.
     """

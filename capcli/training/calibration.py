@@ -1,4 +1,4 @@
-"""Does a caption's score tell how good the caption is, and its gain whether there was anything to see?"""
+"""Calibration: does a caption's score tell how good it is, and its gain whether there was anything to see?"""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from torch import Tensor
 from capcli.captioner import Captioner
 
 SHARES = (0.75, 0.5, 0.25)
-UNSURE_SHARE = 0.02  # of real photos that are marked too
+UNSURE_SHARE = 0.02  # the share of real photos whose captions may be marked unsure
 
 
 def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]:
     """Return how well scores rank captions by their CIDEr.
 
-    auc: the probability that a caption of the better half by CIDEr scores higher than one of the worse half (Hanley &
-    McNeil 1982; 0.5 is no better than chance). thresholds: for each of SHARES of the captions, the --min-score that
-    keeps so many, and the mean CIDEr of those kept.
+    The result has "auc", the probability that a caption of the better half by CIDEr scores higher than one of the worse
+    half (0.5 is no better than chance), and "thresholds": for each of SHARES, the --min-score that keeps this share of
+    the captions, and their mean CIDEr.
 
-    scores, cider: of the same captions.
+    scores, cider: of the same captions, in the same order.
+
+    Source: Hanley & McNeil 1982, for the area under the ROC curve.
     """
     ranking, quality = torch.tensor(scores, dtype=torch.double), torch.tensor(cider, dtype=torch.double)
     thresholds = []
@@ -35,16 +37,18 @@ def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]
 
 
 def least_gain(gains: Sequence[float]) -> float:
-    """Return the gain, in natural logarithms, that all but UNSURE_SHARE of these captions of real photos have.
+    """Return the gain, in natural logarithms, that all but UNSURE_SHARE of the captions of real photos reach.
 
-    Where there is nothing to see gains are lower: a picture of one colour makes no sentence much more likely than
-    another such picture would. Scores are not: what is said of nothing can be said with confidence.
+    Pictures with nothing to see have lower gains, since a picture of one colour makes no sentence much more likely than
+    another such picture does. Their scores need not be lower: a model can be confident about nothing.
+
+    gains: of captions of real photos, one or more.
     """
     return round(float(torch.tensor(gains, dtype=torch.double).quantile(UNSURE_SHARE)), 2)
 
 
 def gains_of_one_colour(captioner: Captioner) -> list[float]:
-    """Return the gains of the captions of 64 pictures without anything on them, of colours from all over the cube."""
+    """Return the gains of the captions of 64 pictures of a single colour, whose colours are spread over RGB."""
     size = captioner.config.image_size
     colours = np.array(list(itertools.product((0, 85, 170, 255), repeat=3)), np.uint8)
     found = []
@@ -56,10 +60,10 @@ def gains_of_one_colour(captioner: Captioner) -> list[float]:
 
 
 def auc(scores: Tensor, good: Tensor) -> float | None:
-    """Return the area under the ROC curve, 0 to 1; ties count half. None where all are alike.
+    """Return the area under the ROC curve, 0 to 1, ties counting half; None if all are good, or none is.
 
     scores: (n,).
-    good: (n,) bool.
+    good: (n,) bool, which of the scores should be high.
     """
     if good.all() or not good.any():
         return None

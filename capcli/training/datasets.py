@@ -1,4 +1,4 @@
-"""Captioned photos: the Flickr8k layout, Karpathy's JSON and a plain list; and batches of them."""
+"""Captioned photos: read from the Flickr8k layout, Karpathy's JSON or a plain list, and put into batches."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
 FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
-HELD_OUT = 20  # one photo in so many becomes dev where a data set names none
+HELD_OUT = 20  # one photo in this many becomes a dev photo, if a data set names no splits
 CAPTIONS_AT_ONCE = 5
 PLAIN_LIST = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
 MIRRORED = {"left": "right", "right": "left"}
 
 
 class DataError(Exception):
-    """Say in one line, str(), which file of training data cannot be used, and why."""
+    """Report training data that cannot be used; str() is one line with the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """Hold one image file and what people say of it.
+    """Hold a photo and what people say about it.
 
-    split: train, dev, test, or "" while unknown.
+    path: of the image file.
+    captions: one or more.
+    split: train, dev, test, or "" while it is unknown.
     """
 
     path: Path
@@ -45,7 +47,9 @@ class Photo:
 class DataSet:
     """Hold a named set of photos.
 
-    repeat: how many times an epoch counts its training photos, 1 or more.
+    name: that of its folder.
+    photos: of all splits.
+    repeat: how often an epoch shows each of its training photos, 1 or more.
     """
 
     name: str
@@ -57,7 +61,7 @@ class DataSet:
         return [photo for photo in self.photos if photo.split == name]
 
     def require(self, name: str) -> list[Photo]:
-        """Return the photos of one split. Raises DataError, which lists the splits that there are, if it has none."""
+        """Return the photos of one split. Raises DataError, which lists the other splits, if there are none."""
         if photos := self.split(name):
             return photos
         counts = Counter(photo.split for photo in self.photos)
@@ -66,12 +70,16 @@ class DataSet:
 
 
 def read_data_set(argument: str) -> DataSet:
-    """Read `PATH` or `PATH=N`, N being how often an epoch counts the set.
+    """Return the data set that a command line argument names.
 
     PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
     JSON file, or a JSON file: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` or
-    `[{"file_path", "captions"}]`. Photos lie in `images/`, `Flicker8k_Dataset/` or beside the file. Where no photo
-    names its split, every twentieth is held out as dev. Raises DataError, also for photos that are missing.
+    `[{"file_path", "captions"}]`. Photos are in `images/`, in `Flicker8k_Dataset/` or beside the file. If no photo
+    names its split, every twentieth is held out as a dev photo.
+
+    argument: `PATH` or `PATH=N`, where N is how often an epoch shows each photo.
+
+    Raises DataError, also for photos that are missing.
     """
     name, _, count = argument.rpartition("=")
     repeat = 1
@@ -104,7 +112,12 @@ def read_data_set(argument: str) -> DataSet:
 
 
 def read_flickr(tokens: Path) -> list[Photo]:
-    """Read `name.jpg#0<TAB>caption` lines and, beside them, one list of names per split. Raises DataError."""
+    """Return the photos of a data set in the Flickr8k layout.
+
+    tokens: a file with lines `name.jpg#0<TAB>caption`, beside which there is a list of names for each split.
+
+    Raises DataError.
+    """
     captions: dict[str, list[str]] = {}
     for number, line in enumerate(read_lines(tokens), 1):
         name, tab, caption = line.partition("\t")
@@ -130,14 +143,14 @@ def read_flickr(tokens: Path) -> list[Photo]:
 
 
 def read_json(path: Path) -> list[Photo]:
-    """Read Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`. Raises DataError."""
+    """Return the photos in Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`. Raises DataError."""
     content = load_json(path, f"captioned photos are {PLAIN_LIST} or a folder in the Flickr8k layout")
     plain = not isinstance(content, dict)
     rows = content if plain else content.get("images")
     if not isinstance(rows, list):
         raise DataError(f"{path}: not a list of captioned photos, {PLAIN_LIST}")
     try:
-        return merge(read_row(path.parent, row, plain) for row in rows)
+        return join_rows(read_row(path.parent, row, plain) for row in rows)
     except KeyError as error:
         raise DataError(f"{path}: not a list of captioned photos (a row has no {error})") from None
     except ValueError as error:
@@ -145,19 +158,19 @@ def read_json(path: Path) -> list[Photo]:
 
 
 def load_json(path: Path, wanted: str) -> Any:
-    """Return the content of a JSON file. Raises DataError. wanted: what to say of any other file."""
+    """Return a decoded JSON file. wanted: says what the file should be. Raises DataError for any other file."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError) as error:
-        # The place of the mistake says nothing of a file that was never meant as JSON.
+        # Where the mistake is matters only in a file that was meant to be JSON.
         where = f" ({error})" if path.suffix.lower() == ".json" else ""
         raise DataError(f"{path}: not JSON{where}; {wanted}") from None
 
 
-def merge(rows: Iterable[Photo]) -> list[Photo]:
-    """Return one entry per photo, with the captions of all its rows. Raises ValueError for a photo of two splits."""
+def join_rows(rows: Iterable[Photo]) -> list[Photo]:
+    """Return one entry per photo, with the captions of all its rows. Raises ValueError for a photo in two splits."""
     photos: dict[Path, Photo] = {}
     for row in rows:
         photo = photos.setdefault(row.path, row)
@@ -169,10 +182,13 @@ def merge(rows: Iterable[Photo]) -> list[Photo]:
 
 
 def read_row(folder: Path, row: Any, plain: bool) -> Photo:
-    """Return one photo of either JSON form. Raises KeyError and ValueError.
+    """Return the photo in a row of a JSON file.
 
-    folder: of the JSON file.
-    plain: of which form it is where the row does not say.
+    folder: where the file is.
+    row: a decoded row of either form, which may be anything.
+    plain: whether the file has the plain form, which matters if the row fits both.
+
+    Raises KeyError and ValueError for a row that describes no photo.
     """
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
@@ -197,7 +213,7 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
 
 
 def locate(folder: Path, name: str) -> Path:
-    """Return where a photo lies; if nowhere, where it should, so that the error can name it."""
+    """Return the path of a photo; if it does not exist, where it should be, for the error message."""
     candidates = [folder / place / name for place in PHOTO_FOLDERS]
     there = (path for path in candidates if path.is_file())
     return next(there, next((path for path in candidates if path.parent.is_dir()), candidates[-1]))
@@ -214,7 +230,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def mirror(caption: str) -> str:
-    """Return the caption of the photo flipped left to right: left and right change places."""
+    """Return the caption for the mirrored photo: left and right are swapped."""
     return " ".join(MIRRORED.get(word, word) for word in tokenize(caption))
 
 
@@ -222,10 +238,10 @@ def mirror(caption: str) -> str:
 class Batch:
     """Hold several captions for each of several photos.
 
-    photos: (batch,) indices into the training photos.
-    views: (batch,) which view of each.
-    words: (batch, captions, time) ids beginning with `<start>`, padded.
-    targets: the same moved one step on, ending with `<end>` unless the caption was cut off.
+    photos: (batch,) indices of training photos.
+    views: (batch,) indices, which view of each photo is shown.
+    words: (batch, captions, time) ids, beginning with `<start>`, then padded with `<pad>`.
+    targets: (batch, captions, time) ids, the same one step later: they end with `<end>`, unless the caption was cut.
     """
 
     photos: Tensor
@@ -235,10 +251,12 @@ class Batch:
 
 
 def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
-    """Return what is to be predicted of every photo's captions: word ids and `<end>`, [photo][mirrored 0/1][caption].
+    """Return the ids to predict for every caption, as [photo][0, or 1 for the mirrored photo][caption].
 
-    max_length: a caption is cut after one more than this; a longer one has no `<end>`, or it would teach to stop in
-        mid-sentence.
+    photos: whose captions are encoded.
+    vocabulary: gives the ids.
+    max_length: longer captions are cut after max_length + 1 words and have no `<end>`, which would teach the decoder to
+        stop in mid-sentence.
     """
 
     def encode(caption: str) -> list[int]:
@@ -255,17 +273,19 @@ def epoch_batches(
     seed: int,
     samples: int = 0,
 ) -> Iterator[Batch]:
-    """Yield one epoch's batches, the same for the same seed.
+    """Yield one epoch's batches, which are the same for the same seed.
 
-    All captions of a photo (five at most, drawn anew each epoch) share one pass over its annotation vectors, so a batch
-    holds photos with equally many captions. Within large shuffled pools photos with captions of like length meet, so
-    that little is padded.
+    All captions of a photo (at most five, drawn anew each epoch) share one pass over its annotation vectors, so the
+    photos of a batch all have the same number of captions. Within large shuffled pools, photos whose captions have
+    similar lengths are put together, so that there is little padding.
 
-    captions: from `encode_captions`.
-    order: photo indices, one for each time that the epoch shows a photo.
-    mirrored_views: of each view to choose from, whether it is mirrored.
-    captions_per_batch: 1 or more.
-    samples: 0, or how many captions are to be drawn from the decoder for each photo, which then count instead.
+    captions: what `encode_captions` returned.
+    order: indices of photos, one for each time that the epoch shows a photo.
+    mirrored_views: for each view that can be chosen, whether it is mirrored.
+    captions_per_batch: the most captions in a batch, 1 or more.
+    seed: of the random numbers.
+    samples: how many captions will be drawn from the decoder for each photo, which then count towards
+        captions_per_batch instead; 0 for none.
     """
     rng = random.Random(seed)
     drawn = []

@@ -1,4 +1,4 @@
-"""Caption a data set's photos end to end and score the captions."""
+"""Evaluation: a data set's photos captioned from file to sentence, and the captions scored."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
 
 EXTREMES = 10
-READ_AT_ONCE = 64  # sentences
+SENTENCES_AT_ONCE = 64  # whose gains are computed together
 
 
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Return the scores of one split, with every caption and its CIDEr.
+    """Return the scores of one split, with every caption and its CIDEr, as `capcli evaluate --json` prints them.
 
-    calibration: how well `score` tells good captions from bad, and the gain photos from pictures of one colour.
-    images_per_second counts decoding, encoding and search, not the loading of the checkpoint. "unseen" is measured
-    against the training captions of this data set.
+    "calibration" says how well scores tell good captions from bad ones, and gains tell photos from pictures of one
+    colour. "images_per_second" includes decoding, encoding and search, but not the loading of the checkpoint. "unseen"
+    compares with the training captions of this data set.
 
-    options: how to search or draw.
+    captioner: makes the captions.
+    data_set, split: the photos.
+    options: how to decode.
     batch_size: images that go through the model together, 1 or more.
-    num: candidates per photo, 1 or more; with two or more their diversity is measured too.
+    num: candidates per photo, 1 or more; with two or more, their diversity is measured too.
 
-    Raises DataError for an empty split and ImageError.
+    Raises DataError for a split without photos, and ImageError.
     """
     photos = data_set.require(split)
     started = time.perf_counter()
@@ -47,7 +49,7 @@ def evaluate_captioner(
         several = [[candidate.text for candidate in caption.candidates] for caption in captions]
         scores |= diversity(several, [photo.captions for photo in photos])
     seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
-    pieces = [captions[begin : begin + READ_AT_ONCE] for begin in range(0, len(captions), READ_AT_ONCE)]
+    pieces = [captions[begin : begin + SENTENCES_AT_ONCE] for begin in range(0, len(captions), SENTENCES_AT_ONCE)]
     gains = [gain for piece in pieces for gain in captioner.gains([caption.best for caption in piece])]
     least = least_gain(gains)
     below = [gain < least for gain in gains_of_one_colour(captioner)]
@@ -80,7 +82,13 @@ def evaluate_captioner(
 def caption_photos(
     captioner: Captioner, paths: list[str], options: DecodingOptions, batch_size: int, num: int = 1
 ) -> list[Caption]:
-    """Caption photos in their order, showing on stderr how far that is. Raises ImageError."""
+    """Return captions of photos, in their order, while showing the progress on stderr.
+
+    paths: of the photos.
+    options, batch_size, num: see `evaluate_captioner`.
+
+    Raises ImageError.
+    """
     captions = []
     with progress(stderr_console(), "captioning photos", len(paths)) as advance:
         for result in captioner.stream(paths, num, options, batch_size):
@@ -92,7 +100,11 @@ def caption_photos(
 
 
 def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
-    """Return the scores for a person, a line each. extremes: also the captions that CIDEr likes least and best."""
+    """Yield the scores as lines for a person.
+
+    result: what `evaluate_captioner` returned.
+    extremes: whether to list the captions with the lowest and the highest CIDEr too.
+    """
     yield f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}"
     yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
     scores = result["scores"]

@@ -1,4 +1,4 @@
-"""Frozen encoder features of the training photos, computed once and kept in a file."""
+"""Features of the training photos from a frozen encoder, computed once and kept in files."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from capcli.training.datasets import Photo
 
 ENCODER_BATCH = 32
 BATCHES_AHEAD = 3
-CROP_AREA = 0.6  # of the photo at least, as a crop keeps the captions true
+CROP_AREA = 0.6  # the smallest share of a photo that a crop shows, so that captions are still true
 
 
 def is_mirrored(view: int) -> bool:
-    """Return whether a view is mirrored: they are the photo, the photo mirrored, a crop, a mirrored crop, a crop …"""
+    """Return whether a view is mirrored. Views are the photo, its mirror image, a crop, a mirrored crop, a crop …"""
     return view % 2 == 1
 
 
 def view_box(name: str, view: int) -> tuple[float, float, float, float]:
-    """Return what a view shows of a photo: left, top, right, bottom as fractions of it.
+    """Return which part of a photo a view shows: left, top, right, bottom as fractions of the photo.
 
-    From the third view on a random crop of at least CROP_AREA of the photo, always the same one.
+    From the third view on it is a random crop of at least CROP_AREA of the photo, but the same one every time.
 
     name: the photo's file name.
     view: 0 or more.
@@ -51,10 +51,12 @@ def view_box(name: str, view: int) -> tuple[float, float, float, float]:
 
 
 def load_view(photo: Photo, view: int, size: int) -> Tensor:
-    """Return one view of a photo as pixels, (3, size, size) uint8. Raises ImageError.
+    """Return one view of a photo as pixels, (3, size, size) uint8.
 
     view: 0 or more, see `is_mirrored` and `view_box`.
-    size: pixels.
+    size: the side in pixels.
+
+    Raises ImageError.
     """
     if view < 2:
         image = open_square(photo.path, size)
@@ -70,14 +72,17 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
-    """Yield features of every photo's views, photo by photo, in batches; pixels are decoded ahead in threads.
+    """Yield the features of every photo's views, photo by photo, in batches; threads decode images ahead.
 
-    The first batch is one view, each that follows twice as many as the one before, up to ENCODER_BATCH: something comes
-    at once, however large the photos are.
+    The first batch has one view, so that something comes at once; each further batch has twice as many as the one
+    before, up to ENCODER_BATCH.
 
-    views: how many of each photo, 1 or more.
-    size: pixels of a side.
-    precision: a name in PRECISIONS.
+    encoder: in evaluation mode.
+    photos: to encode.
+    views: how many views of each photo, 1 or more.
+    size: the side of a view in pixels.
+    device: where the encoder is.
+    precision: bf16 or fp32.
 
     Raises ImageError.
     """
@@ -99,7 +104,7 @@ def encode_views(
 
 
 class FeatureStore:
-    """Keep annotation vectors and global vectors of photos as half-precision files mapped into memory.
+    """Keep annotation vectors and global vectors of photos in half precision, in files that are mapped into memory.
 
     annotations: (photos, views, locations, channels).
     global_vectors: (photos, views, channels).
@@ -115,12 +120,12 @@ class FeatureStore:
         device: torch.device,
         precision: str,
     ) -> None:
-        """Name the files of these photos; `open` makes them. Raises OSError for an absent photo.
+        """Choose the names of the files, which `open` makes.
 
-        folder: of the files, which are told apart by weights, photos, views, size and precision.
-        views: how many of each photo, 1 or more.
-        size: pixels of a side.
-        precision: a name in PRECISIONS.
+        folder: where the files are kept; their names depend on weights, photos, views, size and precision.
+        encoder, photos, views, size, device, precision: see `encode_views`.
+
+        Raises OSError for a photo that does not exist.
         """
         state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
@@ -135,11 +140,11 @@ class FeatureStore:
         self.encode = partial(encode_views, encoder, photos, views, size, device, precision)
 
     def open(self, progress: Callable[[int], object] = lambda done: None) -> None:
-        """Map the files into memory, encoding the photos first if that is not done yet.
+        """Map the files into memory, after encoding the photos if that has not been done yet.
 
-        progress: called with the number of views just encoded.
+        progress: is called with the number of views just encoded.
 
-        Raises OSError (disk full) and ImageError.
+        Raises OSError, for a full disk say, and ImageError.
         """
         done = self.files[2]
         done.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +161,7 @@ class FeatureStore:
         write_whole(done, b"{}")
 
     def delete(self) -> None:
-        """Remove the files, and their folder if it is empty then."""
+        """Remove the files, and their folder if that is then empty."""
         for file in self.files:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -164,7 +169,7 @@ class FeatureStore:
 
 
 def hash_weights(module: Module) -> hashlib._Hash:
-    """Return the hash of a module's tensors in half precision, so that a checkpoint read back is recognised."""
+    """Return a hash of a module's tensors; in half precision, so that a checkpoint that was read back has the same."""
     state = hashlib.sha256()
     for tensor in module.state_dict().values():
         state.update(tensor.detach().cpu().half().numpy().tobytes())
@@ -172,10 +177,11 @@ def hash_weights(module: Module) -> hashlib._Hash:
 
 
 def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:
-    """Return features of some views, on the CPU in half precision.
+    """Return the features of some views, on the CPU in half precision.
 
-    photos: (batch,), counted through all stores.
-    views: (batch,), which of each.
+    stores: hold the features.
+    photos: (batch,) indices of photos, counted through all stores.
+    views: (batch,) indices, which view of each photo.
     """
     first = stores[0]
     annotations = first.annotations.new_empty(len(photos), *first.annotations.shape[2:])
@@ -191,12 +197,12 @@ def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Featur
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return a half-precision tensor whose memory is a file, made at full length if absent.
+    """Return a half-precision tensor whose memory is a file, which is made at full length if it does not exist.
 
-    Raises OSError (disk full).
+    Raises OSError, for a full disk say.
     """
     count = torch.Size(shape).numel()
-    if hasattr(os, "posix_fallocate"):  # now: writing to a mapped page that finds no room would kill the process
+    if hasattr(os, "posix_fallocate"):  # now, because writing to a mapped page on a full disk would kill the process
         with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, 2 * count)
     return torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)

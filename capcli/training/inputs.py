@@ -1,4 +1,4 @@
-"""How photos come to the model: as features encoded once, or as pixels for an encoder that is trained itself."""
+"""How the model gets photos: as features that were encoded once, or as pixels if the encoder is trained too."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ DEV_BATCH = 64
 
 
 class StoredFeatures:
-    """Show photos as the frozen encoder sees them, from files that are made before the first epoch.
+    """Give out photos as features of the frozen encoder, from files that are made before the first epoch.
 
     views: how many views of a photo an epoch chooses from.
-    stores: the files by split, train or dev, and by data set, so that other mixtures of data sets can use them too.
+    stores: the files by split (train, dev) and data set, so that runs with other combinations of sets can use them.
     """
 
     def __init__(
         self, model: CaptionModel, sets: list[DataSet], options: TrainOptions, device: torch.device, cache: Path
     ) -> None:
-        """Name the files. Raises OSError for an absent photo.
+        """Choose the names of the files, which `open` makes.
 
-        cache: the folder of the files.
+        cache: the folder for the files.
+
+        Raises OSError for a photo that does not exist.
         """
         self.device, self.views, self.dtype = device, options.views, PRECISIONS[options.precision]
         self.stores = {
@@ -49,7 +51,7 @@ class StoredFeatures:
         }
 
     def open(self, console: Console) -> None:
-        """Encode the photos, with a progress bar, unless that is done. Raises ImageError and OSError."""
+        """Encode the photos, with a progress bar, unless that has been done. Raises ImageError and OSError."""
         for split, stores in self.stores.items():
             for name, store in stores.items():
                 photos, views, *_ = store.shapes[0]
@@ -57,7 +59,7 @@ class StoredFeatures:
                     store.open(advance)
 
     def train(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Features]]:
-        """Yield each batch with what the encoder said of its photos."""
+        """Yield each batch with the features of its photos. epoch: is not used here."""
         stores = list(self.stores["train"].values())
         for batch in batches:
             yield batch, self.on_device(look_up(stores, batch.photos, batch.views))
@@ -81,9 +83,9 @@ class StoredFeatures:
 
 
 class FreshCrops:
-    """Show photos as pixels to an encoder that is being trained, in crops that no epoch and no seed repeats.
+    """Give out photos as pixels, for an encoder that is trained too, in crops that differ by epoch and seed.
 
-    views: how many views of a photo an epoch chooses from, a crop and a mirrored one.
+    views: how many views of a photo an epoch chooses from: a crop and a mirrored crop.
     """
 
     views = 2
@@ -97,7 +99,10 @@ class FreshCrops:
         """Do nothing: no photo is encoded ahead."""
 
     def train(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield each batch, its views numbered as `load_view` takes them, with their pixels.
+        """Yield each batch with the pixels of its photos, (batch, 3, size, size) uint8.
+
+        batches: their views are 0 or 1; those yielded have other numbers, as `load_view` takes them.
+        epoch: from 0 on.
 
         Raises ImageError.
         """
@@ -112,7 +117,7 @@ class FreshCrops:
             yield batch, pixels.to(self.device, memory_format=torch.channels_last)
 
     def dev(self, data_set: DataSet) -> Iterator[Features]:
-        """Yield the features of a data set's dev photos as the encoder sees them now. Raises ImageError."""
+        """Yield the features of a data set's dev photos from the encoder as it is now. Raises ImageError."""
         yield from encode_views(self.encoder, data_set.split("dev"), 1, self.size, self.device, self.precision)
 
     def delete(self) -> None:

@@ -1,4 +1,4 @@
-"""The page on which a training run is read from top to bottom, as `capcli train` starts it."""
+"""A training run from beginning to end, as `capcli train` starts it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from capcli.training.setup import set_up
 from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
 from capcli.training.validation import is_measured, mean_cider, measure, validate
 
-WARM_UP = 0.05  # of all that a run shows
-FINAL_RATE = 0.02  # of the learning rate, at the end of the cosine
-GRADIENT_NORM = 1.0
+WARM_UP = 0.05  # the share of a run in which the learning rate rises
+FINAL_RATE = 0.02  # the learning rate at the end of the cosine, as a share of the peak
+GRADIENT_NORM = 1.0  # above which gradients are clipped
 
 
 def train(
@@ -34,15 +34,15 @@ def train(
 ) -> None:
     """Train to the last epoch, keeping the best checkpoint by dev CIDEr and a snapshot, then measure the best.
 
-    options: what fixes the result.
-    folder: where the checkpoint, last.safetensors and log.jsonl go; made if need be.
+    options: everything that determines the result.
+    folder: where the checkpoint, last.safetensors and log.jsonl go; is made if it does not exist.
     device: where to compute.
-    cache: where encoded photos are kept for other runs; None keeps them in folder until the run is done.
-    resume: go on after the last finished epoch, if folder has one.
-    command: what started the run, for the model card; None if it was no command.
+    cache: where to keep encoded photos for other runs; None keeps them in folder until the run is done.
+    resume: whether to continue after the last finished epoch in folder, if there is one.
+    command: the command line that started the run, for the model card; None if there was none.
 
-    Raises DataError for data, options or a snapshot that cannot be used and for gradients that are no longer finite,
-    ImageError, ModelError, ValueError, OSError and, without the `train` extra, ImportError.
+    Raises DataError for data, options or a snapshot that cannot be used, and for gradients that are no longer finite;
+    ImageError, ModelError, ValueError, OSError; and ImportError without the `train` extra.
     """
     setup = set_up(options, folder, device, cache, command)
     options, console, inputs = setup.options, setup.console, setup.inputs
@@ -52,7 +52,7 @@ def train(
         log = read_snapshot(folder, setup)
         console.print(f"resuming after epoch {len(log)}", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
-    write_log(folder, log)  # by which the folder is known for a run's before there is anything to resume
+    write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
     finished = len(log) >= options.epochs
     if not finished:
         console.print(f"training on {device} in {options.precision}", markup=False)
@@ -60,13 +60,13 @@ def train(
 
     for epoch in range(len(log), options.epochs):
         started = time.perf_counter()
-        # Seeded by the epoch, so that a resumed run draws the dropout that an uninterrupted one would have drawn.
+        # Seeded by the epoch, so that a resumed run has the same dropout as an uninterrupted one.
         torch.manual_seed(options.seed * 7919 + epoch)
         objective.begin_epoch(model.decoder, epoch / options.epochs)
         total, steps, shown = 0.0, 0, 0
         with progress(console, f"epoch {epoch + 1}/{options.epochs}", len(setup.order)) as advance:
             for batch, seen in inputs.train(setup.batches(epoch), epoch):
-                # By photos, since epochs differ in their number of batches; at the middle of this one.
+                # Measured in photos, since epochs differ in their number of batches, up to the middle of this batch.
                 passed = epoch + (shown + len(batch.photos) / 2) / len(setup.order)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * learning_rate_at(passed / options.epochs)
@@ -92,7 +92,7 @@ def train(
         with average.applied() if average else contextlib.nullcontext():
             scores, examples = validate(setup)
             cider = mean_cider(scores, setup.sets)
-            # Without dev photos, or with one, whose CIDEr is always 0, nothing tells epochs apart: the last is kept.
+            # Without dev photos, or with a single one, whose CIDEr is always 0, all epochs tie, and the last is kept.
             if cider >= best_cider(log) or not scores:
                 model.save(folder, torch.float16)
 
@@ -112,9 +112,11 @@ def train(
 
 
 def learning_rate_at(share: float) -> float:
-    """Return the share of the peak learning rate after this share of a run, both 0 to 1.
+    """Return the learning rate as a share of its peak: a linear warm-up, then a cosine down to FINAL_RATE.
 
-    Linear warm-up, then a cosine down to FINAL_RATE (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    share: of the run that is over, 0 to 1.
+
+    Source: Loshchilov & Hutter 2017 (arXiv:1608.03983).
     """
     if share < WARM_UP:
         return share / WARM_UP

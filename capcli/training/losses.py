@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The losses that training minimises."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from capcli.model.decoders import Reading
 from capcli.model.vocabulary import PAD
 
 ENTROPY_WEIGHT = 0.002  # λ_e
-REWARD_WEIGHT = 0.5  # λ_r; with 1 the noise of the estimate drowns what the words themselves teach
-BASELINE_DECAY = 0.9
+REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what is learnt from the words themselves
+BASELINE_DECAY = 0.9  # the weight of the past in the baseline's moving averages
 
 
 def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross-entropy per word, (), `<pad>` not counted.
+    """Return the mean cross-entropy per word, (), not counting `<pad>`.
 
     logits: (batch, captions, time, vocabulary).
     targets: (batch, captions, time) ids.
@@ -27,7 +27,7 @@ def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) 
 
 
 def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
-    """Return Σ_i (1 − Σ_t α_ti)², (), a mean over captions: every place is to be looked at once.
+    """Return Σ_i (1 − Σ_t α_ti)², (), averaged over captions, which teaches to look at every location once.
 
     attention: (batch, captions, time, locations).
     targets: (batch, captions, time) ids; steps whose target is `<pad>` do not count.
@@ -41,16 +41,16 @@ def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
 def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, places: Tensor) -> Tensor:
     """Return −log Σ_{i ∈ place} α_ti, (), for the words whose place in the photo is known.
 
-    Summed over those words and divided by the number of all words, so that each weighs as much as a word does in
-    `caption_loss`.
+    It is summed over those words and divided by the number of all words, so that each of them weighs as much as a word
+    in `caption_loss`.
 
-    distribution: α, (batch, captions, time, locations).
+    distribution: (batch, captions, time, locations), α_ti.
     targets: (batch, captions, time) ids.
-    named: (vocabulary,) bool, the words that name what the places show.
-    places: (batch, locations) bool, all False for a photo of which nothing is known.
+    named: (vocabulary,) bool, the words that name what is in the places.
+    places: (batch, locations) bool, all False for a photo without known places.
 
-    Source: the sum is what Liu et al. 2017 (arXiv:1605.09553) measure as a word's attention correctness; to teach it
-    they take the cross-entropy to a map spread over the place, which asks for all of it to be looked at.
+    Source: the sum is what Liu et al. 2017 (arXiv:1605.09553) call a word's attention correctness. They teach it by the
+    cross-entropy with a map spread over the place, which would make attention cover all of the place.
     """
     inside = torch.einsum("bctl,bl->bct", distribution, places.to(distribution.dtype))
     known = named[targets] & places.any(1)[:, None, None]
@@ -58,22 +58,23 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
 
 
 class Baseline:
-    """Keep a moving average of the log-probability of each word of the vocabulary, to compare a reward with.
+    """Keep a moving average of the log-probability of each word of the vocabulary, to compare rewards with.
 
-    means: (vocabulary,), NaN for words that have not been met.
+    Xu et al. 2015 §4.1 keep a single average over whole captions. But most of a caption's log-probability depends on
+    how hard its words are to guess wherever one looks. An average per word removes that part too, and still does not
+    depend on the locations, so it adds no bias.
 
-    Xu et al. 2015 §4.1 keep one average of whole captions. Most of a caption's log-probability is how hard its words
-    are to guess wherever one looks; an average per word takes that away too, and still no location has a say in it.
+    means: (vocabulary,), NaN for words that have not occurred yet.
     """
 
     def __init__(self, words: int) -> None:
         self.means = torch.full((words,), torch.nan)
 
     def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return what is left of log p(y | s, a) at each word, less what was to be expected; update the averages.
+        """Return each location's reward, (batch, captions, time), without gradient, and update the averages.
 
-        A location can change its own word and those after it only, so the words before it are no part of its reward:
-        they would add noise, and nothing on average. Returned without gradient, (batch, captions, time), 0 for `<pad>`.
+        It is the log-probability of the location's own word and those after it, less their averages; 0 for `<pad>`. The
+        words before do not depend on the location: they would only add noise.
 
         logits: (batch, captions, time, vocabulary).
         targets: (batch, captions, time) ids.
@@ -82,8 +83,8 @@ class Baseline:
             loss = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none")
             means, words = self.means.to(loss.device), targets.flatten()
             sums, counts = (torch.zeros_like(means).index_add_(0, words, x) for x in (-loss, torch.ones_like(loss)))
-            now = sums / counts  # NaN for words that are not here
-            means = means.where(~means.isnan(), now)  # a word's first time
+            now = sums / counts  # NaN for words that do not occur here
+            means = means.where(~means.isnan(), now)  # words that occur for the first time
             gain = ((-loss - means[words]) * (words != PAD)).view(targets.shape)
             self.means = means.lerp(now, 1 - BASELINE_DECAY).where(~now.isnan(), means).cpu()
             return gain.flip(2).cumsum(2).flip(2) * (targets != PAD)
@@ -96,15 +97,15 @@ def hard_attention_loss(
     reward_weight: float = REWARD_WEIGHT,
     entropy_weight: float = ENTROPY_WEIGHT,
 ) -> Tensor:
-    """Return the REINFORCE and entropy terms of hard attention, (), a mean over words.
+    """Return the REINFORCE and entropy terms of hard attention, (), averaged over words.
 
-    The product of advantage and ∇ log p(s | a) is, together with ∇ log p(y | s, a), an unbiased estimate of the
-    gradient of the expected log-likelihood where reward_weight is 1. Images that were shown the expected context chose
-    nothing, and add only their entropy.
+    With a reward_weight of 1, advantage · ∇ log p(s | a) and ∇ log p(y | s, a) add up to an unbiased estimate of the
+    gradient of the expected log-likelihood. Images that saw the expected context chose no location, and contribute
+    only their entropy.
 
-    reading: by hard attention, of the sentences in targets.
+    reading: by a decoder with hard attention, of the sentences in targets.
     targets: (batch, captions, time) ids.
-    advantage: (batch, captions, time), from `Baseline.reward_to_go`.
+    advantage: (batch, captions, time), what `Baseline.reward_to_go` returned.
     reward_weight: λ_r, 0 or more.
     entropy_weight: λ_e, 0 or more.
 

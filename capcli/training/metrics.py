@@ -1,4 +1,4 @@
-"""Caption metrics: BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, and what BLEU hides."""
+"""Metrics of captions: BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, variety and diversity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pycocoevalcap  # noqa: F401  # now: without it there is to be an error before the work, not after it
+import pycocoevalcap  # noqa: F401  # imported now, so that its absence is noticed before the work and not after it
 import torch
 
 from capcli.model.vocabulary import tokenize
@@ -26,7 +26,7 @@ def have_java() -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what pycocoevalcap and its Java programs print away from stdout and stderr."""
+    """Discard what pycocoevalcap and its Java programs print to stdout and stderr."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -44,31 +44,34 @@ def quiet() -> Iterator[None]:
 
 
 def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
-    """Return sentences, several per photo, in the form that the metrics compare: words parted by single spaces.
+    """Return sentences as the metrics compare them: words separated by single spaces.
 
-    The Penn Treebank tokenizer of the COCO evaluation where Java is there, else `vocabulary.tokenize`, which differs
-    on contractions and on numbers.
+    With Java this takes the COCO evaluation's Penn Treebank tokenizer, otherwise `vocabulary.tokenize`, which treats
+    contractions and numbers differently.
+
+    sentences: several for each photo.
     """
     if not have_java():
         return [[" ".join(tokenize(s)) for s in several] for several in sentences]
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     with quiet():
-        # Of every character at which Java may end a line: one more line, and all that follow are another photo's.
+        # split() also removes all characters that end a line for Java: one line too many, and each sentence after it
+        # would be taken for another photo's.
         rows = {i: [{"caption": " ".join(s.split())} for s in several] for i, several in enumerate(sentences)}
         found = PTBTokenizer().tokenize(rows)
     return [found[i] for i in range(len(sentences))]
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
-    """Return scores by name in percent, as papers print them (CIDEr × 100 too).
+    """Return scores by name, in percent as papers report them (CIDEr is multiplied by 100 too).
 
-    `cider` is joined by `cider_each`, a list over photos, and all by `intervals`: the 95 % confidence interval of each
-    by its name, [low, high], METEOR's approximate.
+    "cider_each" is a list with the CIDEr of each photo, and "intervals" has the 95 % confidence interval of each score
+    by name, [low, high]; METEOR's is approximate.
 
     captions: one per photo.
-    references: what people said of each photo.
-    meteor: also METEOR, which takes longest and needs Java.
+    references: people's captions of each photo.
+    meteor: whether to compute METEOR, which takes the longest, if there is Java.
 
     Raises ImportError without the `train` extra.
     """
@@ -109,13 +112,14 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
 
 
 def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, float]:
-    """Return what the scores do not show, over the words of captions.
+    """Return statistics of captions that the scores do not show.
 
-    distinct_words; mean_length in words; repetition, the percentage of captions in which a word follows itself or two
-    words in a row come back; unseen, the percentage that no training caption equals word for word.
+    "distinct_words" is how many different words there are, "mean_length" the mean number of words in a caption,
+    "repetition" the percentage of captions in which a word follows itself or a pair of words occurs twice, and "unseen"
+    the percentage that do not occur among the training captions.
 
     captions: one per photo.
-    training_captions: tokens joined by spaces.
+    training_captions: each with its tokens joined by spaces.
     """
     tokens = [tokenize(caption) for caption in captions]
     count = max(len(tokens), 1)
@@ -128,14 +132,14 @@ def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, 
 
 
 def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return how much the candidates of one photo differ, means over photos.
+    """Return how much the candidates for a photo differ, averaged over photos.
 
-    distinct_share: different words of a photo's candidates, in percent of all their words. self_cider:
-    −log_m(√λ_1 / Σ √λ_i) with the eigenvalues λ of the matrix of CIDEr between the candidates, 0 where they are equal
-    and 1 where they share nothing.
+    "distinct_share" is the number of different words in a photo's candidates, in percent of all their words.
+    "self_cider" is −log_m(√λ_1 / Σ √λ_i), where λ are the eigenvalues of the matrix of CIDEr between the candidates: 0
+    if they are equal, 1 if they share nothing.
 
-    candidates: the same number m ≥ 2 of sentences for each photo.
-    references: what people said of it.
+    candidates: m sentences for each photo, 2 or more, the same number for all.
+    references: people's captions of each photo.
 
     Source: Wang & Chan 2019 (arXiv:1903.12020) §3.2.
     """

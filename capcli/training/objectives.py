@@ -1,4 +1,4 @@
-"""What a run minimises, chosen once: an objective makes of a batch the loss, and the figure to report of it.
+"""What a run minimises: an objective computes the loss of a batch, and the figure to report.
 
 The mathematics is in losses.py and self_critical.py.
 """
@@ -28,38 +28,43 @@ from capcli.training.options import TrainOptions
 from capcli.training.pointing import PERSON_WORDS, Box, cells_inside, read_boxes, seen_in_view
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 
-SUPERVISION = 2.0  # what a word's attention weighs against its likelihood where boxes are known
-# The share of hard attention's epochs in which every context is the expected one. Locations drawn before attention has
-# learnt anything are noise: drawing from the first epoch on ends at dev CIDEr 36.5, after two epochs of six at 42.8.
+SUPERVISION = 2.0  # the weight of a word's attention, relative to its likelihood, for photos with boxes
+# The share of hard attention's epochs in which every context is the expected one, since locations that are drawn before
+# attention has learnt anything are noise. With six epochs, drawing from the first one on reaches a dev CIDEr of 36.5,
+# and drawing from the third one on 42.8.
 EXPECTED_FIRST = 1 / 3
 SAMPLES = 5  # captions drawn per photo in self-critical training
 
 
 class Objective(Protocol):
-    """Say how badly a batch went.
+    """Compute the loss of batches.
 
-    figure: the name of what is reported, loss or reward.
-    samples: how many captions are drawn from the decoder for each photo; 0 where it reads people's.
+    figure: the name of the figure that is reported: loss or reward.
+    samples: captions drawn from the decoder for each photo; 0 if it reads people's captions.
     """
 
     figure: str
     samples: int
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Set the decoder as this objective wants it. done: the share of the epochs that is over, 0 to 1."""
+        """Prepare the decoder for an epoch. done: the share of the epochs that is over, 0 to 1."""
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, (), with its gradient, and the figure to report.
+        """Return the loss of a batch, (), with gradient, and the figure to report.
 
-        features: what the encoder said of the batch's photos, on the device that the model is on.
+        model: its decoder is trained.
+        features: of the batch's photos, on the model's device.
+        batch: the photos and captions.
         """
 
 
 def choose_objective(options: TrainOptions, model: CaptionModel, photos: list[Photo], baseline: Baseline) -> Objective:
     """Return the objective that the options ask for.
 
-    photos: the training photos, as a batch counts them.
-    baseline: what hard attention compares its rewards with; no other objective touches it.
+    options: name the objective.
+    model: to be trained.
+    photos: the training photos; batches name them by their index here.
+    baseline: what hard attention compares its rewards with; other objectives do not use it.
 
     Raises DataError for a damaged file of boxes.
     """
@@ -73,22 +78,25 @@ def choose_objective(options: TrainOptions, model: CaptionModel, photos: list[Ph
 
 
 class PeopleSupervision:
-    """Say how far attention strays from the people in photos while it names them."""
+    """Compute how far attention is from the people in photos while the decoder names them."""
 
     def __init__(self, boxes: dict[str, list[Box]], model: CaptionModel, photos: list[Photo]) -> None:
         """Prepare for the training photos.
 
         boxes: where people are, by the photo's file name.
+        model: whose vocabulary and grid are used.
+        photos: the training photos; batches name them by their index here.
         """
         self.boxes, self.names = boxes, [photo.path.name for photo in photos]
         self.grid, self.cell_offset = model.config.grid, model.config.encoder_kind.cell_offset
         self.person_words = torch.tensor([word in PERSON_WORDS for word in model.vocabulary.words])
 
     def __call__(self, reading: Reading, targets: Tensor, batch: Batch) -> Tensor:
-        """Return `attention_supervision`, (), weighted by SUPERVISION.
+        """Return `attention_supervision`, (), multiplied by SUPERVISION.
 
         reading: by a decoder with attention, of the sentences in targets.
         targets: (batch, captions, time) ids.
+        batch: the photos.
         """
         assert reading.distribution is not None
         rows, columns = self.grid
@@ -102,19 +110,20 @@ class PeopleSupervision:
 
 
 class CrossEntropy:
-    """Predict people's words; the loss is per word, with what the options add for attention."""
+    """Teach the decoder to predict people's words; the loss is per word, with the options' terms for attention."""
 
     figure, samples = "loss", 0
 
     def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None) -> None:
+        """Set the terms of the loss. supervision: of attention; None has none."""
         self.options, self.supervision = options, supervision
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Train with dropout."""
+        """Turn dropout on."""
         decoder.train()
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """See `Objective`; the figure is the loss."""
+        """Return the loss of a batch, which is also the figure to report; see `Objective`."""
         device = features.annotations.device
         loss, _ = self.read(model.decoder, features, batch, batch.words.to(device), batch.targets.to(device))
         return loss, loss.item()
@@ -124,6 +133,9 @@ class CrossEntropy:
     ) -> tuple[Tensor, Reading]:
         """Return the loss, (), of reading sentences, and the reading.
 
+        decoder: to be trained.
+        features: of the batch's photos.
+        batch: the photos.
         words, targets: (batch, captions, time) ids, as in `Batch`.
         """
         reading = decoder(features, words)
@@ -136,20 +148,24 @@ class CrossEntropy:
 
 
 class Reinforce(CrossEntropy):
-    """Predict people's words, and choose by REINFORCE where hard attention looks (Xu et al. 2015 §4.1)."""
+    """Teach the decoder to predict people's words, and hard attention by REINFORCE where to look.
+
+    Source: Xu et al. 2015 §4.1.
+    """
 
     def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None, baseline: Baseline) -> None:
+        """Set the terms of the loss. baseline: what rewards are compared with."""
         super().__init__(options, supervision)
         self.baseline = baseline
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Train with dropout, and in the first epochs draw no locations."""
+        """Turn dropout on, and draw no locations in the first epochs."""
         super().begin_epoch(decoder, done)
         assert isinstance(decoder, AttentionDecoder)
         decoder.expected_share = 1.0 if done < EXPECTED_FIRST else AttentionDecoder.expected_share
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """See `Objective`; the figure is the loss."""
+        """Return the loss of a batch, which is also the figure to report; see `Objective`."""
         device, count = features.annotations.device, self.options.monte_carlo_samples
         words, targets = (ids.to(device).repeat_interleave(count, 1) for ids in (batch.words, batch.targets))
         loss, reading = self.read(model.decoder, features, batch, words, targets)
@@ -158,22 +174,25 @@ class Reinforce(CrossEntropy):
 
 
 class SelfCritical:
-    """Reward captions that the decoder draws by their CIDEr-D (Rennie et al. 2017)."""
+    """Reward captions that are drawn from the decoder by their CIDEr-D.
+
+    Source: Rennie et al. 2017 (arXiv:1612.00563).
+    """
 
     figure, samples = "reward", SAMPLES
 
     def __init__(self, photos: list[Photo], supervision: PeopleSupervision | None) -> None:
-        """Prepare the references of the training photos, two entries each: as it is, and mirrored."""
+        """Prepare the references of the training photos: two entries for each, as it is and mirrored."""
         turns = ((photo, turn) for photo in photos for turn in (str, mirror))
         self.reward = CiderD([[tokenize(turn(caption)) for caption in photo.captions] for photo, turn in turns])
         self.supervision = supervision
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Leave out dropout: the captions that are rewarded are to be those of the decoder as it will be used."""
+        """Turn dropout off, so that the captions that are rewarded are those of the decoder as it will be used."""
         decoder.eval()
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """See `Objective`; the figure is the mean CIDEr-D of the captions drawn, 0 to 10."""
+        """Return the loss of a batch, and the mean CIDEr-D of the captions that were drawn, 0 to 10."""
         drawn = sample_captions(model.decoder, features, self.samples, model.config.max_length)
         words, rewards = model.vocabulary.words, torch.empty(drawn.shape[:2])
         shown = zip(batch.photos.tolist(), batch.views.tolist(), drawn.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""What fixes a training run's result, and so has to be the same when the run is resumed."""
+"""The options that determine a training run's result, and so have to be the same when it is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "attention_regularization": (0, 1000),
     "seed": (0, 2**32 - 1),
 }
-# The shapes and the words of a checkpoint.
+# Options that --init's checkpoint determines: its shapes and its vocabulary.
 FIXED_BY_INIT = (
     "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
     "min_count"
@@ -24,47 +24,45 @@ FIXED_BY_INIT = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Hold what a run is told.
+    """Hold the options of a training run.
 
-    Where None is the default, and nothing else is said, None takes what the checkpoint of init has, or ModelConfig's
-    default without one.
+    Unless said otherwise, None takes the value of init's checkpoint or, without init, ModelConfig's default.
 
-    data: data sets as `read_data_set` takes them, `PATH` or `PATH=N`.
-    init: folder of a checkpoint to begin from, whose architecture and words stay; None begins with a new decoder.
-    self_critical: reward captions that the decoder draws by CIDEr-D, instead of teaching people's; needs init.
+    data: the data sets, each as `read_data_set` takes it, `PATH` or `PATH=N`.
+    init: folder of a checkpoint to begin from, whose architecture and vocabulary are kept; None begins with a new
+        decoder.
+    self_critical: whether to reward captions drawn from the decoder by their CIDEr-D, instead of teaching people's
+        captions; needs init.
     epochs: passes over the training photos, 1 or more.
-    captions_per_batch: captions, not photos; 1 or more.
-    learning_rate: the decoder's highest, 1e-9 to 10.
+    captions_per_batch: the most captions (not photos) in a batch, 1 or more.
+    learning_rate: the decoder's, at its peak, 1e-9 to 10.
     weight_decay: AdamW's, 0 to 100.
-    average: decay of a moving average of the weights, which is measured and kept in their place, 0 to 0.99999; 0 has
-        none.
-    init_share: what the weights of init weigh in those that are measured and kept, 0 to 1; needs init.
+    average: decay of a moving average of the weights, which is measured and kept instead of them, 0 to 0.99999; 0
+        keeps the weights themselves.
+    init_share: the share of init's weights in those that are measured and kept, 0 to 1; needs init.
     encoder: a name in ENCODERS; not with init.
-    encoder_stride: pixels per cell of the annotation grid; None takes the encoder's first; not with init.
-    encoder_weights: a file with a state dict for the encoder; None downloads ImageNet's; not with init.
-    fine_tune: train the encoder too, on crops that are new each epoch.
-    encoder_learning_rate: the encoder's highest, with fine_tune, 1e-9 to 10.
-    frozen_blocks: how many of the encoder's first blocks fine_tune leaves alone, 0 or more.
+    encoder_stride: pixels per cell of the annotation grid; None takes the encoder's first stride; not with init.
+    encoder_weights: a file with a state dict for the encoder; None takes ImageNet weights; not with init.
+    fine_tune: whether to train the encoder too, on crops that are new in each epoch.
+    encoder_learning_rate: the encoder's with fine_tune, at its peak, 1e-9 to 10.
+    frozen_blocks: how many of the encoder's first blocks fine_tune leaves as they are, 0 or more.
     decoder: a name in DECODERS; not with init.
     feed_previous_word: whether the previous word is an input of the decoder; not with init.
-    monte_carlo_samples: locations drawn for each caption while hard attention trains, 1 or more.
-    image_size: pixels; photos are squashed to a square of this side.
-    views: how many views of each photo (itself, mirrored, crops) are encoded, 1 or more; not for fine_tune.
+    monte_carlo_samples: locations drawn for each word of a caption in training hard attention, 1 or more.
+    image_size: the side in pixels of the square that photos are squashed to.
+    views: views of each photo (itself, mirrored, crops) that are encoded, 1 or more; not used with fine_tune.
     hidden_size, embedding_size, attention_size: channels; not with init.
     dropout: probability, 0 to 0.99.
-    label_smoothing: share of each word's probability that goes to all words alike, 0 to 1.
+    label_smoothing: the share of each word's probability that is spread over all words, 0 to 1.
     attention_regularization: λ of doubly stochastic attention (Xu et al. 2015 §4.2.1), 0 to 1000.
-    attention_boxes: a file as `read_boxes` takes it, of where people are, for attention to learn; None teaches none.
-    min_count: how often a word must occur to be learnt, 1 or more; None is MIN_COUNT; not with init.
-    max_length: words in a caption, 1 or more.
-    beam: width of the beam on dev and in the checkpoint, 1 or more.
-    length_penalty: α of the search on dev and in the checkpoint, −10 to 10.
-    no_repeat: n-grams that may not come twice in a caption, on dev and in the checkpoint; 0 allows all.
-    precision: number format as `choose_training_precision` takes it; a run records what came of auto.
-    seed: of whatever is drawn at random, 0 to 2³² − 1.
+    attention_boxes: a file as `read_boxes` takes it, with where people are, to teach attention; None teaches none.
+    min_count: how often a word has to occur to be learnt, 1 or more; None takes MIN_COUNT; not with init.
+    max_length: the most words in a caption, 1 or more.
+    beam, length_penalty, no_repeat: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
+    precision: number format, as `choose_training_precision` takes it; a run records what auto has chosen.
+    seed: of the random numbers, 0 to 2³² − 1.
 
-    Raises ValueError for a value outside LIMITS, and for what makes no sense with a checkpoint to begin from, or
-    without one.
+    Raises ValueError for a value outside LIMITS, and for options that need init, or cannot be combined with it.
     """
 
     data: tuple[str, ...]
@@ -105,7 +103,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
-            if not low <= value <= high:  # as no comparison with nan is
+            if not low <= value <= high:  # true of nan too, with which every comparison is false
                 raise ValueError(f"--{name.replace('_', '-')} {value}: not between {low:g} and {high:g}")
         if not self.init and (self.self_critical or self.init_share):
             raise ValueError("--self-critical and --init-share need --init, a checkpoint to start from")

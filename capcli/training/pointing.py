@@ -1,7 +1,7 @@
-"""Where attention points: for the words that name people, does it lie on a person?
+"""Where attention points: is it at a person, for the words that name people?
 
-The pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop"), played with the words
-of our own captions.
+This is the pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop"), played with the
+words of our own captions.
 """
 
 from __future__ import annotations
@@ -23,20 +23,25 @@ if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.decoding.options import DecodingOptions
 
-# left, top, right and bottom in fractions of the picture
+# (left, top, right, bottom), in fractions of the photo.
 Box = tuple[float, float, float, float]
-# Words that mean people wherever they stand; "group", "couple" or "adult" may speak of animals.
+# Words that always mean people; "group", "couple" or "adult" may mean animals.
 PERSON_WORDS = frozenset(
     "man men woman women boy boys girl girls child children kid kids baby toddler person people guy guys lady ladies "
     "gentleman player players batter pitcher catcher umpire skier skiers snowboarder snowboarders skateboarder "
     "skateboarders surfer surfers rider riders cyclist cyclists biker bikers swimmer climber dancer crowd family "
     "teenager teenagers friends pedestrian pedestrians officer soldier soldiers".split()
 )
-MOST_OF_THE_PICTURE = 0.5
+LARGEST_AREA = 0.5  # the share of a photo that people may fill; in fuller ones any location would be a hit
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Read `{"name.jpg": [[centre x, centre y, width, height], …]}` in fractions of the picture. Raises DataError."""
+    """Return the boxes in a JSON file, by the photo's file name.
+
+    path: of `{"name.jpg": [[centre x, centre y, width, height], …]}`, in fractions of the photo.
+
+    Raises DataError.
+    """
     wanted = 'boxes are {"name.jpg": [[centre x, centre y, width, height], …], …}'
     rows = load_json(path, wanted)
     try:
@@ -46,7 +51,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Box:
-    """Return the corners of a box, cut off at the picture's edges. x, y: its centre, in fractions as all the rest."""
+    """Return a box, cut off at the photo's edges. x, y: its centre; all in fractions of the photo."""
     return max(0.0, x - width / 2), max(0.0, y - height / 2), min(1.0, x + width / 2), min(1.0, y + height / 2)
 
 
@@ -56,9 +61,9 @@ def inside(x: float, y: float, boxes: Iterable[Box]) -> bool:
 
 
 def covered(boxes: Sequence[Box]) -> float:
-    """Return the part of the picture that boxes cover together, 0 to 1.
+    """Return the share of the photo that boxes cover together, 0 to 1.
 
-    Exactly: a sum over the cells that their edges cut out.
+    It is exact: the sum of the areas of the cells into which the boxes' edges divide the photo.
     """
     xs = sorted({edge for box in boxes for edge in (box[0], box[2])})
     ys = sorted({edge for box in boxes for edge in (box[1], box[3])})
@@ -73,6 +78,8 @@ def covered(boxes: Sequence[Box]) -> float:
 def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: float) -> Tensor:
     """Return which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row.
 
+    boxes: in fractions of the photo.
+    rows, columns: of the grid.
     cell_offset: see `EncoderKind`.
     """
     return torch.tensor(
@@ -85,10 +92,11 @@ def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: flo
 
 
 def seen_in_view(boxes: Iterable[Box], view: Box, mirrored: bool) -> list[Box]:
-    """Return boxes of a photo in fractions of one of its views.
+    """Return a photo's boxes in fractions of one of its views.
 
+    boxes: in fractions of the photo.
     view: the part of the photo that is shown.
-    mirrored: whether it is mirrored then.
+    mirrored: whether it is then mirrored.
     """
     left, top, right, bottom = view
     shown = []
@@ -107,15 +115,23 @@ def measure_pointing(
     options: DecodingOptions,
     batch_size: int,
 ) -> dict[str, Any]:
-    """Caption a split's photos that have boxes and look where each word for people points.
+    """Return how often words for people point at a person, in captions of the photos that have boxes.
 
-    Photos that people fill by more than half are skipped: there anything would hit. In percent of the words counted:
-    "hits"; "chance", the mean area of the boxes; "centre", how often the picture's centre would hit. "misses" lists
-    the words that point elsewhere. Raises DataError and ImageError.
+    Photos of which people fill more than LARGEST_AREA are skipped. "hits", "chance" (the mean area of the boxes) and
+    "centre" (how often the photo's centre would be a hit) are percentages of the words counted. "misses" lists the
+    words that point elsewhere.
+
+    captioner: makes the captions.
+    data_set, split: the photos.
+    boxes: where people are, by the photo's file name.
+    options: how to decode.
+    batch_size: images that go through the model together, 1 or more.
+
+    Raises DataError if there is nothing to measure, and ImageError.
     """
     photos = {str(p.path): boxes[p.path.name] for p in data_set.require(split) if boxes.get(p.path.name)}
     areas = {path: covered(several) for path, several in photos.items()}
-    chosen = [path for path in photos if areas[path] <= MOST_OF_THE_PICTURE]
+    chosen = [path for path in photos if areas[path] <= LARGEST_AREA]
     if not chosen:
         raise DataError(f"{data_set.name}: no photo in split {split!r} has boxes that fill no more than half of it")
     words = hits = centre = 0
@@ -149,7 +165,7 @@ def measure_pointing(
 
 
 def as_lines(result: dict[str, Any]) -> Iterator[str]:
-    """Return the figures for a person, a line each. result: from `measure_pointing`."""
+    """Yield the figures as lines for a person. result: what `measure_pointing` returned."""
     yield (
         f"{result['data']} {result['split']}: {result['photos']} photos with people "
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"

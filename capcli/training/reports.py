@@ -1,4 +1,4 @@
-"""What a run says of each epoch."""
+"""The lines that a run prints about each epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from rich.console import Console
 
 
 class Example(NamedTuple):
-    """A caption of a dev photo beside what a person wrote."""
+    """Hold a caption of a dev photo beside a person's.
+
+    photo: its file name.
+    ours: the model's caption.
+    theirs: a person's caption.
+    """
 
     photo: str
     ours: str
@@ -16,11 +21,13 @@ class Example(NamedTuple):
 
 
 def report(console: Console, row: dict[str, Any], epochs: int, figure: str, examples: list[Example]) -> None:
-    """Print a line for an epoch, one for each data set, and some captions.
+    """Print a line about an epoch, one about each data set, and some captions.
 
-    row: the epoch's in the log.
-    epochs: how many the run has.
-    figure: loss or reward.
+    console: where to print.
+    row: of the epoch in the log.
+    epochs: how many the run has in all.
+    figure: what the row has of the objective, loss or reward.
+    examples: the captions.
     """
 
     def say(line: str) -> None:

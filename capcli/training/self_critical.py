@@ -1,7 +1,7 @@
-"""Self-critical sequence training: sampled captions, rewarded by CIDEr-D.
+"""Self-critical sequence training: sampled captions are rewarded by their CIDEr-D.
 
-Rennie et al. 2017 (arXiv:1612.00563), with the mean reward of a photo's other samples as the baseline (Luo 2020,
-arXiv:2003.09971) instead of the greedy caption's.
+After Rennie et al. 2017 (arXiv:1612.00563), but with the mean reward of a photo's other samples as the baseline (Luo
+2020, arXiv:2003.09971) instead of the greedy caption's reward.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START
 
 LONGEST_NGRAM = 4
 SIGMA = 6.0  # of the length penalty, in words
-# Of the distribution that is drawn from and taught. Label smoothing leaves a word in ten to chance: at temperature 1
-# most captions have a stray word, and training learns little but to avoid those, which beam search does anyway.
+# The temperature of the distribution from which captions are drawn and which is taught. Because of label smoothing, one
+# word in ten would be random at temperature 1: most captions would have a stray word, and training would learn little
+# more than to avoid those, which beam search does anyway.
 TEMPERATURE = 0.6
-Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # per n: tf-idf by n-gram, and its norm
+Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # for each n: (tf-idf by n-gram, the vector's norm)
 
 
 class CiderD:
-    """Measure CIDEr-D against references whose tf-idf vectors are computed once.
+    """Compute CIDEr-D with references whose tf-idf vectors are computed only once.
 
-    Every sentence ends with an end mark that counts as a word: without it sampled training learns to stop in the
-    middle, since a sentence cut after "with a" scores as well as one that ends.
+    Every sentence gets an end mark, which counts as a word. Without it training learns to stop in mid-sentence, since
+    a sentence that is cut after "with a" scores as well as a complete one.
 
     Source: Vedantam et al. 2015 §8.
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
-        """Compute the vectors. references: words of the sentences of each photo."""
+        """Compute the vectors. references: for each photo its sentences, as lists of words."""
         seen: Counter[tuple[str, ...]] = Counter()
         for sentences in references:
             seen.update({gram for words in sentences for grams in count_ngrams(words) for gram in grams})
@@ -45,7 +46,7 @@ class CiderD:
         self.references = [[(self.vectors(words), len(words)) for words in sentences] for sentences in references]
 
     def vectors(self, words: Sequence[str]) -> Vectors:
-        """Return tf-idf of a sentence's n-grams, for n from 1 to 4."""
+        """Return the tf-idf vectors of a sentence's n-grams, for n from 1 to 4."""
         result = []
         for grams in count_ngrams(words):
             weights = {gram: count * self.idf.get(gram, self.idf_unseen) for gram, count in grams.items()}
@@ -59,28 +60,29 @@ class CiderD:
             penalty = math.exp(-((len(words) - length) ** 2) / (2 * SIGMA**2))
             for (a, norm_a), (b, norm_b) in zip(ours, theirs, strict=True):
                 if norm_a and norm_b:
-                    # Clipped, so that saying a rare word again and again gains nothing.
+                    # Clipped, so that repeating a rare word does not pay.
                     product = sum(min(weight, b[gram]) * b[gram] for gram, weight in a.items() if gram in b)
                     total += penalty * product / (norm_a * norm_b)
         return 10 * total / (LONGEST_NGRAM * len(self.references[photo]))
 
 
 def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
-    """Return the n-grams of a sentence and its end mark with their counts, for n from 1 to 4."""
+    """Return the counts of the n-grams of a sentence with its end mark, for n from 1 to 4."""
     marked = (*words, "")
     return [Counter(marked[i : i + n] for i in range(len(marked) - n + 1)) for n in range(1, LONGEST_NGRAM + 1)]
 
 
 @torch.no_grad()
 def sample_captions(decoder: Decoder, features: Features, count: int, max_length: int) -> Tensor:
-    """Draw captions word by word from the decoder's distribution at TEMPERATURE.
+    """Return captions drawn word by word from the decoder's distribution at TEMPERATURE.
 
-    Returned are ids, (batch, count, time), each `<end>` included and `<pad>` after it; the last word may be missing its
-    `<end>` where max_length was reached.
+    They are ids, (batch, count, time), ending with `<end>` and then `<pad>`; a caption that reached max_length may have
+    no `<end>`.
 
+    decoder: in evaluation mode.
     features: of a batch of images.
     count: captions per image, 1 or more.
-    max_length: words in a caption, 1 or more.
+    max_length: the most words in a caption, 1 or more.
     """
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
@@ -99,9 +101,9 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
 
 
 def advantages(rewards: Tensor) -> Tensor:
-    """Return each sample's reward less the mean of the photo's others, (batch, count).
+    """Return each sample's reward less the mean reward of the photo's other samples, (batch, count).
 
-    rewards: (batch, count), count ≥ 2.
+    rewards: (batch, count), with a count of 2 or more.
 
     Source: Luo 2020 (arXiv:2003.09971).
     """
@@ -110,19 +112,19 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 def policy_loss(logits: Tensor, drawn: Tensor, advantage: Tensor) -> Tensor:
-    """Return REINFORCE's loss, (): minus the log-probability of every drawn word, weighted by its caption's advantage.
+    """Return REINFORCE's loss, (), averaged over words.
 
-    A mean over words.
+    It is minus the log-probability of every word that was drawn, weighted by its caption's advantage.
 
-    logits: (batch, count, time, vocabulary), of reading the drawn captions.
-    drawn: (batch, count, time) ids, from `sample_captions`.
-    advantage: (batch, count), from `advantages`.
+    logits: (batch, count, time, vocabulary), of reading the captions that were drawn.
+    drawn: (batch, count, time) ids, what `sample_captions` returned.
+    advantage: (batch, count), what `advantages` returned.
 
     Source: Rennie et al. 2017 (arXiv:1612.00563).
     """
     logits = logits.float() / TEMPERATURE
-    logits[..., NEVER_PRINTED] = -torch.inf  # they were not to be drawn either
-    chosen = drawn.masked_fill(drawn == PAD, END)  # any word that is possible; its loss is masked
+    logits[..., NEVER_PRINTED] = -torch.inf  # as when the captions were drawn
+    chosen = drawn.masked_fill(drawn == PAD, END)  # any word with a probability will do, as its loss is masked
     log_probs = logits.log_softmax(3).gather(3, chosen.unsqueeze(3)).squeeze(3)
     mask = drawn != PAD
     return -(log_probs * advantage.unsqueeze(2) * mask).sum() / mask.sum()

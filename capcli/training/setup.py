@@ -35,14 +35,20 @@ from capcli.training.options import MIN_COUNT, TrainOptions
 class Setup:
     """Hold what a run works with.
 
-    options: with the precision that came of auto.
-    sets: the data sets; photos: all their training photos, as a batch counts them.
+    options: with the precision that auto has chosen.
+    device: where the model is.
+    console: where progress is printed.
+    sets: the data sets.
+    photos: the training photos of all data sets; batches name them by their index here.
     order: indices of photos, one for each time that an epoch shows a photo.
-    captions: word ids of the photos' captions, see `encode_captions`.
-    inputs: how photos come to the model.
-    average: the mean of the weights that is measured and kept, or None where it is the weights themselves.
-    baseline: what hard attention has learnt to expect.
-    begun_with: digests of what the options name by its file only.
+    model: with the weights so far.
+    captions: the ids of the photos' captions, see `encode_captions`.
+    inputs: gives out the photos as the model takes them.
+    optimizer: of the weights that are trained.
+    average: the average of the weights that is measured and kept; None keeps the weights themselves.
+    baseline: what hard attention compares its rewards with.
+    objective: what the run minimises.
+    begun_with: digests of files that the options only name, see `digests`.
     """
 
     options: TrainOptions
@@ -62,16 +68,16 @@ class Setup:
 
     @cached_property
     def known(self) -> set[str]:
-        """The sentences that people say of the training photos, as tokens joined by spaces."""
+        """Return people's captions of the training photos, each with its tokens joined by spaces."""
         return {" ".join(tokenize(caption)) for photo in self.photos for caption in photo.captions}
 
     @property
     def trained(self) -> torch.nn.Module:
-        """The part of the model that changes."""
+        """Return the part of the model that is trained."""
         return self.model if self.options.fine_tune else self.model.decoder
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch, the same each time they are asked for. epoch: from 0 on."""
+        """Yield the batches of an epoch, which are the same each time. epoch: from 0 on."""
         views = [is_mirrored(view) for view in range(self.inputs.views)]
         seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
         return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
@@ -80,11 +86,11 @@ class Setup:
 def set_up(
     options: TrainOptions, folder: Path, device: torch.device, cache: Path | None = None, command: str | None = None
 ) -> Setup:
-    """Read the data sets, and build all that a run begins with; nothing is written.
+    """Return what a run works with, made from its options; nothing is written.
 
-    folder, cache, command: as `loop.train` takes them.
+    options, folder, device, cache, command: see `loop.train`.
 
-    Raises DataError, ModelError, ValueError, OSError and, without the `train` extra, ImportError.
+    Raises DataError, ModelError, ValueError and OSError, and ImportError without the `train` extra.
     """
     options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
     sets = read_data_sets(options.data)
@@ -125,7 +131,12 @@ def set_up(
 
 
 def read_data_sets(arguments: tuple[str, ...]) -> list[DataSet]:
-    """Return the data sets, each as `read_data_set` takes it. Raises DataError, also for two of one name."""
+    """Return data sets.
+
+    arguments: one for each, as `read_data_set` takes it.
+
+    Raises DataError, also for two data sets of the same name.
+    """
     sets = [read_data_set(argument) for argument in arguments]
     names = [data_set.name for data_set in sets]
     if len(set(names)) < len(names):
@@ -134,7 +145,7 @@ def read_data_sets(arguments: tuple[str, ...]) -> list[DataSet]:
 
 
 def show_order(sets: list[DataSet]) -> list[int]:
-    """Return indices of the training photos of all sets, those of each set as often as it is to be repeated."""
+    """Return the indices of all sets' training photos, those of each set as often as an epoch shows them."""
     order: list[int] = []
     begin = 0
     for data_set in sets:
@@ -145,13 +156,15 @@ def show_order(sets: list[DataSet]) -> list[int]:
 
 
 def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo], command: str | None) -> CaptionModel:
-    """Return the checkpoint to begin from, or a new decoder on ImageNet's encoder, with its record for the card.
+    """Return the model to train: the checkpoint of --init, or a new decoder on an encoder trained on ImageNet.
 
-    photos: all training photos, whose words are learnt.
-    command: what started the run, None if nobody knows.
+    options: name the checkpoint, or the kinds and sizes of a new model.
+    sets: the data sets, for the record on the model card.
+    photos: the training photos, whose words a new model learns.
+    command: the command line that started the run, for the model card; None if there was none.
 
-    Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, ValueError for a value
-    that a model cannot have.
+    Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, and ValueError for a
+    value that a model cannot have.
     """
     record: dict[str, Any] = {
         "command": command,
@@ -189,9 +202,12 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
 
 
 def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
-    """Return the state dict that a new encoder of this name begins with.
+    """Return the state dict with which a new encoder begins.
 
-    Raises DataError for a file that holds none, and OSError.
+    options: may name a file with it; otherwise it is ImageNet's.
+    encoder: a name in ENCODERS.
+
+    Raises DataError for a file without a state dict, and OSError.
     """
     path = options.encoder_weights
     if path is None:
@@ -200,8 +216,8 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # pickle's, zipfile's and PyTorch's own
-        reason = str(error).partition("\n")[0] or type(error).__name__  # an empty file's EOFError says nothing
+    except Exception as error:  # pickle, zipfile and PyTorch all raise errors of their own
+        reason = str(error).partition("\n")[0] or type(error).__name__  # an empty file's EOFError has no message
         raise DataError(f"{path}: not a state dict ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise DataError(f"{path}: not a state dict: its values are not tensors")
@@ -209,15 +225,18 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
 
 
 def freeze(model: CaptionModel, options: TrainOptions) -> None:
-    """Leave the encoder as it is, or its first blocks where the rest is fine-tuned."""
-    # Batch-norm statistics stay ImageNet's even when the rest is fine-tuned: our batches are small.
+    """Exclude the encoder from training, or only its first blocks if the rest is fine-tuned."""
+    # Batch-norm statistics stay ImageNet's even in fine-tuning, as our batches are small.
     model.eval().encoder.requires_grad_(options.fine_tune)
     for block in model.encoder.blocks[: options.frozen_blocks]:
         block.requires_grad_(False)
 
 
 def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
-    """Return AdamW (Loshchilov & Hutter 2019) for what is trained; "peak" of a group is its highest learning rate."""
+    """Return AdamW for the weights that are trained; a group's "peak" is its highest learning rate.
+
+    Source: Loshchilov & Hutter 2019 (arXiv:1711.05101).
+    """
     groups: list[dict[str, Any]] = [{"params": list(model.decoder.parameters()), "peak": options.learning_rate}]
     if options.fine_tune:
         trained = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
@@ -226,9 +245,9 @@ def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
 
 
 def digests(options: TrainOptions, sets: list[DataSet], model: CaptionModel) -> dict[str, str | None]:
-    """Return SHA-256 of the captions, and of the weights to begin with where a file has them, else None.
+    """Return SHA-256 digests of the captions, and of the weights to begin with if they are from a file, else None.
 
-    By these a run that is resumed finds that the files its options name have changed since.
+    They tell a run that is resumed whether the files that its options name have changed.
     """
     listing = [(photo.path.name, photo.split, photo.captions) for data_set in sets for photo in data_set.photos]
     texts = json.dumps([model.vocabulary.words, listing])

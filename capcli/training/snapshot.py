@@ -1,4 +1,4 @@
-"""What a run leaves after each epoch to be resumed from: last.safetensors, and log.jsonl for people."""
+"""What a run writes after each epoch: last.safetensors, from which it can be resumed, and log.jsonl for people."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from capcli.training.setup import Setup
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"
-Log = list[dict[str, Any]]  # a row per epoch
+Log = list[dict[str, Any]]  # one row per epoch
 
 
 def best_cider(log: Log) -> float:
-    """Return the highest mean CIDEr on dev so far, −∞ before the first epoch."""
+    """Return the highest mean CIDEr on dev photos so far; −∞ before the first epoch."""
     return max((row["cider"] for row in log), default=-math.inf)
 
 
 def write_log(folder: Path, log: Log) -> None:
-    """Write log.jsonl, a row a line. Raises OSError."""
+    """Write log.jsonl, one line per epoch. Raises OSError."""
     write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in log).encode())
 
 
 def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
-    """Write everything a resumed run needs as one file, replaced at once; then the log, which can be told from it.
+    """Write all that a resumed run needs into a single file, so that it is never half new, and then the log.
 
-    log: with a row of the epoch that is just over.
+    folder: of the run.
+    setup: of the run, as it is after the epoch.
+    log: with a row for the epoch that has just ended.
 
-    Raises OSError, and leaves the snapshot before as it was.
+    Raises OSError, after which the previous snapshot is still there.
     """
     tensors = {f"model.{name}": tensor for name, tensor in setup.trained.state_dict().items()}
     for index, values in setup.optimizer.state_dict()["state"].items():
@@ -58,11 +60,12 @@ def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
 
 
 def read_snapshot(folder: Path, setup: Setup) -> Log:
-    """Take a run back to its last finished epoch, and return its log up to there.
+    """Restore a run as it was after its last finished epoch, and return its log.
 
-    setup: of a run with the same options, as it was before its first epoch.
+    folder: of the run.
+    setup: of a run with the same options, as it is before the first epoch.
 
-    Raises DataError if the run was begun with other options or other data, or its file is damaged, and OSError.
+    Raises DataError if the run was started with other options or data, or its file is damaged; and OSError.
     """
     path = folder / LAST_FILE
     try:
@@ -91,12 +94,12 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
 
 
 def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
-    """Raise DataError unless the run in a folder, of which this is the record, was begun as this one is."""
+    """Raise DataError unless the run in a folder was started with the same options and data. record: the snapshot's."""
     options = dataclasses.asdict(setup.options) | {"data": list(setup.options.data)}
     for name, value in record["options"].items():
         if options[name] != value:
             raise DataError(f"{folder}: was started with {name} {value!r}; it cannot be resumed with {options[name]!r}")
-    # Runs from before this was recorded have nothing to compare.
+    # The snapshots of older versions do not have these digests.
     for what, digest in record.get("begun_with", {}).items():
         if setup.begun_with[what] != digest:
             raise DataError(

@@ -1,4 +1,4 @@
-"""How good the captions are that a run has learnt: quickly after each epoch, in full at its end."""
+"""How good a run's captions are: measured quickly after each epoch, and in full at the end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ Scores = dict[str, dict[str, Any]]  # by data set, then by name
 
 
 def validate(setup: Setup) -> tuple[Scores, list[Example]]:
-    """Caption every data set's dev photos with the model as it is; return their scores, and some of the captions.
+    """Return the scores of the model as it is on every data set's dev photos, and some of the captions.
 
-    METEOR, which takes long, is left out. Raises ImageError.
+    METEOR, which takes long, is left out.
+
+    Raises ImageError.
     """
     model, options = setup.model, BeamOptions(**setup.model.config.decoding)
     scores: Scores = {}
@@ -59,8 +61,12 @@ def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
 
 
 def measure(folder: Path, setup: Setup) -> None:
-    """Measure the checkpoint in a run's folder as it is stored, and write its scores, and below which gain a
-    caption is marked unsure, into its config and card.
+    """Measure the checkpoint that a run has stored, and write the results into its configuration and model card.
+
+    The results are its scores, and the gain below which captions are marked as unsure.
+
+    folder: of the run.
+    setup: of the run.
 
     Raises DataError, ImageError, ModelError and OSError.
     """
@@ -80,7 +86,7 @@ def measure(folder: Path, setup: Setup) -> None:
 
 
 def is_measured(folder: Path, sets: list[DataSet]) -> bool:
-    """Return whether `measure` has written the scores of the checkpoint in a run's folder. Raises ModelError."""
+    """Return whether `measure` has written the scores of the checkpoint in a folder. Raises ModelError."""
     return read_config(folder).scores.keys() == {data_set.name for data_set in with_dev(sets)}
 
 
@@ -90,7 +96,10 @@ def with_dev(sets: list[DataSet]) -> list[DataSet]:
 
 
 def rounded(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return scores as the model card has them, their confidence intervals in words. scores: from `score_captions`."""
+    """Return scores rounded, and their confidence intervals as text, for the model card.
+
+    scores: what `score_captions` returned.
+    """
     figures = {name: value for name, value in scores.items() if name != "intervals"}
     return {name: round(value, 2) if isinstance(value, float) else value for name, value in figures.items()} | {
         f"{name}_interval": f"{low:.1f} to {high:.1f}" for name, (low, high) in scores["intervals"].items()
