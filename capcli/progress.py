@@ -27,7 +27,7 @@ def stderr_console() -> Console:
 
 
 class Bars:
-    """Draw one bar or several below each other, and take them away in the end.
+    """Draw one progress bar, or several below each other, and take them away in the end.
 
     A bar that cannot be drawn, because the terminal was closed for one, never stops the work: OSErrors are ignored.
     """
@@ -60,7 +60,12 @@ class Bars:
         )
 
     def add(self, description: str = "", total: float | None = None, **fields: Any) -> TaskID:
-        """Add a bar. total: None while it is unknown; fields: what the columns' formats name."""
+        """Add a bar, and return its id.
+
+        description: for a column that shows it.
+        total: None while it is unknown.
+        fields: the values that the columns' formats name.
+        """
         return self.progress.add_task(description, total=total, **fields)
 
     def update(self, bar: TaskID, **changes: Any) -> None:

@@ -73,7 +73,12 @@ def check_files(names: Iterable[str], source: str) -> None:
 
 @dataclass
 class Checkpoint:
-    """Hold what a checkpoint folder says. tensors: float32, by their names in model.safetensors."""
+    """Hold the content of a checkpoint folder.
+
+    config: the checked config.json.
+    vocabulary: the checked vocabulary.json.
+    tensors: of model.safetensors, by name, in float32.
+    """
 
     config: ModelConfig
     vocabulary: Vocabulary
@@ -83,11 +88,12 @@ class Checkpoint:
 def read_checkpoint(
     folder: str | os.PathLike[str], shapes: Callable[[ModelConfig, Vocabulary], Mapping[str, tuple[int, ...]]]
 ) -> Checkpoint:
-    """Read and check a checkpoint folder.
+    """Return the content of a checkpoint folder, after checking it.
 
     No code in the folder is run, and no memory is allocated for a tensor before its shape has been checked.
 
-    shapes: tells each tensor's, by its name.
+    folder: holds the three files.
+    shapes: returns the right shape of each tensor, by its name.
 
     Raises ModelError, with the file's name, for a file that is missing, is damaged or does not fit the others.
     """
@@ -167,7 +173,8 @@ def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
         check_tensors(found, expected, words, path)
-        # By hand, as numpy has no bfloat16; not mapped, as the file may be replaced while the model is in use.
+        # Not with safetensors' own functions: numpy has no bfloat16, and a file that is only mapped into memory may be
+        # replaced while the model is in use.
         tensors = {}
         with path.open("rb") as raw:
             header = json.loads(raw.read(8 + length)[8:])
@@ -176,7 +183,7 @@ def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int
                 stored = np.fromfile(raw, NUMPY_TYPES[kind], math.prod(shape))
                 if kind == "BF16":  # the upper half of a float32
                     stored = (stored.astype(np.uint32) << 16).view(np.float32)
-                with np.errstate(over="ignore"):  # what is too large is found below
+                with np.errstate(over="ignore"):  # values that are too large are found below
                     tensors[name] = stored.astype(np.float32, copy=False).reshape(shape)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None

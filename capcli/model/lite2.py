@@ -1,14 +1,14 @@
-"""EfficientNet-Lite2 as a table, for whoever builds it; nothing here needs PyTorch.
+"""The layers of EfficientNet-Lite2 as a table, which every engine builds the network from; needs no PyTorch.
 
-Tan & Le 2019 (arXiv:1905.11946) with the Lite changes published with TensorFlow's EfficientNet-Lite: no
-squeeze-and-excitation, ReLU6, stem and head not scaled.
+After Tan & Le 2019 (arXiv:1905.11946) with the changes of TensorFlow's EfficientNet-Lite: no squeeze-and-excitation,
+ReLU6, and a stem and a head that are not scaled.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# (repeats, kernel, stride, expansion, output channels), B0's table scaled by width 1.1 and depth 1.2.
+# (repeats, kernel, stride, expansion, output channels) of each stage: B0's, scaled by width 1.1 and depth 1.2.
 STAGES = (
     (1, 3, 1, 1, 16),
     (3, 3, 2, 6, 24),
@@ -25,7 +25,14 @@ EPSILON = 1e-3  # of batch normalisation
 
 
 class Block(NamedTuple):
-    """Describe an inverted residual block (Sandler et al. 2018): expand 1×1, depthwise k×k, project 1×1."""
+    """Describe an inverted residual block: expand channels 1×1, convolve them depthwise k×k, project 1×1.
+
+    inputs, outputs: channels.
+    kernel, stride, dilation: of the depthwise convolution, in pixels.
+    expansion: how many times as many channels the depthwise convolution has as the input.
+
+    Source: Sandler et al. 2018 §3.
+    """
 
     inputs: int
     outputs: int
@@ -36,9 +43,9 @@ class Block(NamedTuple):
 
     @property
     def is_residual(self) -> bool:
-        """Return whether the input is added back.
+        """Return whether the input is added to the output.
 
-        The input channels decide too, not the stride alone: a stage whose stride was taken away still changes width.
+        A stride of 1 is not enough, as a stage that lost its stride still changes the number of channels.
         """
         return self.stride == 1 and self.inputs == self.outputs
 
@@ -46,14 +53,14 @@ class Block(NamedTuple):
 def make_stages(stride: int) -> list[list[Block]]:
     """Return the blocks of each stage.
 
-    stride: 32, or 16 by taking the stride out of the last strided stage and dilating what follows (as Yu & Koltun
-        2016), with the same weights.
+    stride: of the whole network, 32 or 16. For 16 the last strided stage loses its stride, and the layers after it are
+        dilated instead (Yu & Koltun 2016), with the same weights.
     """
     stages, channels, dilation = [], STEM_CHANNELS, 1
     for index, (repeats, kernel, step, expansion, outputs) in enumerate(STAGES):
         dense = stride == 16 and index == LAST_STRIDED_STAGE
         blocks = [Block(channels, outputs, kernel, 1 if dense else step, expansion, dilation)]
-        if dense:  # the sample points of all later kernels lie twice as far apart now
+        if dense:  # from here on the cells lie twice as close, so a kernel's sample points lie two cells apart
             dilation = 2
         blocks += [Block(outputs, outputs, kernel, 1, expansion, dilation)] * (repeats - 1)
         stages.append(blocks)
@@ -62,6 +69,9 @@ def make_stages(stride: int) -> list[list[Block]]:
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Return the padding of TensorFlow's SAME along one side, in front and behind: output = ⌈size / stride⌉."""
+    """Return TensorFlow's SAME padding along one axis, (before, after), by which the output has ⌈size / stride⌉ pixels.
+
+    size, kernel, stride, dilation: along this axis, in pixels.
+    """
     total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2

@@ -79,7 +79,7 @@ class Description:
             self.texts[self.language] = self.texts.get(self.language, "") + text
 
     def leave(self, name: str) -> None:
-        """End of an element."""
+        """Handle the end of an element."""
         if name == f"{RDF} RDF":
             self.end = self.parser.CurrentByteIndex
             if not re.compile(rb"</[^>]*RDF\s*>").match(self.packet, self.end):  # one empty tag
