@@ -37,7 +37,7 @@ class Vocabulary:
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
         if len(set(words)) != len(words):
-            raise ValueError("a word stands twice in the vocabulary")
+            raise ValueError("a word occurs twice in the vocabulary")
         self.words = list(words)
         self.ids = {word: index for index, word in enumerate(words)}
 

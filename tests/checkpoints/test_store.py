@@ -144,7 +144,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "vocabulary an object": (write("vocabulary.json", b"{}"), "vocabulary.json: not a JSON array of words"),
     "vocabulary of numbers": (write("vocabulary.json", b"[1]"), "vocabulary.json: not a JSON array of words"),
     "vocabulary headless": (write("vocabulary.json", b'["a"]'), "vocabulary.json: a vocabulary begins with <pad>"),
-    "word twice": (write("vocabulary.json", json.dumps([*WORDS[:-1], "cat"]).encode()), "a word stands twice"),
+    "word twice": (write("vocabulary.json", json.dumps([*WORDS[:-1], "cat"]).encode()), "a word occurs twice"),
     "words that command a terminal": (
         write("vocabulary.json", json.dumps([*WORDS[:-1], "\x1b[2J"]).encode()),
         r"vocabulary.json: '\x1b[2J' is not a word that can be printed",

@@ -123,9 +123,9 @@ def test_names_that_are_not_utf8_cost_themselves_only(tiny_checkpoint: Path, tmp
     done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, *options)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"capcli: {odd}: its name, which the template asks for, is not UTF-8 as metadata is to be",
+        f"capcli: {odd}: its name is not UTF-8, so the template cannot write it into metadata",
         "capcli: 1 of 3 images failed",
-        "capcli:     1 × its name, which the template asks for, is not UTF-8 as metadata is to be",
+        "capcli:     1 × its name is not UTF-8, so the template cannot write it into metadata",
     ]
     assert odd.with_suffix(".txt").read_bytes().startswith(b"byte\xff: ")
     for photo in photos:

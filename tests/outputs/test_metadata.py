@@ -276,7 +276,7 @@ def test_a_captioned_file_is_skipped_whoever_may_write_it(tmp_path: Path) -> Non
 def test_a_name_that_is_not_utf_8_costs_a_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"a\udcff{name}"
     path.write_bytes(files()[name])
-    with pytest.raises(ImageError, match="its name, which the template asks for, is not UTF-8"):
+    with pytest.raises(ImageError, match="its name is not UTF-8, so the template cannot write it into metadata"):
         Metadata(template=Template("{name}: {caption}")).write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert path.read_bytes() == files()[name]
     Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]

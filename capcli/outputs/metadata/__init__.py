@@ -114,7 +114,7 @@ class Metadata(Sink):
         Raises MetadataError if it cannot be written safely.
         """
         if not is_encodable(text):
-            raise MetadataError("its name, which the template asks for, is not UTF-8 as metadata is to be")
+            raise MetadataError("its name is not UTF-8, so the template cannot write it into metadata")
         shown = image.caption
         if shown and self.existing in ("skip", "fail"):
             return image.content
