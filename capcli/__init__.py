@@ -14,10 +14,10 @@ __all__ = ["Candidate", "Caption", "CaptionModel", "Captioner", "DecodingOptions
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that `capcli --help` does not wait for PyTorch.
+    # On first use, and the light ones first, so that nobody waits for PyTorch who does not need it.
     from importlib import import_module
 
-    for module in ("captioner", "results", "checkpoints.caption_model", "checkpoints.store", "decoding.options"):
+    for module in ("results", "decoding.options", "checkpoints.store", "captioner", "checkpoints.caption_model"):
         if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
             return getattr(found, name)
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

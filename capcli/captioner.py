@@ -11,12 +11,11 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
+from capcli.engines.choose import engine_loader
 from capcli.engines.engine import Engine
-from capcli.engines.torch import TorchEngine, choose_device
 from capcli.images.decode import (
     Source,
     check_source,
@@ -27,7 +26,6 @@ from capcli.images.decode import (
     read_whole,
     to_pixels,
 )
-from capcli.model.precision import choose_precision
 from capcli.model.vocabulary import END, START
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
@@ -57,22 +55,23 @@ class Captioner:
         device: str = "auto",
         precision: str = "auto",
         workers: int = 1,
+        engine: str = "auto",
     ) -> Captioner:
         """Return a captioner for a checkpoint.
 
         model: a folder, or the Hub's `user/name[@revision]`; None or `bundled` is capcli's own.
         device: auto, cpu, cuda, cuda:1, mps …; auto takes a GPU where there is one.
-        precision: fp32, bf16, fp16 (not on a CPU), or auto: bf16 where the device multiplies bfloat16 numbers itself,
-            else fp32. In bf16 and fp16 what an image gives depends a little on the others in its batch.
-        workers: batches that are worked on side by side, each in a thread with as many threads for its tensors as
-            `torch.set_num_threads` says.
+        precision: fp32, bf16, fp16 (not on a CPU), or auto: fp32 in ONNX Runtime; in PyTorch bf16 where the device
+            multiplies bfloat16 numbers itself, else fp32. In bf16 and fp16 what an image gives depends a little on the
+            others in its batch.
+        workers: batches that are worked on side by side, each in a thread. ONNX Runtime shares the cores among them;
+            in PyTorch each has as many threads for its tensors as `torch.set_num_threads` says.
+        engine: onnx, torch, or auto: ONNX Runtime on a CPU in fp32, else PyTorch; see `engines.choose`.
 
-        Raises ModelError for a checkpoint that cannot be used and ValueError for a device or a precision that is not
-        there.
+        Raises ModelError for a checkpoint that cannot be used and ValueError for what is not there.
         """
-        chosen = choose_device(device)
-        choose_precision(precision, chosen)  # before the Hub is asked for anything
-        return cls(TorchEngine(CaptionModel.load(find_checkpoint(model)), chosen, precision), workers)
+        load = engine_loader(engine, device, precision, workers)  # before the Hub is asked for anything
+        return cls(load(find_checkpoint(model)), workers)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]

@@ -56,7 +56,7 @@ def test_its_card_and_config_agree() -> None:
 
 
 def test_half_precision_keeps_the_annotation_vectors() -> None:
-    full, half = (Captioner.load(device="cpu", precision=name) for name in ("fp32", "bf16"))
+    full, half = (Captioner.load(device="cpu", precision=name, engine="torch") for name in ("fp32", "bf16"))
     size = full.config.image_size
     photos = np.stack([to_pixels(open_square(path, size)) for path in sorted(PHOTOS.glob("*.jpg"))])
     rounded = fold_batch_norm(full.engine.model.encoder).bfloat16()  # all of it, as `half` is not
@@ -72,7 +72,7 @@ def test_half_precision_keeps_the_annotation_vectors() -> None:
 
 
 def test_half_precision_keeps_the_probabilities_of_words() -> None:
-    full, half = (Captioner.load(device="cpu", precision=name) for name in ("fp32", "bf16"))
+    full, half = (Captioner.load(device="cpu", precision=name, engine="torch") for name in ("fp32", "bf16"))
     for path in sorted(PHOTOS.glob("*.jpg")):
         sentence = full.caption(path).text
         (exact,), (rounded,) = (explain(captioner, path, [sentence]) for captioner in (full, half))

@@ -46,12 +46,12 @@ class Facts:
     decoder_parameters: int
 
 
-def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, Any]:
+def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) -> dict[str, Any]:
     """Return a description of a checkpoint, as `capcli info --json` prints it.
 
     facts: about its model.
     folder: where it lies.
-    device: the one that would be used for captioning.
+    engine, device: those that would be used for captioning.
     """
     config = facts.config
     return {
@@ -73,6 +73,7 @@ def describe_checkpoint(facts: Facts, folder: Path, device: str) -> dict[str, An
         "unsure_below": config.unsure_below,
         "training": config.training,
         "scores": config.scores,
+        "engine": engine,
         "device": device,
         "card": read_card(folder),
     }
@@ -100,7 +101,7 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
         lines += [f"unsure       {unsure_clause(d['unsure_below'])}"]
     lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
-    lines += [f"device       {d['device']}"]
+    lines += [f"engine       {d['engine']}", f"device       {d['device']}"]
     if card and d["card"]:
         lines += ["", without_metadata(d["card"])]
     return replace_controls("\n".join(lines))

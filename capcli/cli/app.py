@@ -18,6 +18,7 @@ from capcli.cli.messages import say
 from capcli.cli.native import report_crashes
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import flush_streams, open_streams, say_lost
+from capcli.engines.choose import INSTALL_TORCH
 
 # Each command is the function of this name in the file of this name.
 COMMANDS = {
@@ -80,6 +81,11 @@ def main() -> None:
         status = end.code
         if isinstance(end, Stop):
             say("interrupted")
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision"):
+            raise
+        say(f"this needs PyTorch: {INSTALL_TORCH}")
+        status = 2
     except OSError as error:
         if not error.filename:
             raise

@@ -39,7 +39,10 @@ def caption(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be captioned, skipped and why, and written where.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name each skipped image, and say why.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Say which engine captions, and name each skipped image with the reason."),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show neither the progress bar nor the summary.")
     ] = False,
@@ -116,6 +119,8 @@ def caption(
     captioner = load_captioner(model, sources.max_pixels)
     options = decoding_options(captioner, decoding, num)
     one_core_per_batch(captioner, options)
+    if verbose:
+        say(f"captioning with {captioner.engine.name} on {captioner.device} in {captioner.precision}")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
     # Not from a pipe: what is counted would be lost to the captions.

@@ -66,6 +66,8 @@ def evaluate(
             return
         result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
     except ImportError as error:
+        if error.name in ("torch", "torchvision"):
+            raise  # for main, which says how to install them
         fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
     except (DataError, ImageError) as error:
         fail(error)

@@ -19,7 +19,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("format", "resume", "output_dir", "write_metadata", "touch", "existing", "template", "min_score", "summary"),
     ),
     "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
-    "Running": ("model", "device", "precision", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
+    "Running": ("model", "device", "precision", "engine", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
 }
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache"),

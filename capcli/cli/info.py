@@ -19,16 +19,16 @@ def info(
 ) -> None:
     """Describe a checkpoint: architecture, data, scores and device."""
 
-    from capcli.checkpoints.caption_model import CaptionModel
     from capcli.checkpoints.card import as_text, describe_checkpoint
     from capcli.checkpoints.hub import find_checkpoint
     from capcli.checkpoints.store import ModelError
-    from capcli.engines.torch import choose_device
+    from capcli.engines.choose import engine_loader
 
     try:
+        load = engine_loader(device=device)
         folder = find_checkpoint(model)
-        chosen = choose_device(device)
-        description = describe_checkpoint(CaptionModel.load(folder).facts, folder, str(chosen))
+        engine = load(folder)
     except (ModelError, ValueError) as error:
         fail(error)
+    description = describe_checkpoint(engine.facts, folder, engine.name, engine.device)
     typer.echo(json.dumps(description, indent=1) if as_json else as_text(description, card))

@@ -26,7 +26,7 @@ def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Capt
     silence_libtiff()
     set_up_process(max_pixels)
     try:
-        return Captioner.load(options.model, options.device, options.precision)
+        return Captioner.load(options.model, options.device, options.precision, engine=options.engine)
     except (ModelError, ValueError) as error:
         fail(error)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from capcli.cli.messages import fail
+from capcli.engines.choose import ENGINES
 from capcli.outputs.existing import EXISTING
 from capcli.outputs.formats import FORMATS
 
@@ -132,9 +133,13 @@ class ModelOptions:
         str,
         one_of(
             PRECISIONS,
-            "Number format to compute in; auto is bf16 where the processor or GPU has instructions for it, otherwise "
-            "fp32.",
+            "Number format to compute in; auto is fp32 with ONNX Runtime, and with PyTorch bf16 where the processor or "
+            "GPU has instructions for it, otherwise fp32.",
         ),
+    ] = "auto"
+    engine: Annotated[
+        str,
+        one_of(ENGINES, "What runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch."),
     ] = "auto"
 
 

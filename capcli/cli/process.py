@@ -34,18 +34,17 @@ def set_up_process(max_pixels: int | None = None) -> None:
 
 
 def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
-    """Give PyTorch a single thread, and a captioner on a CPU as many workers as PyTorch had threads.
+    """Give each batch a single thread, and a captioner on a CPU as many workers as a batch had threads.
 
     This is fastest for so small a network, because several cores on one batch wait for each other after every layer.
 
     captioner: is left as it is if it runs on another device.
     options: if they draw at random, which has to happen in one order, everything is left as it is.
     """
-    import torch
-
-    if captioner.device == "cpu" and not options.draws:
-        captioner.workers = torch.get_num_threads()
-        torch.set_num_threads(1)
+    if captioner.device != "cpu" or options.draws:
+        return
+    captioner.workers = captioner.engine.threads
+    captioner.engine.threads = 1
 
 
 def keep_freed_memory() -> None:

@@ -245,6 +245,8 @@ def train(
         with closing(LockedFolder(output)):
             train_captioner(options, output, choose_device(device), feature_cache, resume, command)
     except ImportError as error:
+        if error.name in ("torch", "torchvision"):
+            raise  # for main, which says how to install them
         fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
     except (DataError, ImageError, ModelError, ValueError) as error:
         fail(error)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from capcli.engines.encoder_graphs import ENCODER_GRAPHS, Grid
+from capcli.engines.encoder_graphs import Grid, append_encoder
 from capcli.engines.graph import Graph, Tensors
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import NEVER_PRINTED
@@ -46,7 +46,7 @@ class DecoderGraphs(ABC):
         graph, side = Graph(), self.config.image_size
         pixels = graph.add("Cast", graph.input("pixels", "uint8", "batch", side, side, 3), to=1)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
-        grid, vector = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
+        grid, vector = append_encoder(graph, channels_first, self.config)
         hidden, cell, memory = self.begin(graph, grid, vector)
         for name, state in (("hidden", hidden), ("cell", cell)):
             graph.output(name, graph.reshape(state, -1, 1, self.hidden))

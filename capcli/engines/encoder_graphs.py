@@ -20,6 +20,10 @@ class Grid(NamedTuple):
     side: int
 
 
+class NoGraph(ValueError):
+    """An encoder that only PyTorch can run."""
+
+
 def conv_bn(
     graph: Graph,
     x: Grid,
@@ -92,3 +96,10 @@ def efficientnet_lite2(graph: Graph, pixels: str, config: ModelConfig) -> tuple[
 ENCODER_GRAPHS: dict[str, Callable[[Graph, str, ModelConfig], tuple[Grid, str]]] = {
     "efficientnet_lite2": efficientnet_lite2,
 }
+
+
+def append_encoder(graph: Graph, pixels: str, config: ModelConfig) -> tuple[Grid, str]:
+    """Append the encoder that a config names. Raises NoGraph."""
+    if config.encoder not in ENCODER_GRAPHS:
+        raise NoGraph(f"there is no ONNX graph of the encoder {config.encoder}")
+    return ENCODER_GRAPHS[config.encoder](graph, pixels, config)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from capcli.checkpoints.card import Facts
     from capcli.decoding.hypotheses import Hypotheses
     from capcli.decoding.options import DecodingOptions
     from capcli.model.config import ModelConfig
@@ -49,8 +50,17 @@ class Engine(ABC):
 
     @property
     @abstractmethod
+    def facts(self) -> Facts:
+        """Return what describes the checkpoint."""
+
+    @property
+    @abstractmethod
     def threads(self) -> int:
-        """Return how many threads work on one batch."""
+        """Return how many threads work on one batch; may be set before the first one."""
+
+    @threads.setter
+    @abstractmethod
+    def threads(self, number: int) -> None: ...
 
     @abstractmethod
     def encode(self, pixels: np.ndarray) -> Any:

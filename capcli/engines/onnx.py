@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import onnxruntime
 
+from capcli.checkpoints.card import Facts
 from capcli.checkpoints.store import Checkpoint, read_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
@@ -51,6 +52,15 @@ class OnnxEngine(Engine):
     def load(cls, folder: str | os.PathLike[str], threads: int | None = None) -> OnnxEngine:
         """Return an engine for a checkpoint folder. Raises ModelError as `store.read_checkpoint` does."""
         return cls(read_checkpoint(folder, tensor_shapes), threads)
+
+    @property
+    def facts(self) -> Facts:
+        """Return the checkpoint's facts, as Engine.facts."""
+        parameters = {name: tensor.size for name, tensor in self.tensors.items() if ".running_" not in name}
+        encoder, decoder = (
+            sum(size for name, size in parameters.items() if name.startswith(part)) for part in ("encoder.", "decoder.")
+        )
+        return Facts(self.config, len(self.vocabulary), encoder, decoder)
 
     def run(self, name: str, make: Callable[[], Graph], *inputs: np.ndarray) -> list[np.ndarray]:
         """Run a graph; return its outputs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import Facts
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.decoding.sampling import decode, make_generator
@@ -40,10 +42,24 @@ class TorchEngine(Engine):
         self.decoder = model.decoder if dtype == torch.float32 else model.decoder.in_number_format(dtype)
         self.torch_device, self.device = device, str(device)
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: torch.device, precision: str = "auto") -> TorchEngine:
+        """Return an engine for a checkpoint folder. Raises ModelError, and ValueError as for one that is made."""
+        return cls(CaptionModel.load(folder), device, precision)
+
+    @property
+    def facts(self) -> Facts:
+        """Return the model's facts."""
+        return self.model.facts
+
     @property
     def threads(self) -> int:
-        """Return the number of PyTorch's threads, which is the whole process's."""
+        """Return the number of PyTorch's threads; it is the whole process's, and not for a library to set."""
         return torch.get_num_threads()
+
+    @threads.setter
+    def threads(self, number: int) -> None:
+        torch.set_num_threads(number)
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Features:

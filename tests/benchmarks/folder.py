@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     set_up_process()
     cores = torch.get_num_threads()
-    captioner = Captioner.load(device="cpu", precision=options.precision)
+    captioner = Captioner.load(device="cpu", precision=options.precision, engine="torch")
     one_core_per_batch(captioner, captioner.options)
     size = captioner.config.image_size
     with tempfile.TemporaryDirectory() as name:

@@ -84,7 +84,7 @@ def test_an_edited_card_is_kept_and_a_generated_one_gets_the_name(trained: Capti
 def test_a_description_ends_with_the_card_and_cannot_command_a_terminal(trained: CaptionModel, tmp_path: Path) -> None:
     trained.save(tmp_path)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Birds \x1b[2J of the \x9b31m wild\n")
-    text = as_text(describe_checkpoint(trained.facts, tmp_path, "cpu"), card=True)
+    text = as_text(describe_checkpoint(trained.facts, tmp_path, "torch", "cpu"), card=True)
     assert 'dev scores   birds: "wild": BLEU-4 24.5, CIDEr 91.2' in text
     assert text.endswith("# Birds �[2J of the �31m wild")
     assert "license" not in text

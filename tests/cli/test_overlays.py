@@ -128,7 +128,7 @@ def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
 def without_attention(tiny_model: CaptionModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model.config = replace(tiny_model.config, decoder="pre-inject")
     captioner = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
-    monkeypatch.setattr(Captioner, "load", lambda *_: captioner)
+    monkeypatch.setattr(Captioner, "load", lambda *_, **__: captioner)
 
 
 @pytest.mark.usefixtures("without_attention")

@@ -90,6 +90,7 @@ def test_what_was_skipped_or_failed_is_named(tiny_checkpoint: Path, tmp_path: Pa
     assert sorted(done.stderr.splitlines()) == [
         f"capcli: {photos[1]}: skipped: {reason}",
         f"capcli: {photos[3]}: the file is empty",
+        "capcli: captioning with onnx on cpu in fp32",
     ]
     assert len(done.stdout.splitlines()) == 3
     found = json.loads(summary.read_text())
