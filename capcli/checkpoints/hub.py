@@ -123,7 +123,7 @@ def download(
         raise
     except Exception as error:  # huggingface_hub's HTTP client, and so its exceptions, differ between releases
         denied = "no repository on the Hub has this name, or your token does not open it"
-        explain(error, shown, f"{shown}: no such folder, not in the cache, and ", denied)
+        raise_model_error(error, shown, f"{shown}: no such folder, not in the cache, and ", denied)
 
 
 def check_repository(name: str) -> None:
@@ -157,10 +157,10 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
     except ModelError:
         raise
     except Exception as error:  # see `download`
-        explain(error, repository, f"{repository}: ", "you have no token that may write there")
+        raise_model_error(error, repository, f"{repository}: ", "you have no token that may write there")
 
 
-def explain(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
+def raise_model_error(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
     """Raise ModelError, which says in one line why the Hub could not be used.
 
     error: what huggingface_hub raised.

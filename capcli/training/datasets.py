@@ -98,7 +98,7 @@ def read_data_set(argument: str) -> DataSet:
             files = [path / "dataset.json"]
         if len(files) != 1:
             raise DataError(f"{path}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
-        photos = read_json(files[0])
+        photos = read_photo_json(files[0])
     if not photos:
         raise DataError(f"{path}: no captioned photos")
     missing = [photo.path for photo in photos if not photo.path.is_file()]
@@ -142,7 +142,7 @@ def read_flickr(tokens: Path) -> list[Photo]:
     return photos
 
 
-def read_json(path: Path) -> list[Photo]:
+def read_photo_json(path: Path) -> list[Photo]:
     """Return the photos in Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`. Raises DataError."""
     content = load_json(path, f"captioned photos are {PLAIN_LIST} or a folder in the Flickr8k layout")
     plain = not isinstance(content, dict)

@@ -17,7 +17,7 @@ from capcli.training.options import TrainOptions
 from capcli.training.reports import report
 from capcli.training.setup import set_up
 from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
-from capcli.training.validation import is_measured, mean_cider, measure, validate
+from capcli.training.validation import is_measured, mean_cider, measure_checkpoint, validate
 
 WARM_UP = 0.05  # the share of a run in which the learning rate rises
 FINAL_RATE = 0.02  # the learning rate at the end of the cosine, as a share of the peak
@@ -105,7 +105,7 @@ def train(
         done = f"epoch {len(log)}/{len(log)} is done and measured"
         console.print(f"{done}: nothing is left to do", markup=False)
     else:
-        measure(folder, setup)
+        measure_checkpoint(folder, setup)
     if cache is None:
         inputs.delete()
     console.print(f"the best checkpoint is in {folder}", markup=False)

@@ -60,7 +60,7 @@ def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
     return float(sum(scores[name]["cider"] * photos[name] for name in scores) / max(sum(photos.values()), 1))
 
 
-def measure(folder: Path, setup: Setup) -> None:
+def measure_checkpoint(folder: Path, setup: Setup) -> None:
     """Measure the checkpoint that a run has stored, and write the results into its configuration and model card.
 
     The results are its scores, and the gain below which captions are marked as unsure.
@@ -86,7 +86,7 @@ def measure(folder: Path, setup: Setup) -> None:
 
 
 def is_measured(folder: Path, sets: list[DataSet]) -> bool:
-    """Return whether `measure` has written the scores of the checkpoint in a folder. Raises ModelError."""
+    """Return whether `measure_checkpoint` has written the scores of the checkpoint in a folder. Raises ModelError."""
     return read_config(folder).scores.keys() == {data_set.name for data_set in with_dev(sets)}
 
 

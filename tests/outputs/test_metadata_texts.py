@@ -9,7 +9,7 @@ from test_iptc import KURZ, described, human, jpeg_with
 from test_metadata import XMP, encode, exif, files
 
 from capcli.outputs.metadata import Metadata, parse, read_caption
-from capcli.outputs.metadata.texts import CAMERA_DEFAULTS, WRITTEN, decode, words
+from capcli.outputs.metadata.texts import CAMERA_DEFAULTS, WRITTEN, decode_text, words
 from capcli.results import ImageError
 
 ALT_TEXT = (
@@ -198,7 +198,7 @@ def test_what_is_added_leaves_the_bytes_of_a_text_in_another_encoding(tmp_path: 
     path.write_bytes(encode("JPEG", exif=described(b"Gro\xdfmutter")))
     with pytest.raises(ImageError, match="an encoding that cannot hold the new one"):
         put(path, "append", "猫")
-    assert decode(b"\xff\xfe\x81\x8d")[1] == "latin-1"
+    assert decode_text(b"\xff\xfe\x81\x8d")[1] == "latin-1"
 
 
 @pytest.mark.parametrize("data", ['<?xml version="1.0"?><OME/>', "ImageJ=1.53t\nimages=3", '{"shape": [3, 4]}'])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from capcli.outputs.metadata import tiff
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import PLACES, Change, Found, decode, words
+from capcli.outputs.metadata.texts import PLACES, Change, Found, decode_text, words
 
 EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -56,7 +56,7 @@ class Container:
     def maker(self) -> str:
         """Return who made the camera, empty if that is not known. Raises MetadataError."""
         makers = [tiff.read_tag(block, tiff.MAKE) for kind, block in self.blocks.values() if kind is tiff]
-        return decode(makers[0])[0] if makers else ""
+        return decode_text(makers[0])[0] if makers else ""
 
     def words(self, text: str) -> str:
         """Return a text if a person wrote it, "" if a camera did. Raises MetadataError."""

@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import Change, Found, decode, rewrite
+from capcli.outputs.metadata.texts import Change, Found, decode_text, rewrite
 
 CHARACTER_SET, CAPTION = (1, 90), (2, 120)  # (record, number) of a dataset
 UTF_8 = b"\x1b%G"  # ISO 2022's escape sequence for UTF-8
@@ -59,7 +59,7 @@ def datasets(block: bytes) -> list[Dataset]:
 
 def captions(block: bytes) -> list[Found]:
     """Return what a block's Caption-Abstract says; nothing if there is none. Raises MetadataError."""
-    return [Found("IPTC", decode(each.value)[0]) for each in datasets(block) if each.key == CAPTION]
+    return [Found("IPTC", decode_text(each.value)[0]) for each in datasets(block) if each.key == CAPTION]
 
 
 def with_caption(block: bytes, change: Change) -> bytes:
@@ -90,7 +90,7 @@ def with_caption(block: bytes, change: Change) -> bytes:
 
 def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:
     """Return the datasets with UTF-8 declared as their encoding; None if any of their texts is in another."""
-    if any(decode(each.value)[1] != "utf-8" for each in block if each.key[0] == 2 and each.key[1] in TEXTS):
+    if any(decode_text(each.value)[1] != "utf-8" for each in block if each.key[0] == 2 and each.key[1] in TEXTS):
         return None
     others = [each for each in block if each.key != CHARACTER_SET]
     place = sum(each.key < CHARACTER_SET for each in others)
@@ -101,7 +101,7 @@ def in_latin(block: list[Dataset]) -> list[Dataset]:
     """Return the datasets with the caption in Windows' Latin-1 (cp1252). Raises MetadataError if it does not fit."""
 
     def encoded(value: bytes) -> bytes:
-        text, codec = decode(value)
+        text, codec = decode_text(value)
         try:
             return text.encode("cp1252") if codec == "utf-8" else value
         except UnicodeEncodeError:

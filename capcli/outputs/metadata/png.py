@@ -13,7 +13,7 @@ from typing import ClassVar
 from capcli.outputs.metadata import iptc, photoshop, tiff, xmp
 from capcli.outputs.metadata.container import EXIF_START, XMP_START, BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import WRITTEN, Change, Found, decode
+from capcli.outputs.metadata.texts import WRITTEN, Change, Found, decode_text
 
 LARGEST_TEXT = 1 << 24  # bytes to which a compressed text may grow
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -31,11 +31,11 @@ class PlainText:
 
     def captions(self, block: bytes) -> list[Found]:
         """Return the text."""
-        return [Found(self.place, decode(block)[0])]
+        return [Found(self.place, decode_text(block)[0])]
 
     def with_caption(self, block: bytes, change: Change) -> bytes:
         """Return the text after a change, if it is one that is written to."""
-        old = decode(block)[0]
+        old = decode_text(block)[0]
         new = change(old) if self.place in WRITTEN else old
         return block if new == old else new.encode()
 

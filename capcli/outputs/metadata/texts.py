@@ -57,7 +57,7 @@ def words(text: str, maker: str = "") -> str:
     return text
 
 
-def decode(raw: bytes) -> tuple[str, str]:
+def decode_text(raw: bytes) -> tuple[str, str]:
     """Return a text without the white space around it, and the name of the encoding that it seems to have.
 
     That is UTF-8, else Windows' Latin-1 (cp1252), else Latin-1, in which every byte is a character, so that encoding
@@ -81,7 +81,7 @@ def rewrite(raw: bytes, change: Change) -> bytes:
 
     Raises MetadataError if the encoding that is kept cannot hold what is added.
     """
-    old, codec = decode(raw)
+    old, codec = decode_text(raw)
     new = change(old)
     if new == old:
         return raw

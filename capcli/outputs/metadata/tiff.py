@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from capcli.outputs.metadata import iptc, photoshop, xmp
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import Change, Found, decode, rewrite
+from capcli.outputs.metadata.texts import Change, Found, decode_text, rewrite
 
 IMAGE_DESCRIPTION, MAKE, XMP, IPTC, PHOTOSHOP, EXIF_DIRECTORY = 0x010E, 0x010F, 0x02BC, 0x83BB, 0x8649, 0x8769
 USER_COMMENT = 0x9286  # in the Exif directory
@@ -98,7 +98,7 @@ def captions(tiff: bytes) -> list[Found]:
     Raises MetadataError.
     """
     found = [
-        Found("EXIF", decode(read_tag(tiff, IMAGE_DESCRIPTION).split(b"\0")[0])[0]),
+        Found("EXIF", decode_text(read_tag(tiff, IMAGE_DESCRIPTION).split(b"\0")[0])[0]),
         Found("UserComment", user_comment(tiff)),
     ]
     for tag, block_captions in ((XMP, xmp.captions), (IPTC, iptc.captions), (PHOTOSHOP, photoshop.captions)):
@@ -126,7 +126,7 @@ def user_comment(tiff: bytes) -> str:
     elif code.rstrip(b"\0") == b"JIS":
         text = raw.decode("iso2022_jp", "replace")
     else:
-        text = decode(raw)[0]
+        text = decode_text(raw)[0]
     text = text.strip("\ufeff\0 \t\r\n")
     is_text = any(map(str.isalpha, text)) and all(c.isprintable() or c in "\t\r\n" for c in text)
     # iPhones mark screenshots like this, and some phones store their settings as JSON.
