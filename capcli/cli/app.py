@@ -28,6 +28,7 @@ COMMANDS = {
     "info": "Describe a checkpoint: architecture, data, scores and device.",
     "models": "List the bundled checkpoint and those downloaded from the Hub.",
     "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
+    "export": "Export a checkpoint as ONNX graphs, for other programs.",
     "train": "Train a captioner on photos with captions.",
     "evaluate": "Caption a data set's photos and score the captions.",
 }

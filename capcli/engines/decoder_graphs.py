@@ -49,9 +49,9 @@ class DecoderGraphs(ABC):
         grid, vector = append_encoder(graph, channels_first, self.config)
         hidden, cell, memory = self.begin(graph, grid, vector)
         for name, state in (("hidden", hidden), ("cell", cell)):
-            graph.output(name, graph.reshape(state, -1, 1, self.hidden))
-        for index, value in enumerate(memory):
-            graph.output(f"memory{index}", value)
+            graph.output(name, graph.reshape(state, -1, 1, self.hidden), "batch", 1, self.hidden)
+        for index, (value, shape) in enumerate(zip(memory, self.memory_shapes(), strict=True)):
+            graph.output(f"memory{index}", value, "batch", *shape)
         return graph
 
     def step(self, reading: bool = False, drawing: bool = False) -> Graph:
@@ -77,12 +77,16 @@ class DecoderGraphs(ABC):
         image = [seen.context] if seen else [self.shared(graph, beams, value) for value in memory]
         hidden, cell = self.lstm(graph, [*([embedded] if self.config.feed_previous_word else []), *image], hidden, cell)
         logits = self.predict(graph, embedded, hidden, seen, reading)
-        graph.output("logits", self.unflatten(graph, beams, logits, self.words))
-        for name, state in (("hidden", hidden), ("cell", cell)):
-            graph.output(f"new_{name}", self.unflatten(graph, beams, state, self.hidden))
+        for name, value, size in (
+            ("logits" if reading else "log_probs", logits, self.words),
+            ("new_hidden", hidden, self.hidden),
+            ("new_cell", cell, self.hidden),
+        ):
+            graph.output(name, self.unflatten(graph, beams, value, size), "batch", "beams", size)
         if seen:
-            graph.output("weights", seen.weights)
-            graph.output("gate", graph.add("Reshape", seen.gate, beams))
+            rows, columns = self.config.grid
+            graph.output("weights", seen.weights, "batch", "beams", rows * columns)
+            graph.output("gate", graph.add("Reshape", seen.gate, beams), "batch", "beams")
         return graph
 
     @abstractmethod

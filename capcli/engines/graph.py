@@ -34,10 +34,10 @@ class Graph:
         self.inputs.append(helper.make_tensor_value_info(name, KINDS[kind], shape))
         return name
 
-    def output(self, name: str, value: str) -> None:
-        """Declare an output, in the order of the calls."""
+    def output(self, name: str, value: str, *shape: int | str) -> None:
+        """Declare an output of floats, in the order of the calls. shape: a name stands for any size."""
         self.nodes.append(helper.make_node("Identity", [value], [name]))
-        self.outputs.append(helper.make_empty_tensor_value_info(name))
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output, and return that."""
@@ -86,9 +86,15 @@ class Graph:
         """Append a change of shape; −1 is what is left, 0 the size that x has there."""
         return self.add("Reshape", x, self.constant(shape, np.int64))
 
-    def as_bytes(self) -> bytes:
-        """Return the graph as ONNX, without the weights."""
-        graph = helper.make_graph(self.nodes, "capcli", self.inputs, self.outputs, self.initializers)
+    def as_bytes(self, tensors: Tensors | None = None) -> bytes:
+        """Return the graph as ONNX. tensors: the checkpoint's, for a graph that holds its weights; None leaves them
+        out."""
+        initializers = self.initializers
+        if tensors is not None:
+            values = self.values(tensors)
+            inside = [numpy_helper.from_array(value, name) for name, value in values.items()]
+            initializers = [entry for entry in initializers if entry.name not in values] + inside
+        graph = helper.make_graph(self.nodes, "capcli", self.inputs, self.outputs, initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         return model.SerializeToString()
 

@@ -1,0 +1,44 @@
+"""`capcli export`: a checkpoint as ONNX graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capcli.cli.messages import fail
+
+
+def export(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Checkpoint folder, USER/NAME on the Hugging Face Hub, or bundled."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Write the files into this folder.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in DIR.")] = False,
+) -> None:
+    """Export a checkpoint as ONNX graphs, for other programs.
+
+    Writes start.onnx, which looks at photos, step.onnx, which goes one word further, vocabulary.json, and a README.md
+    of inputs and outputs with an example. The graphs hold their weights, and run in a browser (ONNX Runtime Web), on a
+    phone, or in any language that ONNX Runtime is there for.
+    """
+    from capcli.checkpoints.hub import find_checkpoint
+    from capcli.checkpoints.store import ModelError, read_checkpoint
+    from capcli.engines.export import FILES
+    from capcli.engines.export import export as write_graphs
+    from capcli.engines.onnx import tensor_shapes
+    from capcli.files import OutputError
+
+    existing = next((output / name for name in FILES if (output / name).exists()), None)
+    if existing is not None and not overwrite:
+        fail(f"{existing}: exists; say --overwrite, or name another folder")
+    try:
+        write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
+    except ModelError as error:
+        fail(error)
+    except OSError as error:
+        fail(OutputError(error.filename or output, error), 1)
+    for name in FILES:
+        typer.echo(output / name)

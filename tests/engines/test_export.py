@@ -1,0 +1,105 @@
+"""An exported checkpoint is loaded again, and says what it said before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import PHOTOS, TINY, WORDS
+from test_parity import KINDS
+from typer.testing import CliRunner
+
+from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.cli.app import app
+from capcli.decoding.options import DecodingOptions
+from capcli.engines.export import FILES
+from capcli.engines.onnx import OnnxEngine
+from capcli.images.decode import open_square, to_pixels
+from capcli.model.vocabulary import END, START, Vocabulary
+
+CHELSEA = PHOTOS / "chelsea.jpg"
+
+
+@pytest.fixture(params=KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    torch.manual_seed(5)
+    model = CaptionModel(dataclasses.replace(TINY, **KINDS[request.param]), Vocabulary(WORDS))
+    for parameter in model.decoder.parameters():
+        parameter.data.mul_(3)
+    model.decoder.output_bias.data[END] -= 3  # no empty sentence, which capcli's own search never gives
+    model.eval().save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_graphs_are_loaded_again(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(out)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [str(out / name) for name in FILES]
+    engine = OnnxEngine.load(checkpoint, threads=1)
+    pixels = np.stack([to_pixels(open_square(path, engine.config.image_size)) for path in sorted(PHOTOS.glob("*.jpg"))])
+    features = engine.encode(pixels)
+    start, step = (onnxruntime.InferenceSession(out / name) for name in ("start.onnx", "step.onnx"))
+    found = start.run(None, {"pixels": pixels})
+    for mine, theirs in zip(features.arrays(), found, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    words = np.full((len(pixels), 1), START)
+    names = [entry.name for entry in step.get_inputs()]
+    log_probs, *_ = step.run(None, dict(zip(names, [words, *found], strict=True)))
+    np.testing.assert_array_equal(log_probs, engine.advance(words, features).log_probs)
+    for session in (start, step):  # every size is a number or has a name
+        entries = [*session.get_inputs(), *session.get_outputs()]
+        assert {size for entry in entries for size in entry.shape if isinstance(size, str)} <= {"batch", "beams"}
+        assert not any(size is None for entry in entries for size in entry.shape)
+    assert json.loads((out / "vocabulary.json").read_text()) == list(WORDS)
+
+
+def test_the_readmes_program_captions(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(out)]).exit_code == 0
+    text = (out / "README.md").read_text("utf-8")
+    program = re.findall(r"```python\n(.*?)```", text, re.S)[0]
+    photo = tmp_path / "photo.png"  # of the model's size, as capcli resizes a larger one a little differently
+    size = json.loads((checkpoint / "config.json").read_text())["image_size"]
+    open_square(CHELSEA, size).save(photo)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(photo)], cwd=out, capture_output=True, text=True, check=False, timeout=120
+    )
+    greedy = DecodingOptions(1, TINY.max_length)
+    expected = Captioner(OnnxEngine.load(checkpoint, threads=1)).caption(photo, options=greedy)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected.text + "\n", "")
+    assert ("`weights` are where the model looked" in text) == (expected.attention is not None)
+
+
+def test_an_earlier_export_is_replaced_only_if_asked(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    arguments = ["export", str(tiny_checkpoint), "--output", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert done.stderr == f"capcli: {tmp_path / 'README.md'}: exists; say --overwrite, or name another folder\n"
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert not (tmp_path / "start.onnx").exists()
+    assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+    assert (tmp_path / "README.md").read_text("utf-8").startswith("# A capcli captioner in ONNX")
+
+
+def test_what_cannot_be_exported_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for model, output, said in (
+        (tmp_path / "absent", tmp_path / "out", "absent"),
+        (tiny_checkpoint, tmp_path / "file", "file: "),
+    ):
+        done = CliRunner().invoke(app, ["export", str(model), "--output", str(output)])
+        assert done.exit_code in (1, 2)
+        assert done.stderr.startswith("capcli: ")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
