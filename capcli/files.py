@@ -47,7 +47,8 @@ def write_whole(
 ) -> None:
     """Write a file completely, or leave the old one as it was.
 
-    content: all of the file.
+    path: of the file.
+    content: all of it.
     durable, like, keep_times: see WholeFile.
 
     Raises OSError with the file's name.

@@ -79,6 +79,7 @@ def lock(descriptor: int) -> bool:
 def claim(path: str | os.PathLike[str], flags: int, mode: int = 0o666, timeout: float = LOCK_TIMEOUT) -> int:
     """Open and lock a file, and return its descriptor; closing that unlocks the file.
 
+    path: of the file.
     flags: as for os.open; with O_EXCL, a file that a dead run left there is removed first.
     mode: permissions of a new file.
     timeout: seconds to wait for another run that has locked the file.

@@ -159,6 +159,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int) -> dict[str, np.ndarray]:
     """Return the tensors of a safetensors file as float32; its header is checked in full before a tensor is read.
 
+    path: of the file.
     expected: each tensor's shape, by its name.
     words: size of the vocabulary.
 

@@ -15,6 +15,7 @@ class Budget:
     """
 
     def __init__(self, total: int) -> None:
+        """Make a budget of which all is free. total: bytes, 1 or more."""
         self.total = self.free = total
         self.first = threading.Lock()  # held by the claim that is next in line, so that small ones cannot starve it
         self.changed = threading.Condition()

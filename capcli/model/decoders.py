@@ -244,7 +244,12 @@ class Decoder(nn.Module):
         return decoder
 
     def blank_state(self, features: Features, beams: int, memory: tuple[Tensor, ...]) -> State:
-        """Return a state with h_0 = c_0 = 0."""
+        """Return a state with h_0 = c_0 = 0.
+
+        features: of a batch of images.
+        beams: hypotheses per image, 1 or more.
+        memory: see State.
+        """
         zeros = features.global_vector.new_zeros(len(features.global_vector), beams, self.lstm.hidden_size)
         return State(zeros, zeros, memory)
 
@@ -288,7 +293,7 @@ class PreInjectDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word; the LSTM's state is all that remembers the image."""
+        """Return the state after one more word; see `Decoder.advance`. Only the LSTM's state remembers the image."""
         return self.recur(embedded, None, state), None
 
 
@@ -328,7 +333,7 @@ class ParInjectDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word, read together with the image."""
+        """Return the state after one more word, read together with the image; see `Decoder.advance`."""
         (image,) = state.memory
         return self.recur(embedded, image.expand(-1, embedded.shape[1], -1), state), None
 

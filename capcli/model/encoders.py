@@ -56,7 +56,11 @@ class SameConv2d(nn.Conv2d):
 def conv_bn(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Return a convolution followed by batch normalisation with EfficientNet's epsilon and momentum."""
+    """Return a convolution followed by batch normalisation with EfficientNet's epsilon and momentum.
+
+    inputs, outputs, groups: channels, and the groups into which they are divided.
+    kernel, stride, dilation: of the convolution, in pixels.
+    """
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False),
         nn.BatchNorm2d(outputs, eps=lite2.EPSILON, momentum=0.01),
@@ -106,6 +110,7 @@ class Encoder(nn.Module):
     """Define what all encoders have in common: the facts about their kind, a stride, and a forward pass to Features."""
 
     def __init__(self, kind: EncoderKind, stride: int) -> None:
+        """Set the facts about the encoder. stride: pixels per cell of the annotation grid."""
         super().__init__()
         self.kind, self.stride = kind, stride
 

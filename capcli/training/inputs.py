@@ -34,6 +34,10 @@ class StoredFeatures:
     ) -> None:
         """Choose the names of the files, which `open` makes.
 
+        model: whose encoder is used.
+        sets: whose photos are encoded.
+        options: give the number of views, and the number format.
+        device: where the model is.
         cache: the folder for the files.
 
         Raises OSError for a photo that does not exist.
@@ -91,6 +95,13 @@ class FreshCrops:
     views = 2
 
     def __init__(self, model: CaptionModel, sets: list[DataSet], options: TrainOptions, device: torch.device) -> None:
+        """Prepare to give out the training photos of data sets.
+
+        model: whose encoder is trained.
+        sets: whose photos are given out.
+        options: give the number format, and the seed of the crops.
+        device: where the model is.
+        """
         self.encoder, self.size = model.encoder, model.config.image_size
         self.device, self.precision, self.seed = device, options.precision, options.seed
         self.photos = [photo for data_set in sets for photo in data_set.split("train")]

@@ -68,6 +68,7 @@ class Baseline:
     """
 
     def __init__(self, words: int) -> None:
+        """Begin without averages. words: size of the vocabulary."""
         self.means = torch.full((words,), torch.nan)
 
     def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:

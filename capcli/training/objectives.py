@@ -154,7 +154,7 @@ class Reinforce(CrossEntropy):
     """
 
     def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None, baseline: Baseline) -> None:
-        """Set the terms of the loss. baseline: what rewards are compared with."""
+        """Set the terms of the loss; see CrossEntropy. baseline: what rewards are compared with."""
         super().__init__(options, supervision)
         self.baseline = baseline
 

@@ -10,7 +10,7 @@ class MetadataError(Exception):
 
 
 def unpack(layout: str, content: bytes, position: int) -> tuple:
-    """Return what `struct.unpack_from` does; raise MetadataError if the content ends before."""
+    """Return the values at a position in the content. layout: see `struct`. Raises MetadataError if it ends before."""
     try:
         return struct.unpack_from(layout, content, position)
     except struct.error:

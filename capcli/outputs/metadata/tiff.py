@@ -71,6 +71,10 @@ def directory(tiff: bytes, start: int | None = None) -> Directory:
 def read_field(tiff: bytes, found: Directory, tag: int) -> Field | None:
     """Return a field of a directory; None if it is missing, or has a type that texts never have.
 
+    tiff: the structure.
+    found: the directory.
+    tag: number of the field.
+
     Raises MetadataError if its value lies outside the structure.
     """
     for entry in found.entries:
