@@ -135,7 +135,7 @@ class Captioner:
         if num < 1 or batch_size < 1:
             raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
         if is_source(images):
-            raise TypeError("this is one image where several are expected; put it into a list")
+            raise TypeError("expected several images, got one; put it into a list")
         if hasattr(images, "__array__") or not isinstance(images, Iterable):
             check_source(images)
         options = options or self.options

@@ -281,7 +281,7 @@ def test_what_is_no_image_is_refused_with_what_to_pass(captioner: Captioner, thi
 def test_one_image_is_no_stream(captioner: Captioner) -> None:
     photo = PHOTOS / "coffee.jpg"
     for one in (str(photo), photo, photo.read_bytes(), io.BytesIO(photo.read_bytes()), Image.open(photo)):
-        with pytest.raises(TypeError, match="one image where several are expected; put it into a list"):
+        with pytest.raises(TypeError, match="expected several images, got one; put it into a list"):
             list(captioner.stream(one))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="put it into a list"):
         explain(captioner, photo, "a cat")

@@ -35,34 +35,39 @@ def caption(
     ] = None,
     num: Annotated[int, typer.Option(min=1, metavar="N", help="Give the N best captions, with their scores.")] = 1,
     batch_size: BatchSize = 32,
-    on_error: Annotated[str, one_of(("skip", "fail"), "After an image that fails, go on or stop.")] = "skip",
+    on_error: Annotated[str, one_of(("skip", "fail"), "Skip images that fail, or stop at the first one.")] = "skip",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only list what would be captioned, skipped and why, and written where.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List what would be captioned and where, and what would be skipped and why; write nothing.",
+        ),
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Say which engine captions, and name each skipped image with the reason."),
+        typer.Option("--verbose", "-v", help="Name the engine that captions, and each skipped image with the reason."),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show neither the progress bar nor the summary.")
+        bool, typer.Option("--quiet", "-q", help="Hide the progress bar and the closing summary.")
     ] = False,
 ) -> None:
     """Caption images.
 
-    One image file gives its caption alone, anything else `path<TAB>caption` lines. JSON rows are {"path", "caption",
-    "log_prob", "score"}: log_prob is the sum of the natural log-probabilities of the words and <end>, and the score
-    that ranks is log_prob / nᵅ, n counting the words and <end>, α the length penalty. With --num they have
-    "candidates" too. An image that cannot be read costs one line on stderr, and in JSON a row {"path", "error"}.
+    For a single image file, print just its caption; for anything else, `path<TAB>caption` lines. JSON rows are {"path",
+    "caption", "log_prob", "score"}: log_prob is the sum of the natural log-probabilities of the words and <end>, and
+    captions are ranked by score = log_prob / nᵅ, where n counts the words and <end> and α is --length-penalty. With
+    --num, rows also have "candidates". An image that cannot be read costs one line on stderr and, in JSON, a row
+    {"path", "error"}.
 
-    A caption is unsure where the image makes it hardly more likely than a blank picture does: rows have "unsure": true,
-    lines on a terminal end in (unsure). Nothing else changes.
+    A caption is marked as unsure if the image makes it hardly more likely than a blank picture would: rows have
+    "unsure": true, and lines on a terminal end in (unsure).
 
-    A FILE that exists is refused without --resume or --existing overwrite, and so is one that another run writes. After
-    Ctrl-C or a crash, --resume goes on with a jsonl, csv or tsv FILE; sidecars and metadata need no more than the same
+    An existing FILE is refused without --resume or --existing overwrite, and so is one that another run is writing.
+    After Ctrl-C or a crash, --resume continues a jsonl, csv or tsv FILE; for sidecars and metadata, run the same
     command again.
 
-    Exit status: 0 all captioned, 1 some images failed or the output did, 2 usage or no such path, 130 interrupted (128
-    and the number of the signal).
+    Exit status: 0 if all images were captioned, 1 if some of them or the output failed, 2 for a usage error or a path
+    that does not exist, 130 after Ctrl-C (128 plus the number of the signal).
     """
     import warnings
 
@@ -104,7 +109,7 @@ def caption(
         fail(error)
     # Whoever wants captions elsewhere wants no screen full of them.
     unseen = not (shown or output or views.show) and bool(places or views.html) and sys.stdout.isatty()
-    nothing = "no image in " + ", ".join([*paths, *([files_from] if files_from else [])])
+    nothing = "no images in " + ", ".join([*paths, *([files_from] if files_from else [])])
     if dry_run:
         from capcli.cli.dry_run import Listing, list_images
 
@@ -160,11 +165,11 @@ def check_sources(paths: list[str], sources: Sources) -> None:
     from capcli.images.decode import STANDARD_INPUT
 
     if not paths and sources.files_from is None:
-        fail("nothing to caption: name PATHS or --files-from FILE; --help says more")
+        fail("nothing to caption: give PATHS or --files-from FILE; see --help")
     if sources.null and sources.files_from is None:
-        fail("--null goes with --files-from")
+        fail("--null needs --files-from")
     if paths.count(STANDARD_INPUT) > 1:
-        fail("stdin is one image, and - can stand for it once")
+        fail("- stands for one image on stdin, and can be given only once")
     if sources.files_from == STANDARD_INPUT and STANDARD_INPUT in paths:
         fail("stdin cannot be both an image and --files-from")
 
@@ -180,32 +185,32 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
 
     format = writing.format or format_by_ending(output)
     if format is None:
-        fail(f"{output}: its ending says no format; give --format {'|'.join(FORMATS)}")
+        fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
     for option, name in (("--output", output), ("--summary", writing.summary)):
         if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
-            fail(f"{option} {name}: has the ending of an image, and might be one")
+            fail(f"{option} {name}: ends like an image's name; name another file")
     files = {"--files-from": sources.files_from, "--output": output, "--html": views.html}
     check_different({**files, "--summary": writing.summary})
     if dry_run and writing.summary:
-        fail("--dry-run writes nothing: it cannot go with --summary")
+        fail("--dry-run writes nothing, so it cannot be combined with --summary")
     if writing.output_dir is not None and not writing.sidecar:
-        fail("--output-dir goes with --sidecar")
+        fail("--output-dir needs --sidecar")
     if writing.output_dir is not None and not is_writable(writing.output_dir):
-        fail(f"--output-dir {writing.output_dir}: no file can be put there")
+        fail(f"--output-dir {writing.output_dir}: cannot create files there")
     if writing.touch and not writing.write_metadata:
-        fail("--touch goes with --write-metadata")
+        fail("--touch needs --write-metadata")
     into_images = writing.sidecar or writing.write_metadata
     replaceable = output or views.html or views.attention
     if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
-        fail(f"--existing {writing.existing} goes with --sidecar or --write-metadata")
+        fail(f"--existing {writing.existing} needs --sidecar or --write-metadata")
     if writing.resume and (output is None or format not in RESUMABLE):
-        fail(f"--resume needs --output FILE and one of the formats {', '.join(RESUMABLE)}")
+        fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}")
     if views.html is not None and writing.resume:
-        fail("--html holds the images of one run: it cannot go with --resume")
+        fail("a page shows one run: --html cannot be combined with --resume")
     if writing.template != "{caption}" and format != "text" and not into_images:
-        fail(f"--template goes with text, --sidecar and --write-metadata, not with {format}")
+        fail(f"--template applies to text, --sidecar and --write-metadata, not to {format}")
     if views.gif and views.attention is None:
-        fail("--gif goes with --attention")
+        fail("--gif needs --attention")
     return format
 
 

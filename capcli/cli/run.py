@@ -54,7 +54,7 @@ class Run:
 
     def pass_over(self, path: str) -> None:
         """Count a picture that capcli drew."""
-        self.summary.skip(path, "drawn by capcli itself")
+        self.summary.skip(path, "drawn by capcli")
         self.drawn += 1
         self.first_drawn = self.first_drawn or path
 
@@ -81,13 +81,13 @@ class Run:
         done = [sink for sink, wants in wanted.items() if wants is False]
         if self.rows not in done:
             reached = any(wanted.values()) or not done
-            return None if reached else f"captioned already in {', '.join(sink.where(image) for sink in done)}"
+            return None if reached else f"already captioned in {', '.join(sink.where(image) for sink in done)}"
         if not self.rows.has(image):
-            return "its caption scored too low, and would again"
+            return "its caption scored below --min-score, and would again"
         # An interrupted run may have got as far as the rows with an image, and not to the others.
         if any(wants and not sink.has(image) for sink, wants in wanted.items()):
             return None
-        return f"captioned already in {self.rows.where(image)}"
+        return f"already captioned in {self.rows.where(image)}"
 
     def targets(self, image: str) -> list[str]:
         """Return where the caption of an image is to go. Raises ImageError."""
@@ -212,15 +212,15 @@ class Run:
         if isinstance(self.rows.file, NoOutput):
             say(f"{count(self.captioned, 'image')} captioned")
         if self.skipped:
-            say(f"{count(self.skipped, 'image')} skipped: captioned already")
+            say(f"{count(self.skipped, 'image')} skipped: already captioned")
         if self.drawn:
-            say(f"{count(self.drawn, 'picture')} passed over, drawn by capcli itself; the first is {self.first_drawn}")
+            say(f"{count(self.drawn, 'picture')} skipped: drawn by capcli; the first is {self.first_drawn}")
         if self.replaced:
             say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
-            say(f"{count(self.unsure, 'caption')} unsure: the model finds next to nothing in the image")
+            say(f"{count(self.unsure, 'caption')} unsure: the model sees next to nothing in the image")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")
             for reason, times in self.reasons.most_common(REASONS_SHOWN):
@@ -252,7 +252,7 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
         errors.append(ImageError(path, reason if named == path else f"{named}: {reason}", reason))
     except Exception as error:  # ours, and no reason to leave the rest of the folder uncaptioned
         here = traceback.extract_tb(error.__traceback__)[-1]
-        name = f"a defect of capcli: {type(error).__name__} at {os.path.basename(here.filename)}:{here.lineno}"
+        name = f"a bug in capcli: {type(error).__name__} at {os.path.basename(here.filename)}:{here.lineno}"
         message = " ".join(str(error).split())
         errors.append(ImageError(path, f"{name}: {message}" if message else name, name))
 

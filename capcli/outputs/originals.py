@@ -9,10 +9,10 @@ from pathlib import Path
 
 from capcli.files import is_writable
 
-FOLDER_READ_ONLY = "no file can be put into its folder"
+FOLDER_READ_ONLY = "its folder cannot be written to"
 READ_ONLY = "it is read-only"
 HARD_LINKED = "it has other hard links, which would keep the old content; left as it is"
-LEADS_OUT = "it is a link that leads out of the folder; name the file that it leads to"
+LEADS_OUT = "it is a link to a file outside the folder; name that file itself"
 
 
 class UntouchableError(Exception):

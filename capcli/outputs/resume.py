@@ -34,7 +34,7 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
     if reason:
         raise OutputError(path, OSError(reason, os.strerror(reason)))
     if not overwrite and os.path.isfile(path) and os.path.getsize(path):
-        raise OutputError(path, f"exists; say {how}, or name another file")
+        raise OutputError(path, f"exists; use {how}, or name another file")
 
 
 def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> None:
@@ -93,7 +93,7 @@ def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
     if rows is None and not (places and all(place.remembers for place in places)):
         return ""
     changes = " and ".join([*["with --resume"] * (rows is not None), *["without --html"] * page])
-    return f"; the same command {changes} goes on".replace("  ", " ")
+    return f"; to continue, run the same command {changes}".rstrip()
 
 
 def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], int]:
@@ -117,7 +117,7 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
         with open(path, "rb") as file:
             for number, (record, complete) in enumerate(kind.records(file), 1):
                 if number == 1 and not record.startswith(start) and (complete or not start.startswith(record)):
-                    raise OutputError(path, f"not the {kind.name} of this command; left as it is")
+                    raise OutputError(path, f"not {kind.name} as this command writes it; left as it is")
                 if not complete:
                     return
                 try:
@@ -125,7 +125,7 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
                     if row.get("error") or has_another_chance(row, layout.min_score):
                         continue
                 except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
-                    reason = f"record {number} is not the {kind.name} of this command; left as it is"
+                    reason = f"record {number} is not {kind.name} as this command writes it; left as it is"
                     raise OutputError(path, reason) from None
                 yield record, row
     except OSError as error:

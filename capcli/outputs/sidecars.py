@@ -78,13 +78,13 @@ class Sidecars(Sink):
         same sidecar, or it is not to be written.
         """
         if image == STANDARD_INPUT:
-            raise ImageError(image, "standard input has no place for a sidecar")
+            raise ImageError(image, "an image from stdin cannot have a sidecar")
         sidecar = self.sidecar(image)
         other = self.images.setdefault(one_name(sidecar), image)
         if other != image and one_name(other) != one_name(image):
-            raise ImageError(image, f"its sidecar {sidecar} is that of {other} too", "its sidecar is not its alone")
+            raise ImageError(image, f"it would share its sidecar {sidecar} with {other}", "it would share its sidecar")
         if sidecar == image:
-            raise ImageError(image, "is a sidecar's name itself")
+            raise ImageError(image, "it would be its own sidecar")
         if self.remembers and self.has(image):
             if self.existing == "fail":
                 raise CaptionedAlready(image, f"{sidecar} exists", "its sidecar exists")

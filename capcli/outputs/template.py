@@ -8,7 +8,7 @@ from typing import Any
 
 from capcli.results import ImageError
 
-MISFIT = "the template does not fit it"
+MISFIT = "the template cannot be filled in for it"
 
 
 class Template:
@@ -24,7 +24,7 @@ class Template:
         fields = {"caption": "", "score": 0.0, "log_prob": 0.0, "path": "", "name": ""}
         for _, name, _, _ in string.Formatter().parse(text):
             if name is not None and name not in fields:
-                raise ValueError(f"no field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
+                raise ValueError(f"unknown field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
         try:
             text.format(**fields)
         except Exception as error:  # of many kinds, and of none that says more

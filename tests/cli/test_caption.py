@@ -68,7 +68,7 @@ def test_bad_options_are_plain_lines(capcli, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images(capcli, tmp_path: Path) -> None:
-    assert b"no image in" in capcli("caption", tmp_path, status=1).stderr
+    assert b"no images in" in capcli("caption", tmp_path, status=1).stderr
 
 
 def test_a_terminal_shows_what_is_unsure_and_obeys_no_name(tiny_checkpoint: Path, tmp_path: Path) -> None:

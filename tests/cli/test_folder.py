@@ -83,7 +83,7 @@ def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Pat
         assert done.returncode == 0, done.stderr
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             assert {row["path"] for row in csv.DictReader(file)} == {str(folder / n) for n in odd if "emoji" not in n}
-    assert done.stderr == "capcli: 5 images skipped: captioned already\n"
+    assert done.stderr == "capcli: 5 images skipped: already captioned\n"
 
 
 def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     printed = dict(line.split("\t") for line in done.stdout.splitlines())
     assert list(printed) == [str(photos[i]) for i in (0, 2, 3)]
-    assert done.stderr == "capcli: 1 image skipped: captioned already\n"
+    assert done.stderr == "capcli: 1 image skipped: already captioned\n"
     for i in (0, 2, 3):
         text = photos[i].with_suffix(".txt").read_text()
         assert text == printed[str(photos[i])] + "\n"
@@ -145,10 +145,10 @@ def test_a_read_only_folder_is_noticed_before_captioning(tiny_checkpoint: Path, 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-2:] == [
         "capcli: 3 of 3 images failed",
-        "capcli:     3 × no file can be put into its folder",
+        "capcli:     3 × its folder cannot be written to",
     ]
     assert (moved.returncode, moved.stdout) == (2, "")
-    assert moved.stderr == f"capcli: --output-dir {tmp_path / 'photos' / 'new'}: no file can be put there\n"
+    assert moved.stderr == f"capcli: --output-dir {tmp_path / 'photos' / 'new'}: cannot create files there\n"
 
 
 def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path
     common = (folder, "--model", tiny_checkpoint, "--write-metadata", "--template", "{name}: {caption}")
     done = capcli(*common)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "capcli: 1 image skipped: captioned already\n"
+    assert done.stderr == "capcli: 1 image skipped: already captioned\n"
     assert read_caption(str(photos[0])) == "Grandma"
     assert read_caption(str(photos[1])).startswith("photo1: ")
     assert [photo.stat().st_mtime for photo in photos] == [10**9] * 3
@@ -174,7 +174,7 @@ def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path
     assert done.stderr == "capcli: 1 earlier caption replaced\n"
     assert [photo.stat().st_mtime > 10**9 for photo in photos] == [True, False, False]  # the others say the same again
     refused = capcli(folder, "--touch")
-    assert (refused.returncode, refused.stderr) == (2, "capcli: --touch goes with --write-metadata\n")
+    assert (refused.returncode, refused.stderr) == (2, "capcli: --touch needs --write-metadata\n")
 
 
 def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -214,17 +214,17 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         (("absent.jpg",), "absent.jpg: no such file or folder"),
         (("absent\n.jpg",), "absent\\n.jpg: no such file or folder"),
         (("--files-from", "absent"), "absent: no such file or folder"),
-        ((".", "-0"), "--null goes with --files-from"),
+        ((".", "-0"), "--null needs --files-from"),
         (("-", "--files-from", "-"), "stdin cannot be both"),
-        (("-", "-"), "stdin is one image"),
+        (("-", "-"), "- stands for one image on stdin, and can be given only once"),
         ((".", "--format", "xml"), "--format xml: not one of text, json, jsonl, csv, tsv"),
         ((".", "--existing", "keep", "--sidecar"), "--existing keep: not one of skip, overwrite"),
-        ((".", "--existing", "append"), "--existing append goes with --sidecar"),
+        ((".", "--existing", "append"), "--existing append needs --sidecar"),
         ((".", "--on-error", "cry"), "--on-error cry: not one of skip, fail"),
-        ((".", "--output-dir", "x"), "--output-dir goes with --sidecar"),
-        ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: no file can be put there"),
+        ((".", "--output-dir", "x"), "--output-dir needs --sidecar"),
+        ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: cannot create files there"),
         (("--files-from", "."), "--files-from .: is a folder"),
-        ((".", "-o", "a.JPG", "--format", "csv"), "--output a.JPG: has the ending of an image"),
+        ((".", "-o", "a.JPG", "--format", "csv"), "--output a.JPG: ends like an image's name"),
         (
             ("--files-from", "there.csv", "-o", "./there.csv"),
             "--files-from and --output are the same file, ./there.csv",
@@ -232,15 +232,18 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "-o", "new.html", "--format", "csv", "--html", "new.html"), "--output and --html are the same file"),
         ((".", "--resume"), "--resume needs --output FILE"),
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
-        ((".", "-o", "a.xml"), "a.xml: its ending says no format"),
-        ((".", "--template", "{words}"), "--template '{words}': no field {words}"),
-        ((".", "--template", "{caption}!", "-o", "a.jsonl"), "--template goes with text, --sidecar and"),
-        ((".", "--gif"), "--gif goes with --attention"),
-        ((".", "--html", "page.html"), "page.html: exists; say --existing overwrite"),
-        ((".", "--html", "new.html", "--resume", "-o", "a.csv"), "--html holds the images of one run"),
+        ((".", "-o", "a.xml"), "a.xml: unknown ending; choose a format with --format text|json"),
+        ((".", "--template", "{words}"), "--template '{words}': unknown field {words}"),
+        ((".", "--template", "{caption}!", "-o", "a.jsonl"), "--template applies to text, --sidecar and"),
+        ((".", "--gif"), "--gif needs --attention"),
+        ((".", "--html", "page.html"), "page.html: exists; use --existing overwrite"),
+        (
+            (".", "--html", "new.html", "--resume", "-o", "a.csv"),
+            "a page shows one run: --html cannot be combined with --resume",
+        ),
         ((".", "-o", "absent/a.csv"), "absent/a.csv: no such file or directory"),
-        ((".", "-o", "there.csv"), "there.csv: exists; say --resume or --existing overwrite"),
-        ((".", "-o", "there.csv", "--resume"), "there.csv: not the csv of this command; left as it is"),
+        ((".", "-o", "there.csv"), "there.csv: exists; use --resume or --existing overwrite"),
+        ((".", "-o", "there.csv", "--resume"), "there.csv: not csv as this command writes it; left as it is"),
     ],
 )
 def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

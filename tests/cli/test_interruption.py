@@ -102,7 +102,7 @@ def test_resume_captions_nothing_twice(tiny_checkpoint: Path, tmp_path: Path) ->
             photos[4].with_suffix(".txt").unlink()
             photos[5].with_suffix(".txt").unlink()
         done = capcli(*common, existing, "--resume")
-        assert (done.returncode, done.stderr.splitlines()[0]) == (0, "capcli: 4 images skipped: captioned already")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (0, "capcli: 4 images skipped: already captioned")
         assert captions(output) == rows_of_all
         sidecars = [photo.with_suffix(".txt").read_text() for photo in photos]
         assert sidecars == ["whatever\n"] * 4 + [rows_of_all[str(photo)] + "\n" for photo in photos[4:]]
@@ -137,7 +137,7 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, 
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.endswith("capcli: interrupted; the same command with --resume goes on\n")
+    assert errors.endswith("capcli: interrupted; to continue, run the same command with --resume\n")
     some = rows(output)  # whole rows only
     assert 0 < len(some) < 400
     assert capcli(*options, "--resume").returncode == 0

@@ -141,7 +141,7 @@ def test_what_exists_is_replaced_only_if_that_is_wanted(tiny_checkpoint: Path, t
     assert status == (1 if name == "looked" else 2)  # overlays are refused image by image
     assert errors.count("\n") == 1
     assert "exist" in errors
-    assert "say --" in errors
+    assert "use --" in errors
     assert "--existing overwrite" in errors
     assert everything(tmp_path) == before
     if name in ("o.html", "looked"):
@@ -149,7 +149,7 @@ def test_what_exists_is_replaced_only_if_that_is_wanted(tiny_checkpoint: Path, t
         status, _, errors = run(*explain)
         assert status == (1 if name == "looked" else 2)
         assert errors.count("\n") == 1
-        assert "say --existing overwrite" in errors
+        assert "use --existing overwrite" in errors
         assert everything(tmp_path) == before
         assert run(*explain, "--existing", "append")[0] == 2
         assert run(*explain, "--existing", "overwrite")[0] == 0
@@ -306,11 +306,11 @@ def test_what_is_advised_after_ctrl_c_works(tiny_checkpoint: Path, tmp_path: Pat
     stopped.stop(signal.SIGINT)
     status, errors = stopped.end()
     assert status == 130
-    advice = "the same command with --resume and without --html goes on"
+    advice = "to continue, run the same command with --resume and without --html"
     assert errors.splitlines()[-1] == f"capcli: interrupted; {advice}"
     done = capcli(tmp_path, "--model", tiny_checkpoint, "--sidecar", *to(output), "--resume", "--exclude", "tiny")
     assert done.returncode == 0
-    assert done.stderr in [f"capcli: {n} skipped: captioned already\n" for n in ("1 image", "2 images")]
+    assert done.stderr in [f"capcli: {n} skipped: already captioned\n" for n in ("1 image", "2 images")]
     assert output.read_text().count("\n") == 10
 
 

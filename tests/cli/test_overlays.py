@@ -41,11 +41,11 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     arguments += ["--attention", photos / "out", "--attention-size", 100, "--html", tmp_path / "r.html"]
     arguments += ["--existing", "overwrite"]
     looked = "looked/chelsea/attention.png"
-    for drawn in ("1 picture passed over", "pictures passed over"):  # the second run finds its own folders
+    for drawn in ("1 picture skipped", "pictures skipped"):  # the second run finds its own folders
         done = capcli(*arguments, "--attention-scale", "caption", "--attention-style", "spotlight", "--no-smooth")
         assert done.returncode == 1
         assert "--show draws nothing: the output is not a terminal" in done.stderr
-        assert f"{drawn}, drawn by capcli itself; the first is {photos / looked}\n" in done.stderr
+        assert f"{drawn}: drawn by capcli; the first is {photos / looked}\n" in done.stderr
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(rows) == 5
         assert sorted(p.name for p in (photos / "out").iterdir()) == ["astronaut", "chelsea", "coffee", "coffee-2"]

@@ -122,7 +122,7 @@ def test_a_defect_costs_its_image_and_says_what_it_is(capsys: pytest.CaptureFixt
     status, _ = execute(log, [CAT, DOG])
     assert (status, log.events[-1]) == (1, "put b/dog.jpg")
     line, *summary = capsys.readouterr().err.splitlines()
-    assert line.startswith("capcli: cat.jpg: a defect of capcli: ZeroDivisionError at test_run.py:")
+    assert line.startswith("capcli: cat.jpg: a bug in capcli: ZeroDivisionError at test_run.py:")
     assert line.endswith(": by zero")
     assert len(summary) == 2
 
@@ -194,5 +194,5 @@ def test_a_template_that_does_not_fit_costs_its_image(capsys: pytest.CaptureFixt
     assert run.execute([[CAT, Found("x/.2f.jpg", "a man"), DOG]], CaptionBar(False), False) == 1
     assert (tmp_path / "out.txt").read_text() == "x/.2f.jpg\t-0.50\n"
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("capcli: cat.jpg: the template does not fit it: ")
-    assert lines[2:] == ["capcli: 2 of 3 images failed", "capcli:     2 × the template does not fit it"]
+    assert lines[0].startswith("capcli: cat.jpg: the template cannot be filled in for it: ")
+    assert lines[2:] == ["capcli: 2 of 3 images failed", "capcli:     2 × the template cannot be filled in for it"]

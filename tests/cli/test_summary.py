@@ -41,7 +41,7 @@ def test_a_dry_run_lists_and_touches_nothing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert tree(tmp_path) == before
     done = capcli(*common, "-q")
-    assert listed(done.stdout)[1] == ["skip", str(photos[1]), f"captioned already in {photos[1].with_suffix('.txt')}"]
+    assert listed(done.stdout)[1] == ["skip", str(photos[1]), f"already captioned in {photos[1].with_suffix('.txt')}"]
     assert listed(done.stdout)[0][2] == f"standard output, {photos[0].with_suffix('.txt')}"
     assert done.stderr == ""
     assert tree(tmp_path) == before
@@ -56,17 +56,17 @@ def test_a_dry_run_knows_what_a_run_would_refuse_and_resume(tiny_checkpoint: Pat
     before = tree(tmp_path)
     done = capcli(*common, "--dry-run")
     assert done.returncode == 2
-    assert "exists; say --resume or --existing overwrite" in done.stderr
+    assert "exists; use --resume or --existing overwrite" in done.stderr
     done = capcli(*common, "--dry-run", "--resume")
     assert done.returncode == 0, done.stderr
     assert listed(done.stdout) == [
-        ["skip", str(photos[0]), f"captioned already in {output}"],
-        ["skip", str(photos[1]), f"captioned already in {output}"],
+        ["skip", str(photos[0]), f"already captioned in {output}"],
+        ["skip", str(photos[1]), f"already captioned in {output}"],
         ["caption", str(photos[2]), str(output)],
     ]
     assert tree(tmp_path) == before
     assert capcli(tmp_path, "--dry-run", "--include", "*.png").returncode == 1
-    assert "cannot go with --summary" in capcli(*common, "--dry-run", "--summary", tmp_path / "s.json").stderr
+    assert "cannot be combined with --summary" in capcli(*common, "--dry-run", "--summary", tmp_path / "s.json").stderr
 
 
 def test_a_dry_run_does_not_wait_for_pytorch(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_was_skipped_or_failed_is_named(tiny_checkpoint: Path, tmp_path: Pa
     summary = tmp_path / "summary.json"
     common = (tmp_path / "photos", "--model", tiny_checkpoint, "--sidecar", "--summary", summary)
     done = capcli(*common, "--verbose", "--quiet")
-    reason = f"captioned already in {photos[1].with_suffix('.txt')}"
+    reason = f"already captioned in {photos[1].with_suffix('.txt')}"
     assert sorted(done.stderr.splitlines()) == [
         f"capcli: {photos[1]}: skipped: {reason}",
         f"capcli: {photos[3]}: the file is empty",
@@ -108,7 +108,7 @@ def test_what_was_skipped_or_failed_is_named(tiny_checkpoint: Path, tmp_path: Pa
     assert found["failures"] == []
     assert (found["counts"]["captioned"], len(found["skipped"])) == (1, 4)
     # Without --verbose they are counted only.
-    assert done.stderr == "capcli: 4 images skipped: captioned already\n"
+    assert done.stderr == "capcli: 4 images skipped: already captioned\n"
 
 
 @pytest.mark.parametrize("content", ['{"counts": 3}', "[]", "Dear diary", "\xff"])
@@ -121,7 +121,7 @@ def test_a_summary_takes_the_place_of_nothing_else(tmp_path: Path, content: str)
     assert done.stderr == f"capcli: {mine}: exists and is not a capcli summary; name another file\n"
     assert mine.read_text("latin-1") == content
     same = capcli(tmp_path / "photos", "--model", "absent", "--summary", tmp_path / "x", "-o", tmp_path / "x")
-    assert "same file" in same.stderr or "its ending" in same.stderr
+    assert "same file" in same.stderr or "unknown ending" in same.stderr
     assert (
         "no such file or directory" in capcli(tmp_path / "photos", "--summary", tmp_path / "absent" / "s.json").stderr
     )
@@ -156,5 +156,5 @@ def test_an_empty_folder_leaves_no_output(tiny_checkpoint: Path, tmp_path: Path)
             tmp_path / "empty", "--model", tiny_checkpoint, "-o", tmp_path / name, "--html", tmp_path / "a.html"
         )
         assert done.returncode == 1
-        assert done.stderr == f"capcli: no image in {tmp_path / 'empty'}\n"
+        assert done.stderr == f"capcli: no images in {tmp_path / 'empty'}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", tiny_checkpoint.name]

@@ -163,7 +163,7 @@ def test_captions_already_there_are_respected(tmp_path: Path, name: str) -> None
     Metadata(template=Template("{caption},\n photo")).write(found)  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a cat, photo"
     assert not Metadata().wants(str(path))
-    with pytest.raises(ImageError, match="holds a caption already"):
+    with pytest.raises(ImageError, match="already holds a caption"):
         Metadata("fail").wants(str(path))
     once = path.read_bytes()
     Metadata("skip").write(Found(str(path), "a dog"))  # type: ignore[arg-type]

@@ -208,7 +208,7 @@ def test_the_data_of_programs_is_not_a_caption_to_change(tmp_path: Path, data: s
     before = path.read_bytes()
     assert not Metadata().wants(str(path))
     for existing in ("overwrite", "append", "prepend"):
-        with pytest.raises(ImageError, match="a program's data; left as it is"):
+        with pytest.raises(ImageError, match="holds a program's data; left as it is"):
             put(path, existing)
     assert path.read_bytes() == before
 

@@ -78,7 +78,7 @@ def test_rows_of_another_kind_are_refused(tmp_path: Path, row: str) -> None:
     path = tmp_path / "out"
     content = write(name, CAT) + row + "\n"
     path.write_text(content)
-    with pytest.raises(OutputError, match=r"is not the (jsonl|csv) of this command"):
+    with pytest.raises(OutputError, match=r"is not (jsonl|csv) as this command writes it"):
         resume_output(str(path), name, 1, -1.0)
     assert path.read_text() == content
 
@@ -97,7 +97,7 @@ def test_other_peoples_files_are_left_alone(tmp_path: Path, name: str, content: 
 def test_a_line_of_something_else_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(write("jsonl", CAT) + "oops\n" + write("jsonl", DOG))
-    with pytest.raises(OutputError, match="record 2 is not the jsonl"):
+    with pytest.raises(OutputError, match="record 2 is not jsonl as"):
         resume_output(str(path), "jsonl", 1)
 
 
@@ -112,7 +112,7 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 def test_existing_outputs_are_refused_unless_wanted(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(write("jsonl", CAT))
-    with pytest.raises(OutputError, match="exists; say --resume or --existing overwrite"):
+    with pytest.raises(OutputError, match="exists; use --resume or --existing overwrite"):
         open_output(str(path), "jsonl", False, False)
     assert path.stat().st_size
     rows = open_output(str(path), "jsonl", True, False)
@@ -153,11 +153,11 @@ def test_what_is_refused_is_told_before_anything_is_touched(tmp_path: Path) -> N
     check_rows(str(rows), KINDS["jsonl"], Layout(), True, False)
     check_rows(str(rows), KINDS["jsonl"], Layout(), False, True)
     check_rows(str(table), KINDS["csv"], Layout(), True, False)
-    with pytest.raises(OutputError, match="exists; say --existing overwrite"):
+    with pytest.raises(OutputError, match="exists; use --existing overwrite"):
         check_output(rows, False)
     for path, format, resume, reason in (
-        (rows, "jsonl", False, "exists; say --resume or --existing overwrite"),
-        (rows, "csv", True, "not the csv of this command"),
+        (rows, "jsonl", False, "exists; use --resume or --existing overwrite"),
+        (rows, "csv", True, "not csv as this command writes it"),
         (tmp_path, "csv", False, "is a directory"),
         (tmp_path / "absent" / "out.csv", "csv", False, "no such file or directory"),
     ):
@@ -172,12 +172,12 @@ def test_only_what_goes_on_is_advised(tmp_path: Path) -> None:
     file.close()
     rows = JsonLinesRows(file, Layout(), {})
     skipped, replaced = [Sidecars()], [Sidecars("overwrite")]
-    assert how_to_go_on(rows, False, []) == "; the same command with --resume goes on"
-    assert how_to_go_on(rows, False, replaced) == "; the same command with --resume goes on"
-    with_page = "; the same command with --resume and without --html goes on"
+    assert how_to_go_on(rows, False, []) == "; to continue, run the same command with --resume"
+    assert how_to_go_on(rows, False, replaced) == "; to continue, run the same command with --resume"
+    with_page = "; to continue, run the same command with --resume and without --html"
     assert how_to_go_on(rows, True, skipped) == with_page
-    assert how_to_go_on(None, False, skipped) == "; the same command goes on"
-    assert how_to_go_on(None, True, skipped) == "; the same command without --html goes on"
+    assert how_to_go_on(None, False, skipped) == "; to continue, run the same command"
+    assert how_to_go_on(None, True, skipped) == "; to continue, run the same command without --html"
     assert how_to_go_on(None, False, replaced) == ""  # it would begin again
     assert how_to_go_on(None, False, [*skipped, *replaced]) == ""
     assert how_to_go_on(None, False, []) == ""

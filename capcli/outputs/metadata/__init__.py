@@ -65,10 +65,10 @@ class Metadata(Sink):
         caption, or must not be written to.
         """
         if image == STANDARD_INPUT:
-            raise ImageError(image, "standard input has no place for metadata")
+            raise ImageError(image, "an image from stdin cannot be given metadata")
         content = read_image(image)
         if content.caption and self.existing == "fail":
-            raise CaptionedAlready(image, "it holds a caption already")
+            raise CaptionedAlready(image, "it already holds a caption")
         if content.caption and self.existing == "skip":
             return False
         if content.refusal:
@@ -125,7 +125,7 @@ class Metadata(Sink):
             An empty text takes what was shown before, because it may now be shown first.
             """
             if PROGRAM_DATA.match(old):
-                raise MetadataError("its description is a program's data; left as it is")
+                raise MetadataError("its description holds a program's data; left as it is")
             return combine(image.words(old) or shown, text, self.existing)
 
         content = image.with_caption(change)

@@ -14,4 +14,4 @@ def unpack(layout: str, content: bytes, position: int) -> tuple:
     try:
         return struct.unpack_from(layout, content, position)
     except struct.error:
-        raise MetadataError("a damaged file, or damaged metadata") from None
+        raise MetadataError("the file or its metadata is damaged") from None

@@ -82,7 +82,7 @@ def with_caption(block: bytes, change: Change) -> bytes:
     declared = next((each.value for each in old if each.key == CHARACTER_SET), b"")
     if declared != UTF_8:  # programs will read the texts as Latin-1
         if declared.startswith(OTHER_CODING):
-            raise MetadataError("its IPTC block has a character set that is not known")
+            raise MetadataError("its IPTC block has an unknown character set")
         if not b"".join(written).isascii():
             new = declared_utf_8(new) or in_latin(new)
     return b"".join(each.whole for each in new)

@@ -151,7 +151,7 @@ def decompressed(text: bytes) -> bytes:
     except zlib.error:
         raise MetadataError("damaged metadata") from None
     if decompressor.unconsumed_tail:
-        raise MetadataError("more metadata than can be read")
+        raise MetadataError("too much metadata to read")
     return text
 
 
