@@ -18,6 +18,11 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     for module in ("results", "decoding.options", "checkpoints.store", "captioner", "checkpoints.caption_model"):
-        if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
-            return getattr(found, name)
+        try:
+            if name in __all__ and hasattr(found := import_module(f"capcli.{module}"), name):
+                return getattr(found, name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError(f"{name} needs PyTorch: pip install torch torchvision") from None
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

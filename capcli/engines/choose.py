@@ -42,7 +42,8 @@ def engine_loader(
     if engine == "auto" and plain and (device == "cpu" or not may_have_gpu()):
         return load_onnx_or_torch(workers, precision)
     if not has_torch():
-        raise ValueError(f"{'engine torch' if plain else f'{device} in {precision}'} needs PyTorch: {INSTALL_TORCH}")
+        asked = "engine torch" if plain else f"device {device}" if precision == "auto" else f"precision {precision}"
+        raise ValueError(f"{asked} needs PyTorch: {INSTALL_TORCH}")
     from capcli.engines.torch import choose_device
     from capcli.model.precision import choose_precision
 
