@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fnmatch
 import glob
 import os
@@ -9,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 
 from capcli.images.decode import STANDARD_INPUT, why_unreadable
 from capcli.images.drawn import RECORD, drawn_pictures
@@ -155,7 +157,8 @@ def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:
 def read_names(source: str, null_separated: bool = False) -> Iterator[str | ImageError]:
     """Yield the file names in a list, as soon as they can be read.
 
-    Empty names are skipped. An ImageError takes the place of a name that no file can have.
+    Empty names are skipped, and so is a UTF-8 byte order mark before the first line. An ImageError takes the place of a
+    name that no file can have.
 
     source: the file with the list, `-` for standard input; names may be any bytes.
     null_separated: each name ends with a NUL, as `find -print0` writes them, instead of a line end.
@@ -166,27 +169,29 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str | Imag
     with open(
         sys.stdin.fileno() if source == STANDARD_INPUT else source, "rb", closefd=source != STANDARD_INPUT
     ) as file:
-        rest = b""
-        # read1 returns what a pipe has so far, so that work begins before the list is complete.
-        while chunk := file.read1(1 << 16):
-            *names, rest = (rest + chunk).split(end)
-            yield from (parse_name(name, null_separated) for name in names if strip_end(name, null_separated))
-        if strip_end(rest, null_separated):
-            yield parse_name(rest, null_separated)
+        for number, name in enumerate(split_list(file, end)):
+            if not null_separated:  # as some editors and shells write text; NUL-separated names stay as they are
+                name = name.removeprefix(b"" if number else codecs.BOM_UTF8).removesuffix(b"\r")
+            if name:
+                yield parse_name(os.fsdecode(name))
 
 
-def parse_name(line: bytes, null_separated: bool) -> str | ImageError:
-    """Return the file name in a line of a list, or an error if no file can have it."""
-    name = os.fsdecode(strip_end(line, null_separated))
+def split_list(file: BufferedReader, end: bytes) -> Iterator[bytes]:
+    """Yield the parts of a file that end with a separator, without it, and the rest. end: the separator, one byte."""
+    rest = b""
+    # read1 returns what a pipe has so far, so that work begins before the list is complete.
+    while chunk := file.read1(1 << 16):
+        *parts, rest = (rest + chunk).split(end)
+        yield from parts
+    yield rest
+
+
+def parse_name(name: str) -> str | ImageError:
+    """Return the file name in a list, or an error if no file can have it."""
     if name == STANDARD_INPUT:  # the list itself may be on standard input
         return ImageError(name, "means stdin, which a list cannot name; ./- is a file called -")
     # A whole NUL-separated list looks like one line: its first name is enough for the message.
     return ImageError(name.split("\0")[0], "followed by a NUL; read such lists with --null") if "\0" in name else name
-
-
-def strip_end(name: bytes, null_separated: bool) -> bytes:
-    """Return a line without the carriage return that ends it on Windows; NUL-separated names stay as they are."""
-    return name if null_separated else name.removesuffix(b"\r")
 
 
 def natural(name: str) -> list[tuple[int, str]]:

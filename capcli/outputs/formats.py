@@ -146,7 +146,8 @@ class TextRows(Rows):
         path = on_one_line(result.path)
         lines = []
         for rank, candidate in enumerate(result.candidates[: layout.num]):
-            text = "" if is_rejected(candidate, layout.min_score) else layout.template.fill(path, candidate)
+            rejected = is_rejected(candidate, layout.min_score)
+            text = "" if rejected else layout.template.fill(result.path, candidate, on_one_line)
             columns = [path] if layout.names_images else []
             columns += [f"{candidate.score:.4f}"] if layout.num > 1 else []
             columns += [text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import string
+from collections.abc import Callable
 from typing import Any
 
 from capcli.results import ImageError
@@ -30,18 +31,22 @@ class Template:
         except Exception as error:  # of many kinds, and of none that says more
             raise ValueError(str(error) or type(error).__name__) from None
 
-    def fill(self, path: str, candidate: Any) -> str:
-        """Return the text for a candidate of the image at path.
+    def fill(self, path: str, candidate: Any, escape: Callable[[str], str] = str) -> str:
+        """Return the text for a candidate.
 
-        Raises ImageError where one field is the format of another, and no format.
+        path: of its image.
+        candidate: or a caption, whose best candidate is meant.
+        escape: makes of a name and a path what the text shows.
+
+        Raises ImageError if a field is used as the format of another, and is not a format.
         """
         try:
             return self.text.format(
                 caption=candidate.text,
                 score=candidate.score,
                 log_prob=candidate.log_prob,
-                path=path,
-                name=os.path.splitext(os.path.basename(path))[0],
+                path=escape(path),
+                name=escape(os.path.splitext(os.path.basename(path))[0]),
             )
         except ValueError as error:
             raise ImageError(path, f"{MISFIT}: {error}", MISFIT) from None

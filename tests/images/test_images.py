@@ -312,6 +312,9 @@ def test_lists_of_names(tmp_path: Path) -> None:
     list_file = tmp_path / "list"
     list_file.write_bytes(b"a.jpg\r\n\n b.jpg \nc\xff.jpg")
     assert list(read_names(str(list_file))) == ["a.jpg", " b.jpg ", "c\udcff.jpg"]
+    list_file.write_bytes(b"\xef\xbb\xbfa.jpg\r\n\xef\xbb\xbfb.jpg\r\n")  # a byte order mark, as Windows writes it
+    assert list(read_names(str(list_file))) == ["a.jpg", "\ufeffb.jpg"]
+    assert list(read_names(str(list_file), null_separated=True)) == ["\ufeffa.jpg\r\n\ufeffb.jpg\r\n"]
     list_file.write_bytes(b"a\n.jpg\0\0b.jpg\r\0")
     assert list(read_names(str(list_file), null_separated=True)) == ["a\n.jpg", "b.jpg\r"]
     list_file.write_bytes(b"a.jpg\nb.jpg\0c.jpg\0d.jpg\ne.jpg")

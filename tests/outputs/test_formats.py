@@ -142,6 +142,9 @@ def test_templates() -> None:
     assert Template("{caption}, photo").fill("a/b.c.jpg", CAT) == "a cat, photo"
     assert Template("{{{name}}} {path} {score:.1f} {log_prob}").fill("a/b.c.jpg", CAT) == "{b.c} a/b.c.jpg -0.5 -3.25"
     assert write("text", CAT, template=Template("<{caption}>")) == "cat.jpg\t<a cat>\n"
+    with pytest.raises(ImageError) as error:  # of the image, whose name is not escaped in JSON and in tables
+        write("text", Found("x\ty.jpg", "a cat"), template=Template("{score:{name}}"))
+    assert error.value.path == "x\ty.jpg"
     for wrong in ("{words}", "{}", "{caption.__class__}", "{caption", "{score:x}"):
         with pytest.raises((ValueError, KeyError, IndexError)):
             Template(wrong)
