@@ -60,6 +60,7 @@ app = typer.Typer(
     name="capcli",
     cls=Commands,
     no_args_is_help=True,
+    epilog="For help with a command: capcli COMMAND --help",
     rich_markup_mode=None,  # plain messages, and no time spent importing Rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -105,7 +106,7 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Caption photos, see where the model looked, and train models of your own."""

@@ -21,6 +21,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
     "Running": ("model", "device", "precision", "engine", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
 }
+NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache"),
     "The model": (
@@ -54,6 +55,7 @@ class Command(TyperCommand):
         sections["Options"] = [name for name in parameters if name not in listed]
         for title, chosen in sections.items():
             records = [record for name in chosen if (record := parameters[name].get_help_record(ctx)) is not None]
+            records = [(names, NO_SURPRISE.sub("", text)) for names, text in records]
             if title == "Arguments":  # without the types that Typer adds, which are Python's
                 records = [(name.partition(" ")[0], text) for name, text in records]
             if records:

@@ -8,6 +8,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from capcli import __version__
 from capcli.cli.app import COMMANDS as SHORT_HELP
 from capcli.cli.app import app
 from capcli.cli.help import PANELS, TRAINING_PANELS
@@ -28,7 +29,7 @@ def test_help_lists_each_option_once(name: str) -> None:
 
 def test_a_line_is_enough_to_introduce_a_command() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
-    _, _, listed = shown.partition("Commands:\n")
+    listed = shown.partition("Commands:\n")[2].partition("\n\n")[0]
     assert len(listed.splitlines()) == len(COMMANDS)
     assert "..." not in listed
 
@@ -65,3 +66,21 @@ def test_the_list_of_commands_says_how_their_own_help_begins() -> None:
 
 def test_a_misspelt_command_is_told_what_it_is_like() -> None:
     assert "No such command 'capton'. Did you mean 'caption'?" in CliRunner().invoke(app, ["capton"]).stderr
+
+
+def test_help_ends_by_pointing_to_that_of_a_command() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert shown.rstrip().splitlines()[-1].strip() == "For help with a command: capcli COMMAND --help"
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version(option: str) -> None:
+    assert CliRunner().invoke(app, [option]).output == f"capcli {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_only_ranges_that_may_surprise(name: str) -> None:
+    shown = " ".join(CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output.split())
+    assert not re.search(r"x>=[01]\]", shown)
+    kept = {"caption": ["-10<=x<=10]", "x>=0.01]", "0.01<=x<=1]", "x>=16]"], "train": ["[0<=x<=0.99]", "[x>=32]"]}
+    assert all(span in shown for span in kept.get(name, []))
