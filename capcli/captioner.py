@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -155,6 +156,7 @@ class Captioner:
         def work(batch: list[Opened | Exception]) -> list[Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
 
+        threading.Thread(target=self.engine.prepare).start()  # while the first images are opened
         at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size

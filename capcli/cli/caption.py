@@ -255,7 +255,6 @@ def check_presence(paths: list[str], sources: Sources) -> None:
 def open_places(paths: list[str], writing: Writing, output: str | None, template: Template, num: int) -> list[Sink]:
     """Return the sinks that keep captions beside the images or in them."""
     from capcli.images.decode import STANDARD_INPUT
-    from capcli.outputs.metadata import Metadata
     from capcli.outputs.originals import folders_of
     from capcli.outputs.sidecars import Sidecars, common_root
 
@@ -270,5 +269,7 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
                 sidecars.keep_off(os.fspath(name), option)
         places.append(sidecars)
     if writing.write_metadata:
+        from capcli.outputs.metadata import Metadata
+
         places.append(Metadata(existing, template, writing.min_score, folders, writing.touch))
     return places

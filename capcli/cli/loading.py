@@ -19,9 +19,12 @@ def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Capt
     options: which model to load, and where to run it.
     max_pixels: refuse images with more pixels; None takes the usual limit.
     """
+    from capcli.cli.process import set_up_process, spare_numpy_threads
+
+    if options.engine != "torch":
+        spare_numpy_threads()
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError
-    from capcli.cli.process import set_up_process
 
     silence_libtiff()
     set_up_process(max_pixels)

@@ -39,23 +39,26 @@ def engine_loader(
         raise ValueError("engine onnx runs on a CPU in fp32; for other devices and precisions take torch")
     if engine == "onnx":
         return load_onnx(workers)
-    if engine == "auto" and plain and (device == "cpu" or not may_have_gpu()):
+    onnx_first = engine == "auto" and plain and are_installed("onnx", "onnxruntime")
+    if onnx_first and (device == "cpu" or not may_have_gpu()):
         return load_onnx_or_torch(workers, precision)
-    if not has_torch():
+    if not are_installed("torch"):
         asked = "engine torch" if plain else f"device {device}" if precision == "auto" else f"precision {precision}"
         raise ValueError(f"{asked} needs PyTorch: {INSTALL_TORCH}")
     from capcli.engines.torch import choose_device
     from capcli.model.precision import choose_precision
 
     chosen = choose_device(device)
-    if engine == "auto" and plain and chosen.type == "cpu":  # there is a GPU that this PyTorch cannot use
+    if onnx_first and chosen.type == "cpu":  # there is a GPU that this PyTorch cannot use
         return load_onnx_or_torch(workers, precision)
     choose_precision(precision, chosen)
     return load_torch(str(chosen), precision)
 
 
 def load_onnx(workers: int) -> Callable[[Path], Engine]:
-    """Return what makes an engine of ONNX Runtime, the cores shared among workers."""
+    """Return what makes an engine of ONNX Runtime, the cores shared among workers. Raises ValueError without it."""
+    if not are_installed("onnx", "onnxruntime"):
+        raise ValueError("engine onnx needs ONNX Runtime: pip install onnxruntime onnx")
     from capcli.engines.onnx import OnnxEngine, count_cores
 
     return lambda folder: OnnxEngine.load(folder, max(1, count_cores() // workers))
@@ -78,24 +81,24 @@ def load_onnx_or_torch(workers: int, precision: str) -> Callable[[Path], Engine]
         try:
             return load(folder)
         except NoGraph as error:
-            if not has_torch():
+            if not are_installed("torch"):
                 raise ValueError(f"{error}, and PyTorch is not installed: {INSTALL_TORCH}") from None
         return load_torch("cpu", precision)(folder)
 
     return load_either
 
 
-def has_torch() -> bool:
-    """Return whether PyTorch is installed."""
+def are_installed(*packages: str) -> bool:
+    """Return whether all of these packages can be imported, without doing so."""
     try:
-        return find_spec("torch") is not None
-    except (ImportError, ValueError):  # something keeps it from being found
+        return all(find_spec(package) is not None for package in packages)
+    except (ImportError, ValueError):  # something keeps one from being found
         return False
 
 
 def may_have_gpu() -> bool:
     """Return whether PyTorch should be asked for a GPU, which takes seconds."""
-    if not has_torch():
+    if not are_installed("torch"):
         return False
     if sys.platform == "darwin":
         return os.uname().machine == "arm64"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from capcli.engines.encoder_graphs import Grid, append_encoder
-from capcli.engines.graph import Graph, Tensors
+from capcli.engines.graph import FLOAT, INT64, UINT8, Graph, Tensors
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import NEVER_PRINTED
 
@@ -44,7 +44,7 @@ class DecoderGraphs(ABC):
         """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
         what all beams of an image share."""
         graph, side = Graph(), self.config.image_size
-        pixels = graph.add("Cast", graph.input("pixels", "uint8", "batch", side, side, 3), to=1)
+        pixels = graph.add("Cast", graph.input("pixels", UINT8, "batch", side, side, 3), to=FLOAT)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
         grid, vector = append_encoder(graph, channels_first, self.config)
         hidden, cell, memory = self.begin(graph, grid, vector)
@@ -62,15 +62,15 @@ class DecoderGraphs(ABC):
         points, (batch, beams) in 0 … 1, an input behind all others.
         """
         graph = Graph()
-        words = graph.input("words", "int64", "batch", "beams")
+        words = graph.input("words", INT64, "batch", "beams")
         hidden, cell = (
-            graph.reshape(graph.input(name, "float", "batch", "beams", self.hidden), -1, self.hidden)
+            graph.reshape(graph.input(name, FLOAT, "batch", "beams", self.hidden), -1, self.hidden)
             for name in ("hidden", "cell")
         )
         memory = [
-            graph.input(f"memory{index}", "float", "batch", *shape) for index, shape in enumerate(self.memory_shapes())
+            graph.input(f"memory{index}", FLOAT, "batch", *shape) for index, shape in enumerate(self.memory_shapes())
         ]
-        points = graph.input("points", "float", "batch", "beams") if drawing else None
+        points = graph.input("points", FLOAT, "batch", "beams") if drawing else None
         beams = graph.add("Shape", words)
         embedded = self.embed(graph, words)
         seen = self.look(graph, beams, hidden, memory, points)
@@ -253,7 +253,7 @@ class AttentionGraphs(DecoderGraphs):
         else:
             reached = graph.add("CumSum", distribution, graph.constant(2, np.int64))
             point = graph.add("Unsqueeze", points, graph.constant([2], np.int64))
-            before = graph.add("Cast", graph.add("LessOrEqual", reached, point), to=7)
+            before = graph.add("Cast", graph.add("LessOrEqual", reached, point), to=INT64)
             passed = graph.add("ReduceSum", before, graph.constant([2], np.int64), keepdims=0)
             chosen = graph.add("Min", passed, graph.constant(self.locations - 1, np.int64))
         return graph.add("OneHot", chosen, graph.constant(self.locations, np.int64), graph.constant([0, 1]), axis=-1)

@@ -63,6 +63,10 @@ class Engine(ABC):
     def threads(self, number: int) -> None: ...
 
     @abstractmethod
+    def prepare(self) -> None:
+        """Get ready for the first batch; what is called meanwhile waits for as much of it as it needs."""
+
+    @abstractmethod
     def encode(self, pixels: np.ndarray) -> Any:
         """Return the features of a batch. pixels: (batch, size, size, 3) uint8, RGB."""
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
 # Old enough for every version of ONNX Runtime that is allowed, so that a newer `onnx` makes the same graphs.
 OPSET, IR_VERSION = 17, 8
-KINDS = {"float": TensorProto.FLOAT, "int64": TensorProto.INT64, "uint8": TensorProto.UINT8}
+FLOAT, UINT8, INT64 = 1, 2, 7  # of TensorProto.DataType
 Tensors = Mapping[str, np.ndarray]  # of a checkpoint, float32, by their names in model.safetensors
 Make = Callable[[Tensors], np.ndarray]
+
+
+class Node(NamedTuple):
+    """Describe a node: its operator, the names of its inputs and outputs, and its attributes."""
+
+    kind: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    attributes: Mapping[str, Any]
+
+
+class Weight(NamedTuple):
+    """Describe a value that is made of a checkpoint's tensors."""
+
+    shape: Sequence[int]
+    make: Make
 
 
 class Graph:
@@ -23,21 +38,25 @@ class Graph:
 
     def __init__(self) -> None:
         self.tensors: dict[str, tuple[int, ...]] = {}
-        self.weights: dict[str, Make] = {}
-        self.nodes: list[Any] = []
-        self.inputs: list[Any] = []
-        self.outputs: list[Any] = []
-        self.initializers: list[Any] = []
+        self.weights: dict[str, Weight] = {}
+        self.constants: dict[str, np.ndarray] = {}
+        self.nodes: list[Node] = []
+        self.inputs: dict[str, tuple[int, Sequence[int | str]]] = {}
+        self.outputs: dict[str, tuple[int, Sequence[int | str]]] = {}
 
-    def input(self, name: str, kind: str, *shape: int | str) -> str:
-        """Declare an input, in the order of the calls. kind: one of KINDS; shape: a name stands for any size."""
-        self.inputs.append(helper.make_tensor_value_info(name, KINDS[kind], shape))
+    def input(self, name: str, kind: int, *shape: int | str) -> str:
+        """Declare an input, in the order of the calls.
+
+        kind: FLOAT, UINT8 or INT64.
+        shape: a name stands for any size.
+        """
+        self.inputs[name] = kind, shape
         return name
 
     def output(self, name: str, value: str, *shape: int | str) -> None:
         """Declare an output of floats, in the order of the calls. shape: a name stands for any size."""
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
-        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self.nodes.append(Node("Identity", [value], [name], {}))
+        self.outputs[name] = FLOAT, shape
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output, and return that."""
@@ -45,15 +64,14 @@ class Graph:
 
     def split(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> Sequence[str]:
         """Append a node, and return its outputs."""
-        number = len(self.nodes)
-        names = [f"{kind}{number}.{index}" for index in range(outputs)]
-        self.nodes.append(helper.make_node(kind, inputs, names, **attributes))
+        names = [f"{kind}{len(self.nodes)}.{index}" for index in range(outputs)]
+        self.nodes.append(Node(kind, inputs, names, attributes))
         return names
 
     def constant(self, value: Any, kind: Any = np.float32) -> str:
         """Return a value that is part of the graph: a number, a list or an array."""
-        name = f"constant{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.asarray(value, kind), name))
+        name = f"constant{len(self.constants)}"
+        self.constants[name] = np.asarray(value, kind)
         return name
 
     def tensor(self, name: str, *shape: int) -> str:
@@ -63,12 +81,7 @@ class Graph:
     def weight(self, name: str, shape: Sequence[int], of: Mapping[str, tuple[int, ...]], make: Make) -> str:
         """Return a value that is made of the checkpoint's tensors. of: their names and shapes."""
         self.tensors.update(of)
-        if name not in self.weights:
-            self.weights[name] = make
-            outside = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
-            outside.data_location = TensorProto.EXTERNAL
-            outside.external_data.add(key="location", value="model.safetensors")
-            self.initializers.append(outside)
+        self.weights[name] = Weight(shape, make)
         return name
 
     def linear(self, x: str, name: str, outputs: int, inputs: int, bias: bool = True, factor: float = 1.0) -> str:
@@ -89,15 +102,24 @@ class Graph:
     def as_bytes(self, tensors: Tensors | None = None) -> bytes:
         """Return the graph as ONNX. tensors: the checkpoint's, for a graph that holds its weights; None leaves them
         out."""
-        initializers = self.initializers
-        if tensors is not None:
-            values = self.values(tensors)
-            inside = [numpy_helper.from_array(value, name) for name, value in values.items()]
-            initializers = [entry for entry in initializers if entry.name not in values] + inside
-        graph = helper.make_graph(self.nodes, "capcli", self.inputs, self.outputs, initializers)
+        from onnx import TensorProto, helper, numpy_helper  # late: it takes its time, which others can use
+
+        inside = self.constants if tensors is None else self.constants | self.values(tensors)
+        initializers = [numpy_helper.from_array(value, name) for name, value in inside.items()]
+        for name, weight in self.weights.items() if tensors is None else ():
+            outside = TensorProto(name=name, data_type=FLOAT, dims=weight.shape, data_location=TensorProto.EXTERNAL)
+            outside.external_data.add(key="location", value="model.safetensors")
+            initializers.append(outside)
+        graph = helper.make_graph(
+            [helper.make_node(n.kind, n.inputs, n.outputs, **n.attributes) for n in self.nodes],
+            "capcli",
+            [helper.make_tensor_value_info(name, *declared) for name, declared in self.inputs.items()],
+            [helper.make_tensor_value_info(name, *declared) for name, declared in self.outputs.items()],
+            initializers,
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         return model.SerializeToString()
 
     def values(self, tensors: Tensors) -> dict[str, np.ndarray]:
         """Return the weights by their names in the graph, made of the checkpoint's tensors."""
-        return {name: np.ascontiguousarray(make(tensors), np.float32) for name, make in self.weights.items()}
+        return {name: np.ascontiguousarray(w.make(tensors), np.float32) for name, w in self.weights.items()}

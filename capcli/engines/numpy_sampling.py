@@ -16,18 +16,19 @@ Choose = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def decode(
-    advance: Advance, state: State, count: int, options: DecodingOptions, generator: np.random.Generator
+    advance: Advance, state: State, count: int, options: DecodingOptions, generator: np.random.Generator | None
 ) -> Hypotheses[np.ndarray]:
     """Return at least count sentences for each image, best first, in the way that the options say.
 
     state: before the first word, with one beam for each image.
-    generator: of what is drawn.
+    generator: of what is drawn, None where nothing is.
 
     Raises ValueError if one sentence is to be diverse.
     """
     if options.diversity and count < 2:
         raise ValueError("diversity is between candidates: ask for 2 or more")
     if options.sample:
+        assert generator is not None
         return sample(advance, state, count, options, generator)
     if options.diversity:
         return diverse_beams(advance, state, count, options, options.diversity)

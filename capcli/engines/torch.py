@@ -61,6 +61,9 @@ class TorchEngine(Engine):
     def threads(self, number: int) -> None:
         torch.set_num_threads(number)
 
+    def prepare(self) -> None:
+        """Return at once, as a model of PyTorch is ready."""
+
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Features:
         """Return features in this engine's precision, as Engine.encode.

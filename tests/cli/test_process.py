@@ -1,6 +1,11 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from capcli.cli.process import spare_numpy_threads
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = """
@@ -39,3 +44,14 @@ def test_what_the_command_line_sets_for_its_process() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, cwd=TESTS)
     limit = "900 pixels, more than the limit of 800"
     assert (done.stdout, done.stderr) == (f"{limit}\n{limit}\n1 3\n3 1\n", "")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(None, "1"), ("3", "3")])
+def test_numpy_starts_no_threads_that_nobody_asked_for(
+    monkeypatch: pytest.MonkeyPatch, theirs: str | None, ours: str
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", theirs or "")
+    if theirs is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    spare_numpy_threads()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == ours

@@ -139,8 +139,8 @@ def test_without_torch_a_cpu_captions_and_the_rest_says_what_to_install(tiny_che
     (tmp_path / "data.json").write_text(json.dumps(rows))
     for arguments, what in (
         (["caption", COFFEE, *model, "--engine", "torch"], "engine torch needs PyTorch"),
-        (["caption", COFFEE, *model, "--device", "cuda"], "cuda in auto needs PyTorch"),
-        (["caption", COFFEE, *model, "--precision", "bf16"], "auto in bf16 needs PyTorch"),
+        (["caption", COFFEE, *model, "--device", "cuda"], "device cuda needs PyTorch"),
+        (["caption", COFFEE, *model, "--precision", "bf16"], "precision bf16 needs PyTorch"),
         (["push", tiny_checkpoint, "user/name"], "this needs PyTorch"),
         (["evaluate", tmp_path / "data.json", *model], "this needs PyTorch"),
         (["train", tmp_path / "data.json", "--output", tmp_path / "run"], "this needs PyTorch"),

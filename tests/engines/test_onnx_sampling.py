@@ -97,14 +97,14 @@ def test_a_seed_draws_the_same_again(hard: Checkpoint, how: dict) -> None:
     paths = sorted(PHOTOS.glob("*.jpg"))
     state = torch.get_rng_state()
 
-    def said(seed: int | None) -> list[tuple]:
+    def said(seed: int | None) -> tuple[tuple, ...]:
         options = DecodingOptions(2, 6, seed=seed, **how)
         captions = captioner.stream(paths, 2, options, batch_size=2)
-        return [(c.words, c.word_log_probs) for caption in captions for c in caption.candidates]  # type: ignore[union-attr]
+        return tuple((c.words, c.word_log_probs) for caption in captions for c in caption.candidates)  # type: ignore[union-attr]
 
     assert said(1) == said(1)
-    assert said(1) != said(2)
-    assert said(None) != said(None)
+    assert len({said(seed) for seed in range(10)}) > 1
+    assert len({said(None) for _ in range(10)}) > 1  # two may well be the same
     assert torch.equal(torch.get_rng_state(), state)
 
 
