@@ -87,9 +87,14 @@ class Captioner:
     def caption(
         self, images: Source | Sequence[Source], num: int = 1, options: DecodingOptions | None = None
     ) -> Caption | list[Caption]:
-        """Caption one image, or each of a list: paths, encoded images as bytes or open binary files, Pillow images.
+        """Caption one image, or each image of a sequence.
 
-        Raises ImageError for the first that cannot be read, and TypeError for what is none of these.
+        images: paths, Pillow images, and encoded images as bytes or open binary files.
+        num: candidates per image, 1 or more.
+        options: how to decode; None takes those that the checkpoint was tuned to.
+
+        Raises ImageError for the first image that cannot be read, TypeError for anything that is no image, and
+        ValueError for options that cannot be followed.
         """
         one = is_source(images)
         captions = []
@@ -108,17 +113,22 @@ class Captioner:
         max_pixels: int | None = None,
         photo_side: int = 0,
     ) -> Iterator[Caption | ImageError]:
-        """Caption images in their order, lazily; an image that cannot be read comes out as its ImageError, and one that
-        is an ImageError already as itself.
+        """Yield a caption for each image, lazily and in order, or an ImageError if it cannot be read.
 
-        images: as `caption` takes them; a file is read whole when its turn comes, and never closed. num: candidates per
-        image. options: None takes those chosen for the checkpoint. batch_size: images that go through the model
-        together, fewer at first so that the first caption comes at once. max_pixels: larger images are refused (None:
-        100 million), and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS. photo_side: captions keep their
-        photo, with no side longer than this in pixels; 0 keeps none. The images are listed and decoded in threads. At
-        most four batches more than there are workers are ahead of the captions given out (one, where photos are kept),
-        so the memory needed does not grow with the number of images. Raises ValueError for options that cannot be
-        followed, and TypeError for what is no image.
+        Images are listed and decoded in threads. At most as many batches as there are workers, plus four (plus one if
+        photos are kept), are ahead of the captions, so the memory needed does not grow with the number of images.
+
+        images: as `caption` takes them, and ImageErrors, which are passed on. An open file is read whole when its turn
+            comes, and never closed.
+        num: candidates per image, 1 or more.
+        options: how to decode; None takes those that the checkpoint was tuned to.
+        batch_size: images that go through the model together, 1 or more; fewer at first, so that the first caption
+            comes at once.
+        max_pixels: larger images are refused, and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS; None
+            is 100 million.
+        photo_side: captions keep their photo, scaled down so that no side is longer than this, in pixels; 0 keeps none.
+
+        Raises ValueError for options that cannot be followed, and TypeError for anything that is no image.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels, photo_side):
             yield from batch
@@ -132,7 +142,12 @@ class Captioner:
         max_pixels: int | None = None,
         photo_side: int = 0,
     ) -> Iterator[list[Caption | ImageError]]:
-        """As `stream`, in lists of what is known at a time."""
+        """Yield what `stream` yields, in lists of those that are ready together.
+
+        images, num, options, batch_size, max_pixels, photo_side: as `stream` takes them.
+
+        Raises what `stream` raises.
+        """
         if num < 1 or batch_size < 1:
             raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
         if is_source(images):
@@ -170,7 +185,13 @@ class Captioner:
     def caption_opened(
         self, batch: list[Opened | Exception], num: int, options: DecodingOptions, generator: Any
     ) -> list[Caption | ImageError]:
-        """Return a caption for each picture that was opened, and the ImageErrors of the others in their places."""
+        """Return a caption for each picture that could be opened, and the ImageErrors of the others in their places.
+
+        batch: the images as opened; an exception among them is raised.
+        num: candidates per image, 1 or more.
+        options: how to decode.
+        generator: the engine's, for random draws; None makes one from the options' seed.
+        """
         outcomes: list[ImageError | None] = []
         names, photos, pixels = [], [], []
         for opened in batch:
@@ -275,7 +296,10 @@ class Captioner:
 
 
 def taken(images: Iterable[Source | ImageError]) -> Iterator[Source | ImageError]:
-    """The images as they can be kept until a thread opens them: files are read now, while they are surely open."""
+    """Yield images in a form that keeps until a thread opens them: open files are read now, before they are closed.
+
+    images: as `Captioner.stream` takes them; an ImageError takes the place of a file that cannot be read.
+    """
     for image in images:
         if not isinstance(image, (ImageError, str, os.PathLike, bytes, Image.Image)):
             check_source(image)

@@ -1,6 +1,6 @@
-"""The command line: the list of its commands, and how a run of the program begins and ends.
+"""The command line: its commands, and how the program starts and ends.
 
-A command's file is imported when it is called, and everything heavy where the command needs it.
+A command's file is imported when the command is called, and anything heavy only once it is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Commands(TyperGroup):
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names to suggest for a mistyped one
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; None for an unknown name."""
+        """Return a command, imported; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -70,8 +70,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line, and exit.
 
-    The exit status is 0 if all is done, 1 if some images failed, 2 after a usage error, and 128 plus the signal's
-    number if the run was stopped.
+    The exit status is 0 if everything was done, 1 if some images or the output failed, 2 for a usage error, and 128
+    plus the signal's number if the run was stopped.
     """
     open_streams()
     report_crashes()

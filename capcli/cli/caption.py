@@ -1,4 +1,4 @@
-"""`capcli caption`: captions of images."""
+"""`capcli caption`: caption images."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def caption(
         check_summary(writing.summary)
     except OutputError as error:
         fail(error)
-    # Whoever wants captions elsewhere wants no screen full of them.
+    # Those who have captions written elsewhere do not want a screenful of them.
     unseen = not (shown or output or views.show) and bool(places or views.html) and sys.stdout.isatty()
     nothing = "no images in " + ", ".join([*paths, *([files_from] if files_from else [])])
     if dry_run:
@@ -127,13 +127,13 @@ def caption(
     if verbose:
         say(f"captioning with {captioner.engine.name} on {captioner.device} in {captioner.precision}")
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # Pillow's, about files that get their line of ours
-    # Not from a pipe: what is counted would be lost to the captions.
+        warnings.simplefilter("ignore")  # Pillow's, about files that capcli reports itself
+    # Not from a pipe: names that are counted could not be read again.
     countable = files_from is None or os.path.isfile(files_from)
     bar = CaptionBar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
-    # With --resume as well: overlays that a stopped run drew, and wrote no row for.
+    # With --resume too, for overlays that a stopped run drew without writing their row.
     with open_views(captioner, views, num, overwrite or writing.resume) as opened:
-        try:  # last, when all else is known to be good
+        try:  # last, once all else is known to be in order
             if output is not None:
                 rows = open_rows(output, kind, layout, writing.resume, overwrite)
             else:
@@ -161,7 +161,7 @@ def caption(
 
 
 def check_sources(paths: list[str], sources: Sources) -> None:
-    """Refuse arguments that name no images, or standard input twice."""
+    """Refuse arguments that name no images, or stdin twice. paths: the arguments."""
     from capcli.images.decode import STANDARD_INPUT
 
     if not paths and sources.files_from is None:
@@ -175,9 +175,11 @@ def check_sources(paths: list[str], sources: Sources) -> None:
 
 
 def check_writing(output: str | None, writing: Writing, sources: Sources, views: Views, dry_run: bool) -> str:
-    """Refuse options that contradict each other, and return the name of the output's format.
+    """Return the name of the output's format, after refusing options that contradict each other.
 
-    output: the file, None for stdout.
+    output: the file; None for stdout.
+    writing, sources, views: the options of these groups.
+    dry_run: whether nothing is to be written.
     """
     from capcli.files import is_writable
     from capcli.images.find import SUFFIXES
@@ -215,7 +217,7 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
 
 
 def check_different(files: dict[str, str | Path | None]) -> None:
-    """Refuse two options that name the same file, of which what one holds would be lost."""
+    """Refuse two options that name the same file, since the content of one would be lost. files: by option."""
     seen: dict[str, str] = {}
     for option, name in files.items():
         real = os.path.realpath(name) if name is not None else ""
@@ -226,7 +228,7 @@ def check_different(files: dict[str, str | Path | None]) -> None:
 
 
 def read_template(text: str) -> Template:
-    """Return a template, or fail with what is wrong with it."""
+    """Return the template that a text makes, or exit with a line about what is wrong with it."""
     from capcli.outputs.template import Template
 
     try:
@@ -236,7 +238,7 @@ def read_template(text: str) -> Template:
 
 
 def check_presence(paths: list[str], sources: Sources) -> None:
-    """Name every argument that is not there, before any work."""
+    """Exit with a line for each argument that does not exist, before any work. paths: the arguments."""
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import check_arguments
 
@@ -253,7 +255,14 @@ def check_presence(paths: list[str], sources: Sources) -> None:
 
 
 def open_places(paths: list[str], writing: Writing, output: str | None, template: Template, num: int) -> list[Sink]:
-    """Return the sinks that keep captions beside the images or in them."""
+    """Return the sinks that keep captions beside the images or inside them.
+
+    paths: the arguments.
+    writing: the options that ask for these sinks.
+    output: the output file, which no sidecar may take; None for stdout.
+    template: makes the text from a caption.
+    num: candidates per image, 1 or more.
+    """
     from capcli.images.decode import STANDARD_INPUT
     from capcli.outputs.originals import folders_of
     from capcli.outputs.sidecars import Sidecars, common_root

@@ -1,4 +1,4 @@
-"""How a command's help lists its options: in panels, those that most people need first."""
+"""How a command's help lists its options: in panels, with the most used ones first."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
 
 
 class Command(TyperCommand):
-    """List a command's options in panels, without Rich: its import would take longer than all the rest of the help."""
+    """List a command's options in panels, without Rich: importing it would take longer than all else that help does."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what follows the command in its usage line, with PHOTO in place of Typer's {PHOTO}."""
+        """Return the words after the command in its usage line, with PHOTO instead of Typer's {PHOTO}."""
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -1,4 +1,4 @@
-"""The options that commands have, each declared once, in groups that a command takes whole."""
+"""The options of several commands, each declared once, in groups that a command takes as a whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ SCALES = ("word", "caption")
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Give Typer a function that takes the fields of the dataclasses among this function's parameters one by one."""
+    """Return a function for Typer that takes groups of options one option at a time.
+
+    function: a command; parameters of it that are dataclasses are groups, and each of their fields is an option.
+    """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
     flat = []
@@ -55,9 +58,11 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
-    """Return an option that takes one of some names, which a shell can complete.
+    """Return an option that takes one of several names, which a shell can complete.
 
-    metavar: what the help shows in the value's place; None for the names.
+    names: the values that it takes.
+    help: the text for --help.
+    metavar: what the help shows in place of the value; None for the names.
     """
     known = tuple(names)
 
@@ -73,21 +78,21 @@ def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
 
 
 def finite(value: float | None) -> float | None:
-    """Refuse NaN and infinity, which compare and print as no number does, for every option that takes decimals."""
+    """Return a number, after refusing NaN and infinity, which ranges let pass; None is passed on."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
 
 
 def check_page(page: Path | None) -> Path | None:
-    """Refuse to replace anything but a page by a page."""
+    """Return the name of a page, after refusing one that may be another kind of file; None is passed on."""
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         fail(f"--html {page}: the name of a page must end in .html")
     return page
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """Return the devices that a shell may offer; others, as `cuda:1`, can be typed."""
+    """Return the devices that a shell offers after what is typed; others, such as `cuda:1`, can be typed out."""
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
@@ -125,7 +130,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Say which checkpoint captions, and on what."""
+    """Hold the options for the checkpoint, and what it runs on."""
 
     model: Model = None
     device: Device = "auto"
@@ -145,7 +150,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Say how sentences are found; None takes what the checkpoint was tuned to."""
+    """Hold the options for decoding; None takes the value that the checkpoint was tuned to."""
 
     beam: Annotated[
         int | None,
@@ -211,7 +216,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Sources:
-    """Say which images are meant."""
+    """Hold the options for choosing images."""
 
     recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True
     include: Annotated[
@@ -239,7 +244,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Writing:
-    """Say where captions go, and in what form."""
+    """Hold the options for where captions go, and in what form."""
 
     output: Annotated[
         str | None,
@@ -297,7 +302,7 @@ class Writing:
 
 @dataclass(frozen=True)
 class Views:
-    """Say where a caption's attention is shown, and how."""
+    """Hold the options for where attention is shown, and how."""
 
     attention: Annotated[
         Path | None,

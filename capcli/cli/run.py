@@ -1,4 +1,4 @@
-"""A captioning run: a loop that hands each result to the sinks, counts, and can be stopped and gone on with."""
+"""A captioning run: a loop that hands each result to the sinks and counts it, and that can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -28,15 +28,20 @@ REASONS_SHOWN = 20
 
 @dataclass
 class Run:
-    """Hold what is to be done, and how far it is.
+    """Hold the sinks of a run, and what it has counted so far.
 
     rows: the output.
-    others: the sinks besides, in the order in which they are written to; whoever opened them closes them.
-    stop_at_failure: end the run with the first image that fails.
-    summary: takes note of each image that is skipped or fails.
-    found, failed, skipped, rejected, unsure: images so far.
-    reasons: of failures.
-    drawn, first_drawn: overlays passed over so far, and the first of them.
+    others: the other sinks, in the order in which they are written to; whoever opened them closes them.
+    stop_at_failure: whether the first image that fails ends the run.
+    summary: told of each image that is skipped or fails.
+    found: images with a result, be it a caption or a failure.
+    failed: images that failed.
+    skipped: images that are already captioned.
+    rejected: captions left empty, since they score below --min-score.
+    unsure: captions that are unsure.
+    drawn: pictures skipped because capcli drew them.
+    first_drawn: the path of the first of these, or empty.
+    reasons: how many images failed for each reason, for the first 1,000 reasons.
     """
 
     rows: Rows
@@ -59,7 +64,10 @@ class Run:
         self.first_drawn = self.first_drawn or path
 
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
-        """Yield the images that are not captioned everywhere yet, and the ImageErrors of those that can't be."""
+        """Yield the images that still need captioning somewhere, and ImageErrors in place of those that cannot be.
+
+        images: paths, and ImageErrors, which are passed on.
+        """
         for image in images:
             if isinstance(image, ImageError):
                 yield image
@@ -75,8 +83,8 @@ class Run:
                 self.summary.skip(image, reason)
 
     def why_skipped(self, image: str) -> str | None:
-        """Return why there is no work left, None where there is. Raises ImageError."""
-        # All of them are asked: sidecars have to know who else was there.
+        """Return why an image needs no captioning, None if it does. Raises ImageError if a sink cannot take it."""
+        # All of them are asked, as sidecars have to know of every image.
         wanted = {sink: self.is_wanted_by(sink, image) for sink in (self.rows, *self.others)}
         done = [sink for sink, wants in wanted.items() if wants is False]
         if self.rows not in done:
@@ -90,24 +98,31 @@ class Run:
         return f"already captioned in {self.rows.where(image)}"
 
     def targets(self, image: str) -> list[str]:
-        """Return where the caption of an image is to go. Raises ImageError."""
+        """Return the places that the caption of an image goes to. Raises ImageError if a sink cannot take it."""
         sinks = [sink for sink in (self.rows, *self.others) if self.is_wanted_by(sink, image) is not False]
         return [place for place in (sink.where(image) for sink in sinks) if place]
 
     def is_wanted_by(self, sink: Sink, image: str) -> bool | None:
-        """Return whether there is work left for one sink, as it says itself. Raises ImageError."""
+        """Return whether an image still needs captioning in one sink; see `Sink.wants`. Raises ImageError as that does.
+
+        An image that the continued run had finished may have a caption, even with `--existing fail`.
+        """
         try:
             return sink.wants(image)
         except CaptionedAlready:
-            if image in self.rows.finished:  # by the run that is continued
+            if image in self.rows.finished:
                 return False
             raise
 
     def execute(self, batches: Iterable[list[Caption | ImageError]], bar: CaptionBar, quiet: bool) -> int:
-        """Work through the batches.
+        """Hand every batch to the sinks, until there are no more or the run is stopped.
 
-        Return the exit status: 0 all captioned, 1 some failed or the output did, 128 and the number of the signal that
-        stopped the run.
+        batches: captions, and ImageErrors for images that could not be read.
+        bar: the progress bar, closed at the end.
+        quiet: whether to print no summary.
+
+        Returns the exit status: 0 if all images were captioned, 1 if some of them or the output failed, and 128 plus
+        the number of the signal that stopped the run.
         """
         stopped = 0
         try:
@@ -143,7 +158,7 @@ class Run:
         return stopped or (1 if self.failed else 0)
 
     def keep(self, batch: list[Caption | ImageError]) -> bool:
-        """Hand a batch to the sinks, and return whether to go on."""
+        """Hand a batch to the sinks, and return whether the run goes on."""
         if self.stop_at_failure:
             failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
             batch = batch[: failures[0] + 1] if failures else batch
@@ -165,15 +180,15 @@ class Run:
         return not (self.stop_at_failure and self.failed)
 
     def in_order(self) -> list[Sink]:
-        """Return the sinks as they are to be written to.
+        """Return the sinks in the order in which to write to them.
 
-        A row from which a later run takes that an image is done comes last, but for sinks that say so themselves: they
-        are asked again by --resume, while it could not give back a row lost between them.
+        A row that marks an image as done for a later run comes after the sinks that cannot tell by themselves. Those
+        that can come last: --resume asks them again, and a caption that is missing there is written then.
         """
         return sorted((self.rows, *self.others), key=lambda sink: sink.remembers or not self.rows.remembers)
 
     def fail(self, errors: list[ImageError]) -> None:
-        """Count an image that failed, if any, and say why: one line on stderr for each reason."""
+        """Count an image if it failed, and print a line on stderr for each reason. errors: of the image, maybe none."""
         self.failed += bool(errors)
         for line in dict.fromkeys(str(error) for error in errors):
             say(line)
@@ -185,16 +200,16 @@ class Run:
 
     @property
     def captioned(self) -> int:
-        """How many images have got a caption so far, in all places where it was to go."""
+        """Return how many images have their caption so far, in every place where it was to go."""
         return self.found - self.failed
 
     @property
     def replaced(self) -> int:
-        """How many texts that were there gave way to a caption that says something else."""
+        """Return how many texts a different caption has replaced."""
         return sum(sink.replaced for sink in self.others)
 
     def counts(self) -> dict[str, int]:
-        """Return what --summary counts."""
+        """Return the counts for --summary."""
         return {
             "captioned": self.captioned,
             "unsure": self.unsure,
@@ -206,7 +221,7 @@ class Run:
         }
 
     def summarise(self, quiet: bool) -> None:
-        """Say on stderr what failed and why, and what was left out."""
+        """Print on stderr what failed and why, and what was left out. quiet: print nothing."""
         if quiet:
             return
         if isinstance(self.rows.file, NoOutput):
@@ -231,12 +246,13 @@ class Run:
 
 @contextlib.contextmanager
 def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Turn what goes wrong with one image into its ImageError, so that the others go on.
+    """Turn what goes wrong with one image into an ImageError, so that the run goes on with the others.
 
-    errors: gets what went wrong.
-    path: the image's.
-    about: the file that an OSError means when it does not say; None for the image.
-    Raises OutputError for what the others would meet as well, and BrokenPipeError.
+    errors: the list to which the ImageError is added.
+    path: of the image.
+    about: the file that an OSError is about if it names none; None for the image.
+
+    Raises OutputError for what would go wrong with the others as well, and BrokenPipeError.
     """
     try:
         yield

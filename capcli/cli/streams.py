@@ -1,4 +1,4 @@
-"""The standard streams as a program may find them: in another encoding, closed, or full."""
+"""The standard streams, which a program may find closed, full, or in an encoding that is not UTF-8."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STANDARD_OUTPUT = "standard output"
 
 
 def open_streams() -> None:
-    """Make sure that the three streams are there, and that their text is UTF-8."""
+    """Make sure that the three streams exist, and that stdout and stderr are in UTF-8."""
     for descriptor, name, how in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:  # closed by whoever started us
             with contextlib.suppress(OSError):
@@ -30,10 +30,10 @@ def open_streams() -> None:
 
 
 class NamedOutput(io.FileIO):
-    """Standard output, whose errors say so."""
+    """Write to standard output, with errors that name it."""
 
     def write(self, content: Any, /) -> int:
-        """Write what there is room for. Raises OSError naming standard output."""
+        """Write bytes and return how many were taken. Raises OSError with standard output as its file."""
         try:
             return super().write(content)
         except OSError as error:
@@ -41,9 +41,12 @@ class NamedOutput(io.FileIO):
 
 
 def take_descriptor(descriptor: int, how: int) -> None:
-    """Keep a closed stream's number from the next file that is opened, which would get what is printed.
+    """Occupy the number of a closed stream: a file opened later would get it, and all that is printed.
 
-    Standard output is opened for reading, so that printing captions nowhere is the error that it is.
+    Standard output is opened for reading, so that printing captions to it stays an error.
+
+    descriptor: the number, 0 … 2.
+    how: as `os.open` takes it.
     """
     opened = os.open(os.devnull, how)
     if opened != descriptor:
@@ -52,10 +55,10 @@ def take_descriptor(descriptor: int, how: int) -> None:
 
 
 def flush_streams() -> bool:
-    """Whether standard output took all that was printed, or its reader wanted no more; says so if not."""
+    """Return whether standard output took all that its reader wanted; if not, print a line."""
     try:
         sys.stderr.flush()
-    except OSError:  # there is nowhere to say it
+    except OSError:  # nowhere to report it
         redirect_to_nowhere(sys.stderr)
     try:
         sys.stdout.flush()
@@ -68,20 +71,20 @@ def flush_streams() -> bool:
 
 
 def say_lost(name: str, error: OSError) -> None:
-    """Print one line about a file or a stream that does not take what is written."""
+    """Print a line about a file or stream that cannot be written to. name: of it. error: why not."""
     if name == STANDARD_OUTPUT:
         redirect_to_nowhere(sys.stdout)
     say(f"{name}: {(error.strerror or str(error)).lower()}")
 
 
 def redirect_to_nowhere(stream: TextIO) -> None:
-    """Let nothing more go to where nothing more is taken: the interpreter would complain when it flushes it."""
+    """Discard what is left for a stream that takes no more; the interpreter would complain when it flushes it."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class StandardOutput:
-    """sys.stdout as an output, which outlives its run."""
+    """Pass text on to sys.stdout, which stays open."""
 
     path = STANDARD_OUTPUT
 
@@ -89,36 +92,37 @@ class StandardOutput:
         self.terminal = sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        """Add text; no file name in it commands a terminal."""
+        """Add text; on a terminal, control characters in file names are escaped."""
         sys.stdout.write(escape_controls(text) if self.terminal else text)
 
     def flush(self) -> None:
-        """Let others see it."""
+        """Make the text visible to its reader."""
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Let others see it."""
+        """Make the text visible to its reader."""
         sys.stdout.flush()
 
     def discard(self) -> None:
-        """Let nothing more go to where nothing more is taken."""
+        """Discard what has not been written, and whatever else is printed."""
         redirect_to_nowhere(sys.stdout)
 
 
 class NoOutput:
-    """An output for captions that nobody asked to see, or that only might be written. path: of that output."""
+    """Drop captions that nobody asked to see, or that a dry run does not make."""
 
     def __init__(self, path: str = "") -> None:
+        """Stand in for an output. path: the one to name in messages; empty for none."""
         self.path = path
 
     def write(self, text: str) -> None:
-        """Forget it."""
+        """Drop text."""
 
     def flush(self) -> None:
-        """There is nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """There is nothing."""
+        """Do nothing."""
 
     def discard(self) -> None:
-        """There is nothing."""
+        """Do nothing."""

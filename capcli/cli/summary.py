@@ -1,4 +1,4 @@
-"""What became of each image: named on stderr by --verbose, and kept for --summary."""
+"""What became of each image: printed on stderr for --verbose, and kept for --summary."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ KEYS = ("exit_status", "counts", "failures", "skipped")
 
 
 class Summary:
-    """Names the images that were not captioned, with the reasons.
+    """Collect the images that were not captioned, with the reasons.
 
-    Images are skipped by the thread that lists them; what is to be said of them waits until `tell`, so that it comes
-    between two batches and not into the middle of the progress bar.
+    Images are skipped in the thread that lists them; lines about them wait for `tell`, so that they are printed between
+    two batches instead of in the middle of the progress bar.
     """
 
     def __init__(self, verbose: bool = False, kept: bool = False) -> None:
-        """verbose: say which images are skipped. kept: remember all of them, and those that failed, which takes memory
-        for each."""
+        """Begin without any.
+
+        verbose: whether to print a line for each image that is skipped.
+        kept: whether to remember the images that are skipped or fail, which takes memory for each.
+        """
         self.verbose, self.kept = verbose, kept
         self.failures: list[dict[str, str]] = []
         self.skipped: list[dict[str, str]] = []
         self.untold: SimpleQueue[str] = SimpleQueue()
 
     def skip(self, path: str, reason: str) -> None:
-        """Take note of an image that is not to be captioned; from any thread."""
+        """Note an image that needs no captioning; may be called in any thread."""
         if self.kept:
             self.skipped.append({"path": path, "reason": reason})
         if self.verbose:
             self.untold.put(f"{path}: skipped: {reason}")
 
     def fail(self, path: str, reason: str) -> None:
-        """Take note of an image that could not be captioned, or whose caption could not be kept."""
+        """Note an image that could not be captioned, or whose caption could not be written."""
         if self.kept:
             self.failures.append({"path": path, "error": reason})
 
     def tell(self) -> None:
-        """Say what has not been said yet."""
+        """Print the lines that are waiting."""
         while True:
             try:
                 say(self.untold.get_nowait())
@@ -52,14 +55,20 @@ class Summary:
                 return
 
     def as_json(self, counts: dict[str, int], status: int) -> dict[str, Any]:
-        """Return `{"exit_status", "counts", "failures": [{"path", "error"}], "skipped": [{"path", "reason"}]}`."""
+        """Return `{"exit_status", "counts", "failures": [{"path", "error"}], "skipped": [{"path", "reason"}]}`.
+
+        counts: as `Run.counts` returns them.
+        status: the exit status.
+        """
         return dict(zip(KEYS, (status, counts, self.failures, self.skipped), strict=True))
 
 
 def check_summary(path: Path | None) -> None:
-    """Raise OutputError where no summary can be written, or something else than an earlier one would be lost.
+    """Raise OutputError if no summary can be written, or if it would replace anything but an earlier summary.
 
-    That of the run before may go: runs are gone on with by the same command.
+    An earlier one may be replaced, since the same command continues a run.
+
+    path: of the file; None for no summary.
     """
     if path is None:
         return
@@ -77,7 +86,13 @@ def check_summary(path: Path | None) -> None:
 
 
 def write_summary(path: Path, content: dict[str, Any]) -> None:
-    """Write it whole, but to a pipe or a device. Raises OutputError."""
+    """Write a summary, completely or not at all unless to a pipe or a device.
+
+    path: of the file.
+    content: as `Summary.as_json` returns it.
+
+    Raises OutputError.
+    """
     text = (dump(content, indent=1) + "\n").encode()
     place = Path(os.path.realpath(path))
     try:

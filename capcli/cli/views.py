@@ -1,4 +1,4 @@
-"""The views of a caption's attention that a command asks for: terminal, page and folders."""
+"""The views of a caption's attention that a command can open: terminal, page and folders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -> Iterator[list[Sink]]:
-    """Open every view of the attention that is wanted, and complete what was begun however the block is left.
+    """Open each view that the options ask for, and complete them when the block is left, whatever the reason.
 
-    captioner: whose captions they will show.
-    wanted: the options; what is wrong with them is said before any work.
+    captioner: makes the captions that they show.
+    wanted: the options; if one cannot be followed, the program exits with a line before any work.
     num: candidates per image, 1 or more.
-    overwrite: replace a page or overlays that exist.
+    overwrite: whether to replace an existing page or overlays.
     """
     attention, html, show = wanted.attention, wanted.html, wanted.show
     if not (attention or show or html):
@@ -56,7 +56,7 @@ def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -
             if show:
                 views.append(TerminalPictures(sys.stdout, options))
             if html:
-                check_output(html, overwrite)  # another run may have made it meanwhile
+                check_output(html, overwrite)  # another run may have written it since
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
                 views.append(HtmlReport(html, options, num))

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 
 def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
-    """`{"path", "caption", "grid", "words": [{"word", "log_prob", "gate", "weights"}]}`; weights row by row, sum 1.
+    """Return `{"path", "caption", "grid": [rows, columns], "words": [{"word", "log_prob", "gate", "weights"}]}`.
 
-    grid and weights are null without attention, gate without a gate.
+    A word's weights are listed row by row and sum to 1. Without attention, grid and weights are None; without a gate,
+    gate is.
+
+    path: of the image.
+    candidate: one of its captions.
     """
     weights: list[list[float] | None] = [None] * len(candidate.words)
     grid = None
@@ -43,16 +47,23 @@ def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
 
 
 def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: Path, options: OverlayOptions) -> None:
-    """Fill an existing folder: attention.json, `00_word.png` …, attention.png and, if wanted, attention.gif.
+    """Write attention.json, `00_word.png` …, attention.png and, if asked for, attention.gif into a folder.
 
-    photo: upright RGB, no larger than options.size. path: as attention.json is to name it. Every file is written
-    whole; pictures that capcli drew there for an earlier caption are removed. Raises OSError.
+    Every file is written completely or not at all. Pictures that capcli drew there for an earlier caption are removed.
+
+    candidate: the caption to draw.
+    photo: upright, in RGB, with no side longer than options.size.
+    path: of the image, as attention.json names it.
+    folder: must exist.
+    options: how to draw.
+
+    Raises OSError if a file cannot be written, and ValueError if the candidate has no attention.
     """
     names = picture_names(candidate.words)
-    # Before the record that names them is replaced: a run killed in between leaves no picture that nobody knows.
+    # Before the record that names them is replaced, so that a killed run leaves no picture that is in no record.
     for old in drawn_pictures(folder) - {*names, SHEET, *([ANIMATION] if options.gif else [])}:
         (folder / old).unlink(missing_ok=True)
-    # First, because it marks the folder as this image's.
+    # Before the pictures, because it marks the folder as this image's.
     write_whole(folder / RECORD, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
     overlays = [
         draw_overlay(photo, heat, candidate.cell_offset, options.style, options.smooth)
@@ -67,31 +78,46 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
 
 
 class AttentionFolders(Sink):
-    """Write a folder of overlays for each caption, named after its image. One run at a time writes into the folder of
-    these."""
+    """Write a folder of overlays for each caption, named after its image.
+
+    The folder that holds them is locked, so that only one run at a time writes into it.
+    """
 
     path: Path
 
     def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
-        """Make the folder. replace: overlays that are there already are drawn anew, else an ImageError. Raises OSError,
-        also where another run writes into it."""
+        """Create the folder for the others, if need be, and lock it.
+
+        folder: its path.
+        options: how to draw.
+        replace: whether to replace existing overlays of the same image.
+
+        Raises OSError if that fails, or if another run is writing into it.
+        """
         self.path, self.options, self.replace, self.photo_side = folder, options, replace, options.size
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.lock = LockedFolder(folder)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Draw overlays for a caption, nothing for a failure.
+        """Draw the overlays of a caption, and nothing for a failure.
 
-        Raises ImageError if the image cannot be read any more, and for overlays that are not to be replaced.
+        Raises ImageError if the image can no longer be read, or its overlays must not be replaced, and OSError if
+        they cannot be written.
         """
         if not isinstance(result, ImageError):
             photo = photo_of(result, self.options.size)
             write_overlays(result.best, photo, result.path, self.claim(result.path), self.options)
 
     def claim(self, path: str) -> Path:
-        """A folder for this image alone: `name`, else `name-2`, …; its own from an earlier run is used again. Raises
-        ImageError where that is not to be replaced."""
+        """Return a folder for one image alone: `name`, or if another image has that, `name-2`, ….
+
+        The image's own folder from an earlier run is used again.
+
+        path: of the image.
+
+        Raises ImageError if its overlays exist and must not be replaced, and OSError if no folder can be created.
+        """
         base = "stdin" if path == STANDARD_INPUT else safe_name(Path(path).stem)
         for number in itertools.count(self.numbers.get(base.casefold(), 1)):
             folder = self.path / (base if number == 1 else f"{base}-{number}")
@@ -110,11 +136,11 @@ class AttentionFolders(Sink):
         raise AssertionError  # count() has no end
 
     def close(self) -> None:
-        """Let other runs write into the folder; one that was made for nothing goes."""
+        """Unlock the folder, and remove it if it was created for nothing."""
         self.lock.close()
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Whether a folder holds only what a killed run had not finished."""
+    """Return whether a folder holds only files that a killed run left unfinished."""
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return bool(names) and all(map(TEMPORARY.fullmatch, names))

@@ -28,14 +28,15 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """Say how attention is drawn.
+    """Describe how attention is drawn.
 
     size: longest side of a word's picture, in pixels.
-    style: of STYLES.
-    scale: `word` draws each word's strongest cell at full strength; `caption` multiplies weights by the gate β_t and
-        measures them against the strongest of the caption, so that a word that looks nowhere in particular stays pale.
-    smooth: interpolate between cells.
-    gif: write an animation too.
+    style: one of STYLES: `heat` colours the places where the model looks, `spotlight` darkens the rest.
+    scale: one of SCALES. `word` draws each word's strongest cell at full strength; `caption` multiplies weights by the
+        gate β_t and measures them against the strongest of the caption, so that a word for which the model looks
+        nowhere in particular stays pale.
+    smooth: whether to interpolate between cells.
+    gif: whether to write an animation too.
     """
 
     size: int = 640
@@ -46,9 +47,12 @@ class OverlayOptions:
 
 
 def heatmaps(candidate: Candidate, scale: str) -> np.ndarray:
-    """Return what to draw for each word, (words, rows, columns) in 0 … 1, float64.
+    """Return the heat to draw for each word, (words, rows, columns) in 0 … 1, float64.
 
-    scale: as OverlayOptions has it. Raises ValueError where there is no attention.
+    candidate: the caption.
+    scale: one of SCALES, see OverlayOptions.
+
+    Raises ValueError if the candidate has no attention.
     """
     if candidate.attention is None:
         raise ValueError("this checkpoint's decoder has no attention")
@@ -61,11 +65,14 @@ def heatmaps(candidate: Candidate, scale: str) -> np.ndarray:
 
 
 def upsample(heat: np.ndarray, width: int, height: int, offset: float = 0.0, smooth: bool = True) -> np.ndarray:
-    """Stretch heat over the squashed square, (rows, columns), to the picture in its own shape, (height, width).
+    """Return heat over the squashed square stretched to the picture in its own shape, (height, width) float64.
 
-    offset: how far, in cells, the places that the annotation vectors describe lie right of and below the cells'
-    middles. smooth: interpolate between neighbours, so that the highest value stays where it is; otherwise, and for a
-    map with a single cell, as hard attention gives, every pixel takes the value of the nearest cell.
+    heat: (rows, columns), in 0 … 1.
+    width, height: of the picture, in pixels.
+    offset: how far the places that the annotation vectors describe lie to the right of the cells' middles and below
+        them, in cells.
+    smooth: whether to interpolate between neighbours, which leaves the highest value where it is. Otherwise, and for
+        heat in a single cell, as hard attention has it, every pixel takes the value of the nearest cell.
     """
     smooth = smooth and int((heat > 0).sum()) > 1
     rows, columns = heat.shape
@@ -73,8 +80,10 @@ def upsample(heat: np.ndarray, width: int, height: int, offset: float = 0.0, smo
 
 
 def cell_place(row: int, column: int, grid: tuple[int, int], offset: float) -> tuple[float, float]:
-    """Return the middle of what a cell of a (rows, columns) grid describes, x and y in fractions of the picture.
+    """Return the middle of the place that a cell describes, x and y in fractions of the picture's width and height.
 
+    row, column: of the cell, from 0.
+    grid: rows and columns.
     offset: as `upsample` takes it.
     """
     rows, columns = grid
@@ -82,14 +91,22 @@ def cell_place(row: int, column: int, grid: tuple[int, int], offset: float) -> t
 
 
 def strongest_place(heat: np.ndarray, offset: float) -> tuple[float, float]:
-    """Return where an overlay of heat, (rows, columns), is brightest, x and y in fractions of the picture."""
+    """Return where an overlay is strongest, x and y in fractions of the picture's width and height.
+
+    heat: (rows, columns).
+    offset: as `upsample` takes it.
+    """
     rows, columns = heat.shape
     row, column = divmod(int(np.argmax(heat)), columns)
     return cell_place(row, column, (rows, columns), offset)
 
 
 def spread(cells: int, pixels: int, offset: float, smooth: bool) -> np.ndarray:
-    """Return how much each cell says about each pixel along one side, (pixels, cells); rows sum to 1."""
+    """Return the weight of each cell at each pixel along one side, (pixels, cells) float64; rows sum to 1.
+
+    cells, pixels: how many there are along this side.
+    offset, smooth: as `upsample` takes them.
+    """
     places = np.clip((np.arange(pixels, dtype=np.float64) + 0.5) * cells / pixels - 0.5 - offset, 0, cells - 1)
     one_hot = np.eye(cells)
     if not smooth:
@@ -101,7 +118,7 @@ def spread(cells: int, pixels: int, offset: float, smooth: bool) -> np.ndarray:
 
 
 def color_table(style: str) -> list[tuple[int, int, int, int]]:
-    """Return red, green, blue and opacity, 0 … 255, for heat 0/255 … 255/255."""
+    """Return red, green, blue and opacity, 0 … 255, for each heat of 0/255 … 255/255. style: one of STYLES."""
     table = []
     for value in range(256):
         at = value / 255
@@ -115,7 +132,13 @@ def color_table(style: str) -> list[tuple[int, int, int, int]]:
 def draw_overlay(
     photo: Image.Image, heat: np.ndarray, offset: float = 0.0, style: str = "heat", smooth: bool = True
 ) -> Image.Image:
-    """Draw the photo under one word's heat, (rows, columns) in 0 … 1; same size, RGB. offset: as `upsample` has it."""
+    """Return the photo under one word's heat, in its own size and RGB.
+
+    photo: in RGB.
+    heat: (rows, columns), in 0 … 1.
+    offset, smooth: as `upsample` takes them.
+    style: one of STYLES.
+    """
     values = np.rint(upsample(heat, photo.width, photo.height, offset, smooth) * 255).astype(np.uint8)
     level = Image.frombytes("L", photo.size, values.tobytes())
     channels = [level.point(list(channel)) for channel in zip(*color_table(style), strict=True)]

@@ -1,4 +1,4 @@
-"""The photo below the heat."""
+"""The photo under the heat."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def photo_of(caption: Caption, longest_side: int) -> Image.Image:
-    """Return a caption's photo upright, as it was kept, or opened anew where none was.
+    """Return the upright photo of a caption: the one that it kept, or if it kept none, the file opened again.
 
-    longest_side: no side of it is longer than this, in pixels.
+    caption: whose photo it is.
+    longest_side: in pixels; a larger photo is scaled down.
 
-    Raises ImageError if it has to be opened and can't be any more.
+    Raises ImageError if the file has to be opened and can no longer be read.
     """
     if caption.photo is None:
         return open_upright(caption.path, longest_side)

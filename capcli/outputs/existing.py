@@ -1,4 +1,4 @@
-"""What becomes of a text that is there already when a caption is to be written in its place."""
+"""What becomes of an existing text when a caption is written in its place."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ SEPARATOR = ", "
 
 
 def combine(old: str, new: str, existing: str) -> str:
-    """Return the text for a place that holds `old` (empty for none).
+    """Return the text to write.
 
-    Adding what has been added before changes nothing, so that an interrupted run can be repeated.
+    Adding a caption a second time changes nothing, so that an interrupted run can be repeated.
+
+    old: the text that is there, empty if there is none.
+    new: the caption.
+    existing: one of EXISTING.
     """
     if not old or existing == "overwrite":
         return new

@@ -24,14 +24,14 @@ ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 @dataclass(frozen=True)
 class Layout:
-    """Say what rows hold.
+    """Describe what rows hold.
 
     num: candidates per image, 1 or more; with their scores if more than one.
-    min_score: candidates that score less are left empty; None for none.
-    template: what text lines say of a candidate.
-    names_images: whether text lines begin with the image's path.
-    marks_unsure: whether text lines say which captions are unsure, as people want it and programs do not; all other
-        formats do.
+    min_score: candidates that score less are left empty; None keeps all.
+    template: makes the text of a line from a candidate.
+    names_images: whether lines of text begin with the image's path.
+    marks_unsure: whether lines of text mark unsure captions, which people want and programs do not; all other formats
+        always do.
     """
 
     num: int = 1
@@ -42,11 +42,12 @@ class Layout:
 
 
 class Rows(Sink):
-    """Write a row for each result, in one format; a subclass is a format.
+    """Write a row for each result, in one format; each subclass is a format.
 
-    name, endings: of the format, as `--format` and file names have them.
-    resumable: whether a later run can go on with a file of it.
-    line_ends_quoted: whether a line end between quotation marks belongs to a record.
+    name: of the format, as `--format` takes it.
+    endings: of file names, in lower case and with their dots.
+    resumable: whether a later run can continue a file in this format.
+    line_ends_quoted: whether a line end between quotation marks is part of the record.
     """
 
     name: ClassVar[str]
@@ -56,18 +57,18 @@ class Rows(Sink):
     path: str | os.PathLike[str]
 
     def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
-        """Begin, or go on.
+        """Begin an output, or continue one.
 
-        file: what is written to.
-        finished: path → whether it has a caption, for the images whose rows the file holds already; None for an output
-            that no later run can go on with.
+        file: what to write to.
+        finished: the images that the file already has rows for, path → whether the row has a caption; None for an
+            output that no later run can continue.
         """
         self.file, self.layout, self.path = file, layout, file.path
         self.finished = finished or {}
         self.remembers = finished is not None
 
     def wants(self, image: str) -> bool | None:
-        """Return False for an image that has its row already."""
+        """Return False for an image that already has its row, otherwise None."""
         return False if image in self.finished else None
 
     def has(self, image: str) -> bool:
@@ -75,52 +76,58 @@ class Rows(Sink):
         return self.finished.get(image, False)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add the row of a caption or a failure, but for an image that has one. Raises OutputError, BrokenPipeError."""
+        """Add the row of a caption or a failure, unless its image already has one.
+
+        Raises OutputError, and BrokenPipeError if the reader has gone.
+        """
         if result.path not in self.finished:
             row = self.row(result)
             with OutputError.about(self.path):
                 self.file.write(row)
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return what is written for one result. Raises ImageError."""
+        """Return the text to write for one result. Raises ImageError if there can be none."""
         raise NotImplementedError
 
     def end(self) -> str:
-        """Return what completes the output."""
+        """Return the text that completes the output."""
         return ""
 
     def flush(self) -> None:
-        """Let others see the rows. Raises OutputError, BrokenPipeError."""
+        """Make the rows visible to other programs. Raises OutputError and BrokenPipeError."""
         with OutputError.about(self.path):
             self.file.flush()
 
     def close(self) -> None:
-        """Complete the output. Raises OutputError, BrokenPipeError."""
+        """Complete the output. Raises OutputError and BrokenPipeError."""
         with OutputError.about(self.path):
             if end := self.end():
                 self.file.write(end)
             self.file.close()
 
     def discard(self) -> None:
-        """Let go of the output as it is."""
+        """Abandon the output, leaving what is in it."""
         self.file.discard()
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return what every file of this format and layout begins with."""
+        """Return the bytes that every file of this format and layout begins with."""
         raise NotImplementedError
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record as `as_row` had it; without a path for one that is no image's.
+        """Return a record as the row that `as_row` made; one that belongs to no image, as a heading, has no path.
 
-        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError for what is not one of ours.
+        record: as `records` yields it.
+        layout: of the file.
+
+        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError if capcli did not write the record.
         """
         raise NotImplementedError
 
     @classmethod
     def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield each record of a file, and whether it is complete."""
+        """Yield each record of a file with its line end, and whether it is complete, which the last one may not be."""
         record = b""
         for line in file:
             record += line
@@ -132,14 +139,17 @@ class Rows(Sink):
 
 
 class TextRows(Rows):
-    """Write lines `caption`, or `path<TAB>caption`, with a score before the caption where there are several, and
-    `<TAB>(unsure)` after the first one where the layout wants it."""
+    """Write a line `[path<TAB>][score<TAB>]caption[<TAB>(unsure)]` for each candidate.
+
+    The score is given if there are several candidates, and the first of them is marked as unsure if the layout asks for
+    it.
+    """
 
     name = "text"
     endings = (".txt",)
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return a line for each candidate, nothing for a failure: those go to stderr only."""
+        """Return a line for each candidate, and nothing for a failure, which goes to stderr only."""
         if isinstance(result, Exception):
             return ""
         layout = self.layout
@@ -164,7 +174,7 @@ class JsonRows(Rows):
     lead = "["
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return an element of the array with what stands before it."""
+        """Return an element of the array, after the bracket or comma that precedes it."""
         lead, self.lead = self.lead, ","
         return f"{lead}\n{dump(as_row(result, self.layout.num, self.layout.min_score))}"
 
@@ -186,12 +196,12 @@ class JsonLinesRows(Rows):
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return the beginning of the first row."""
+        """Return how the first row begins."""
         return b'{"path": "'
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a line as a dictionary with a path, and a caption or an error."""
+        """Return a line as a dictionary with a path, and a caption or an error; see `Rows.read_row`."""
         row = json.loads(record)
         if not (isinstance(row["path"], str) and ("caption" in row or row.get("error"))):
             raise ValueError
@@ -199,8 +209,11 @@ class JsonLinesRows(Rows):
 
 
 class CsvRows(Rows):
-    """Write a record per image: path, caption, log_prob, score, the same three numbered 2 … for the other candidates,
-    error, unsure: `true` or nothing. Quoted as RFC 4180 has it, lines ending in a bare line feed."""
+    """Write a record per image, quoted as in RFC 4180, but with lines that end in a bare line feed.
+
+    Its columns are path, caption, log_prob and score; the last three again, numbered from 2, for each other candidate;
+    error; and unsure, which is `true` or empty.
+    """
 
     name = "csv"
     endings = (".csv",)
@@ -213,7 +226,7 @@ class CsvRows(Rows):
         self.heading = "" if finished else self.beginning(layout).decode()  # comes with the first record
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return a record, after the heading if it is the first."""
+        """Return a record, preceded by the heading if it is the first."""
         row = as_row(result, self.layout.num, self.layout.min_score)
         cells: list[Any] = []
         for candidate in row.get("candidates", [row] if "caption" in row else []):
@@ -238,7 +251,7 @@ class CsvRows(Rows):
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record by the names of its columns, with its candidates; an empty row for the heading."""
+        """Return a record by the names of its columns, with its candidates; the heading is an empty one."""
         if record == cls.beginning(layout):
             return {}
         text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
@@ -251,7 +264,7 @@ class CsvRows(Rows):
 
 
 class TsvRows(CsvRows):
-    """Write the same records with tabs between the columns."""
+    """Write the records of CsvRows, with tabs between the columns."""
 
     name = "tsv"
     endings = (".tsv",)
@@ -263,7 +276,12 @@ RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 
 
 def format_by_ending(path: str | None) -> str | None:
-    """Return the name of the format that a file's ending says: text without a file, None for an unknown ending."""
+    """Return the name of the format that a file's ending stands for.
+
+    path: of the file; None for stdout, which gets text.
+
+    Returns None if the ending is unknown.
+    """
     if path is None:
         return TextRows.name
     ending = os.path.splitext(path)[1].lower()
@@ -271,19 +289,25 @@ def format_by_ending(path: str | None) -> str | None:
 
 
 def columns(num: int) -> list[str]:
-    """Return the names of the columns of a table with num candidates per image."""
+    """Return the names of a table's columns. num: candidates per image, 1 or more."""
     numbers = ["", *(f"_{i}" for i in range(2, num + 1))]
     return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error", "unsure"]
 
 
 def is_rejected(candidate: Any, min_score: float | None) -> bool:
-    """Return whether a candidate scores too low to be given."""
+    """Return whether a candidate scores less than min_score; None rejects none."""
     return min_score is not None and candidate.score < min_score
 
 
 def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` where the caption is, and candidates if
-    num > 1; `{"path", "error"}` for a failure."""
+    """Return a result as a row of JSON.
+
+    It is `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if the caption is, and with `"candidates"`
+    if num is above 1; for a failure, `{"path", "error"}`.
+
+    num: candidates per image, 1 or more.
+    min_score: captions that score less are None; None keeps all.
+    """
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
     row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
@@ -293,7 +317,7 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
 
 
 def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"caption", "log_prob", "score"}`; the caption is None where it scores less than min_score."""
+    """Return `{"caption", "log_prob", "score"}`; the caption is None if it scores less than min_score."""
     return {
         "caption": None if is_rejected(candidate, min_score) else candidate.text,
         "log_prob": round(candidate.log_prob, 4),
@@ -302,13 +326,16 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """Return JSON in UTF-8, but escaped where a file name is not valid UTF-8, so that it can be read back."""
+    """Return a value as JSON, in UTF-8, or in ASCII if a file name in it is not UTF-8, so that it can be read back.
+
+    indent: spaces per level; None writes one line.
+    """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text if text.isascii() or is_encodable(text) else json.dumps(value, indent=indent)
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether the text has no stray surrogate."""
+    """Return whether a text can be written in UTF-8: a name that is not UTF-8 has surrogates in it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -317,9 +344,9 @@ def is_encodable(text: str) -> bool:
 
 
 def on_one_line(path: str) -> str:
-    """Return a file name with `\\t`, `\\n`, `\\r` and `\\\\` for tabs, line ends and backslashes: a line stays a line,
-    and the name can be told from it.
+    """Return a file name with `\\t`, `\\n`, `\\r` and `\\\\` for tabs, line ends and backslashes.
 
-    Windows separates folders by backslashes and allows the others in no name: there is nothing to tell apart.
+    So a line stays a line, and the name can be recovered from it. On Windows names stay as they are: a backslash
+    separates folders there, and no name holds the other characters.
     """
     return path if os.sep == "\\" else path.translate(ESCAPES)

@@ -1,4 +1,4 @@
-"""Opening an output, and going on with what an earlier run left in it."""
+"""Opening an output, and continuing what an earlier run left in it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from capcli.outputs.sink import Sink
 
 
 def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
-    """Refuse a file that can't be written, or has something in it, as far as can be told without touching anything.
+    """Refuse a file that cannot be written or is not empty, as far as can be told without touching anything.
 
-    path: None for no file.
-    overwrite: whether what is in the file may be lost or continued.
-    how: what to say for that to be so.
+    path: of the file; None for none.
+    overwrite: whether the content of the file may be replaced or continued.
+    how: the options that allow this, for the message.
+
     Raises OutputError.
     """
     if path is None:
@@ -38,20 +39,31 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
 
 
 def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> None:
-    """Raise the OutputError that `open_rows` would, as far as can be told without touching anything."""
+    """Raise the OutputError that `open_rows` would raise, as far as can be told without touching anything.
+
+    path: of the file; None for stdout.
+    kind, layout, resume, overwrite: as `open_rows` takes them.
+    """
     check_output(path, resume or overwrite, how_to_replace(kind))
     if resume and path is not None and os.path.isfile(path):
         read_rows(path, kind, layout)
 
 
 def open_rows(path: str, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> Rows:
-    """Open a file for rows, and go on with what it holds if that is wanted.
+    """Return an open file of rows.
 
-    JSON is put in place when it is complete, everything else grows by lines; what it replaces stays until then, or
-    until the first line. With resume a half-written last line goes, and so do the rows of images that are to be tried
-    again: those with errors, and those without a caption where min_score would leave one now; a missing file is begun.
-    Raises OutputError for a file with something in it where neither resume nor overwrite is wanted, for one that
-    another run writes, and for one that is not ours to continue.
+    A JSON file takes its place once it is complete; everything else grows line by line. What it replaces stays until
+    then, or until the first line.
+
+    path: of the file.
+    kind: its format.
+    layout: what its rows hold.
+    resume: continue a file, if there is one. A half-written last line is removed, and so are the rows of images that
+        are to be tried again: those with errors, and those whose caption min_score left empty but no longer would.
+    overwrite: replace a file that is not empty.
+
+    Raises OutputError for a file that is not empty, unless resume or overwrite is set; for one that another run is
+    writing; and with resume for one that capcli did not write in this format and layout.
     """
     finished: dict[str, bool] = {}
     try:
@@ -76,17 +88,18 @@ def open_rows(path: str, kind: type[Rows], layout: Layout, resume: bool, overwri
 
 
 def how_to_replace(kind: type[Rows]) -> str:
-    """Return the options that let a run write to a file of rows that exists."""
+    """Return the options that let a run write to an existing file. kind: the format of its rows."""
     return "--resume or --existing overwrite" if kind.resumable else "--existing overwrite"
 
 
 def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
-    """Return what to tell the person who stopped a run: the command that captions what is left, and no more than that;
-    empty where there is none.
+    """Return the advice for the person who stopped a run: how to caption what is left, and no more than that.
 
-    rows: those of a file, or None.
-    page: whether there is one, which then holds what this run did.
-    places: where captions went besides.
+    rows: of the output file; None for stdout.
+    page: whether the run wrote a page, which keeps the images captioned so far.
+    places: the sidecars and metadata that captions went to.
+
+    Returns an empty text if no command does just that.
     """
     if rows is not None and not (rows.remembers and os.path.isfile(rows.path)):
         return ""
@@ -97,8 +110,15 @@ def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
 
 
 def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], int]:
-    """Return which images a file of rows holds: path → whether it has a caption (False: scored too low); and how many
-    bytes of it are to be kept. Raises OutputError for a file that is not one of ours."""
+    """Return the images that a file of rows is done with, and how many bytes their records take.
+
+    The images are path → whether the row has a caption, which it has not if its score was too low.
+
+    path: of the file.
+    kind, layout: what it should hold.
+
+    Raises OutputError if it holds anything else, or cannot be read.
+    """
     finished, size = {}, 0
     for record, row in kept_records(path, kind, layout):
         size += len(record)
@@ -110,7 +130,9 @@ def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bo
 def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield the records of a file that are complete and whose images are done, each with its row; a heading's is empty.
 
-    Raises OutputError.
+    path, kind, layout: as `read_rows` takes them.
+
+    Raises OutputError if the file holds anything else, or cannot be read.
     """
     start = kind.beginning(layout)
     try:
@@ -133,7 +155,7 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
 
 
 def has_another_chance(row: dict[str, Any], min_score: float | None) -> bool:
-    """Return whether a caption of the row was left empty that would not be now."""
+    """Return whether a row has a caption that was left empty for its score, and with this min_score would not be."""
     return any(
         not candidate["caption"]
         and candidate.get("score") not in (None, "")  # as a table has it where there were fewer candidates

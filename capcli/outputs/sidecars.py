@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Sidecars(Sink):
-    """Write `photo.txt` beside `photo.jpg`, or in the same place of another tree."""
+    """Write `photo.txt` beside `photo.jpg`, or in the same place in another tree."""
 
     def __init__(
         self,
@@ -34,15 +34,15 @@ class Sidecars(Sink):
         root: str = "",
         folders: Iterable[str] = (),
     ) -> None:
-        """Say what to write, and where.
+        """Set what is written, and where.
 
-        existing: one of EXISTING, what to do about captions that are there already.
-        template: what a line says of a candidate.
-        num: candidates, a line each, 1 or more.
-        min_score: captions that score less are not written; None for none.
-        tree: folder to write into, at the image's path below root; None writes beside the image.
-        root: absolute path of the folder at which the tree begins.
-        folders: those that the user named, in which links are followed.
+        existing: one of EXISTING: what to do with a sidecar that already has text in it.
+        template: makes the text of a line from a candidate.
+        num: candidates per image, each on a line, 1 or more.
+        min_score: captions with a lower score are not written; None writes all.
+        tree: the folder to write into, at the image's path relative to root; None writes beside the image.
+        root: absolute path of the folder that the tree mirrors.
+        folders: links that lead into these are followed, since the user named them.
         """
         self.existing, self.template, self.num, self.min_score = existing, template, num, min_score
         self.tree, self.root = tree, root
@@ -51,7 +51,7 @@ class Sidecars(Sink):
         self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise
 
     def sidecar(self, image: str) -> str:
-        """Return the sidecar's path."""
+        """Return the path of an image's sidecar, whether it exists or not."""
         if self.tree is None:
             return os.path.splitext(image)[0] + ".txt"
         below = os.path.relpath(os.path.abspath(image), self.root)
@@ -60,7 +60,11 @@ class Sidecars(Sink):
         return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
 
     def keep_off(self, path: str, owner: str) -> None:
-        """Let no image have this file for its sidecar: it is that of an option, the owner."""
+        """Refuse images whose sidecar would be a file that an option names.
+
+        path: of the file.
+        owner: the option, for the message.
+        """
         self.images[one_name(path)] = owner
 
     def where(self, image: str) -> str:
@@ -68,14 +72,14 @@ class Sidecars(Sink):
         return self.sidecar(image)
 
     def has(self, image: str) -> bool:
-        """Return whether the image has a sidecar with anything in it."""
+        """Return whether the image has a sidecar that is not empty."""
         return has_content(self.sidecar(image))
 
     def wants(self, image: str) -> bool:
-        """Return whether the image has no caption yet, or it is to be changed.
+        """Return whether the image has no caption yet, or has one that is to be changed.
 
-        Raises CaptionedAlready where there is one and existing is `fail`, and ImageError where another image has the
-        same sidecar, or it is not to be written.
+        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError if another image has the same
+        sidecar, or the sidecar must not be written to.
         """
         if image == STANDARD_INPUT:
             raise ImageError(image, "an image from stdin cannot have a sidecar")
@@ -96,7 +100,10 @@ class Sidecars(Sink):
         return True
 
     def write(self, result: Caption | ImageError) -> None:
-        """Write a caption's sidecar, whole or not at all. Raises ImageError, OutputError."""
+        """Write a caption's sidecar, completely or not at all.
+
+        Raises ImageError, and OutputError if no other file could be written either.
+        """
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
         sidecar = self.sidecar(result.path)
@@ -121,12 +128,12 @@ class Sidecars(Sink):
 
 
 def one_name(path: str) -> str:
-    """Return the same name for all the ways to write where a file is."""
+    """Return the one name of a file that can be named in several ways."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def has_content(path: str) -> bool:
-    """Return whether there is a file with anything in it."""
+    """Return whether there is a file that is not empty."""
     try:
         return os.path.getsize(path) > 0
     except OSError:
@@ -134,14 +141,19 @@ def has_content(path: str) -> bool:
 
 
 def read_text(path: str) -> str:
-    """Return a text file without the line end at its end; empty if there is none."""
+    """Return the content of a text file without line ends at its end; empty if there is no file."""
     with contextlib.suppress(FileNotFoundError):
         return Path(path).read_bytes().decode("utf-8", "surrogateescape").rstrip("\r\n")
     return ""
 
 
 def common_root(arguments: list[str]) -> str:
-    """Return the folder that a mirrored tree begins at: the deepest one that holds all that the arguments stand for."""
+    """Return the folder that a tree of sidecars mirrors: the deepest one that holds every image.
+
+    arguments: files, folders and globs that the user named.
+
+    Returns the current folder if there are no arguments, or if they are on different drives.
+    """
     folders = folders_of(arguments)
     try:
         return os.path.commonpath(folders) if folders else os.getcwd()

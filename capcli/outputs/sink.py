@@ -1,4 +1,4 @@
-"""The one protocol of whatever takes results: rows, sidecars, metadata, the page, overlays and the terminal."""
+"""The one protocol for everything that takes results: rows, sidecars, metadata, page, overlays and terminal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FATAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class CaptionedAlready(ImageError):
-    """Report an image that has a caption where there was to be none."""
+    """Report an image that already has a caption, which `--existing fail` does not allow."""
 
 
 class Sink:
-    """Take the results of a run: asked once for each image what it wants, and told once what came of it.
+    """Take the results of a run: it is asked once whether it wants an image, and given its result once.
 
-    path: the file or folder that an OSError means if it names none; None for the image itself.
-    remembers: whether an image that was written is known as done to the next run, which asks `wants`.
-    replaced: texts that gave way to a caption that says something else, so far.
-    photo_side: the longest side, in pixels, of the photo that it draws; 0 if it draws none.
+    path: the file or folder that an OSError is about if it names none; None for the image itself.
+    remembers: whether `wants` tells a later run that an image is done.
+    replaced: how many texts a different caption has replaced so far.
+    photo_side: the longest side, in pixels, of the photo that is drawn; 0 if none is.
     """
 
     path: str | os.PathLike[str] | None = None
@@ -36,37 +36,44 @@ class Sink:
     photo_side = 0
 
     def wants(self, image: str) -> bool | None:
-        """Return whether there is work left for an image, or None to take it only if another sink wants it.
+        """Return whether an image still needs captioning here; None takes it only if another sink wants it.
 
-        Raises CaptionedAlready for a caption that is there and was to be none, and ImageError for an image that this
-        sink can't serve.
+        image: its path, or `-` for stdin.
+
+        Raises CaptionedAlready for an image that must not have a caption and has one, and ImageError for one whose
+        caption cannot be put here.
         """
         return None
 
     def has(self, image: str) -> bool:
-        """Return whether there is a caption for the image. Raises ImageError if that can't be known."""
+        """Return whether the image has a caption here. Raises ImageError if that cannot be found out."""
         return False
 
     def where(self, image: str) -> str:
-        """Return what messages call the place where the image's caption goes."""
+        """Return the place that the image's caption goes to, as messages name it."""
         return os.fspath(self.path or "")
 
     def write(self, result: Caption | ImageError) -> None:
-        """Take a caption, or a failure, which most sinks have no place for.
+        """Take a caption, or a failure, which most sinks ignore.
 
-        Raises ImageError for what went wrong with this image, and OutputError where no other can be written either.
+        Raises ImageError if something is wrong with this image, and OutputError if no other could be written either.
         """
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Let others see what was written. Raises OutputError."""
+        """Make what was written visible to other programs. Raises OutputError."""
 
     def close(self) -> None:
-        """Complete what was begun and let go of it; a second call does nothing. Raises OutputError."""
+        """Complete what was begun, and release it; a second call does nothing. Raises OutputError."""
 
 
 def failed_write(image: str, path: str, error: OSError | UntouchableError) -> ImageError | OutputError:
-    """Return what a failed write means: the end of the run, or a failure of this image alone."""
+    """Return an OutputError if a failed write ends the run, and an ImageError if it concerns this image alone.
+
+    image: its path.
+    path: the file that could not be written.
+    error: why not.
+    """
     if isinstance(error, OSError) and error.errno in FATAL_ERRORS:
         return OutputError(path, error)
     reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

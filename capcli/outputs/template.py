@@ -1,4 +1,4 @@
-"""The text that is written for a caption: `{caption}, photo`."""
+"""The text to write for a caption, as `{caption}, photo`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ MISFIT = "the template cannot be filled in for it"
 
 
 class Template:
-    """Fill in a text of the user's."""
+    """Fill in a text that the user gave."""
 
     def __init__(self, text: str = "{caption}") -> None:
         """Check a template.
 
         text: as for str.format, with the fields caption, score, log_prob, path and name (of the file, without its
-        ending). Raises ValueError for any other field, or a format that does not fit.
+            ending).
+
+        Raises ValueError, KeyError or IndexError for any other field, or a format that does not suit its field.
         """
         self.text = text
         fields = {"caption": "", "score": 0.0, "log_prob": 0.0, "path": "", "name": ""}

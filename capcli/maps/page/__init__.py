@@ -28,16 +28,23 @@ CARDS = "(cards)"  # the piece of the page in whose place the cards are written
 
 
 class HtmlReport(Sink):
-    """Write a page that grows image by image and takes its place at `path` once it is complete.
+    """Write a page that grows image by image, and takes its place once it is complete.
 
-    Pictures are embedded as small JPEGs, attention as a byte per cell, so the page needs nothing outside itself.
+    It needs no other file: pictures are embedded as small JPEGs, and attention as one byte per cell.
     """
 
     path: Path
     photo_side = THUMBNAIL
 
     def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
-        """num: candidates per image. Raises OutputError and OSError, also where another run writes this page."""
+        """Begin a page.
+
+        path: of the page.
+        options: how to draw attention.
+        num: candidates per image, 1 or more.
+
+        Raises OutputError or OSError if it cannot be written, or if another run is writing it.
+        """
         self.path, self.options, self.num = path, options, num
         self.failures: list[ImageError] = []
         self.written = 0
@@ -50,7 +57,7 @@ class HtmlReport(Sink):
             undefined=StrictUndefined,
         )
         self.card = templates.get_template("card.html")
-        # Rendered piece by piece: what follows the cards is evaluated when they are all there.
+        # Rendered piece by piece: what follows the cards is evaluated once they are all there.
         self.pieces = templates.get_template("page.html").generate(
             report=self, colors=color_table(options.style), cards=CARDS
         )
@@ -60,7 +67,10 @@ class HtmlReport(Sink):
             self.add(piece)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add a caption, or keep a failure for the list at the end. Raises ImageError if the image is gone."""
+        """Add a caption, or keep a failure for the list at the end of the page.
+
+        Raises ImageError if the image can no longer be read, and OutputError if the page cannot be written.
+        """
         if isinstance(result, ImageError):
             self.failures.append(result)
             return
@@ -89,8 +99,10 @@ class HtmlReport(Sink):
         self.written += 1
 
     def add(self, text: str) -> None:
-        """Write text; bytes of a file name that are not UTF-8 are replaced. Raises OutputError, after which there is no
-        page."""
+        """Add text to the page; bytes of file names that are not UTF-8 are replaced by a mark.
+
+        Raises OutputError, after which there is no page.
+        """
         try:
             self.file.write(re.sub("[\ud800-\udfff]", "\ufffd", text))
         except OSError as error:
@@ -98,12 +110,14 @@ class HtmlReport(Sink):
             raise OutputError(self.path, error) from None
 
     def megabytes(self) -> float:
-        """Return what has been written so far, in millions of bytes."""
+        """Return the size of the page so far, in millions of bytes."""
         return self.file.file.tell() / 1e6
 
     def close(self) -> None:
-        """Complete the page with what there is and put it in its place; without a row in it there is no page. Raises
-        OutputError."""
+        """Complete the page and put it in its place, unless no image came.
+
+        Raises OutputError.
+        """
         if self.file.file.closed or not (self.written or self.failures):
             self.file.discard()
             return
@@ -130,12 +144,12 @@ def sentence(candidate: Candidate) -> dict[str, Any]:
 
 
 def pack(heat: np.ndarray) -> str:
-    """Return heat in 0 … 1 as a byte per cell, row by row, in Base64."""
+    """Return heat, (rows, columns) in 0 … 1, as one byte per cell, row by row, in Base64."""
     return base64.b64encode((heat * 255).round().astype("uint8").tobytes()).decode()
 
 
 def where(heat: np.ndarray, offset: float) -> str:
-    """Return the strongest place in words."""
+    """Return the strongest place in words, as `top left`. heat, offset: see `strongest_place`."""
     x, y = strongest_place(heat, offset)
     vertical = ("top", "middle", "bottom")[min(2, int(3 * y))]
     horizontal = ("left", "centre", "right")[min(2, int(3 * x))]
