@@ -144,7 +144,7 @@ class ModelOptions:
     ] = "auto"
     engine: Annotated[
         str,
-        one_of(ENGINES, "What runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch."),
+        one_of(ENGINES, "Library that runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch."),
     ] = "auto"
 
 
@@ -261,7 +261,7 @@ class Writing:
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
     output_dir: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Put sidecars into FOLDER instead, in the same tree as the images."),
+        typer.Option(metavar="DIR", help="Put sidecars into DIR instead, in the same tree as the images."),
     ] = None
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
@@ -277,12 +277,15 @@ class Writing:
         str | None,
         one_of(
             EXISTING,
-            "What to do if a sidecar or the metadata already hold a caption; overwrite also replaces an existing FILE, "
-            "page or overlays.  [default: skip]",
+            "What to do if a sidecar or the metadata already holds a caption; overwrite also replaces an existing "
+            "FILE, page or overlays.  [default: skip]",
         ),
     ] = None
     template: Annotated[
-        str, typer.Option(metavar="TEXT", help="Wording in text, sidecars and metadata; also {name} {path} {score}.")
+        str,
+        typer.Option(
+            metavar="TEXT", help="Wording of text, sidecars and metadata; {name}, {path} and {score} work too."
+        ),
     ] = "{caption}"
     min_score: Annotated[
         float | None,
