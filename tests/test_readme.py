@@ -39,7 +39,7 @@ def captioner() -> Captioner:
 
 def commands(text: str) -> list[list[str]]:
     """Every capcli command line in a text, as words."""
-    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| )?(capcli .*)$", text, re.M) + re.findall(
+    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| |for .*; do )?(capcli .*)$", text, re.M) + re.findall(
         r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", text
     )
     return [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
@@ -67,6 +67,14 @@ def test_every_command_is_introduced() -> None:
     assert len(commands(README)) > 8
     introduced = {words[1] for words in commands(README)}
     assert introduced >= typer.main.get_command(app).commands.keys()
+
+
+def test_its_parts_are_those_of_the_loops_around_them() -> None:
+    arrays = re.findall(r"^#SBATCH --array=1-(\d+) .*\ncapcli .* --shard \$SLURM_ARRAY_TASK_ID/(\d+) ", README, re.M)
+    loops = re.findall(r"^for i in ([\d ]+); do capcli .* --shard \$i/(\d+) ", README, re.M)
+    assert len(arrays) == len(loops) == 1
+    assert arrays[0][0] == arrays[0][1]
+    assert loops[0][0].split() == [str(i + 1) for i in range(int(loops[0][1]))]
 
 
 def test_options_named_in_passing_exist(document: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
 
 if TYPE_CHECKING:
+    from capcli.images.shards import Shard
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
     from capcli.results import ImageError
@@ -82,6 +84,8 @@ def caption(
     from capcli.progress import CaptionBar
 
     paths = paths or []
+    shard = read_shard(sources.shard)
+    writing, views = fill_shard(writing, views, shard)
     shown = writing.output == STANDARD_INPUT  # which is - for stdout too
     output = None if shown else writing.output
     overwrite = writing.existing == "overwrite"
@@ -96,10 +100,23 @@ def caption(
     places = open_places(paths, writing, output, template, num)
     selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
 
-    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
+    def listing(pass_over: Callable[[str], object]) -> Iterator[str | ImageError]:
         yield from find_images(paths, selection, pass_over)
         if files_from is not None:
             yield from read_names(files_from, sources.null)
+
+    elsewhere = False
+
+    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
+        nonlocal elsewhere
+        if shard is None:
+            yield from listing(pass_over)
+            return
+        for image in listing(lambda drawn: shard.takes(drawn) and pass_over(drawn)):
+            if shard.takes(image if isinstance(image, str) else image.path):
+                yield image
+            else:
+                elsewhere = True
 
     try:
         check_rows(output, kind, layout, writing.resume, overwrite)
@@ -118,7 +135,7 @@ def caption(
         run = Run(rows, places, summary=Listing())
         besides = [os.fspath(view) for view in (views.html, views.attention) if view is not None]
         status = list_images(run, images(run.pass_over), besides, quiet)
-        if not run.found and not run.skipped:
+        if not (run.found or run.skipped or elsewhere):
             fail(nothing, 1)
         raise typer.Exit(status)
     captioner = load_captioner(model, sources.max_pixels)
@@ -154,8 +171,10 @@ def caption(
                 status = status or 1
     if status > 128:
         say("interrupted" + how_to_go_on(rows if output else None, views.html is not None, places))
-    elif not status and not run.found and not run.skipped:
-        fail(nothing, 1)
+    elif not (status or run.found or run.skipped):
+        if not elsewhere:
+            fail(nothing, 1)
+        say(f"no image of the listing is in shard {sources.shard}")  # as happens to small listings: no failure
     if status:
         raise typer.Exit(status)
 
@@ -225,6 +244,31 @@ def check_different(files: dict[str, str | Path | None]) -> None:
             fail(f"{seen[real]} and {option} are the same file, {name}")
         if name is not None:
             seen[real] = option
+
+
+def read_shard(text: str | None) -> Shard | None:
+    """Return the part of the listing that is meant, None for all of it, or fail with what is wrong with it."""
+    from capcli.images.shards import parse_shard
+
+    try:
+        return None if text is None else parse_shard(text)
+    except ValueError as error:
+        fail(f"--shard {text}: {error}")
+
+
+def fill_shard(writing: Writing, views: Views, shard: Shard | None) -> tuple[Writing, Views]:
+    """Return the options with the shard in the names of the outputs that one run at a time writes to."""
+    from capcli.images.shards import PLACEHOLDER
+
+    def fill(option: str, name: Any) -> Any:
+        if name is None or PLACEHOLDER not in str(name):
+            return name
+        if shard is None:
+            fail(f"{option} {name}: {PLACEHOLDER} needs --shard I/N")
+        return type(name)(str(name).replace(PLACEHOLDER, str(shard)))
+
+    writing = replace(writing, output=fill("--output", writing.output), summary=fill("--summary", writing.summary))
+    return writing, replace(views, html=fill("--html", views.html), attention=fill("--attention", views.attention))
 
 
 def read_template(text: str) -> Template:

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 MOST_USED = "Most used"
 PANELS: dict[str, tuple[str, ...]] = {
     MOST_USED: ("output", "sidecar", "num", "html", "attention"),
-    "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels"),
+    "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels", "shard"),
     "How to decode": (
         *("beam", "max_length", "length_penalty", "no_repeat", "sample", "temperature", "top_p", "diversity"),
         *("attention_samples", "seed"),

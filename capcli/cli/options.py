@@ -240,6 +240,15 @@ class Sources:
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
         100_000_000
     )
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Take only the I-th of N parts (1/N to N/N). An image's path decides its part, so a new file moves no "
+            "other; keep N when you resume. {shard} in the name of an output becomes, for example, 03-of-12.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
