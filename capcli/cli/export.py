@@ -36,7 +36,7 @@ def export(
         fail(f"{existing}: exists; say --overwrite, or name another folder")
     try:
         write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
-    except ModelError as error:
+    except (ModelError, ValueError) as error:  # a network of which there is no graph
         fail(error)
     except OSError as error:
         fail(OutputError(error.filename or output, error), 1)

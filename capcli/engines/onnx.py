@@ -20,6 +20,7 @@ from capcli.checkpoints.store import Checkpoint, read_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs
+from capcli.engines.encoder_graphs import NoGraph
 from capcli.engines.engine import Engine, SentencesRead
 from capcli.engines.graph import Graph
 from capcli.engines.numpy_sampling import decode, sample_locations
@@ -171,6 +172,8 @@ class OnnxEngine(Engine):
 
 def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
     """Return what makes the graphs of a model."""
+    if config.decoder not in DECODER_GRAPHS:
+        raise NoGraph(f"there is no ONNX graph of the decoder {config.decoder}")
     return DECODER_GRAPHS[config.decoder](config, len(vocabulary))
 
 
