@@ -23,6 +23,7 @@ from capcli.engines.choose import INSTALL_TORCH
 # Each command is the function of this name in the file of this name.
 COMMANDS = {
     "caption": "Caption images.",
+    "merge": "Put outputs together, or convert them to another format.",
     "explain": "Check your own sentence against a photo, word by word.",
     "bench": "Measure how fast captioning is on this machine.",
     "info": "Describe a checkpoint: architecture, data, scores and device.",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from capcli.results import Caption
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class Rows(Sink):
     name: of the format, as `--format` takes it.
     endings: of file names, in lower case and with their dots.
     resumable: whether a later run can continue a file in this format.
+    at_once: whether a file is put in place when it is complete, instead of growing.
     line_ends_quoted: whether a line end between quotation marks is part of the record.
     """
 
     name: ClassVar[str]
     endings: ClassVar[tuple[str, ...]]
     resumable: ClassVar[bool] = False
+    at_once: ClassVar[bool] = False
     line_ends_quoted: ClassVar[bool] = False
     path: str | os.PathLike[str]
 
@@ -85,8 +90,17 @@ class Rows(Sink):
             with OutputError.about(self.path):
                 self.file.write(row)
 
+    def copy(self, row: dict[str, Any]) -> None:
+        """Add a row that was read from another output, as `as_row` made it. Raises OutputError, BrokenPipeError."""
+        with OutputError.about(self.path):
+            self.file.write(self.encode(row))
+
     def row(self, result: Caption | ImageError) -> str:
         """Return the text to write for one result. Raises ImageError if there can be none."""
+        return self.encode(as_row(result, self.layout.num, self.layout.min_score))
+
+    def encode(self, row: dict[str, Any]) -> str:
+        """Return the text to write for a row. row: as `as_row` makes it."""
         raise NotImplementedError
 
     def end(self) -> str:
@@ -112,7 +126,12 @@ class Rows(Sink):
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
         """Return the bytes that every file of this format and layout begins with."""
-        raise NotImplementedError
+        return b""
+
+    @classmethod
+    def layout_of(cls, line: bytes) -> Layout:
+        """Return the layout that a file has to be read with. line: its first one."""
+        return Layout()
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
@@ -149,21 +168,59 @@ class TextRows(Rows):
     endings = (".txt",)
 
     def row(self, result: Caption | ImageError) -> str:
+        """Return a line for each candidate, worded as the template has it, and nothing for a failure."""
+        layout = self.layout
+        row = as_row(result, layout.num, layout.min_score)
+        if not isinstance(result, Exception):
+            for shown, candidate in zip(row.get("candidates", [row]), result.candidates, strict=False):
+                if not is_rejected(candidate, layout.min_score):
+                    shown["caption"] = layout.template.fill(result.path, candidate, on_one_line)
+        return self.encode(row)
+
+    def encode(self, row: dict[str, Any]) -> str:
         """Return a line for each candidate, and nothing for a failure, which goes to stderr only."""
-        if isinstance(result, Exception):
+        if "error" in row:
             return ""
         layout = self.layout
-        path = on_one_line(result.path)
+        path = on_one_line(row["path"])
         lines = []
-        for rank, candidate in enumerate(result.candidates[: layout.num]):
-            rejected = is_rejected(candidate, layout.min_score)
-            text = "" if rejected else layout.template.fill(result.path, candidate, on_one_line)
+        for rank, candidate in enumerate(row.get("candidates", [row])[: layout.num]):
+            score = candidate["score"]
             columns = [path] if layout.names_images else []
-            columns += [f"{candidate.score:.4f}"] if layout.num > 1 else []
-            columns += [text]
-            columns += ["(unsure)"] if layout.marks_unsure and result.unsure and not rank else []
+            columns += ["" if score is None else f"{score:.4f}"] if layout.num > 1 else []
+            columns += [candidate["caption"] or ""]
+            columns += ["(unsure)"] if layout.marks_unsure and row.get("unsure") and not rank else []
             lines.append("\t".join(columns) + "\n")
         return "".join(lines)
+
+    @classmethod
+    def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+        """Yield the line of an image, or the lines of its candidates together; see `Rows.records`."""
+        record = b""
+        for line, complete in super().records(file):
+            path, *rest = line.split(b"\t")
+            if record and not (len(rest) > 1 and record.startswith(path + b"\t")):
+                yield record, True
+                record = b""
+            record += line
+            if len(rest) < 2 or not complete:
+                yield record, complete
+                record = b""
+        if record:
+            yield record, True
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Return lines that name their image as a row; the template's wording is the caption. See `Rows.read_row`."""
+        lines = [line.split("\t") for line in record.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")]
+        if not all(2 <= len(line) <= 3 for line in lines):
+            raise ValueError
+        scored = len(lines[0]) == 3
+        candidates = [
+            {"caption": line[-1] or None, "log_prob": None, "score": number_in(line[1]) if scored else None}
+            for line in lines
+        ]
+        return {"path": from_one_line(lines[0][0]), **candidates[0]} | ({"candidates": candidates} if scored else {})
 
 
 class JsonRows(Rows):
@@ -171,16 +228,29 @@ class JsonRows(Rows):
 
     name = "json"
     endings = (".json",)
+    at_once = True
     lead = "["
 
-    def row(self, result: Caption | ImageError) -> str:
+    def encode(self, row: dict[str, Any]) -> str:
         """Return an element of the array, after the bracket or comma that precedes it."""
         lead, self.lead = self.lead, ","
-        return f"{lead}\n{dump(as_row(result, self.layout.num, self.layout.min_score))}"
+        return f"{lead}\n{dump(row)}"
 
     def end(self) -> str:
         """Return the end of the array."""
         return "[]\n" if self.lead == "[" else "\n]\n"
+
+    @classmethod
+    def beginning(cls, layout: Layout) -> bytes:
+        """Return the bracket."""
+        return b"["
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Return a line of the array as a dictionary; that of a bracket is empty. See `Rows.read_row`."""
+        if record in (b"[\n", b"]\n", b"[]\n"):
+            return {}
+        return JsonLinesRows.read_row(record.removesuffix(b"\n").removesuffix(b","), layout)
 
 
 class JsonLinesRows(Rows):
@@ -190,9 +260,9 @@ class JsonLinesRows(Rows):
     endings = (".jsonl", ".ndjson")
     resumable = True
 
-    def row(self, result: Caption | ImageError) -> str:
+    def encode(self, row: dict[str, Any]) -> str:
         """Return one line."""
-        return dump(as_row(result, self.layout.num, self.layout.min_score)) + "\n"
+        return dump(row) + "\n"
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
@@ -225,9 +295,8 @@ class CsvRows(Rows):
         super().__init__(file, layout, finished)
         self.heading = "" if finished else self.beginning(layout).decode()  # comes with the first record
 
-    def row(self, result: Caption | ImageError) -> str:
+    def encode(self, row: dict[str, Any]) -> str:
         """Return a record, preceded by the heading if it is the first."""
-        row = as_row(result, self.layout.num, self.layout.min_score)
         cells: list[Any] = []
         for candidate in row.get("candidates", [row] if "caption" in row else []):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
@@ -251,16 +320,27 @@ class CsvRows(Rows):
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record by the names of its columns, with its candidates; the heading is an empty one."""
+        """Return a record as the row it was made of; that of the heading is empty. See `Rows.read_row`."""
         if record == cls.beginning(layout):
             return {}
         text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-        row: dict[str, Any] = dict(
-            zip(columns(layout.num), next(csv.reader(text, delimiter=cls.delimiter)), strict=True)
-        )
-        others = range(2, layout.num + 1)
-        row["candidates"] = [{name: row[f"{name}_{i}"] for name in ("caption", "score")} for i in others]
-        return row
+        cells = dict(zip(columns(layout.num), next(csv.reader(text, delimiter=cls.delimiter)), strict=True))
+        if cells["error"]:
+            return {"path": cells["path"], "error": cells["error"]}
+        candidates = [
+            {"caption": caption or None, "log_prob": number_in(log_prob), "score": number_in(score)}
+            for number in ("", *(f"_{i}" for i in range(2, layout.num + 1)))
+            for caption, log_prob, score in [[cells[f"{name}{number}"] for name in ("caption", "log_prob", "score")]]
+            if not number or caption or score
+        ]
+        unsure = {"": {}, "true": {"unsure": True}}[cells["unsure"]]
+        several = {"candidates": candidates} if layout.num > 1 else {}
+        return {"path": cells["path"], **candidates[0], **unsure, **several}
+
+    @classmethod
+    def layout_of(cls, line: bytes) -> Layout:
+        """Return a layout of as many candidates as the heading has columns for."""
+        return Layout(max(1, len(line.split(cls.delimiter.encode())) // 3 - 1))
 
 
 class TsvRows(CsvRows):
@@ -325,6 +405,33 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
     }
 
 
+def as_read(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row that was read as `as_row` made it, the same whatever format it was read from.
+
+    row: may have an empty caption, and lack log_prob, score and unsure.
+
+    Raises ValueError, TypeError, AttributeError or KeyError if there is anything else in it.
+    """
+    known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "error"}
+    if not isinstance(row["path"], str) or not row.keys() <= known:
+        raise ValueError
+    if row.get("error"):
+        return {"path": row["path"], "error": str(row["error"])}
+    read = {"path": row["path"], **candidate_as_read(row)} | ({"unsure": True} if row.get("unsure") else {})
+    candidates = [candidate_as_read(candidate) for candidate in row.get("candidates") or ()]
+    return read | ({"candidates": candidates} if candidates else {})
+
+
+def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:
+    """Return a candidate of a row that was read; see `as_read`."""
+    caption, numbers = candidate["caption"], {name: candidate.get(name) for name in ("log_prob", "score")}
+    if not (caption is None or isinstance(caption, str)):
+        raise TypeError
+    if not all(number is None or math.isfinite(number) for number in numbers.values()):
+        raise ValueError
+    return {"caption": caption or None, **numbers}
+
+
 def dump(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON, in UTF-8, or in ASCII if a file name in it is not UTF-8, so that it can be read back.
 
@@ -350,3 +457,13 @@ def on_one_line(path: str) -> str:
     separates folders there, and no name holds the other characters.
     """
     return path if os.sep == "\\" else path.translate(ESCAPES)
+
+
+def from_one_line(path: str) -> str:
+    """Return the file name that `on_one_line` made this of. Raises KeyError if it made nothing like it."""
+    return path if os.sep == "\\" else re.sub(r"\\(.?)", lambda found: UNESCAPES[found[1]], path)
+
+
+def number_in(cell: str) -> float | None:
+    """Return the number in a table's cell, None if it is empty. Raises ValueError."""
+    return float(cell) if cell else None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
-from capcli.outputs.formats import JsonRows, Layout, Rows
+from capcli.outputs.formats import Layout, Rows, as_read
 from capcli.outputs.sink import Sink
+
+Judgement = TypeVar("Judgement")
 
 
 def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
@@ -49,7 +51,9 @@ def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool,
         read_rows(path, kind, layout)
 
 
-def open_rows(path: str, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> Rows:
+def open_rows(
+    path: str, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool, at_once: bool = False
+) -> Rows:
     """Return an open file of rows.
 
     A JSON file takes its place once it is complete; everything else grows line by line. What it replaces stays until
@@ -61,6 +65,7 @@ def open_rows(path: str, kind: type[Rows], layout: Layout, resume: bool, overwri
     resume: continue a file, if there is one. A half-written last line is removed, and so are the rows of images that
         are to be tried again: those with errors, and those whose caption min_score left empty but no longer would.
     overwrite: replace a file that is not empty.
+    at_once: let a file take its place once it is complete, whatever its format; not with resume.
 
     Raises OutputError for a file that is not empty, unless resume or overwrite is set; for one that another run is
     writing; and with resume for one that capcli did not write in this format and layout.
@@ -68,7 +73,7 @@ def open_rows(path: str, kind: type[Rows], layout: Layout, resume: bool, overwri
     finished: dict[str, bool] = {}
     try:
         # Not pipes and devices.
-        if kind is JsonRows and (os.path.isfile(path) or not os.path.exists(path)):
+        if (at_once or kind.at_once) and (os.path.isfile(path) or not os.path.exists(path)):
             place = os.path.realpath(path)
             whole = WholeFile(place, like=Path(place) if os.path.isfile(place) else None)
             with discarding(whole):
@@ -134,22 +139,59 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
 
     Raises OutputError if the file holds anything else, or cannot be read.
     """
+
+    def is_done(row: dict[str, Any]) -> bool:
+        return not (row.get("error") or has_another_chance(row, layout.min_score))
+
+    for record, row, done in read_records(path, kind, layout, is_done):
+        if done:
+            yield record, row
+
+
+def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
+    """Yield every row of a complete file, as `as_row` made it.
+
+    path: of the file.
+    kind: its format.
+
+    Raises OutputError if its last row is half written, if capcli did not write it, or if it cannot be read.
+    """
+    with OutputError.about(path), open(path, "rb") as file:
+        layout = kind.layout_of(file.readline())
+    for _, row, clean in read_records(path, kind, layout, lambda row: as_read(row) if row else None, half=False):
+        if row and clean:
+            yield clean
+
+
+def read_records(
+    path: str, kind: type[Rows], layout: Layout, judge: Callable[[dict[str, Any]], Judgement], half: bool = True
+) -> Iterator[tuple[bytes, dict[str, Any], Judgement]]:
+    """Yield the complete records of a file, each with its row, which is empty for a heading, and what judge says of it.
+
+    path: of the file.
+    kind, layout: what it should hold.
+    judge: is given each row; the errors that `Rows.read_row` may raise mean that capcli did not write it.
+    half: whether the last record may be half written.
+
+    Raises OutputError if the file holds anything else, or cannot be read.
+    """
     start = kind.beginning(layout)
     try:
         with open(path, "rb") as file:
             for number, (record, complete) in enumerate(kind.records(file), 1):
                 if number == 1 and not record.startswith(start) and (complete or not start.startswith(record)):
                     raise OutputError(path, f"not {kind.name} as this command writes it; left as it is")
-                if not complete:
+                if not complete and half:
                     return
+                if not complete:
+                    raise OutputError(path, f"record {number} is half written; complete it with --resume")
                 try:
                     row = kind.read_row(record, layout)
-                    if row.get("error") or has_another_chance(row, layout.min_score):
-                        continue
+                    judgement = judge(row)
                 except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
                     reason = f"record {number} is not {kind.name} as this command writes it; left as it is"
                     raise OutputError(path, reason) from None
-                yield record, row
+                yield record, row, judgement
     except OSError as error:
         raise OutputError(path, error) from None
 

@@ -1,0 +1,79 @@
+"""Putting outputs together: every image once, whatever part and format its row is in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from capcli.files import OutputError
+from capcli.outputs.formats import Rows
+from capcli.outputs.resume import whole_rows
+
+
+@dataclass
+class Merge:
+    """Read parts twice: once to find out which row of each image is to be kept, and once to give those rows.
+
+    Only two digests of each kept row are remembered, so memory does not grow with the length of captions and paths.
+
+    parts: path → format, in the order in which their rows are given.
+    num: candidates of the image that has most.
+    captions, failures: rows to be kept.
+    dropped: rows that say nothing else than those that are kept, and failures of images that have a caption.
+    kept: digest of an image's path → digest of its row.
+    """
+
+    parts: Sequence[tuple[str, type[Rows]]]
+    num: int = 1
+    captions: int = 0
+    failures: int = 0
+    dropped: int = 0
+    kept: dict[bytes, bytes] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Find out what is to be kept.
+
+        Raises OutputError if a part can't be read or is not ours, and if two captions of an image disagree.
+        """
+        failed: set[bytes] = set()
+        for path, kind in self.parts:
+            for row in whole_rows(path, kind):
+                self.num = max(self.num, len(row.get("candidates", ())))
+                image, digest, fails = digest_of(row["path"]), digest_of(row), "error" in row
+                if image not in self.kept:
+                    self.kept[image] = digest
+                    failed |= {image} if fails else set()
+                    continue
+                self.dropped += 1
+                if image in failed and not fails:
+                    self.kept[image] = digest
+                    failed.remove(image)
+                elif not fails and self.kept[image] != digest:
+                    where = " and ".join(dict.fromkeys((self.first_with_caption(row["path"]), path)))
+                    raise OutputError(row["path"], f"has two captions that differ, in {where}")
+        self.failures = len(failed)
+        self.captions = len(self.kept) - self.failures
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the row of each image, part by part; only once, and after `check`. Raises OutputError."""
+        for path, kind in self.parts:
+            for row in whole_rows(path, kind):
+                image = digest_of(row["path"])
+                if self.kept.get(image) == digest_of(row):
+                    del self.kept[image]
+                    yield row
+        if self.kept:
+            raise OutputError("merge", "a part changed while it was read; wait until its run has ended")
+
+    def first_with_caption(self, image: str) -> str:
+        """Return the first part that has a caption of an image. image: its path."""
+        rows = ((path, row) for path, kind in self.parts for row in whole_rows(path, kind))
+        return next(path for path, row in rows if row["path"] == image and "error" not in row)
+
+
+def digest_of(value: Any) -> bytes:
+    """Return 16 bytes that are the same for equal values, and for no others. value: as JSON has it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]
