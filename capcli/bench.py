@@ -16,7 +16,8 @@ from PIL import Image
 from capcli.captioner import Captioner
 from capcli.files import WholeFile
 from capcli.images.decode import open_square, to_pixels
-from capcli.outputs.formats import JsonLinesRows, Layout
+from capcli.outputs.formats import JsonLinesRows
+from capcli.outputs.rows import Layout
 from capcli.results import Caption, ImageError
 from capcli.streaming import THREADS
 

@@ -14,8 +14,9 @@ from conftest import PHOTOS
 COFFEE = str(PHOTOS / "coffee.jpg")
 FORMAT = """
 from capcli.outputs import formats
+from capcli.outputs.rows import Rows
 
-class MarkdownRows(formats.Rows):
+class MarkdownRows(Rows):
     name, endings = "markdown", (".md",)
 
     def row(self, result):

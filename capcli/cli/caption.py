@@ -79,8 +79,9 @@ def caption(
     from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import Selection, find_images, ignore, read_names
-    from capcli.outputs.formats import FORMATS, Layout
+    from capcli.outputs.formats import FORMATS
     from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, read_rows
+    from capcli.outputs.rows import Layout
     from capcli.progress import CaptionBar
 
     paths = paths or []

@@ -39,9 +39,10 @@ def merge(
     from capcli.cli.run import count
     from capcli.cli.streams import StandardOutput
     from capcli.files import OutputError, discarding
-    from capcli.outputs.formats import Layout, format_by_ending
+    from capcli.outputs.formats import format_by_ending
     from capcli.outputs.merge import Merge
     from capcli.outputs.resume import check_output, open_rows
+    from capcli.outputs.rows import Layout
 
     name = format or format_by_ending(output)
     if name is None:

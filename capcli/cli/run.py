@@ -15,7 +15,7 @@ from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import NoOutput, StandardOutput
 from capcli.cli.summary import Summary
 from capcli.files import OutputError
-from capcli.outputs.formats import Rows, is_rejected
+from capcli.outputs.rows import Rows, is_rejected
 from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from capcli.files import OutputError
-from capcli.outputs.sink import Sink
-from capcli.outputs.template import CAPTION_ALONE, Template
+from capcli.outputs.rows import Layout, Rows, as_row, is_encodable, is_rejected
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -23,138 +19,6 @@ if TYPE_CHECKING:
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Describe what rows hold.
-
-    num: candidates per image, 1 or more; with their scores if more than one.
-    min_score: candidates that score less are left empty; None keeps all.
-    template: makes the text of a line from a candidate.
-    names_images: whether lines of text begin with the image's path.
-    marks_unsure: whether lines of text mark unsure captions, which people want and programs do not; all other formats
-        always do.
-    """
-
-    num: int = 1
-    min_score: float | None = None
-    template: Template = CAPTION_ALONE
-    names_images: bool = True
-    marks_unsure: bool = False
-
-
-class Rows(Sink):
-    """Write a row for each result, in one format; each subclass is a format.
-
-    name: of the format, as `--format` takes it.
-    endings: of file names, in lower case and with their dots.
-    resumable: whether a later run can continue a file in this format.
-    at_once: whether a file is put in place when it is complete, instead of growing.
-    line_ends_quoted: whether a line end between quotation marks is part of the record.
-    """
-
-    name: ClassVar[str]
-    endings: ClassVar[tuple[str, ...]]
-    resumable: ClassVar[bool] = False
-    at_once: ClassVar[bool] = False
-    line_ends_quoted: ClassVar[bool] = False
-    path: str | os.PathLike[str]
-
-    def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
-        """Begin an output, or continue one.
-
-        file: what to write to.
-        finished: the images that the file already has rows for, path → whether the row has a caption; None for an
-            output that no later run can continue.
-        """
-        self.file, self.layout, self.path = file, layout, file.path
-        self.finished = finished or {}
-        self.remembers = finished is not None
-
-    def wants(self, image: str) -> bool | None:
-        """Return False for an image that already has its row, otherwise None."""
-        return False if image in self.finished else None
-
-    def has(self, image: str) -> bool:
-        """Return whether the image has a row with a caption from an earlier run."""
-        return self.finished.get(image, False)
-
-    def write(self, result: Caption | ImageError) -> None:
-        """Add the row of a caption or a failure, unless its image already has one.
-
-        Raises OutputError, and BrokenPipeError if the reader has gone.
-        """
-        if result.path not in self.finished:
-            row = self.row(result)
-            with OutputError.about(self.path):
-                self.file.write(row)
-
-    def copy(self, row: dict[str, Any]) -> None:
-        """Add a row that was read from another output, as `as_row` made it. Raises OutputError, BrokenPipeError."""
-        with OutputError.about(self.path):
-            self.file.write(self.encode(row))
-
-    def row(self, result: Caption | ImageError) -> str:
-        """Return the text to write for one result. Raises ImageError if there can be none."""
-        return self.encode(as_row(result, self.layout.num, self.layout.min_score))
-
-    def encode(self, row: dict[str, Any]) -> str:
-        """Return the text to write for a row. row: as `as_row` makes it."""
-        raise NotImplementedError
-
-    def end(self) -> str:
-        """Return the text that completes the output."""
-        return ""
-
-    def flush(self) -> None:
-        """Make the rows visible to other programs. Raises OutputError and BrokenPipeError."""
-        with OutputError.about(self.path):
-            self.file.flush()
-
-    def close(self) -> None:
-        """Complete the output. Raises OutputError and BrokenPipeError."""
-        with OutputError.about(self.path):
-            if end := self.end():
-                self.file.write(end)
-            self.file.close()
-
-    def discard(self) -> None:
-        """Abandon the output, leaving what is in it."""
-        self.file.discard()
-
-    @classmethod
-    def beginning(cls, layout: Layout) -> bytes:
-        """Return the bytes that every file of this format and layout begins with."""
-        return b""
-
-    @classmethod
-    def layout_of(cls, line: bytes) -> Layout:
-        """Return the layout that a file has to be read with. line: its first one."""
-        return Layout()
-
-    @classmethod
-    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record as the row that `as_row` made; one that belongs to no image, as a heading, has no path.
-
-        record: as `records` yields it.
-        layout: of the file.
-
-        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError if capcli did not write the record.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield each record of a file with its line end, and whether it is complete, which the last one may not be."""
-        record = b""
-        for line in file:
-            record += line
-            if line.endswith(b"\n") and not (cls.line_ends_quoted and record.count(b'"') % 2):
-                yield record, True
-                record = b""
-        if record:
-            yield record, False
 
 
 class TextRows(Rows):
@@ -374,64 +238,6 @@ def columns(num: int) -> list[str]:
     return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error", "unsure"]
 
 
-def is_rejected(candidate: Any, min_score: float | None) -> bool:
-    """Return whether a candidate scores less than min_score; None rejects none."""
-    return min_score is not None and candidate.score < min_score
-
-
-def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
-    """Return a result as a row of JSON.
-
-    It is `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if the caption is, and with `"candidates"`
-    if num is above 1; for a failure, `{"path", "error"}`.
-
-    num: candidates per image, 1 or more.
-    min_score: captions that score less are None; None keeps all.
-    """
-    if isinstance(result, Exception):
-        return {"path": result.path, "error": result.reason}
-    row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
-    if num > 1:
-        row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
-    return row
-
-
-def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"caption", "log_prob", "score"}`; the caption is None if it scores less than min_score."""
-    return {
-        "caption": None if is_rejected(candidate, min_score) else candidate.text,
-        "log_prob": round(candidate.log_prob, 4),
-        "score": round(candidate.score, 4),
-    }
-
-
-def as_read(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that was read as `as_row` made it, the same whatever format it was read from.
-
-    row: may have an empty caption, and lack log_prob, score and unsure.
-
-    Raises ValueError, TypeError, AttributeError or KeyError if there is anything else in it.
-    """
-    known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "error"}
-    if not isinstance(row["path"], str) or not row.keys() <= known:
-        raise ValueError
-    if row.get("error"):
-        return {"path": row["path"], "error": str(row["error"])}
-    read = {"path": row["path"], **candidate_as_read(row)} | ({"unsure": True} if row.get("unsure") else {})
-    candidates = [candidate_as_read(candidate) for candidate in row.get("candidates") or ()]
-    return read | ({"candidates": candidates} if candidates else {})
-
-
-def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:
-    """Return a candidate of a row that was read; see `as_read`."""
-    caption, numbers = candidate["caption"], {name: candidate.get(name) for name in ("log_prob", "score")}
-    if not (caption is None or isinstance(caption, str)):
-        raise TypeError
-    if not all(number is None or math.isfinite(number) for number in numbers.values()):
-        raise ValueError
-    return {"caption": caption or None, **numbers}
-
-
 def dump(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON, in UTF-8, or in ASCII if a file name in it is not UTF-8, so that it can be read back.
 
@@ -439,15 +245,6 @@ def dump(value: Any, indent: int | None = None) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text if text.isascii() or is_encodable(text) else json.dumps(value, indent=indent)
-
-
-def is_encodable(text: str) -> bool:
-    """Return whether a text can be written in UTF-8: a name that is not UTF-8 has surrogates in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def on_one_line(path: str) -> str:

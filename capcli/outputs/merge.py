@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capcli.files import OutputError
-from capcli.outputs.formats import Rows
 from capcli.outputs.resume import whole_rows
+from capcli.outputs.rows import Rows
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
-from capcli.outputs.formats import Layout, Rows, as_read
+from capcli.outputs.rows import Layout, Rows, as_read
 from capcli.outputs.sink import Sink
 
 Judgement = TypeVar("Judgement")

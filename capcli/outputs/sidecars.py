@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT, combine
-from capcli.outputs.formats import is_rejected
 from capcli.outputs.originals import UntouchableError, folders_of, original
+from capcli.outputs.rows import is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError

@@ -11,7 +11,8 @@ import pytest
 from test_formats import BAD, CAT, DOG, Found
 
 from capcli.cli.run import Run
-from capcli.outputs.formats import JsonLinesRows, Layout, TextRows
+from capcli.outputs.formats import JsonLinesRows, TextRows
+from capcli.outputs.rows import Layout
 from capcli.outputs.sink import CaptionedAlready, Sink
 from capcli.outputs.template import Template
 from capcli.progress import CaptionBar

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from capcli.outputs.formats import FORMATS, Layout, format_by_ending
+from capcli.outputs.formats import FORMATS, format_by_ending
+from capcli.outputs.rows import Layout
 from capcli.outputs.template import Template
 from capcli.results import ImageError
 

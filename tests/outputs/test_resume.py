@@ -5,8 +5,9 @@ from test_formats import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.files import OutputError, WholeFile
 from capcli.outputs.formats import FORMATS as KINDS
-from capcli.outputs.formats import JsonLinesRows, Layout, Rows, TextRows
+from capcli.outputs.formats import JsonLinesRows, TextRows
 from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows
+from capcli.outputs.rows import Layout, Rows
 from capcli.outputs.sidecars import Sidecars
 
 FORMATS = ["jsonl", "csv", "tsv"]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT, combine
-from capcli.outputs.formats import is_encodable, is_rejected
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.parsing import parse
 from capcli.outputs.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.outputs.originals import UntouchableError, original
+from capcli.outputs.rows import is_encodable, is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
