@@ -73,7 +73,7 @@ def load_torch(device: str, precision: str) -> Callable[[Path], Engine]:
 
 def load_onnx_or_torch(workers: int, precision: str) -> Callable[[Path], Engine]:
     """Return what makes an engine of ONNX Runtime, or of PyTorch where a checkpoint's network has no graph."""
-    from capcli.engines.encoder_graphs import NoGraph
+    from capcli.engines.graph import NoGraph
 
     load = load_onnx(workers)
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from capcli.engines.encoder_graphs import Grid, append_encoder
-from capcli.engines.graph import FLOAT, INT64, UINT8, Graph, Tensors
+from capcli.engines.convolutions import Grid
+from capcli.engines.encoder_graphs import ENCODER_GRAPHS
+from capcli.engines.graph import FLOAT, INT64, UINT8, Graph, NoGraph, Tensors
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import NEVER_PRINTED
 
@@ -42,11 +43,13 @@ class DecoderGraphs(ABC):
 
     def start(self) -> Graph:
         """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
-        what all beams of an image share."""
+        what all beams of an image share. Raises NoGraph."""
         graph, side = Graph(), self.config.image_size
         pixels = graph.add("Cast", graph.input("pixels", UINT8, "batch", side, side, 3), to=FLOAT)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
-        grid, vector = append_encoder(graph, channels_first, self.config)
+        if self.config.encoder not in ENCODER_GRAPHS:
+            raise NoGraph(f"there is no ONNX graph of the encoder {self.config.encoder}")
+        grid, vector = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
         hidden, cell, memory = self.begin(graph, grid, vector)
         for name, state in (("hidden", hidden), ("cell", cell)):
             graph.output(name, graph.reshape(state, -1, 1, self.hidden), "batch", 1, self.hidden)

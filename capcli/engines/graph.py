@@ -14,6 +14,10 @@ Tensors = Mapping[str, np.ndarray]  # of a checkpoint, float32, by their names i
 Make = Callable[[Tensors], np.ndarray]
 
 
+class NoGraph(ValueError):
+    """A part of a model that only PyTorch can run."""
+
+
 class Node(NamedTuple):
     """Describe a node: its operator, the names of its inputs and outputs, and its attributes."""
 

@@ -20,9 +20,8 @@ from capcli.checkpoints.store import Checkpoint, read_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs
-from capcli.engines.encoder_graphs import NoGraph
 from capcli.engines.engine import Engine, SentencesRead
-from capcli.engines.graph import Graph
+from capcli.engines.graph import Graph, NoGraph
 from capcli.engines.numpy_sampling import decode, sample_locations
 from capcli.engines.numpy_search import Advance, State, Step
 from capcli.model.config import ModelConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -12,9 +11,9 @@ import pytest
 from conftest import PHOTOS
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines import choose
 from capcli.engines.choose import engine_loader
+from capcli.engines.encoder_graphs import ENCODER_GRAPHS
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 # capcli where PyTorch and torchvision are not installed.
@@ -61,13 +60,13 @@ def test_a_gpu_that_torch_cannot_use_leaves_the_cpu(monkeypatch: pytest.MonkeyPa
     assert (asked.engine.name, asked.device) == ("torch", "cpu")
 
 
-def test_an_encoder_without_a_graph_is_for_torch(tmp_path: Path, tiny_model: CaptionModel) -> None:
-    config = dataclasses.replace(tiny_model.config, encoder="mobilenet_v3_large")
-    CaptionModel(config, tiny_model.vocabulary).save(tmp_path)
-    assert Captioner.load(tmp_path, "cpu").engine.name == "torch"
-    with pytest.raises(ValueError, match="there is no ONNX graph of the encoder mobilenet_v3_large"):
-        Captioner.load(tmp_path, engine="onnx")
-    done = run(WITHOUT_TORCH + RUN, "info", "--model", tmp_path)
+def test_an_encoder_without_a_graph_is_for_torch(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(ENCODER_GRAPHS, "efficientnet_lite2")
+    assert Captioner.load(tiny_checkpoint, "cpu").engine.name == "torch"
+    with pytest.raises(ValueError, match="there is no ONNX graph of the encoder efficientnet_lite2"):
+        Captioner.load(tiny_checkpoint, engine="onnx")
+    without = "from capcli.engines.encoder_graphs import ENCODER_GRAPHS; ENCODER_GRAPHS.clear()\n"
+    done = run(WITHOUT_TORCH + without + RUN, "info", "--model", tiny_checkpoint)
     assert done.returncode == 2
     assert done.stderr.endswith(", and PyTorch is not installed: pip install torch torchvision\n")
 
