@@ -19,6 +19,7 @@ from capcli.cli.views import open_views
 
 if TYPE_CHECKING:
     from capcli.images.shards import Shard
+    from capcli.outputs.rows import Rows
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
     from capcli.results import ImageError
@@ -66,7 +67,8 @@ def caption(
 
     An existing FILE is refused without --resume or --existing overwrite, and so is one that another run is writing.
     After Ctrl-C or a crash, --resume continues a jsonl, csv or tsv FILE; for sidecars and metadata, run the same
-    command again.
+    command again. With --format parquet, FILE may be a FOLDER/, which gets a file for every thousand images and can be
+    continued as well.
 
     Exit status: 0 if all images were captioned, 1 if some of them or the output failed, 2 for a usage error or a path
     that does not exist, 130 after Ctrl-C (128 plus the number of the signal).
@@ -79,8 +81,7 @@ def caption(
     from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import Selection, find_images, ignore, read_names
-    from capcli.outputs.formats import FORMATS
-    from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, read_rows
+    from capcli.outputs.resume import check_output, check_rows, finished_images, how_to_go_on, open_rows
     from capcli.outputs.rows import Layout
     from capcli.progress import CaptionBar
 
@@ -91,7 +92,7 @@ def caption(
     output = None if shown else writing.output
     overwrite = writing.existing == "overwrite"
     check_sources(paths, sources)
-    kind = FORMATS[check_writing(output, writing, sources, views, dry_run)]
+    kind = check_writing(output, writing, sources, views, dry_run)
     template = read_template(writing.template)
     check_presence(paths, sources)
 
@@ -131,7 +132,7 @@ def caption(
     if dry_run:
         from capcli.cli.dry_run import Listing, list_images
 
-        done = read_rows(output, kind, layout)[0] if writing.resume and output and os.path.isfile(output) else {}
+        done = finished_images(output, kind, layout) if writing.resume and output else {}
         rows = kind(NoOutput("" if unseen else output or STANDARD_OUTPUT), layout, done)
         run = Run(rows, places, summary=Listing())
         besides = [os.fspath(view) for view in (views.html, views.attention) if view is not None]
@@ -194,8 +195,8 @@ def check_sources(paths: list[str], sources: Sources) -> None:
         fail("stdin cannot be both an image and --files-from")
 
 
-def check_writing(output: str | None, writing: Writing, sources: Sources, views: Views, dry_run: bool) -> str:
-    """Return the name of the output's format, after refusing options that contradict each other.
+def check_writing(output: str | None, writing: Writing, sources: Sources, views: Views, dry_run: bool) -> type[Rows]:
+    """Return the format of the output, after refusing options that contradict each other.
 
     output: the file; None for stdout.
     writing, sources, views: the options of these groups.
@@ -203,11 +204,14 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     """
     from capcli.files import is_writable
     from capcli.images.find import SUFFIXES
-    from capcli.outputs.formats import FORMATS, RESUMABLE, format_by_ending
+    from capcli.outputs.formats import FORMATS, RESUMABLE, format_by_ending, format_for
 
     format = writing.format or format_by_ending(output)
     if format is None:
         fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
+    kind = format_for(format, output)
+    if output is None and not kind.streams:
+        fail(f"--format {format} needs --output FILE or --output FOLDER/")
     for option, name in (("--output", output), ("--summary", writing.summary)):
         if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
             fail(f"{option} {name}: ends like an image's name; name another file")
@@ -225,15 +229,15 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     replaceable = output or views.html or views.attention
     if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
         fail(f"--existing {writing.existing} needs --sidecar or --write-metadata")
-    if writing.resume and (output is None or format not in RESUMABLE):
-        fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}")
+    if writing.resume and (output is None or not kind.resumable):
+        fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
         fail("a page shows one run: --html cannot be combined with --resume")
     if writing.template != "{caption}" and format != "text" and not into_images:
         fail(f"--template applies to text, --sidecar and --write-metadata, not to {format}")
     if views.gif and views.attention is None:
         fail("--gif needs --attention")
-    return format
+    return kind
 
 
 def check_different(files: dict[str, str | Path | None]) -> None:

@@ -14,7 +14,10 @@ from capcli.outputs.formats import FORMATS
 
 def merge(
     parts: Annotated[
-        list[str], typer.Argument(metavar="PARTS", help="Outputs of capcli caption, in any of its formats.")
+        list[str],
+        typer.Argument(
+            metavar="PARTS", help="Outputs of capcli caption, in any of its formats, and folders of Parquet."
+        ),
     ],
     output: Annotated[
         str | None,
@@ -38,39 +41,62 @@ def merge(
     """
     from capcli.cli.run import count
     from capcli.cli.streams import StandardOutput
-    from capcli.files import OutputError, discarding
+    from capcli.files import OutputError
     from capcli.outputs.formats import format_by_ending
     from capcli.outputs.merge import Merge
+    from capcli.outputs.parquet import ParquetRows, check_parquet, is_folder
     from capcli.outputs.resume import check_output, open_rows
     from capcli.outputs.rows import Layout
+    from capcli.results import ImageError
 
     name = format or format_by_ending(output)
     if name is None:
         fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
     overwrite = existing == "overwrite"
-    merged = Merge([(part, FORMATS[format_of(part, output)]) for part in parts])
+    kind = FORMATS[name]
+    if output is None and not kind.streams:
+        fail(f"--format {name} needs --output FILE")
+    if output is not None and is_folder(output):
+        fail(f"{output}: is a folder; name a file")
+    files = [file for part in parts for file in files_of(part)]
+    merged = Merge([(file, FORMATS[format_of(file, output)]) for file in files])
     try:
         check_output(output, overwrite)
+        if output is not None and kind is ParquetRows:
+            check_parquet(output)
         merged.check()
     except OutputError as error:
         fail(error)
-    layout, kind = Layout(merged.num), FORMATS[name]
+    layout = Layout(merged.num)
     try:
         rows = (
             kind(StandardOutput(), layout)
             if output is None
             else open_rows(output, kind, layout, False, overwrite, True)
         )
-        with discarding(rows.file):
+        try:
             for row in merged.rows():
                 rows.copy(row)
             rows.close()
+        except BaseException:
+            rows.discard()
+            raise
     except BrokenPipeError:  # the reader has what it wanted
         return
-    except OutputError as error:
+    except (OutputError, ImageError) as error:
         fail(error, 1)
     kept = f"{count(merged.captions, 'caption')} and {count(merged.failures, 'failure')}"
-    say(f"{kept} from {count(len(parts), 'file')}; {count(merged.dropped, 'duplicate')} left out")
+    say(f"{kept} from {count(len(files), 'file')}; {count(merged.dropped, 'duplicate')} left out")
+
+
+def files_of(part: str) -> list[str]:
+    """Return the files of a folder that capcli wrote Parquet into, or fail if there are none; a file is its own."""
+    from capcli.outputs.parquet import parts_of
+
+    files = [str(file) for file in parts_of(part)] if os.path.isdir(part) else [part]
+    if not files:
+        fail(f"{part}: no part-….parquet of capcli's in this folder")
+    return files
 
 
 def format_of(part: str, output: str | None) -> str:

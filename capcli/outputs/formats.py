@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from capcli.outputs.parquet import ParquetFolder, ParquetRows, is_folder
 from capcli.outputs.rows import Layout, Rows, as_row, is_encodable, is_rejected
 from capcli.results import ImageError
 
@@ -215,7 +216,8 @@ class TsvRows(CsvRows):
     delimiter = "\t"
 
 
-FORMATS: dict[str, type[Rows]] = {kind.name: kind for kind in (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows)}
+KINDS = (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows, ParquetRows)
+FORMATS: dict[str, type[Rows]] = {kind.name: kind for kind in KINDS}
 RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 
 
@@ -230,6 +232,16 @@ def format_by_ending(path: str | None) -> str | None:
         return TextRows.name
     ending = os.path.splitext(path)[1].lower()
     return next((name for name, kind in FORMATS.items() if ending in kind.endings), None)
+
+
+def format_for(name: str, path: str | None) -> type[Rows]:
+    """Return the class that writes a format to a path, which for Parquet may be a folder.
+
+    name: of the format.
+    path: of the output; None for stdout.
+    """
+    kind = FORMATS[name]
+    return ParquetFolder if kind is ParquetRows and is_folder(path) else kind
 
 
 def columns(num: int) -> list[str]:

@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
+from capcli.outputs.parquet import (
+    ParquetFolder,
+    ParquetRows,
+    check_folder,
+    check_parquet,
+    finished_in,
+    open_folder,
+    read_parquet,
+)
 from capcli.outputs.rows import Layout, Rows, as_read
 from capcli.outputs.sink import Sink
 
@@ -46,9 +55,14 @@ def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool,
     path: of the file; None for stdout.
     kind, layout, resume, overwrite: as `open_rows` takes them.
     """
-    check_output(path, resume or overwrite, how_to_replace(kind))
-    if resume and path is not None and os.path.isfile(path):
-        read_rows(path, kind, layout)
+    if path is not None and issubclass(kind, ParquetRows):
+        check_parquet(path)
+    if path is not None and issubclass(kind, ParquetFolder):
+        check_folder(path, resume or overwrite)
+    else:
+        check_output(path, resume or overwrite, how_to_replace(kind))
+    if resume and path is not None:
+        finished_images(path, kind, layout)
 
 
 def open_rows(
@@ -56,8 +70,8 @@ def open_rows(
 ) -> Rows:
     """Return an open file of rows.
 
-    A JSON file takes its place once it is complete; everything else grows line by line. What it replaces stays until
-    then, or until the first line.
+    A JSON or Parquet file takes its place once it is complete; a folder of Parquet grows by whole files, and everything
+    else line by line. What it replaces stays until then, or until the first line or file.
 
     path: of the file.
     kind: its format.
@@ -72,6 +86,8 @@ def open_rows(
     """
     finished: dict[str, bool] = {}
     try:
+        if issubclass(kind, ParquetFolder):
+            return open_folder(path, layout, resume, overwrite, lambda row: is_done(row, layout.min_score))
         # Not pipes and devices.
         if (at_once or kind.at_once) and (os.path.isfile(path) or not os.path.exists(path)):
             place = os.path.realpath(path)
@@ -106,12 +122,24 @@ def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
 
     Returns an empty text if no command does just that.
     """
-    if rows is not None and not (rows.remembers and os.path.isfile(rows.path)):
+    if rows is not None and not (rows.remembers and os.path.exists(rows.path)):
         return ""
     if rows is None and not (places and all(place.remembers for place in places)):
         return ""
     changes = " and ".join([*["with --resume"] * (rows is not None), *["without --html"] * page])
     return f"; to continue, run the same command {changes}".rstrip()
+
+
+def finished_images(path: str, kind: type[Rows], layout: Layout) -> dict[str, bool]:
+    """Return the images that an output is done with, path → whether there is a caption; none if it does not exist.
+
+    path, kind, layout: as `read_rows` takes them.
+
+    Raises OutputError as `read_rows` does.
+    """
+    if issubclass(kind, ParquetFolder):
+        return finished_in(path, lambda row: is_done(row, layout.min_score))
+    return read_rows(path, kind, layout)[0] if os.path.isfile(path) else {}
 
 
 def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], int]:
@@ -139,11 +167,7 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
 
     Raises OutputError if the file holds anything else, or cannot be read.
     """
-
-    def is_done(row: dict[str, Any]) -> bool:
-        return not (row.get("error") or has_another_chance(row, layout.min_score))
-
-    for record, row, done in read_records(path, kind, layout, is_done):
+    for record, row, done in read_records(path, kind, layout, lambda row: is_done(row, layout.min_score)):
         if done:
             yield record, row
 
@@ -156,6 +180,10 @@ def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
 
     Raises OutputError if its last row is half written, if capcli did not write it, or if it cannot be read.
     """
+    if issubclass(kind, ParquetRows):
+        check_parquet(path)
+        yield from read_parquet(path)
+        return
     with OutputError.about(path), open(path, "rb") as file:
         layout = kind.layout_of(file.readline())
     for _, row, clean in read_records(path, kind, layout, lambda row: as_read(row) if row else None, half=False):
@@ -194,6 +222,11 @@ def read_records(
                 yield record, row, judgement
     except OSError as error:
         raise OutputError(path, error) from None
+
+
+def is_done(row: dict[str, Any], min_score: float | None) -> bool:
+    """Return whether an image with this row is not to be tried again. min_score: of the run that asks."""
+    return not (row.get("error") or has_another_chance(row, min_score))
 
 
 def has_another_chance(row: dict[str, Any], min_score: float | None) -> bool:

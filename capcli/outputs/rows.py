@@ -44,6 +44,7 @@ class Rows(Sink):
     endings: of file names, in lower case and with their dots.
     resumable: whether a later run can continue a file in this format.
     at_once: whether a file is put in place when it is complete, instead of growing.
+    streams: whether it can be written to stdout.
     line_ends_quoted: whether a line end between quotation marks is part of the record.
     """
 
@@ -51,6 +52,7 @@ class Rows(Sink):
     endings: ClassVar[tuple[str, ...]]
     resumable: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
     line_ends_quoted: ClassVar[bool] = False
     path: str | os.PathLike[str]
 
