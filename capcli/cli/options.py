@@ -244,8 +244,8 @@ class Sources:
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Take only the I-th of N parts (1/N to N/N). An image's path decides its part, so a new file moves no "
-            "other; keep N when you resume. {shard} in the name of an output becomes, for example, 03-of-12.",
+            help="Take only the I-th of N parts (1/N to N/N). An image's path and N decide its part: a new file "
+            "moves no other, but N must stay. {shard} in the name of an output becomes, for example, 03-of-12.",
             show_default=False,
         ),
     ] = None
