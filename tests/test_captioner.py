@@ -203,8 +203,12 @@ OPTIONS = (
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_with_different_options_get_what_one_thread_gets(hard_model: CaptionModel, workers: int) -> None:
-    captioner = Captioner(TorchEngine(hard_model, torch.device("cpu"), "fp32"), workers)
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_threads_with_different_options_get_what_one_thread_gets(
+    hard_model: CaptionModel, workers: int, engine: str, tmp_path: Path
+) -> None:
+    hard_model.save(tmp_path)
+    captioner = Captioner.load(tmp_path, "cpu", "fp32", workers, engine)
     photos = [PHOTOS / name for name in ("coffee.jpg", "chelsea.jpg", "astronaut.jpg")] * 3
     # With a seed batches are always cut alike, and so add up alike to the last bit.
     options = [dataclasses.replace(each, seed=number) for number, each in enumerate(OPTIONS)]

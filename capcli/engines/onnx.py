@@ -93,6 +93,8 @@ class OnnxEngine(Engine):
 
         options = SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        # Threads that wait by spinning would take the cores from other threads that caption at the same time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors, which are raised as well
         weights = graph.values(self.tensors)
         values = [OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]

@@ -58,7 +58,7 @@ def test_a_finished_run_has_nothing_to_resume(
 ) -> None:
     options = TrainOptions((str(pair),), epochs=1, **SMALLER)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "measure", lambda *_: None)  # killed before it has measured what it has learnt
+        patch.setattr(loop, "measure_checkpoint", lambda *_: None)  # killed before it has measured what it has learnt
         loop.train(options, tmp_path / "run", torch.device("cpu"))
     monkeypatch.setattr(features, "encode_views", lambda *_: pytest.fail("photos are encoded again"))
     inputs = set_up(options, tmp_path / "run", torch.device("cpu")).inputs
