@@ -166,7 +166,7 @@ def as_line(e: Explanation) -> str:
 def as_table(e: Explanation) -> Iterator[str]:
     """Yield a line for each word and one for the sum.
 
-    `?` marks what is doubted, and the line says what the model would rather say.
+    `?` marks what is doubted, and the line says what the model would rather say, unless it would say the same.
     """
     words = [*e.words, "(end)"]
     width = max(map(len, words))
@@ -175,8 +175,7 @@ def as_table(e: Explanation) -> Iterator[str]:
         note = ""
         if index < len(e.words) and e.unknown[index]:
             note = "not in the vocabulary: the probability is that of any unknown word"
-        elif e.doubted[index]:
-            favourite = e.favourites[index].replace("<end>", "(end)")
+        elif e.doubted[index] and (favourite := e.favourites[index].replace("<end>", "(end)")) != word:
             note = f"rather: {favourite} {math.exp(e.favourite_log_probs[index]):.0%}"
         line = f"{'?' if e.doubted[index] else ' '} {word:{width}}  {math.exp(log_prob):7.2%}  {log_prob:8.3f}"
         yield f"{line}  {factor(gain):>7}  {note}".rstrip()

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,11 @@ def test_sentences_without_words_and_unreadable_photos_say_why(captioner: Captio
 )
 def test_factors_are_short(gain: float, text: str) -> None:
     assert factor(gain) == text
+
+
+def test_nothing_is_suggested_in_place_of_itself(captioner: Captioner) -> None:
+    (found,) = explain(captioner, PHOTO, ["a cat on grass"])
+    end = "<end>"
+    doubted = replace(found, gains=(-2.0,) * 5, favourites=("a", "dog", "on", "man", end))
+    notes = ["rather" in line for line in list(as_table(doubted))[1:-1]]
+    assert notes == [False, True, False, True, False]
