@@ -13,7 +13,17 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import BatchSize, Decoding, ModelOptions, Sources, Views, Writing, grouped, one_of
+from capcli.cli.options import (
+    BatchSize,
+    Decoding,
+    ModelOptions,
+    Sources,
+    Views,
+    Writing,
+    choose_format,
+    grouped,
+    one_of,
+)
 from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
 
@@ -204,11 +214,9 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     """
     from capcli.files import is_writable
     from capcli.images.find import SUFFIXES
-    from capcli.outputs.formats import FORMATS, RESUMABLE, format_by_ending, format_for
+    from capcli.outputs.formats import RESUMABLE, format_for
 
-    format = writing.format or format_by_ending(output)
-    if format is None:
-        fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
+    format = choose_format(writing.format, output)
     kind = format_for(format, output)
     if output is None and not kind.streams:
         fail(f"--format {format} needs --output FILE or --output FOLDER/")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail, say
-from capcli.cli.options import one_of
+from capcli.cli.options import Format, choose_format, one_of
 from capcli.outputs.formats import FORMATS
 
 
@@ -23,9 +23,7 @@ def merge(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.", show_default=False),
     ] = None,
-    format: Annotated[
-        str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")
-    ] = None,
+    format: Format = None,
     existing: Annotated[str | None, one_of(("overwrite",), "Replace an existing FILE.  [default: refuse it]")] = None,
 ) -> None:
     """Put outputs together, or convert them to another format.
@@ -42,16 +40,13 @@ def merge(
     from capcli.cli.run import count
     from capcli.cli.streams import StandardOutput
     from capcli.files import OutputError
-    from capcli.outputs.formats import format_by_ending
     from capcli.outputs.merge import Merge
     from capcli.outputs.parquet import ParquetRows, check_parquet, is_folder
     from capcli.outputs.resume import check_output, open_rows
     from capcli.outputs.rows import Layout
     from capcli.results import ImageError
 
-    name = format or format_by_ending(output)
-    if name is None:
-        fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
+    name = choose_format(format, output)
     overwrite = existing == "overwrite"
     kind = FORMATS[name]
     if output is None and not kind.streams:

@@ -16,7 +16,7 @@ import typer
 from capcli.cli.messages import fail
 from capcli.engines.choose import ENGINES
 from capcli.outputs.existing import EXISTING
-from capcli.outputs.formats import FORMATS
+from capcli.outputs.formats import FORMATS, format_by_ending
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 STYLES = ("heat", "spotlight")
@@ -77,6 +77,18 @@ def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
     return typer.Option(metavar=metavar or "|".join(known), help=help, callback=check, autocompletion=complete)
 
 
+def choose_format(asked: str | None, output: str | None) -> str:
+    """Return the name of an output's format, or fail if nothing tells it.
+
+    asked: the value of --format; None goes by the file's ending.
+    output: the file; None for stdout.
+    """
+    name = asked or format_by_ending(output)
+    if name is None:
+        fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
+    return name
+
+
 def finite(value: float | None) -> float | None:
     """Return a number, after refusing NaN and infinity, which ranges let pass; None is passed on."""
     if value is not None and not math.isfinite(value):
@@ -125,6 +137,7 @@ LengthPenalty = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Run N images through the model at once.")]
+Format = Annotated[str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -265,7 +278,7 @@ class Writing:
             "none unless FILE is -.",
         ),
     ] = None
-    format: Annotated[str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")] = None
+    format: Format = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
     output_dir: Annotated[
