@@ -22,7 +22,6 @@ from capcli.images.decode import (
     check_source,
     is_source,
     name_of,
-    open_square,
     open_square_and_upright,
     read_whole,
     to_pixels,
@@ -162,9 +161,7 @@ class Captioner:
             try:
                 if isinstance(image, ImageError):
                     raise image
-                if photo_side:
-                    return name_of(image), open_square_and_upright(image, size, photo_side, max_pixels)
-                return name_of(image), (open_square(image, size, max_pixels), None)
+                return name_of(image), open_square_and_upright(image, size, photo_side, max_pixels)
             except ImageError as error:  # kept as a value: its traceback would keep the image
                 return error.path, error.with_traceback(None)
 

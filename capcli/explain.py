@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from capcli.captioner import BLANK, Captioner
-from capcli.images.decode import Source, name_of, open_square, open_square_and_upright, to_pixels
+from capcli.images.decode import Source, name_of, open_square_and_upright, to_pixels
 from capcli.maps.folders import attention_record
 from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START, UNKNOWN, tokenize
 from capcli.results import AttentionMap, Candidate, Caption, HasBest
@@ -74,11 +74,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
         if not tokenize(sentence):
             raise ValueError(f"{sentence!r} has no word")
     engine, vocabulary = captioner.engine, captioner.vocabulary
-    size, photo = captioner.config.image_size, None
-    if photo_side:
-        square, photo = open_square_and_upright(image, size, photo_side)
-    else:
-        square = open_square(image, size)
+    square, photo = open_square_and_upright(image, captioner.config.image_size, photo_side)
     pixels = to_pixels(square)
     features = engine.encode(np.stack([pixels, np.full_like(pixels, BLANK)]))
     found: list[Explanation] = []

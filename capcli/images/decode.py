@@ -68,18 +68,20 @@ def open_square(source: Source, size: int, max_pixels: int | None = None) -> Ima
 
 def open_square_and_upright(
     source: Source, size: int, longest_side: int, max_pixels: int | None = None
-) -> tuple[Image.Image, Image.Image]:
-    """Return an image as `open_square` and as `open_upright` do.
+) -> tuple[Image.Image, Image.Image | None]:
+    """Return an image as `open_square` and, if that is wanted too, as `open_upright` do.
 
     It is decoded once where that gives the same square, which is up to three times the square's side.
 
     source: the image.
     size: the side of the square, in pixels.
-    longest_side: the upright picture has no side longer than this, in pixels.
+    longest_side: the upright picture has no side longer than this, in pixels; 0 for none.
     max_pixels: see `open_square`.
 
     Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
     """
+    if not longest_side:
+        return open_square(source, size, max_pixels), None
     if longest_side > REDUCING_GAP * size:
         if hasattr(source, "read"):
             source = read_whole(source)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def test_a_crash_has_its_last_words(tiny_checkpoint: Path, tmp_path: Path) -> No
         "def open_square(*_):\n"
         "    os.write(2, b'Assertion `index < size` failed.\\n')\n"
         "    os.abort()\n"
-        "capcli.captioner.open_square = open_square\n"
+        "capcli.images.decode.open_square = open_square\n"
         "capcli.cli.app.main()\n"
     )
     arguments = command(tmp_path / "photos", "--model", tiny_checkpoint)[3:]
