@@ -16,13 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 from photos import enlarged
 
 import capcli.cli.app
-import capcli.cli.options
-import capcli.cli.train
 
 START = "from {} import main; main()"
 COMPLETION = {"_CAPCLI_COMPLETE": "complete_bash", "COMP_WORDS": "capcli cap", "COMP_CWORD": "1"}
@@ -73,24 +72,25 @@ def empty_app() -> str:
     folder = Path(capcli.cli.app.__file__).parent
     commands = list(capcli.cli.app.COMMANDS)
     body: list[ast.stmt] = []
+    constants: dict[str, object] = {"__version__": capcli.__version__}  # those that the options are made of
     for name in ("help", "options", *commands, "app"):
         for node in ast.parse((folder / f"{name}.py").read_text("utf-8")).body:
             match node:
-                case ast.ImportFrom(module=module) if module == "__future__" or module.startswith("capcli"):  # type: ignore[union-attr]
+                case ast.ImportFrom(module="__future__"):
+                    continue
+                case ast.ImportFrom(module=module, names=names) if module and module.startswith("capcli"):
+                    found = {alias.name: getattr(import_module(module), alias.name) for alias in names}
+                    constants |= {
+                        name: tuple(value) for name, value in found.items() if isinstance(value, tuple | dict)
+                    }
                     continue
                 case ast.FunctionDef() if node.name in commands:
                     node.body = node.body[:1]  # the docstring, which is the help
                 case ast.FunctionDef(name="main") | ast.ClassDef(name="Commands") | ast.If():
                     continue
             body.append(ast.parse(ast.unparse(node).replace("cls=Commands, ", "")).body[0])
-    options = capcli.cli.options
-    names = {"EXISTING": options.EXISTING, "FORMATS": tuple(options.FORMATS)}
-    names |= {"ENCODERS": tuple(capcli.cli.train.ENCODERS), "DECODERS": tuple(capcli.cli.train.DECODERS)}
-    begin = ast.parse("\n".join(f"{name} = {value!r}" for name, value in names.items())).body
-    end = ast.parse(
-        f"__version__ = {capcli.__version__!r}\nfor command in ({', '.join(commands)}):\n    app.command()(command)\n"
-        "def main():\n    app()"
-    ).body
+    begin = ast.parse("\n".join(f"{name} = {value!r}" for name, value in constants.items())).body
+    end = ast.parse(f"for command in ({', '.join(commands)}):\n    app.command()(command)\ndef main():\n    app()").body
     return "from __future__ import annotations\n" + ast.unparse(ast.Module([*begin, *body, *end], []))
 
 
