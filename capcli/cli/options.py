@@ -228,8 +228,8 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Hold the options for choosing images."""
+class Choosing:
+    """Hold the options for choosing images in folders."""
 
     recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True
     include: Annotated[
@@ -244,15 +244,21 @@ class Sources:
         list[str] | None,
         typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders that match.  [repeatable]"),
     ] = None
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
+        100_000_000
+    )
+
+
+@dataclass(frozen=True)
+class Sources(Choosing):
+    """Hold the options for choosing images, wherever they are named."""
+
     files_from: Annotated[
         str | None, typer.Option(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
     ] = None
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Names in --files-from end in NUL, as find -print0 writes them.")
     ] = False
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
-        100_000_000
-    )
     shard: Annotated[
         str | None,
         typer.Option(
@@ -265,21 +271,9 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Hold the options for where captions go, and in what form."""
+class Placing:
+    """Hold the options for captions beside the images and inside them."""
 
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to FILE instead of stdout. If captions go to sidecars, metadata or a page, a terminal gets "
-            "none unless FILE is -.",
-        ),
-    ] = None
-    format: Format = None
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
     output_dir: Annotated[
         str | None,
@@ -309,6 +303,24 @@ class Writing:
             metavar="TEXT", help="Wording of text, sidecars and metadata; {name}, {path} and {score} work too."
         ),
     ] = "{caption}"
+
+
+@dataclass(frozen=True)
+class Writing(Placing):
+    """Hold the options for where captions go, and in what form."""
+
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to FILE instead of stdout. If captions go to sidecars, metadata or a page, a terminal gets "
+            "none unless FILE is -.",
+        ),
+    ] = None
+    format: Format = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
     min_score: Annotated[
         float | None,
         typer.Option(
