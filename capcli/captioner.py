@@ -155,15 +155,9 @@ class Captioner:
             check_source(images)
         options = options or self.options
         generator = self.engine.make_generator(options.seed) if options.draws else None
-        size = self.config.image_size
 
         def open_image(image: Source | ImageError) -> Opened:
-            try:
-                if isinstance(image, ImageError):
-                    raise image
-                return name_of(image), open_square_and_upright(image, size, photo_side, max_pixels)
-            except ImageError as error:  # kept as a value: its traceback would keep the image
-                return error.path, error.with_traceback(None)
+            return self.open(image, photo_side, max_pixels)
 
         def work(batch: list[Opened | Exception]) -> list[Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
@@ -178,6 +172,21 @@ class Captioner:
             yield from workers
         finally:
             workers.close()
+
+    def open(self, image: Source | ImageError, photo_side: int = 0, max_pixels: int | None = None) -> Opened:
+        """Return an image's name, and either its pictures or the ImageError of one that cannot be read.
+
+        image: as `caption` takes it, or an ImageError, which is passed on.
+        photo_side, max_pixels: as `stream` takes them.
+
+        Raises TypeError for what is no image.
+        """
+        try:
+            if isinstance(image, ImageError):
+                raise image
+            return name_of(image), open_square_and_upright(image, self.config.image_size, photo_side, max_pixels)
+        except ImageError as error:  # kept as a value: its traceback would keep the image
+            return error.path, error.with_traceback(None)
 
     def caption_opened(
         self, batch: list[Opened | Exception], num: int, options: DecodingOptions, generator: Any

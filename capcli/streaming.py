@@ -26,7 +26,14 @@ class LookAhead(Generic[T, R]):
     is called, in daemon threads, so that a disk that hangs cannot keep the program from ending.
     """
 
-    def __init__(self, function: Callable[[T], R], items: Iterable[T], limit: int, in_order: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        limit: int,
+        in_order: bool = False,
+        patience: float | None = None,
+    ) -> None:
         """Start reading items and calling the function.
 
         function: is called with each item, in several threads at a time.
@@ -34,8 +41,10 @@ class LookAhead(Generic[T, R]):
         limit: how many items, 1 or more, may be read before `release` is called for them.
         in_order: whether each batch has exactly the next items, however long they take, so that batches are the same
             every time.
+        patience: seconds to wait for a full batch if a smaller one is ready; None takes FULL_BATCH_TIMEOUT.
         """
         self.function, self.in_order = function, in_order
+        self.patience = FULL_BATCH_TIMEOUT if patience is None else patience
         self.slots = threading.Semaphore(limit)
         self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
         self.changed = threading.Condition()
@@ -86,13 +95,13 @@ class LookAhead(Generic[T, R]):
         """Return a batch of (index of the item, result or exception), lowest index first; empty at the end.
 
         count: the most results to return, 1 or more. They are waited for, but unless in_order is set, for no longer
-            than FULL_BATCH_TIMEOUT after the first.
+            than `patience` after the first.
 
         Raises whatever reading the items raised, once the results of all items before have been taken.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
-            self.changed.wait_for(lambda: self.ready(count), FULL_BATCH_TIMEOUT)
+            self.changed.wait_for(lambda: self.ready(count), self.patience)
             batch = [(index, self.done.pop(index)) for index in sorted(self.done)[:count]]
             self.taken += len(batch)
             if not batch and self.failure:

@@ -94,6 +94,19 @@ def test_a_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
         captioner.caption(tmp_path / "absent.jpg")
 
 
+def test_an_image_is_opened_for_the_model_or_its_error_is_kept(captioner: Captioner, tmp_path: Path) -> None:
+    name, pictures = captioner.open(PHOTOS / "coffee.jpg", photo_side=80)
+    assert name == str(PHOTOS / "coffee.jpg")
+    square, photo = pictures  # type: ignore[misc]
+    assert square.size == (64, 64)
+    assert max(photo.size) == 80
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    name, error = captioner.open(str(tmp_path / "bad.jpg"))
+    assert (name, type(error)) == (str(tmp_path / "bad.jpg"), ImageError)
+    assert captioner.open(PHOTOS / "coffee.jpg", max_pixels=100)[1].kind == "more than the limit of 100"  # type: ignore[union-attr]
+    assert captioner.open(error) == (error.path, error)  # type: ignore[arg-type, union-attr]
+
+
 def test_options_are_heeded(captioner: Captioner) -> None:
     short = captioner.caption(PHOTOS / "coffee.jpg", options=DecodingOptions(2, max_length=2))
     assert len(short.words) <= 2

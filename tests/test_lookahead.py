@@ -90,6 +90,17 @@ def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead.close()
 
 
+def test_without_patience_a_batch_is_what_is_ready() -> None:
+    go_on = threading.Event()  # which nobody sets before the batch is there: with patience it would take half a second
+    ahead = LookAhead(lambda i: i or go_on.wait(60), [7, 0], 10, patience=0)
+    while not (batch := ahead.take(2)):
+        pass
+    assert batch == [(0, 7)]
+    go_on.set()
+    assert ahead.take(2) == [(1, True)]
+    ahead.close()
+
+
 def test_a_slow_list_holds_up_nothing_that_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookahead, "FULL_BATCH_TIMEOUT", 0.01)
     go_on = threading.Event()
