@@ -134,6 +134,7 @@ class Caption(HasBest):
         log-probabilities; None where the checkpoint does not say what gain is too little.
     unsure: whether it is too little, or the image has one colour only: there was next to nothing to see.
     photo: the image upright, RGB, where it was asked to be kept, or None.
+    keywords: what it shows, as `outputs.keywords` takes them from the candidates; None where nobody asked for them.
     """
 
     path: str
@@ -141,6 +142,7 @@ class Caption(HasBest):
     gain: float | None = None
     unsure: bool = False
     photo: Image.Image | None = None
+    keywords: tuple[str, ...] | None = None
 
     @property
     def best(self) -> Candidate:

@@ -23,6 +23,7 @@ class Found:
     log_prob: float = -3.25
     candidates: list = field(default_factory=list)
     unsure: bool = False
+    keywords: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self.candidates = self.candidates or [self]

@@ -14,8 +14,9 @@ from test_formats import Found
 from test_metadata import XMP, encode, exif, files, frames_of
 
 from capcli.outputs.metadata import Metadata, MetadataError, parse, read_caption
-from capcli.outputs.metadata.iptc import datasets, with_caption
+from capcli.outputs.metadata.iptc import datasets, with_texts
 from capcli.outputs.metadata.photoshop import resources
+from capcli.outputs.metadata.texts import Edit
 from capcli.results import ImageError
 
 UTF_8 = (1, 90, b"\x1b%G")
@@ -149,8 +150,9 @@ def test_an_iptc_caption_is_updated(tmp_path: Path, name: str, existing: str, te
     before = all_formats(human())[name]
     path.write_bytes(before)
     once = caption(path, existing)
-    assert {found.text for found in parse(once).found if found.place in ("IPTC", "XMP", "EXIF", "PNG")} == {text}
-    assert sum(found.place == "IPTC" for found in parse(once).found) == 1 + (name == "photoshop.tif")
+    found = [each for each in parse(once).found if each.field == "description"]
+    assert {each.text for each in found if each.place in ("IPTC", "XMP", "EXIF", "PNG")} == {text}
+    assert sum(each.place == "IPTC" for each in found) == 1 + (name == "photoshop.tif")
     assert frames_of(once) == frames_of(before)
     assert caption(path, existing) == once
 
@@ -224,16 +226,16 @@ def test_the_character_set_is_right(
 ) -> None:
     if isinstance(after, str):
         with pytest.raises(MetadataError, match=after):
-            with_caption(block(*before), lambda old: text)
+            with_texts(block(*before), Edit(lambda old: text))
     else:
-        assert with_caption(block(*before), lambda old: text) == block(*after)
+        assert with_texts(block(*before), Edit(lambda old: text)) == block(*after)
 
 
 def test_what_is_added_to_a_text_in_latin_1_leaves_its_bytes() -> None:
-    added = with_caption(block((2, 120, b"Gro\xdfmutter"), CITY), lambda old: f"{old}, a cat")
+    added = with_texts(block((2, 120, b"Gro\xdfmutter"), CITY), Edit(lambda old: f"{old}, a cat"))
     assert added == block((2, 120, b"Gro\xdfmutter, a cat"), CITY)
     shift_jis = "猫が".encode("shift_jis")
-    added = with_caption(block((2, 120, shift_jis)), lambda old: f"{old}, a cat")
+    added = with_texts(block((2, 120, shift_jis)), Edit(lambda old: f"{old}, a cat"))
     assert added == block((2, 120, shift_jis + b", a cat"))
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 from test_formats import Found
 
 from capcli.outputs.metadata import Metadata, MetadataError, parse, read_caption
+from capcli.outputs.metadata.texts import Edit
 from capcli.outputs.metadata.tiff import EMPTY
 from capcli.outputs.metadata.xmp import DC, RDF
 from capcli.outputs.originals import HARD_LINKED, LEADS_OUT, READ_ONLY
@@ -194,7 +195,7 @@ def test_captions_of_other_programs_are_found(tmp_path: Path) -> None:
     ):
         image = parse(content)
         assert image.caption == caption
-        assert parse(image.with_caption(lambda old: CAPTION)).caption == CAPTION
+        assert parse(image.with_texts(Edit(lambda old: CAPTION))).caption == CAPTION
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind here")
@@ -341,7 +342,7 @@ def test_damaged_files_give_an_error_or_the_same_pixels() -> None:
             del damaged[rng.choice((len(damaged), rng.randrange(len(damaged)))) :]
             try:
                 image = parse(bytes(damaged))
-                after = image.with_caption(lambda old: CAPTION)
+                after = image.with_texts(Edit(lambda old: CAPTION))
                 assert parse(after).caption == CAPTION, name
             except MetadataError:
                 continue

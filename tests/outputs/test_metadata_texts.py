@@ -44,7 +44,8 @@ def two_captions() -> dict[str, bytes]:
 
 def texts(path: Path) -> set[str]:
     """What stands in the places that are written."""
-    return {text for place, text in parse(path.read_bytes()).found if place in WRITTEN}
+    found = parse(path.read_bytes()).found
+    return {each.text for each in found if each.place in WRITTEN and each.field == "description"}
 
 
 def put(path: Path, existing: str, text: str = "a cat") -> Metadata:
@@ -120,7 +121,9 @@ def test_a_translation_alone_is_a_caption_and_is_kept(tmp_path: Path) -> None:
     path.write_bytes(encode("JPEG", xmp=XMP % french))
     assert read_caption(str(path)) == "une fête"
     put(path, "append")
-    assert [text for _, text in parse(path.read_bytes()).found if text] == ["une fête, a cat"] * 2 + ["une fête"]
+    assert [found.text for found in parse(path.read_bytes()).found if found.text] == ["une fête, a cat"] * 2 + [
+        "une fête"
+    ]
 
 
 def test_a_caption_in_an_attribute_is_read_and_left(tmp_path: Path) -> None:

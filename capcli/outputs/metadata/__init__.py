@@ -1,6 +1,7 @@
 """Captions inside image files: EXIF ImageDescription, XMP dc:description, PNG Description, IPTC Caption-Abstract.
 
-Only the blocks that hold a caption are rewritten; the compressed pixels and all other blocks are copied byte for byte.
+With them alt texts (XMP) and keywords (XMP, IPTC). Only the blocks that hold them are rewritten; the compressed pixels
+and all other blocks are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.existing import KEPT, combine
+from capcli.outputs.existing import KEPT
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.fields import Filling
 from capcli.outputs.metadata.parsing import parse
-from capcli.outputs.metadata.texts import PROGRAM_DATA, WRITTEN
 from capcli.outputs.originals import UntouchableError, original
-from capcli.outputs.rows import is_encodable, is_rejected
+from capcli.outputs.rows import is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
@@ -37,6 +38,7 @@ class Metadata(Sink):
         min_score: float | None = None,
         folders: Iterable[str] = (),
         touch: bool = False,
+        fields: tuple[str, ...] = ("description",),
     ) -> None:
         """Set what is written, and where.
 
@@ -45,9 +47,11 @@ class Metadata(Sink):
         min_score: captions with a lower score are not written; None writes all.
         folders: links that lead into these are followed, since the user named them.
         touch: whether an image's modification time becomes that of its caption, instead of staying as it was.
+        fields: those of FIELDS that are written.
         """
         self.existing, self.template, self.min_score = existing, template, min_score
         self.folders, self.touch = tuple(folders), touch
+        self.filling = Filling(fields, existing)
         self.remembers = existing in KEPT
 
     def where(self, image: str) -> str:
@@ -55,11 +59,11 @@ class Metadata(Sink):
         return "its metadata"
 
     def has(self, image: str) -> bool:
-        """Return whether the image holds a caption. Raises ImageError."""
-        return bool(read_caption(image))
+        """Return whether the image holds a caption in every field. Raises ImageError."""
+        return self.filling.has_all(read_image(image).shown)
 
     def wants(self, image: str) -> bool:
-        """Return whether the image has no caption yet, or has one that is to be changed.
+        """Return whether the image has no caption yet in one of the fields, or has one that is to be changed.
 
         Raises CaptionedAlready if it has one and existing is `fail`, and ImageError for a file that cannot take a
         caption, or must not be written to.
@@ -67,9 +71,9 @@ class Metadata(Sink):
         if image == STANDARD_INPUT:
             raise ImageError(image, "an image from stdin cannot be given metadata")
         content = read_image(image)
-        if content.caption and self.existing == "fail":
+        if self.existing == "fail" and self.filling.collides(content.shown):
             raise CaptionedAlready(image, "it already holds a caption")
-        if content.caption and self.existing == "skip":
+        if self.existing in KEPT and self.filling.has_all(content.shown):
             return False
         if content.refusal:
             raise ImageError(image, content.refusal)
@@ -93,48 +97,15 @@ class Metadata(Sink):
             # Locked from reading to writing, so that what another run writes in between is not lost.
             with WholeFile(target, like=target, keep_times=not self.touch, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
-                content = self.captioned(image, text)
+                content = self.filling.filled(image, text, result.keywords or ())
                 if content == image.content:
                     return
                 file.write_bytes(content)
-            if self.existing == "overwrite":
-                there = {image.words(old) for place, old in image.found if place in WRITTEN}
-                self.replaced += len(there - {"", text})
+            self.replaced += self.filling.replaced(image, text)
         except MetadataError as error:
             raise ImageError(path, str(error)) from None
         except (UntouchableError, OSError) as error:
             raise failed_write(path, path, error) from None
-
-    def captioned(self, image: Container, text: str) -> bytes:
-        """Return an image file with a caption in it.
-
-        image: the file as it is.
-        text: the caption.
-
-        Raises MetadataError if it cannot be written safely.
-        """
-        if not is_encodable(text):
-            raise MetadataError("its name is not UTF-8, so the template cannot write it into metadata")
-        shown = image.caption
-        if shown and self.existing in ("skip", "fail"):
-            return image.content
-
-        def change(old: str) -> str:
-            """Return a text changed by itself, so that none is lost.
-
-            An empty text takes what was shown before, because it may now be shown first.
-            """
-            if PROGRAM_DATA.match(old):
-                raise MetadataError("its description holds a program's data; left as it is")
-            return combine(image.words(old) or shown, text, self.existing)
-
-        content = image.with_caption(change)
-        after = parse(content)
-        if after.caption != combine(shown, text, self.existing) or any(
-            change(old) != old for place, old in after.found if place in WRITTEN
-        ):
-            raise MetadataError("the caption could not be read back; the file is left as it was")
-        return content
 
 
 def read_caption(path: str) -> str:

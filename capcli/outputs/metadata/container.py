@@ -7,7 +7,7 @@ from typing import Protocol
 
 from capcli.outputs.metadata import tiff
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import PLACES, Change, Found, decode_text, words
+from capcli.outputs.metadata.texts import PLACES, Edit, Found, Shown, decode_text, joined, words
 
 EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -16,14 +16,14 @@ XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 class BlockKind(Protocol):
     """Read and write one kind of metadata block. Most kinds are modules of this package."""
 
-    def captions(self, block: bytes, /) -> list[Found]:
+    def texts(self, block: bytes, /) -> list[Found]:
         """Return the texts in a block. Raises MetadataError."""
 
-    def with_caption(self, block: bytes, change: Change, /) -> bytes:
+    def with_texts(self, block: bytes, edit: Edit, /) -> bytes:
         """Return a block with its texts changed, or the same bytes if nothing changes.
 
         block: empty for a file without one, which gets a new block.
-        change: is applied to each text.
+        edit: what is to become of the texts.
 
         Raises MetadataError.
         """
@@ -49,7 +49,7 @@ class Container:
     @functools.cached_property
     def found(self) -> list[Found]:
         """Return all texts, in the order of texts.PLACES. Raises MetadataError."""
-        found = [text for kind, block in self.blocks.values() for text in kind.captions(block)]
+        found = [text for kind, block in self.blocks.values() for text in kind.texts(block)]
         return sorted(found, key=lambda text: PLACES.index(text.place))
 
     @functools.cached_property
@@ -65,21 +65,31 @@ class Container:
     @property
     def caption(self) -> str:
         """Return the caption that photo managers would show, empty if there is none. Raises MetadataError."""
-        return next(filter(None, (self.words(text) for _, text in self.found)), "")
+        return self.shown.description
 
-    def with_caption(self, change: Change) -> bytes:
+    @property
+    def shown(self) -> Shown:
+        """Return what photo managers would show. Raises MetadataError."""
+        descriptions = (self.words(found.text) for found in self.found if found.field == "description")
+        alts = (found.text for found in self.found if found.field == "alt")
+        keywords = [found for found in self.found if found.field == "keywords"]
+        first = [found.text for found in keywords if found.place == keywords[0].place]
+        return Shown(next(filter(None, descriptions), ""), next(filter(None, alts), ""), joined((), first))
+
+    def with_texts(self, edit: Edit) -> bytes:
         """Return the file with its texts changed and missing ones added, or the same bytes if nothing changes.
 
-        change: is applied to each text by itself, and to "" for each that is missing.
+        edit: is applied to each text by itself, and to "" for each that is missing.
 
         Raises MetadataError.
         """
         if self.refusal:
             raise MetadataError(self.refusal)
-        changed = {index: kind.with_caption(block, change) for index, (kind, block) in self.blocks.items()}
+        changed = {index: kind.with_texts(block, edit) for index, (kind, block) in self.blocks.items()}
         changed = {index: block for index, block in changed.items() if block != self.blocks[index][1]}
         there = [kind for kind, _ in self.blocks.values()]
-        added = {kind: kind.with_caption(b"", change) for kind in self.added if kind not in there}
+        made = {kind: kind.with_texts(b"", edit) for kind in self.added if kind not in there}
+        added = {kind: block for kind, block in made.items() if block}
         return self.assembled(changed, added) if changed or added else self.content
 
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:

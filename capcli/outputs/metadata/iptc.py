@@ -6,13 +6,13 @@ import struct
 from typing import NamedTuple
 
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import Change, Found, decode_text, rewrite
+from capcli.outputs.metadata.texts import Edit, Found, decode_text, rewrite
 
-CHARACTER_SET, CAPTION = (1, 90), (2, 120)  # (record, number) of a dataset
+CHARACTER_SET, KEYWORD, CAPTION = (1, 90), (2, 25), (2, 120)  # (record, number) of a dataset
 UTF_8 = b"\x1b%G"  # ISO 2022's escape sequence for UTF-8
 OTHER_CODING = b"\x1b%"  # how ISO 2022's escape sequences begin for encodings that are not supersets of ASCII
 TEXTS = range(3, 200)  # numbers of record 2's datasets between the version and the previews
-LARGEST_CAPTION = 2000  # bytes
+LARGEST_CAPTION, LARGEST_KEYWORD = 2000, 64  # bytes
 
 
 class Dataset(NamedTuple):
@@ -57,34 +57,43 @@ def datasets(block: bytes) -> list[Dataset]:
     return found
 
 
-def captions(block: bytes) -> list[Found]:
-    """Return what a block's Caption-Abstract says; nothing if there is none. Raises MetadataError."""
-    return [Found("IPTC", decode_text(each.value)[0]) for each in datasets(block) if each.key == CAPTION]
+def texts(block: bytes) -> list[Found]:
+    """Return what a block's Caption-Abstract and Keywords say; nothing if there are none. Raises MetadataError."""
+    fields = {CAPTION: "description", KEYWORD: "keywords"}
+    found = [each for each in datasets(block) if each.key in fields]
+    return [Found("IPTC", decode_text(each.value)[0], fields[each.key]) for each in found]
 
 
-def with_caption(block: bytes, change: Change) -> bytes:
-    """Return a block with its caption changed; none is added to a block without one.
+def with_texts(block: bytes, edit: Edit) -> bytes:
+    """Return a block with its caption changed, and with more keywords; a block without a caption gets none.
 
-    All other datasets stay the same byte for byte, except for CodedCharacterSet, which is set if the caption needs it.
+    All other datasets stay the same byte for byte, except for CodedCharacterSet, which is set if the texts need it.
 
     block: an IPTC block.
-    change: is applied to the caption.
+    edit: what is to become of the texts.
 
-    Raises MetadataError for a damaged block, a caption that is too long, and one that its encoding cannot hold.
+    Raises MetadataError for a damaged block, a text that is too long, and one that its encoding cannot hold.
     """
     old = datasets(block)
-    new = [each.holding(rewrite(each.value, change)) if each.key == CAPTION else each for each in old]
+    new = [each.holding(rewrite(each.value, edit.description)) if each.key == CAPTION else each for each in old]
+    keywords = tuple(decode_text(each.value)[0] for each in old if each.key == KEYWORD)
+    added = [dataset(KEYWORD, text.encode()) for text in edit.keywords(keywords)[len(keywords) :]]
+    # After those that are there, or where their number belongs.
+    last = max((place for place, each in enumerate(new, 1) if each.key == KEYWORD), default=0)
+    place = last or sum(each.key < KEYWORD for each in new)
+    new[place:place] = added
     if new == old:
         return block
-    written = [each.value for each in new if each.key == CAPTION]
-    if max(map(len, written)) > LARGEST_CAPTION:
-        raise MetadataError("no room for a caption in its IPTC block")
+    written = [each for each in new if each.key == CAPTION or each in added]
+    for each in written:
+        if len(each.value) > (LARGEST_CAPTION if each.key == CAPTION else LARGEST_KEYWORD):
+            raise MetadataError("no room for a caption in its IPTC block")
     declared = next((each.value for each in old if each.key == CHARACTER_SET), b"")
     if declared != UTF_8:  # programs will read the texts as Latin-1
         if declared.startswith(OTHER_CODING):
             raise MetadataError("its IPTC block has an unknown character set")
-        if not b"".join(written).isascii():
-            new = declared_utf_8(new) or in_latin(new)
+        if not all(each.value.isascii() for each in written):
+            new = declared_utf_8(new) or [in_latin(each) if each in written else each for each in new]
     return b"".join(each.whole for each in new)
 
 
@@ -97,17 +106,13 @@ def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:
     return [*others[:place], dataset(CHARACTER_SET, UTF_8), *others[place:]]
 
 
-def in_latin(block: list[Dataset]) -> list[Dataset]:
-    """Return the datasets with the caption in Windows' Latin-1 (cp1252). Raises MetadataError if it does not fit."""
-
-    def encoded(value: bytes) -> bytes:
-        text, codec = decode_text(value)
-        try:
-            return text.encode("cp1252") if codec == "utf-8" else value
-        except UnicodeEncodeError:
-            raise MetadataError("its IPTC block is in an encoding that cannot hold the new caption") from None
-
-    return [each.holding(encoded(each.value)) if each.key == CAPTION else each for each in block]
+def in_latin(text: Dataset) -> Dataset:
+    """Return a dataset with its text in Windows' Latin-1 (cp1252). Raises MetadataError if it does not fit."""
+    words, codec = decode_text(text.value)
+    try:
+        return text.holding(words.encode("cp1252")) if codec == "utf-8" else text
+    except UnicodeEncodeError:
+        raise MetadataError("its IPTC block is in an encoding that cannot hold the new caption") from None
 
 
 def trimmed(block: bytes) -> bytes:

@@ -53,7 +53,9 @@ class Jpeg(Container):
                     self.blocks[index] = kind, payload[len(beginning) :]
             # An MPF index says at which byte each further picture begins, which would no longer be true.
             if marker == 0xE2 and payload.startswith(b"MPF\0"):
-                self.refusal = "several pictures in one JPEG (MPF); captions cannot be written into it"
+                self.refusal = (
+                    "several pictures in one JPEG (MPF); captions cannot be written into it, but with --xmp beside it"
+                )
         self.continued = self.join_resources()
 
     def join_resources(self) -> list[int]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
-from PIL import UnidentifiedImageError
-
-from capcli.images.decode import open_image
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.foreign import ONLY, Foreign
 from capcli.outputs.metadata.jpeg import Jpeg
 from capcli.outputs.metadata.png import PNG_SIGNATURE, Png
 from capcli.outputs.metadata.tiff_file import Tiff
@@ -18,12 +14,12 @@ RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw
 
 
 def parse(content: bytes, name: str = "") -> Container:
-    """Return an image file, parsed.
+    """Return an image file, parsed; its refusal says whether a caption can be written into it.
 
     content: of the file.
     name: of the file; cameras' raw files are told from TIFF files by their endings.
 
-    Raises MetadataError for a file that is damaged, or of a format that cannot take a caption.
+    Raises MetadataError for a file that is damaged, or no image.
     """
     if content.startswith(b"\xff\xd8\xff"):
         return Jpeg(content)
@@ -31,22 +27,12 @@ def parse(content: bytes, name: str = "") -> Container:
         return Png(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return WebP(content)
-    # Cameras' raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
-    if content.startswith((b"II*\0", b"MM\0*")) and content[8:10] != b"CR" and not name.lower().endswith(RAW_ENDINGS):
-        return Tiff(content)
+    if content.startswith((b"II*\0", b"MM\0*")):
+        file = Tiff(content)
+        # Cameras' raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
+        if content[8:10] == b"CR" or name.lower().endswith(RAW_ENDINGS):
+            file.refusal = ONLY
+        return file
     if not content:
         raise MetadataError("the file is empty")
-    if not is_picture(content, name):
-        raise MetadataError("not an image in a format that can be read")
-    raise MetadataError("captions can be written into JPEG, PNG, WebP and TIFF files only")
-
-
-def is_picture(content: bytes, name: str) -> bool:
-    """Return whether a file is an image, even if no caption can be written into it."""
-    try:
-        open_image(io.BytesIO(content), name).close()
-    except UnidentifiedImageError:
-        return False
-    except Exception:  # an image that is damaged, too large, or needs an extra package
-        return True
-    return True
+    return Foreign(content, name)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from capcli.outputs.metadata import iptc
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import Change, Found
+from capcli.outputs.metadata.texts import Edit, Found
 
 IPTC, IPTC_DIGEST = 0x0404, 0x0425
 SIGNATURES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")
@@ -57,19 +57,19 @@ def resources(block: bytes) -> tuple[list[Resource], bytes]:
     return found, block[position:]
 
 
-def captions(block: bytes) -> list[Found]:
-    """Return the captions of the IPTC blocks among the resources. Raises MetadataError."""
-    return [text for each in resources(block)[0] if each.number == IPTC for text in iptc.captions(each.value)]
+def texts(block: bytes) -> list[Found]:
+    """Return the texts of the IPTC blocks among the resources. Raises MetadataError."""
+    return [text for each in resources(block)[0] if each.number == IPTC for text in iptc.texts(each.value)]
 
 
-def with_caption(block: bytes, change: Change, digests: Mapping[bytes, bytes] | None = None) -> bytes:
-    """Return the resources with the captions in their IPTC blocks changed; none is added.
+def with_texts(block: bytes, edit: Edit, digests: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Return the resources with the texts in their IPTC blocks changed; no block is added.
 
     Photoshop stores the MD5 of the IPTC block as it wrote it, by which programs tell whether another one has changed it
     since. An MD5 that was right is kept right.
 
     block: Photoshop's resources.
-    change: is applied to each caption.
+    edit: what is to become of the texts.
     digests: the new MD5 for each old one, of IPTC blocks outside these resources; None for none.
 
     Raises MetadataError.
@@ -77,7 +77,7 @@ def with_caption(block: bytes, change: Change, digests: Mapping[bytes, bytes] | 
     Source: Metadata Working Group, Guidelines for Handling Image Metadata 2.0.
     """
     found, zeros = resources(block)
-    new = [each.holding(iptc.with_caption(each.value, change)) if each.number == IPTC else each for each in found]
+    new = [each.holding(iptc.with_texts(each.value, edit)) if each.number == IPTC else each for each in found]
     digests = dict(digests or {}) | {
         digest(before.value): digest(after.value) for before, after in zip(found, new, strict=True)
     }

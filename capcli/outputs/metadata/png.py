@@ -13,7 +13,7 @@ from typing import ClassVar
 from capcli.outputs.metadata import iptc, photoshop, tiff, xmp
 from capcli.outputs.metadata.container import EXIF_START, XMP_START, BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import WRITTEN, Change, Found, decode_text
+from capcli.outputs.metadata.texts import WRITTEN, Edit, Found, decode_text
 
 LARGEST_TEXT = 1 << 24  # bytes to which a compressed text may grow
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -29,14 +29,14 @@ class PlainText:
         """Make a kind of block. place: what the text is in texts.PLACES."""
         self.place = place
 
-    def captions(self, block: bytes) -> list[Found]:
+    def texts(self, block: bytes) -> list[Found]:
         """Return the text."""
         return [Found(self.place, decode_text(block)[0])]
 
-    def with_caption(self, block: bytes, change: Change) -> bytes:
+    def with_texts(self, block: bytes, edit: Edit) -> bytes:
         """Return the text after a change, if it is one that is written to."""
         old = decode_text(block)[0]
-        new = change(old) if self.place in WRITTEN else old
+        new = edit.description(old) if self.place in WRITTEN else old
         return block if new == old else new.encode()
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from capcli.outputs.metadata.errors import MetadataError
 
 Change = Callable[[str], str]  # takes the text so far, "" for none; returns the text to write
+Extension = Callable[[tuple[str, ...]], tuple[str, ...]]  # takes the keywords so far; returns them and those to add
 
 # Where captions are looked for, in this order. Only those in WRITTEN are changed.
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
 PLACES = (*WRITTEN, "UserComment", "translation")
+FIELDS = ("description", "alt", "keywords")
 
 # What cameras, phones and editors write by themselves; only the white space may differ. Collected from the lists of
 # what photo managers ignore, PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue
@@ -41,10 +44,40 @@ PROGRAM_DATA = re.compile(r"<\?xml|<OME|ImageJ=|SCANIMAGE|\{\s*\"")
 
 
 class Found(NamedTuple):
-    """Hold a text, and in which of PLACES it was found."""
+    """Hold a text, and in which of PLACES and which of FIELDS it was found; of keywords, each is a text."""
 
     place: str
     text: str
+    field: str = "description"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Hold what photo managers show of an image, in each of FIELDS; empty if that is missing."""
+
+    description: str = ""
+    alt: str = ""
+    keywords: tuple[str, ...] = ()
+
+    def over(self, other: Shown) -> Shown:
+        """Return this with what is missing taken from another."""
+        return Shown(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+
+
+NOTHING = Shown()
+
+
+class Edit(NamedTuple):
+    """Say what is to become of the texts in a file.
+
+    description: is applied to each description.
+    alt: is applied to the alt text.
+    keywords: is applied to each list of keywords.
+    """
+
+    description: Change = str
+    alt: Change = str
+    keywords: Extension = tuple
 
 
 def words(text: str, maker: str = "") -> str:
@@ -89,3 +122,11 @@ def rewrite(raw: bytes, change: Change) -> bytes:
         return new.encode(codec if old and old in new else "utf-8")
     except UnicodeEncodeError:
         raise MetadataError(f"its caption is in an encoding that cannot hold the new one ({codec})") from None
+
+
+def joined(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
+    """Return keywords, none of them empty and none twice, whatever its capital letters. old: come first."""
+    keywords: dict[str, str] = {}
+    for keyword in (*old, *new):
+        keywords.setdefault(keyword.casefold(), keyword)
+    return tuple(keyword for keyword in keywords.values() if keyword)

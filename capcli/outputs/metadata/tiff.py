@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from capcli.outputs.metadata import iptc, photoshop, xmp
 from capcli.outputs.metadata.errors import MetadataError, unpack
-from capcli.outputs.metadata.texts import Change, Found, decode_text, rewrite
+from capcli.outputs.metadata.texts import Edit, Found, decode_text, rewrite
 
 IMAGE_DESCRIPTION, MAKE, XMP, IPTC, PHOTOSHOP, EXIF_DIRECTORY = 0x010E, 0x010F, 0x02BC, 0x83BB, 0x8649, 0x8769
 USER_COMMENT = 0x9286  # in the Exif directory
@@ -96,7 +96,7 @@ def read_tag(tiff: bytes, tag: int) -> bytes:
     return found.value if found else b""
 
 
-def captions(tiff: bytes) -> list[Found]:
+def texts(tiff: bytes) -> list[Found]:
     """Return ImageDescription, UserComment, and the texts of the XMP, IPTC and Photoshop blocks in a structure.
 
     Raises MetadataError.
@@ -105,9 +105,9 @@ def captions(tiff: bytes) -> list[Found]:
         Found("EXIF", decode_text(read_tag(tiff, IMAGE_DESCRIPTION).split(b"\0")[0])[0]),
         Found("UserComment", user_comment(tiff)),
     ]
-    for tag, block_captions in ((XMP, xmp.captions), (IPTC, iptc.captions), (PHOTOSHOP, photoshop.captions)):
+    for tag, block_texts in ((XMP, xmp.texts), (IPTC, iptc.texts), (PHOTOSHOP, photoshop.texts)):
         if block := read_tag(tiff, tag):
-            found += block_captions(block)
+            found += block_texts(block)
     return found
 
 
@@ -137,39 +137,39 @@ def user_comment(tiff: bytes) -> str:
     return text if is_text and text != "Screenshot" and not text.startswith("{") else ""
 
 
-def with_caption(tiff: bytes, change: Change) -> bytes:
-    """Return a structure with its ImageDescription, and the captions in the blocks that it holds, changed.
+def with_texts(tiff: bytes, edit: Edit) -> bytes:
+    """Return a structure with its ImageDescription, and the texts in the blocks that it holds, changed.
 
-    tiff: empty for a file without EXIF, which gets a new structure.
-    change: is applied to each text.
+    tiff: empty for a file without EXIF, which gets a new structure if there is anything to write.
+    edit: what is to become of the texts.
 
     Raises MetadataError.
     """
-    tiff = tiff or EMPTY
-    found = directory(tiff)
+    structure = tiff or EMPTY
+    found = directory(structure)
     fields: dict[int, Field] = {}
 
     def put(tag: int, old: Field, value: bytes) -> None:
         if value != old.value:
             fields[tag] = Field(old.kind, value + b"\0" * (-len(value) % SIZES[old.kind]))
 
-    description = read_field(tiff, found, IMAGE_DESCRIPTION) or Field(ASCII, b"")
+    description = read_field(structure, found, IMAGE_DESCRIPTION) or Field(ASCII, b"")
     text, _, more = description.value.partition(b"\0")
-    if (new := rewrite(text, change)) != text:  # a second text after the first NUL (a copyright, say) is kept
+    if (new := rewrite(text, edit.description)) != text:  # a second text after the first NUL (a copyright, say) is kept
         put(IMAGE_DESCRIPTION, description, new + b"\0" + (more if more.strip(b"\0") else b""))
-    if old := read_field(tiff, found, XMP):
-        put(XMP, old, xmp.with_caption(old.value, change))
+    if old := read_field(structure, found, XMP):
+        put(XMP, old, xmp.with_texts(old.value, edit))
     digests = {}
-    if old := read_field(tiff, found, IPTC):
-        put(IPTC, old, iptc.with_caption(old.value, change))
+    if old := read_field(structure, found, IPTC):
+        put(IPTC, old, iptc.with_texts(old.value, edit))
         if IPTC in fields:  # programs differ in whether the digest includes the zeros at the end
             after = fields[IPTC].value
             digests = {
                 photoshop.digest(trim(old.value)): photoshop.digest(trim(after)) for trim in (bytes, iptc.trimmed)
             }
-    if old := read_field(tiff, found, PHOTOSHOP):
-        put(PHOTOSHOP, old, photoshop.with_caption(old.value, change, digests))
-    return set_fields(tiff, fields) if fields else tiff
+    if old := read_field(structure, found, PHOTOSHOP):
+        put(PHOTOSHOP, old, photoshop.with_texts(old.value, edit, digests))
+    return set_fields(structure, fields) if fields else tiff
 
 
 def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:

@@ -49,15 +49,20 @@ class WebP(Container):
             chunks.insert(before_xmp, (b"EXIF", added[tiff]))
         if xmp in added:
             chunks.append((b"XMP ", added[xmp]))
-        header = (b"VP8X", self.extended_header())
+        header = (b"VP8X", self.extended_header({kind for kind, _ in chunks}))
         chunks = [header, *(chunks[1:] if chunks[0][0] == b"VP8X" else chunks)]
         body = b"WEBP" + b"".join(
             kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
         )
         return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
 
-    def extended_header(self) -> bytes:
-        """Return the data of the VP8X chunk with which a file that has EXIF and XMP begins. Raises MetadataError."""
+    def extended_header(self, kinds: set[bytes]) -> bytes:
+        """Return the data of the VP8X chunk with which a file that has EXIF or XMP begins.
+
+        kinds: of the chunks that it will have.
+
+        Raises MetadataError.
+        """
         if not self.chunks or self.chunks[0][0] not in (b"VP8X", b"VP8 ", b"VP8L"):
             raise MetadataError("a damaged WebP")
         kind, data = self.chunks[0]
@@ -69,7 +74,7 @@ class WebP(Container):
             width, height, flags = webp_size(kind, data)
             header = bytearray(struct.pack("<I", flags) + (width - 1).to_bytes(3, "little"))
             header += (height - 1).to_bytes(3, "little")
-        header[0] |= WEBP_EXIF | WEBP_XMP
+        header[0] |= (WEBP_EXIF if b"EXIF" in kinds else 0) | (WEBP_XMP if b"XMP " in kinds else 0)
         return bytes(header)
 
 

@@ -1,53 +1,141 @@
-"""XMP packets, after part 1 of the XMP specification."""
+"""XMP packets, after part 1 of the XMP specification: inside images, and in sidecars."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import Change, Found
+from capcli.outputs.metadata.texts import Change, Edit, Extension, Found
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
+IPTC_CORE = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
 DEFAULT = "x-default"
 LANG = "http://www.w3.org/XML/1998/namespace lang"
 EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
+START_TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not a Char of XML 1.0
 RETURN = {"\r": "&#13;"}  # because XML parsers turn a bare carriage return into a line feed
 
 
-class Description:
-    """Hold what a packet's dc:description says in which language, and where it is.
+class Name(NamedTuple):
+    """Name a property.
 
-    spans: (start, end) of each dc:description element, in bytes.
-    texts: by language.
-    is_attribute: whether there is a dc:description that is an attribute instead of an element.
+    field: which of texts.FIELDS it holds.
+    prefix: that it usually has.
+    namespace, local: its qualified name.
+    """
+
+    field: str
+    prefix: str
+    namespace: str
+    local: str
+
+
+NAMES = {
+    f"{name.namespace} {name.local}": name
+    for name in (
+        Name("description", "dc", DC, "description"),
+        Name("alt", "Iptc4xmpCore", IPTC_CORE, "AltTextAccessibility"),
+        Name("keywords", "dc", DC, "subject"),
+    )
+}
+CONTAINERS = (f"{RDF} Alt", f"{RDF} Bag", f"{RDF} Seq")
+
+
+class Span(NamedTuple):
+    """Hold where something is in a packet, in bytes."""
+
+    start: int
+    end: int
+
+
+@dataclass
+class Item:
+    """Hold an rdf:li element. inside: where its content is; None for one empty tag."""
+
+    language: str
+    text: str = ""
+    inside: Span | None = None
+
+
+@dataclass
+class Element:
+    """Hold the element of a property.
+
+    whole: where it is.
+    inside: where the content of its rdf:Alt, rdf:Bag or rdf:Seq is; None if it has none, or one empty tag.
+    prefix: that RDF's names have in it, with its colon; may be empty.
+    items: its rdf:li elements; a text outside of them is an item too.
+    """
+
+    whole: Span
+    inside: Span | None = None
+    prefix: str = ""
+    items: list[Item] = field(default_factory=list)
+
+
+@dataclass
+class Property:
+    """Hold what a packet says of one property. attribute: its value if it is an attribute instead of an element."""
+
+    name: Name
+    elements: list[Element] = field(default_factory=list)
+    attribute: str = ""
+
+    @property
+    def items(self) -> list[Item]:
+        """Return the items of all its elements."""
+        return [item for element in self.elements for item in element.items]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Return its texts by language, without the white space around them and without empty ones."""
+        texts = {DEFAULT: self.attribute}
+        for item in self.items:
+            texts[item.language] = texts.get(item.language, "") + item.text
+        return {language: text.strip() for language, text in texts.items() if text.strip()}
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Return its texts as a list, without the white space around them and without empty ones."""
+        texts = [self.attribute, *(item.text for item in self.items)]
+        return tuple(text.strip() for text in texts if text.strip())
+
+
+class Packet:
+    """Hold what a packet says, and where.
+
+    properties: by field.
     end: where the end tag of the rdf:RDF element begins, in bytes.
     about: the subject that the packet's descriptions name; None if they name none.
     """
 
     def __init__(self, packet: bytes) -> None:
         """Parse a packet. Raises MetadataError if it is damaged."""
-        self.spans: list[tuple[int, int]] = []
-        self.texts: dict[str, str] = {}
-        self.is_attribute = False
+        self.properties = {name.field: Property(name) for name in NAMES.values()}
         self.end = -1
         self.about: str | None = None
         self.packet = packet
-        self.start: int | None = None
-        self.language = ""
+        self.path: list[tuple[str, int]] = []  # of the elements that are open, each with where its start tag ends
+        self.element: Element | None = None
+        self.item: Item | None = None
+        self.plain = Item(DEFAULT)  # a text of the element that is in no rdf:li
         self.parser = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.enter
         self.parser.EndElementHandler = self.leave
         self.parser.CharacterDataHandler = self.read
         self.parser.StartDoctypeDeclHandler = self.refuse
+        self.parser.XmlDeclHandler = self.check_encoding
         try:
             packet.decode()
             self.parser.Parse(packet, True)
@@ -60,95 +148,155 @@ class Description:
         """Refuse document types, which XMP does not have: their entities could grow without bound."""
         raise MetadataError("damaged XMP")
 
+    def check_encoding(self, _: str, encoding: str | None, __: int) -> None:
+        """Refuse every encoding but UTF-8, which is what is written."""
+        if encoding and encoding.lower() != "utf-8":
+            raise MetadataError(f"its XMP is in {encoding}, not in UTF-8; left as it is")
+
     def enter(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element."""
-        if name == f"{RDF} Description":
+        above = [each for each, _ in self.path[-2:]]
+        start = self.parser.CurrentByteIndex
+        tag = START_TAG.match(self.packet, start)
+        self.path.append((name, tag.end() if tag else start))
+        if above[-1:] == [f"{RDF} RDF"] and name == f"{RDF} Description":
             self.about = attributes.get(f"{RDF} about", self.about)
-            if text := attributes.get(f"{DC} description"):
-                self.is_attribute = True
-                self.texts[DEFAULT] = text
-        elif name == f"{DC} description":
-            self.start = self.parser.CurrentByteIndex
-            self.language = DEFAULT
-        elif self.start is not None and name == f"{RDF} li":
-            self.language = attributes.get(LANG) or DEFAULT
+            for qualified, known in NAMES.items():
+                self.properties[known.field].attribute += attributes.get(qualified, "")
+        elif above == [f"{RDF} RDF", f"{RDF} Description"] and name in NAMES:
+            self.element = Element(Span(start, start))
+            self.item = self.plain = Item(DEFAULT)
+            self.properties[NAMES[name].field].elements.append(self.element)
+        elif self.element is not None and name == f"{RDF} li":
+            self.item = Item(attributes.get(LANG) or DEFAULT)
+            self.element.items.append(self.item)
 
     def read(self, text: str) -> None:
         """Handle characters between elements."""
-        if self.start is not None:
-            self.texts[self.language] = self.texts.get(self.language, "") + text
+        if self.item is not None:
+            self.item.text += text
 
     def leave(self, name: str) -> None:
         """Handle the end of an element."""
+        _, start = self.path.pop()
+        here = self.parser.CurrentByteIndex  # the end tag begins here, or one empty tag ended
+        tag = re.compile(rb"</([^>]*?)%s\s*>" % name.split(" ")[-1].encode()).match(self.packet, here)
+        inside = Span(start, here) if tag else None
         if name == f"{RDF} RDF":
-            self.end = self.parser.CurrentByteIndex
-            if not re.compile(rb"</[^>]*RDF\s*>").match(self.packet, self.end):  # one empty tag
+            self.end = here
+            if not tag:
                 raise MetadataError("an XMP block without content")
-        elif name == f"{RDF} li":
-            self.language = ""  # the white space between items belongs to no language
-        elif name == f"{DC} description" and self.start is not None:
-            here = self.parser.CurrentByteIndex  # the end tag begins here, or one empty tag ended
-            tag = re.compile(rb"</[^>]*description\s*>").match(self.packet, here)
-            self.spans.append((self.start, tag.end() if tag else here))
-            self.start = None
+        if self.element is None:
+            return
+        if name == f"{RDF} li" and self.item is not None:
+            self.item.inside = inside
+            self.item = None  # the white space between items belongs to none
+        elif name in CONTAINERS and self.path[-1][0] in NAMES and tag:
+            self.element.inside = inside
+            self.element.prefix = tag[1].decode()
+        elif name in NAMES:
+            self.element.whole = Span(self.element.whole.start, tag.end() if tag else here)
+            self.element.items += [self.plain] if self.plain.text.strip() else []
+            self.element = self.item = None
 
 
-def captions(packet: bytes) -> list[Found]:
-    """Return a packet's dc:description in the default language, and its translations. Raises MetadataError."""
+def texts(packet: bytes) -> list[Found]:
+    """Return a packet's description with its translations, alt text and keywords. Raises MetadataError."""
     packet = packet.strip(b"\0")
     if not packet:
         return []
-    texts = stripped(Description(packet).texts)
-    return [Found("XMP", texts.pop(DEFAULT, "")), *(Found("translation", text) for text in texts.values())]
+    properties = Packet(packet).properties
+    descriptions = properties["description"].texts
+    return [
+        Found("XMP", descriptions.pop(DEFAULT, "")),
+        *(Found("translation", text) for text in descriptions.values()),
+        *(Found("XMP", text, "alt") for language, text in properties["alt"].texts.items() if language == DEFAULT),
+        *(Found("XMP", keyword, "keywords") for keyword in properties["keywords"].keywords),
+    ]
 
 
-def with_caption(packet: bytes, change: Change) -> bytes:
-    """Return a packet with its dc:description in the default language changed; the rest stays the same byte for byte.
+def with_texts(packet: bytes, edit: Edit) -> bytes:
+    """Return a packet with its texts in the default language changed; the rest stays the same byte for byte.
 
-    packet: empty for a file without XMP, which gets a new packet.
-    change: is applied to the description.
+    packet: empty for a file without XMP, which gets a new packet if there is anything to write.
+    edit: what is to become of the texts.
 
     Raises MetadataError.
     """
     content = packet.strip(b"\0") or EMPTY
-    old = Description(content)
-    texts = stripped(old.texts)
+    old = Packet(content)
+    pieces: list[tuple[Span, str]] = []  # what to put in the place of what is there
+    new = ""  # the elements of properties that are not there
+    for found in old.properties.values():
+        if found.name.field == "keywords":
+            changed = keywords_changed(found, edit.keywords)
+        else:
+            changed = text_changed(found, edit.description if found.name.field == "description" else edit.alt)
+        if changed and found.attribute:
+            raise MetadataError("its XMP holds the caption as an attribute; left as it is")
+        for span, text in changed:
+            if UNWRITABLE.search(text):
+                raise MetadataError("its caption holds a character that XMP cannot hold")
+            if span is None:
+                new += text
+            else:
+                pieces.append((span, text))
+    if new:
+        about = quoteattr(old.about or "")
+        parent = f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={about}>{new}</rdf:Description>'
+        pieces.append((Span(old.end, old.end), parent))
+    for span, text in sorted(pieces, reverse=True):
+        content = content[: span.start] + text.encode() + content[span.end :]
+    return content if pieces else packet
+
+
+Changes = list[tuple[Span | None, str]]  # what to put in the place of what is there; None is a new element
+
+
+def text_changed(old: Property, change: Change) -> Changes:
+    """Return what changes a property in the default language, which its translations survive. old: a dictionary."""
+    texts = old.texts
     new = change(texts.get(DEFAULT, ""))
-    if new == texts.get(DEFAULT):
-        return packet
-    if old.is_attribute:
-        raise MetadataError("its XMP holds the caption as an attribute; left as it is")
-    if UNWRITABLE.search(new):
-        raise MetadataError("its caption holds a character that XMP cannot hold")
-    texts[DEFAULT] = new
-    items = "".join(
-        f"<rdf:li xml:lang={quoteattr(k)}>{escape(v, RETURN)}</rdf:li>" for k, v in sorted(texts.items(), key=first)
-    )
+    if new == texts.get(DEFAULT, ""):
+        return []
+    only = old.elements[0] if len(old.elements) == 1 else None
+    if only is not None and only.inside:
+        defaults = [item for item in only.items if item.language == DEFAULT]
+        if not defaults:  # the specification wants it to be the first
+            return [(Span(only.inside.start, only.inside.start), as_items({DEFAULT: new}, only.prefix))]
+        if len(defaults) == 1 and defaults[0].inside:
+            return [(defaults[0].inside, escape(new, RETURN))]
+    return rewritten(old, "Alt", as_items({DEFAULT: new} | {k: v for k, v in texts.items() if k != DEFAULT}, "rdf:"))
+
+
+def keywords_changed(old: Property, extend: Extension) -> Changes:
+    """Return what adds keywords to a list. old: the list."""
+    new = extend(old.keywords)
+    added = new[len(old.keywords) :]
+    if not added:
+        return []
+    only = old.elements[0] if len(old.elements) == 1 else None
+    if only is not None and only.inside:
+        return [(Span(only.inside.end, only.inside.end), as_list(added, only.prefix))]
+    return rewritten(old, "Bag", as_list(new, "rdf:"))
+
+
+def rewritten(old: Property, container: str, items: str) -> Changes:
+    """Return what puts one element in the place of those that a property has."""
+    prefix, namespace, local = old.name[1:]
     element = (
-        f'<dc:description xmlns:dc="{DC}" xmlns:rdf="{RDF}"><rdf:Alt>{items}</rdf:Alt></dc:description>'
-    ).encode()
-    if old.spans:
-        pieces = list(between(content, old.spans))
-        return pieces[0] + element + b"".join(pieces[1:])
-    about = quoteattr(old.about or "")
-    parent = f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={about}>'.encode() + element + b"</rdf:Description>"
-    return content[: old.end] + parent + content[old.end :]
+        f'<{prefix}:{local} xmlns:{prefix}="{namespace}" xmlns:rdf="{RDF}">'
+        f"<rdf:{container}>{items}</rdf:{container}></{prefix}:{local}>"
+    )
+    spans: list[Span | None] = [each.whole for each in old.elements]
+    return list(zip(spans or [None], [element, *[""] * len(spans)], strict=False))
 
 
-def stripped(texts: dict[str, str]) -> dict[str, str]:
-    """Return texts by language without the white space around them, and without empty ones."""
-    return {language: text.strip() for language, text in texts.items() if language and text.strip()}
+def as_items(texts: dict[str, str], prefix: str) -> str:
+    """Return texts by language as elements of a list. prefix: of RDF's names, with its colon."""
+    return "".join(f"<{prefix}li xml:lang={quoteattr(k)}>{escape(v, RETURN)}</{prefix}li>" for k, v in texts.items())
 
 
-def first(item: tuple[str, str]) -> bool:
-    """Return a sort key that puts the default language first, as the specification demands."""
-    return item[0] != DEFAULT
-
-
-def between(content: bytes, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the parts of the content that lie outside the spans. spans: (start, end), in bytes."""
-    position = 0
-    for start, end in spans:
-        yield content[position:start]
-        position = end
-    yield content[position:]
+def as_list(texts: Iterable[str], prefix: str) -> str:
+    """Return texts as elements of a list. prefix: of RDF's names, with its colon."""
+    return "".join(f"<{prefix}li>{escape(text, RETURN)}</{prefix}li>" for text in texts)

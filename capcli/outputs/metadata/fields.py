@@ -1,0 +1,89 @@
+"""The fields of a photo's metadata that captions go into, and what becomes of what is in them already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from capcli.outputs.existing import KEPT, combine
+from capcli.outputs.metadata.container import Container
+from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.texts import NOTHING, PROGRAM_DATA, WRITTEN, Edit, Shown, joined
+from capcli.outputs.rows import is_encodable
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Fill in the fields that a person asked for.
+
+    fields: those of texts.FIELDS that are written.
+    existing: one of EXISTING: what becomes of a description and an alt text that are there. Keywords are only added.
+    """
+
+    fields: tuple[str, ...] = ("description",)
+    existing: str = "skip"
+
+    def has_all(self, shown: Shown) -> bool:
+        """Return whether none of the fields is empty."""
+        return all(getattr(shown, field) for field in self.fields)
+
+    def collides(self, shown: Shown) -> bool:
+        """Return whether there is a text where one would be written; more keywords do no harm."""
+        return any(getattr(shown, field) for field in self.fields if field != "keywords")
+
+    def filled(self, file: Container, text: str, keywords: Iterable[str] = (), beneath: Shown = NOTHING) -> bytes:
+        """Return a file with a caption in its fields.
+
+        file: as it is.
+        text: the caption.
+        keywords: of the caption.
+        beneath: what is shown where the file says nothing.
+
+        Raises MetadataError if it cannot be written safely.
+        """
+        if not is_encodable(text):
+            raise MetadataError("its name is not UTF-8, so the template cannot write it into metadata")
+        shown, new = file.shown.over(beneath), tuple(keywords)
+        expected = file.shown
+
+        # Each text is changed by itself, so that none is lost. An empty one takes what was shown before, because it
+        # may now be shown first.
+        def description(old: str) -> str:
+            if PROGRAM_DATA.match(old):
+                raise MetadataError("its description holds a program's data; left as it is")
+            return combine(file.words(old) or shown.description, text, self.existing)
+
+        def alt(old: str) -> str:
+            return combine(old or shown.alt, text, self.existing)
+
+        edit = Edit()
+        if self.writes("description", shown):
+            edit = edit._replace(description=description)
+            expected = replace(expected, description=description(shown.description))
+        if self.writes("alt", shown):
+            edit = edit._replace(alt=alt)
+            expected = replace(expected, alt=alt(shown.alt))
+        if "keywords" in self.fields and new:
+            edit = edit._replace(keywords=lambda old: joined(old or shown.keywords, new))
+        content = file.with_texts(edit)
+        after = type(file)(content)
+        there = (after.shown.description, after.shown.alt)
+        lost = set(joined(file.shown.keywords, new if "keywords" in self.fields else ())) - set(after.shown.keywords)
+        if there != (expected.description, expected.alt) or lost or after.with_texts(edit) != content:
+            raise MetadataError("the caption could not be read back; the file is left as it was")
+        return content
+
+    def writes(self, field: str, shown: Shown) -> bool:
+        """Return whether a text is written into a field of an image. shown: what the image shows."""
+        return field in self.fields and not (self.existing in KEPT and getattr(shown, field))
+
+    def replaced(self, file: Container, text: str) -> int:
+        """Return how many texts a caption takes the place of. file: as it was. text: the caption."""
+        if self.existing != "overwrite":
+            return 0
+        there = {
+            (found.field, file.words(found.text) if found.field == "description" else found.text)
+            for found in file.found
+            if found.place in WRITTEN and found.field in self.fields and found.field != "keywords"
+        }
+        return sum(old not in ("", text) for _, old in there)
