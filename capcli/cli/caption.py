@@ -233,16 +233,16 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
         fail(f"--output-dir {writing.output_dir}: cannot create files there")
     if writing.touch and not writing.write_metadata:
         fail("--touch needs --write-metadata")
-    into_images = writing.sidecar or writing.write_metadata
+    into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
     replaceable = output or views.html or views.attention
     if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
-        fail(f"--existing {writing.existing} needs --sidecar or --write-metadata")
+        fail(f"--existing {writing.existing} needs --sidecar, --write-metadata or --xmp")
     if writing.resume and (output is None or not kind.resumable):
         fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
         fail("a page shows one run: --html cannot be combined with --resume")
     if writing.template != "{caption}" and format != "text" and not into_images:
-        fail(f"--template applies to text, --sidecar and --write-metadata, not to {format}")
+        fail(f"--template applies to text, --sidecar, --write-metadata and --xmp, not to {format}")
     if views.gif and views.attention is None:
         fail("--gif needs --attention")
     return kind
@@ -322,18 +322,23 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     """
     from capcli.images.decode import STANDARD_INPUT
     from capcli.outputs.originals import folders_of
-    from capcli.outputs.sidecars import Sidecars, common_root
+    from capcli.outputs.sidecars import Beside, Sidecars, common_root
 
     named = [path for path in paths if path != STANDARD_INPUT]
     existing, folders = writing.existing or "skip", folders_of(named)
-    places: list[Sink] = []
+    sidecars: list[Beside] = []
     if writing.sidecar:
         root = common_root(named)
-        sidecars = Sidecars(existing, template, num, writing.min_score, writing.output_dir, root, folders)
+        sidecars.append(Sidecars(existing, template, num, writing.min_score, writing.output_dir, root, folders))
+    if writing.xmp is not None:  # before the metadata, as an image that holds a caption itself gets no XMP sidecar
+        from capcli.outputs.xmp_sidecars import XmpSidecars
+
+        sidecars.append(XmpSidecars(existing, template, writing.min_score, folders, adobe=not writing.xmp))
+    for each in sidecars:
         for option, name in (("--output", output), ("--summary", writing.summary)):
             if name is not None:
-                sidecars.keep_off(os.fspath(name), option)
-        places.append(sidecars)
+                each.keep_off(os.fspath(name), option)
+    places: list[Sink] = [*sidecars]
     if writing.write_metadata:
         from capcli.outputs.metadata import Metadata
 

@@ -282,6 +282,16 @@ class Placing:
     write_metadata: Annotated[
         bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
     ] = False
+    # Two flags, since an option whose value may be left out would take the path after it for its value.
+    xmp: Annotated[
+        bool | None,
+        typer.Option(
+            "--xmp/--xmp-adobe",
+            help="Also write an XMP sidecar, photo.jpg.xmp as digiKam, darktable and immich name it, or photo.xmp as "
+            "Lightroom does; what else is in it stays.",
+            show_default=False,
+        ),
+    ] = None
     touch: Annotated[
         bool,
         typer.Option(

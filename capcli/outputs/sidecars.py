@@ -1,4 +1,4 @@
-"""Captions in a text file beside each image, as training sets want them."""
+"""Captions in a file beside each image: text files, as training sets want them, and what all sidecars share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,54 @@ if TYPE_CHECKING:
     from capcli.results import Caption
 
 
-class Sidecars(Sink):
+class Beside(Sink):
+    """Write a file beside each image, which belongs to this image alone.
+
+    folders: links that lead into these are followed, since the user named them.
+    """
+
+    folders: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise
+
+    def sidecar(self, image: str) -> str:
+        """Return the path of an image's sidecar, whether it exists or not."""
+        raise NotImplementedError
+
+    def keep_off(self, path: str, owner: str) -> None:
+        """Refuse images whose sidecar would be a file that an option names.
+
+        path: of the file.
+        owner: the option, for the message.
+        """
+        self.images[one_name(path)] = owner
+
+    def where(self, image: str) -> str:
+        """Return the sidecar's path."""
+        return self.sidecar(image)
+
+    def own_sidecar(self, image: str) -> str:
+        """Return the path of an image's sidecar. Raises ImageError if it is not this image's alone."""
+        if image == STANDARD_INPUT:
+            raise ImageError(image, "an image from stdin cannot have a sidecar")
+        sidecar = self.sidecar(image)
+        other = self.images.setdefault(one_name(sidecar), image)
+        if other != image and one_name(other) != one_name(image):
+            raise ImageError(image, f"it would share its sidecar {sidecar} with {other}", "it would share its sidecar")
+        if sidecar == image:
+            raise ImageError(image, "it would be its own sidecar")
+        return sidecar
+
+    def check_writable(self, image: str, sidecar: str) -> None:
+        """Raise ImageError if a sidecar must not be written to, and OutputError if no other could be either."""
+        try:
+            original(sidecar, self.folders)
+        except (UntouchableError, OSError) as error:
+            raise failed_write(image, sidecar, error) from None
+
+
+class Sidecars(Beside):
     """Write `photo.txt` beside `photo.jpg`, or in the same place in another tree."""
 
     def __init__(
@@ -44,11 +91,11 @@ class Sidecars(Sink):
         root: absolute path of the folder that the tree mirrors.
         folders: links that lead into these are followed, since the user named them.
         """
+        super().__init__()
         self.existing, self.template, self.num, self.min_score = existing, template, num, min_score
         self.tree, self.root = tree, root
         self.remembers = existing in KEPT
         self.folders = (*folders, *([tree] if tree else []))
-        self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise
 
     def sidecar(self, image: str) -> str:
         """Return the path of an image's sidecar, whether it exists or not."""
@@ -58,18 +105,6 @@ class Sidecars(Sink):
         if below.split(os.sep)[0] == os.pardir:  # not under root: keep the whole path, as `cp --parents` does
             below = os.path.splitdrive(os.path.abspath(image))[1].lstrip("/\\")
         return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
-
-    def keep_off(self, path: str, owner: str) -> None:
-        """Refuse images whose sidecar would be a file that an option names.
-
-        path: of the file.
-        owner: the option, for the message.
-        """
-        self.images[one_name(path)] = owner
-
-    def where(self, image: str) -> str:
-        """Return the sidecar's path."""
-        return self.sidecar(image)
 
     def has(self, image: str) -> bool:
         """Return whether the image has a sidecar that is not empty."""
@@ -81,22 +116,12 @@ class Sidecars(Sink):
         Raises CaptionedAlready if it has one and existing is `fail`, and ImageError if another image has the same
         sidecar, or the sidecar must not be written to.
         """
-        if image == STANDARD_INPUT:
-            raise ImageError(image, "an image from stdin cannot have a sidecar")
-        sidecar = self.sidecar(image)
-        other = self.images.setdefault(one_name(sidecar), image)
-        if other != image and one_name(other) != one_name(image):
-            raise ImageError(image, f"it would share its sidecar {sidecar} with {other}", "it would share its sidecar")
-        if sidecar == image:
-            raise ImageError(image, "it would be its own sidecar")
+        sidecar = self.own_sidecar(image)
         if self.remembers and self.has(image):
             if self.existing == "fail":
                 raise CaptionedAlready(image, f"{sidecar} exists", "its sidecar exists")
             return False
-        try:
-            original(sidecar, self.folders)
-        except (UntouchableError, OSError) as error:
-            raise failed_write(image, sidecar, error) from None
+        self.check_writable(image, sidecar)
         return True
 
     def write(self, result: Caption | ImageError) -> None:

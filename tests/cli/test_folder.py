@@ -14,6 +14,7 @@ from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_b
 from PIL import Image
 
 from capcli.outputs.metadata import read_caption
+from capcli.outputs.metadata.xmp import texts
 
 FULL = bool(os.environ.get("CAPCLI_FULL_TESTS"))
 
@@ -105,7 +106,8 @@ def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) 
     done = capcli(*common, "--sidecar", "--output-dir", tmp_path / "tree", "--write-metadata", "-q")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"capcli: {tmp_path / 'photos' / 'anim.gif'}: captions can be written into JPEG, PNG, WebP and TIFF files only"
+        f"capcli: {tmp_path / 'photos' / 'anim.gif'}: captions can be written into JPEG, PNG, WebP and TIFF files "
+        "only; with --xmp they go beside any image"
     ]
     for photo in photos:
         assert read_caption(str(photo)) + "\n" == (tmp_path / "tree" / photo.name).with_suffix(".txt").read_text()
@@ -113,6 +115,40 @@ def test_sidecars_templates_and_metadata(tiny_checkpoint: Path, tmp_path: Path) 
     done = capcli(*common, "--sidecar", "--existing", "prepend", "--include", "photo1*", "-q")
     assert done.returncode == 0
     assert photos[1].with_suffix(".txt").read_text() == done.stdout.split("\t")[1].strip() + ", my own words\n"
+
+
+def test_xmp_sidecars(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    anim = tmp_path / "photos" / "anim.gif"
+    anim.write_bytes(photo_bytes(5, "GIF"))
+    twin = photos[1].with_suffix(".png")
+    twin.write_bytes(photo_bytes(6, "PNG"))
+    common = (tmp_path / "photos", "--model", tiny_checkpoint)
+    listed = capcli(*common, "--xmp", "--dry-run")
+    assert f"caption\t{anim}\tstandard output, {anim}.xmp" in listed.stdout.splitlines()
+    done = capcli(*common, "--xmp", "--template", "{name}: {caption}", "--include", "photo*", "--write-metadata")
+    assert (done.returncode, done.stderr) == (0, "")
+    for photo in (*photos, twin):
+        packet = Path(f"{photo}.xmp").read_bytes()
+        assert [found.text for found in texts(packet)] == [read_caption(str(photo))]
+    done = capcli(*common, "--xmp", "--summary", tmp_path / "summary.json")
+    assert done.stderr == "capcli: 3 images skipped: already captioned\n"
+    skipped = json.loads((tmp_path / "summary.json").read_text())["skipped"]
+    assert {"path": str(photos[0]), "reason": f"already captioned in {photos[0]}.xmp"} in skipped
+
+    Path(f"{photos[0]}.xmp").write_bytes(b"mine")
+    done = capcli(*common, "--xmp", "--existing", "overwrite")
+    assert done.returncode == 1
+    assert f"capcli: {photos[0]}: {photos[0]}.xmp: damaged XMP\n" in done.stderr
+    assert "capcli: 2 earlier captions replaced\n" in done.stderr
+    assert Path(f"{photos[0]}.xmp").read_bytes() == b"mine"
+
+    done = capcli(*common, "--xmp-adobe", "--existing", "overwrite")
+    assert done.returncode == 1
+    assert f"it would share its sidecar {photos[1].with_suffix('.xmp')} with {photos[1]}\n" in done.stderr
+    Path(f"{anim}.xmp").unlink()
+    refused = capcli(*common, "--xmp", "-o", f"{anim}.xmp", "--format", "text", "--include", "*.gif")
+    assert f"it would share its sidecar {anim}.xmp with --output\n" in refused.stderr
 
 
 def test_names_that_are_not_utf8_cost_themselves_only(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -234,7 +270,10 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
         ((".", "-o", "a.xml"), "a.xml: unknown ending; choose a format with --format text|json"),
         ((".", "--template", "{words}"), "--template '{words}': unknown field {words}"),
-        ((".", "--template", "{caption}!", "-o", "a.jsonl"), "--template applies to text, --sidecar and"),
+        (
+            (".", "--template", "{caption}!", "-o", "a.jsonl"),
+            "--template applies to text, --sidecar, --write-metadata and --xmp",
+        ),
         ((".", "--gif"), "--gif needs --attention"),
         ((".", "--html", "page.html"), "page.html: exists; use --existing overwrite"),
         (

@@ -1,0 +1,166 @@
+"""Captions in an XMP file beside each image, which photo managers read, whatever the image's format."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capcli.files import REPLACE_TIMEOUT, WholeFile
+from capcli.outputs.existing import KEPT
+from capcli.outputs.metadata import read_image, xmp
+from capcli.outputs.metadata.container import BlockKind, Container
+from capcli.outputs.metadata.errors import MetadataError
+from capcli.outputs.metadata.fields import Filling
+from capcli.outputs.metadata.texts import NOTHING, Shown
+from capcli.outputs.originals import UntouchableError, original
+from capcli.outputs.rows import is_rejected
+from capcli.outputs.sidecars import Beside
+from capcli.outputs.sink import CaptionedAlready, failed_write
+from capcli.outputs.template import CAPTION_ALONE, Template
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.results import Caption
+
+
+class XmpFile(Container):
+    """Hold an XMP file, which is one block as a whole; an empty file gets its first packet."""
+
+    added = (xmp,)
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        if content:
+            self.blocks[0] = xmp, content
+
+    def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
+        """Return the file with another packet; see `Container.assembled`."""
+        return changed[0] if changed else added[xmp] + b"\n"
+
+
+class XmpSidecars(Beside):
+    """Write `photo.jpg.xmp` or `photo.xmp` beside `photo.jpg`, keeping whatever else is in it.
+
+    Programs take a sidecar's description in place of the image's own. So what an image itself says counts as if it were
+    in the sidecar: it is not hidden behind a caption unasked.
+    """
+
+    def __init__(
+        self,
+        existing: str = "skip",
+        template: Template = CAPTION_ALONE,
+        min_score: float | None = None,
+        folders: Iterable[str] = (),
+        adobe: bool = False,
+        fields: tuple[str, ...] = ("description",),
+    ) -> None:
+        """Set what is written, and where.
+
+        existing: one of EXISTING: what to do with an image that has a caption already.
+        template: makes the text from a caption.
+        min_score: captions with a lower score are not written; None writes all.
+        folders: links that lead into these are followed, since the user named them.
+        adobe: whether a sidecar's name leaves out the ending of the image's.
+        fields: those of FIELDS that are written.
+        """
+        super().__init__()
+        self.existing, self.template, self.min_score, self.adobe = existing, template, min_score, adobe
+        self.folders = tuple(folders)
+        self.filling = Filling(fields, existing)
+        self.remembers = existing in KEPT
+        self.captioned_inside = ""  # the image last asked about, if it holds itself what its sidecar lacks
+
+    def sidecar(self, image: str) -> str:
+        """Return the path of an image's sidecar, whether it exists or not."""
+        return (os.path.splitext(image)[0] if self.adobe else image) + ".xmp"
+
+    def where(self, image: str) -> str:
+        """Return the sidecar's path, or what messages call the inside of an image that is captioned there."""
+        return "its metadata" if image == self.captioned_inside else self.sidecar(image)
+
+    def shown(self, image: str) -> Shown:
+        """Return what is shown of an image that has its sidecar beside it. Raises ImageError if that cannot be read."""
+        beside = self.read(image).shown
+        if self.filling.has_all(beside):
+            self.captioned_inside = ""
+            return beside
+        shown = beside.over(inside(image))
+        self.captioned_inside = image if self.filling.has_all(shown) else ""
+        return shown
+
+    def read(self, image: str) -> XmpFile:
+        """Return an image's sidecar, an empty one if there is none. Raises ImageError if it cannot be read."""
+        sidecar = self.sidecar(image)
+        try:
+            if os.path.exists(sidecar) and not os.path.isfile(sidecar):
+                raise MetadataError("not a regular file")
+            file = XmpFile(read_bytes(sidecar))
+            _ = file.found  # may be damaged
+            return file
+        except MetadataError as error:
+            raise ImageError(image, f"{sidecar}: {error}", str(error)) from None
+        except OSError as error:
+            raise failed_write(image, sidecar, error) from None
+
+    def has(self, image: str) -> bool:
+        """Return whether the image has a caption in every field. Raises ImageError."""
+        return self.filling.has_all(self.shown(image))
+
+    def wants(self, image: str) -> bool:
+        """Return whether the image has no caption yet in one of the fields, or has one that is to be changed.
+
+        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError if another image has the same
+        sidecar, or the sidecar cannot be read or must not be written to.
+        """
+        sidecar = self.own_sidecar(image)
+        shown = self.shown(image)
+        if self.existing == "fail" and self.filling.collides(shown):
+            raise CaptionedAlready(image, f"{self.where(image)} holds a caption already", "it already holds a caption")
+        if self.existing in KEPT and self.filling.has_all(shown):
+            return False
+        self.check_writable(image, sidecar)
+        return True
+
+    def write(self, result: Caption | ImageError) -> None:
+        """Write a caption into its image's sidecar, completely or not at all.
+
+        Raises ImageError, and OutputError if no other file could be written either.
+        """
+        if isinstance(result, ImageError) or is_rejected(result, self.min_score):
+            return
+        path = result.path
+        sidecar = self.sidecar(path)
+        try:
+            text = " ".join(self.template.fill(path, result).split())
+            target = original(sidecar, self.folders)
+            like = target if target.exists() else None
+            # Locked from reading to writing. An old sidecar may hold a person's work, which could not be made again.
+            with WholeFile(target, durable=like is not None, like=like, timeout=REPLACE_TIMEOUT) as file:
+                old = XmpFile(read_bytes(sidecar))
+                content = self.filling.filled(old, text, result.keywords or (), inside(path))
+                if content == old.content:
+                    return
+                file.write_bytes(content)
+            self.replaced += self.filling.replaced(old, text)
+        except MetadataError as error:
+            raise ImageError(path, f"{sidecar}: {error}", str(error)) from None
+        except (UntouchableError, OSError) as error:
+            raise failed_write(path, sidecar, error) from None
+
+
+def inside(image: str) -> Shown:
+    """Return what an image says of itself, as far as that can be read."""
+    try:
+        return read_image(image).shown
+    except (ImageError, MetadataError):
+        return NOTHING
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the content of a file, nothing if there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(path).read_bytes()
+    return b""
