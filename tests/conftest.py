@@ -8,16 +8,21 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hub_server import HubServer
 from tiny_runs import SAID
 
+from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import CHECKPOINT_FILES
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
+
+if TYPE_CHECKING:
+    from serving import Running
 
 # Tests run side by side: threads that keep a core busy while they wait for each other would take it from the others.
 # Workers and the commands that they start inherit this; PyTorch reads it when it is loaded.
@@ -70,6 +75,24 @@ def tiny_checkpoint(tiny_files: Path, tmp_path: Path) -> Path:
 def checkpoint_files(tiny_checkpoint: Path) -> dict[str, bytes]:
     """The three files of the tiny checkpoint."""
     return {name: (tiny_checkpoint / name).read_bytes() for name in CHECKPOINT_FILES}
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tiny_files: Path) -> Captioner:
+    """A captioner with that model, as fast as it gets."""
+    return Captioner.load(tiny_files, device="cpu", precision="fp32", workers=2)
+
+
+@pytest.fixture
+def server(tiny_captioner: Captioner) -> Iterator[Running]:
+    """A server of pages and the API, without a folder."""
+    from serving import running  # which skips where the extra is missing
+
+    from capcli.serve.api import Api
+    from capcli.serve.limits import Gate
+
+    with running(Api(tiny_captioner, Gate())) as here:
+        yield here
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -145,16 +147,50 @@ def test_its_explanation_is_what_its_command_prints(captioner: Captioner) -> Non
     assert here == pytest.approx(there, rel=0.03, abs=0.02)
 
 
-def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def python_snippets(over_http: bool) -> list[str]:
     snippets = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    return [snippet for snippet in snippets if ("http://" in snippet) == over_http]
+
+
+def run_snippet(snippet: str) -> str:
+    """What a snippet prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(snippet, "README.md", "exec"), {})
+    return printed.getvalue()
+
+
+def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snippets = python_snippets(over_http=False)
     assert len(snippets) == 2
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "tests" / "photos", tmp_path / "tests" / "photos")
-    for snippet in snippets:
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile(snippet, "README.md", "exec"), {})
-        assert "cat" in printed.getvalue()
-    assert "no-such.jpg: " in printed.getvalue()
+    printed = [run_snippet(snippet) for snippet in snippets]
+    assert all("cat" in text for text in printed)
+    assert "no-such.jpg: " in printed[1]
+
+
+def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        pytest.importorskip(package, reason="needs the extra serve")
+    (snippet,) = python_snippets(over_http=True)
+    token, *arguments = re.findall(r"^(CAPCLI_TOKEN=\S+) (capcli serve)\b", README, re.M)[0]
+    (curl,) = re.findall(r"^(curl .*/v1/caption\S*)$", README, re.M)
+    (port,) = set(re.findall(r"127\.0\.0\.1:(\d+)", snippet + curl))
+    shutil.copytree(ROOT / "tests" / "photos", tmp_path / "tests" / "photos")
+    shutil.copy(ROOT / "tests" / "photos" / "chelsea.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(*token.split("="))
+    command = [sys.executable, "-m", *arguments[0].split(), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            assert server.stderr is not None
+            there = re.findall(r":(\d+)/", server.stderr.readline())[0]
+            assert "a cat" in run_snippet(snippet.replace(f":{port}/", f":{there}/"))
+            if shutil.which("curl"):
+                line = curl.replace(f":{port}/", f":{there}/")
+                assert "a cat" in subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
+        finally:
+            server.terminate()
 
 
 def test_captions_have_what_it_names(captioner: Captioner) -> None:

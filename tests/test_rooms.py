@@ -24,6 +24,7 @@ BELOW = {
     "maps": {"images", "outputs"},
     "explain": {"captioner", "images", "maps", "model"},
     "bench": {"captioner", "images", "outputs", "streaming"},
+    "serve": {"captioner", "decoding", "explain", "images", "maps", "model", "outputs", "streaming"},
     "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "progress", "streaming"},
 }
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "caption": "Caption images.",
     "merge": "Put outputs together, or convert them to another format.",
     "explain": "Check your own sentence against a photo, word by word.",
+    "serve": "Serve a page to caption photos on, and an HTTP API.",
     "bench": "Measure how fast captioning is on this machine.",
     "info": "Describe a checkpoint: architecture, data, scores and device.",
     "models": "List the bundled checkpoint and those downloaded from the Hub.",

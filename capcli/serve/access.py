@@ -1,0 +1,99 @@
+"""Who may ask: tokens, the browser's cookie, and the names under which the server may be called."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+LEAST_TOKEN = 16  # characters
+
+
+class Access:
+    """Know the secrets of one run, and whether a request has one of them.
+
+    token: lets programs in, as `Authorization: Bearer TOKEN`, and people who type it into the page.
+    cookie_name: of the cookie of browsers that were let in; cookies are shared by all ports of a machine.
+    """
+
+    def __init__(self, host: str, port: int, token: str | None = None) -> None:
+        """Make the secrets that are not given.
+
+        host: the address that the server listens on.
+        port: its port.
+        token: of LEAST_TOKEN characters or more; None makes one.
+        """
+        self.token = token or secrets.token_urlsafe(24)
+        self.once: str | None = secrets.token_urlsafe(24)
+        self.cookie_name, self.cookie = f"capcli-{port}", secrets.token_urlsafe(32)
+        self.lock = threading.Lock()
+        self.names = set(LOOPBACK_NAMES)
+        self.beyond_loopback = not is_loopback(host)
+        if self.beyond_loopback:
+            own = socket.gethostname().lower()
+            self.names |= {host.lower(), own, f"{own}.local"}
+
+    def spend(self, once: str) -> bool:
+        """Return whether this is the token of the address that was printed, which lets in one browser, once."""
+        with self.lock:
+            if self.once is None or not same(once, self.once):
+                return False
+            self.once = None
+            return True
+
+    def is_token(self, text: str) -> bool:
+        """Return whether this is the token."""
+        return same(text, self.token)
+
+    def has_token(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a request brings the token. headers: of the request."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.is_token(token.strip())
+
+    def has_cookie(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a request comes from a browser that was let in. headers: of the request."""
+        try:
+            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie_name)
+        except CookieError:
+            return False
+        return morsel is not None and same(morsel.value, self.cookie)
+
+    def set_cookie(self) -> str:
+        """Return the header that lets a browser in; scripts cannot read the cookie, other sites cannot make it sent."""
+        return f"{self.cookie_name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict"
+
+    def is_called(self, host: str) -> bool:
+        """Return whether the server may be called by this name; any other may be a stranger's that leads to us.
+
+        host: the request's Host, with or without a port. Any port will do, as a tunnel has its own. With `--host`,
+        any IP address will do: it takes a name for another site to lead a browser here.
+        """
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        return name in self.names or (self.beyond_loopback and is_address(name))
+
+
+def same(given: str, secret: str) -> bool:
+    """Return whether a secret was given, in a time that does not tell how much of it was right."""
+    return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode("utf-8", "surrogatepass"))
+
+
+def is_address(name: str) -> bool:
+    """Return whether a name is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine alone."""
+    return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)

@@ -1,0 +1,236 @@
+"""The HTTP API: captions, explanations and attention of images that are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from capcli import __version__
+from capcli.captioner import Captioner
+from capcli.decoding.options import DecodingOptions
+from capcli.explain import Explanation, as_row, explain, ranked
+from capcli.images.decode import TOO_LARGE, open_upright
+from capcli.maps.folders import attention_record
+from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
+from capcli.maps.sheet import contact_sheet, encode
+from capcli.model.vocabulary import tokenize
+from capcli.outputs.formats import dump
+from capcli.outputs.rows import as_row as caption_row
+from capcli.results import Candidate, Caption, ImageError
+from capcli.serve.batching import Job, SharedBatches
+from capcli.serve.bodies import Upload, read_upload
+from capcli.serve.limits import ANSWER_SECONDS, Gate, Holding, Refusal
+from capcli.serve.parameters import DECODING, DRAWING, NAME, SENTENCES, WRITING, Parameter, read_parameters
+
+SHEET_SIDE = 640  # pixels; the most for the pictures of a contact sheet
+FORMATS = {"format": Parameter(str, "png for pictures, json for the weights.", choices=("png", "json"))}
+WORD = {"word": Parameter(int, "Only the picture of this word, counted from 0.", 0)}
+SENTENCE = {"sentence": Parameter(str, "A description to read over the photo, in place of the caption.")}
+CAPTION_PARAMETERS = NAME | DECODING | WRITING
+EXPLAIN_PARAMETERS = NAME | SENTENCES
+ATTENTION_PARAMETERS = (
+    NAME | FORMATS | WORD | SENTENCE | DRAWING | {name: p for name, p in DECODING.items() if name != "num"}
+)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Asked:
+    """Hold a request as it was read: its images, and the values of its parameters."""
+
+    images: list[tuple[str, bytes]]
+    parameters: dict[str, Any]
+
+
+class Api:
+    """Answer requests of programs."""
+
+    def __init__(self, captioner: Captioner, gate: Gate, max_pixels: int | None = None, batch_size: int = 32) -> None:
+        """Start the threads that caption.
+
+        captioner: captions.
+        gate: counts what is worked on.
+        max_pixels, batch_size: as `Captioner.stream` takes them.
+        """
+        self.captioner, self.gate = captioner, gate
+        self.batches = SharedBatches(captioner, batch_size, max_pixels)
+        self.threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "serve")
+        self.drawing = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+
+    def close(self) -> None:
+        """End the threads."""
+        self.batches.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Return what a function gives, which may take long; a few run at a time, and the others wait."""
+        async with within_time(), self.drawing:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: function(*arguments, **named))
+
+    @contextlib.asynccontextmanager
+    async def asked(self, request: Request, known: Mapping[str, Parameter]) -> AsyncIterator[Asked]:
+        """Read a request, and hold its memory for the time of a block. known: its parameters. Raises Refusal."""
+        given = request.query_params.multi_items()
+        read_parameters(given, known, self.captioner)  # before the body, which may be large
+        with Holding(self.gate) as holding:
+            upload: Upload = await read_upload(request, holding)
+            parameters = read_parameters([*given, *upload.fields], known, self.captioner)
+            yield Asked(upload.images, parameters)
+
+    async def captions(
+        self, images: list[tuple[str, bytes]], num: int, options: DecodingOptions, photo_side: int = 0
+    ) -> list[Caption | ImageError]:
+        """Return a caption for each image, or the ImageError of one that cannot be read.
+
+        images: names and contents; emptied, so that nothing keeps their memory.
+        num, options, photo_side: as `Captioner.stream` takes them.
+
+        Raises Refusal.
+        """
+        futures = []
+        with self.gate.some_images(len(images)):
+            while images:
+                name, content = images.pop(0)
+                job = Job(name, content, num, options, photo_side)
+                futures.append(asyncio.wrap_future(self.batches.submit(job)))
+            async with within_time():
+                results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if not isinstance(result, (Caption, ImageError)):
+                raise result
+        return results  # type: ignore[return-value]
+
+    async def caption(self, request: Request) -> Response:
+        """Answer with a row for each image, as `--format json` writes them."""
+        async with self.asked(request, CAPTION_PARAMETERS) as asked:
+            wanted = asked.parameters
+            num = wanted.get("num", 1)
+            results = await self.captions(asked.images, num, wanted["options"])
+        return rows([caption_row(result, num, wanted.get("min_score")) for result in results], results)
+
+    async def explain(self, request: Request) -> Response:
+        """Answer with a row for each sentence, the one first that the photo supports most."""
+        async with self.asked(request, EXPLAIN_PARAMETERS) as asked:
+            explained = await self.explained(asked, asked.parameters.get("sentence", []))
+        return rows([as_row(each) for each in ranked(explained)])
+
+    async def explained(self, asked: Asked, sentences: list[str]) -> list[Explanation]:
+        """Return explanations of sentences over the one image of a request. Raises Refusal and ImageError."""
+        if not sentences:
+            raise Refusal(400, "no sentence: give one or more as sentence=…")
+        for sentence in sentences:
+            if not tokenize(sentence):
+                raise Refusal(422, f"{sentence!r} has no word")
+        name, content = one_image(asked)
+        with named(name):
+            found = await self.in_thread(explain, self.captioner, content, sentences)
+        return [Explanation(**vars(each) | {"caption": Caption(name, each.caption.candidates)}) for each in found]
+
+    async def attention(self, request: Request) -> Response:
+        """Answer with a picture of where the model looked, or with the weights."""
+        if not self.captioner.config.decoder_kind.attends:
+            raise Refusal(422, "this checkpoint's decoder has no attention")
+        async with self.asked(request, ATTENTION_PARAMETERS) as asked:
+            wanted = asked.parameters
+            name, content = one_image(asked)
+            if "sentence" in wanted:
+                (each,) = await self.explained(asked, [wanted["sentence"]])
+                candidate = each.best
+            else:
+                (result,) = await self.captions(asked.images, 1, wanted["options"])
+                if isinstance(result, ImageError):
+                    raise result
+                candidate = result.best
+            if wanted.get("format") == "json":
+                return rows(attention_record(name, candidate))
+            word = wanted.get("word")
+            if word is not None and word >= len(candidate.words):
+                raise Refusal(400, f"word is {word}, and the caption has {len(candidate.words)} words")
+            looks = OverlayOptions(
+                min(wanted.get("attention_size", SHEET_SIDE), SHEET_SIDE if word is None else 1280),
+                wanted.get("attention_style", "heat"),
+                wanted.get("attention_scale", "word"),
+                wanted.get("smooth", True),
+            )
+            with named(name):
+                picture = await self.in_thread(draw, content, candidate, looks, word)
+        return Response(picture, media_type="image/png")
+
+    async def health(self, request: Request) -> Response:
+        """Answer that the server works."""
+        return rows({"status": "ok", "version": __version__, "waiting": self.gate.images})
+
+
+@contextlib.asynccontextmanager
+async def within_time() -> AsyncIterator[None]:
+    """Give up on a block after a while. Raises Refusal."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except TimeoutError:
+        raise Refusal(503, f"busy: no answer within {ANSWER_SECONDS} seconds") from None
+
+
+@contextlib.contextmanager
+def named(name: str) -> Any:
+    """Give an ImageError in a block the image's own name."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(name, error.reason, error.kind) from None
+
+
+def one_image(asked: Asked) -> tuple[str, bytes]:
+    """Return the one image of a request. Raises Refusal if there are several."""
+    if len(asked.images) != 1:
+        raise Refusal(400, f"{len(asked.images)} images; this takes one")
+    return asked.images[0]
+
+
+def draw(content: bytes, candidate: Candidate, looks: OverlayOptions, word: int | None) -> bytes:
+    """Return a PNG of a photo under its words' heat: a contact sheet, or one word's picture.
+
+    content: the encoded photo.
+    candidate: the sentence.
+    looks: how to draw.
+    word: its index; None draws all.
+
+    Raises ImageError.
+    """
+    photo = open_upright(content, looks.size)
+    heats = heatmaps(candidate, looks.scale)
+    if word is not None:
+        return encode(draw_overlay(photo, heats[word], candidate.cell_offset, looks.style, looks.smooth))
+    overlays = [draw_overlay(photo, heat, candidate.cell_offset, looks.style, looks.smooth) for heat in heats]
+    return encode(contact_sheet(photo, overlays, candidate.words, candidate.word_log_probs, candidate.text))
+
+
+def rows(answer: Any, results: list[Caption | ImageError] | None = None) -> Response:
+    """Return an answer in JSON.
+
+    results: what it was made of; if no image of them could be read, the status says so.
+    """
+    status = 200
+    if results and all(isinstance(result, ImageError) for result in results):
+        status = max(status_of(result) for result in results if isinstance(result, ImageError))
+    return Response(dump(answer) + "\n", status, media_type="application/json")
+
+
+def status_of(error: ImageError) -> int:
+    """Return the status for an image that cannot be read: 413 if it has too many pixels, else 422."""
+    return 413 if TOO_LARGE.partition("{")[0] in error.reason else 422
+
+
+async def on_image_error(request: Request, error: Exception) -> Response:
+    """Answer that an image cannot be read."""
+    assert isinstance(error, ImageError)
+    return JSONResponse({"path": error.path, "error": error.reason}, status_of(error))

@@ -1,0 +1,146 @@
+"""The application: which address leads where."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import capcli.maps.page
+from capcli.results import ImageError
+from capcli.serve.access import Access
+from capcli.serve.api import Api, on_image_error
+from capcli.serve.bodies import read_body
+from capcli.serve.guard import MISTAKE, Guard
+from capcli.serve.limits import Holding
+from capcli.serve.openapi import describe_api
+
+PAGE = Path(__file__).parent / "page"
+REPORT = Path(capcli.maps.page.__file__).parent  # whose looks and heat the page shares
+STATIC = {
+    "style.css": (REPORT, "text/css"),
+    "serve.css": (PAGE, "text/css"),
+}
+
+
+class Pages:
+    """Answer requests of browsers: the pages, and how they are let in."""
+
+    def __init__(self, api: Api, access: Access) -> None:
+        """Read the templates. api: captions. access: knows who may ask."""
+        self.api, self.access = api, access
+        self.templates = Environment(
+            loader=ChoiceLoader([FileSystemLoader(PAGE), FileSystemLoader(REPORT)]),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=StrictUndefined,
+        )
+
+    def render(self, name: str, status: int = 200, **values: Any) -> Response:
+        """Return a page. name: of its template. values: that it shows."""
+        return HTMLResponse(self.templates.get_template(name).render(**values), status)
+
+    async def home(self, request: Request) -> Response:
+        """Answer with the page; a browser that was not let in yet gets in by the address that was printed, once."""
+        if (once := request.query_params.get("token")) is not None:
+            # HEAD is what programs send that look at an address before a person does.
+            if request.method == "GET" and self.access.spend(once):
+                return self.let_in()
+            return self.render("login.html", 403, problem="This address has been used already, or is an old one.")
+        if not self.access.has_cookie(request.headers) and not self.access.has_token(request.headers):
+            return self.render("login.html", 401, problem="")
+        return RedirectResponse("/docs", 303)
+
+    async def login(self, request: Request) -> Response:
+        """Take the token that somebody typed, or ask for it."""
+        if request.method != "POST":
+            return self.render("login.html", problem="")
+        with Holding(self.api.gate) as holding:
+            body = await read_body(request, holding)
+        token = parse_qs(body[:4096].decode("utf-8", "replace")).get("token", [""])[0].strip()
+        if self.access.is_token(token) or self.access.spend(token):
+            return self.let_in()
+        return self.render("login.html", 403, problem="This is not the token.")
+
+    def let_in(self) -> Response:
+        """Return a page that gives the browser its cookie, and leads it on.
+
+        Not by a redirection: where a link in a message led here, that would count as coming from another site, to which
+        no cookie is sent.
+        """
+        response = self.render("enter.html")
+        response.headers["set-cookie"] = self.access.set_cookie()
+        return response
+
+    async def docs(self, request: Request) -> Response:
+        """Answer with the page about the API."""
+        return self.render("docs.html", api=self.description)
+
+    async def openapi(self, request: Request) -> Response:
+        """Answer with the description of the API."""
+        return JSONResponse(self.description)
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """Return the description of the API."""
+        return describe_api()
+
+    async def static(self, request: Request) -> Response:
+        """Answer with one of the files that pages consist of."""
+        name = request.path_params["name"]
+        if name not in STATIC:
+            raise HTTPException(404, "there is nothing here")
+        folder, kind = STATIC[name]
+        return FileResponse(folder / name, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    def routes(self) -> list[Route]:
+        """Return which address leads where."""
+        return [
+            Route("/", self.home),
+            Route("/login", self.login, methods=["GET", "POST"]),
+            Route("/docs", self.docs),
+            Route("/openapi.json", self.openapi),
+            Route("/static/{name}", self.static),
+        ]
+
+
+async def on_refusal(request: Request, error: Exception) -> Response:
+    """Answer with a line of JSON that says why there is no other answer."""
+    assert isinstance(error, HTTPException)
+    known = {404: "there is nothing here", 405: "this address does not take that method"}
+    reason = known.get(error.status_code, error.detail)
+    return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
+
+
+async def on_mistake(request: Request, error: Exception) -> Response:
+    """Answer that there is a mistake of ours; its details are nobody's business on the network."""
+    return JSONResponse({"error": MISTAKE}, 500)
+
+
+def make_app(api: Api, access: Access, report: Callable[[str], object]) -> ASGIApp:
+    """Return the application.
+
+    api: captions.
+    access: knows who may ask.
+    report: takes a line about a mistake of ours.
+    """
+    routes = [
+        Route("/v1/caption", api.caption, methods=["POST"]),
+        Route("/v1/explain", api.explain, methods=["POST"]),
+        Route("/v1/attention", api.attention, methods=["POST"]),
+        Route("/health", api.health),
+        *Pages(api, access).routes(),
+    ]
+    handlers: Any = {HTTPException: on_refusal, ImageError: on_image_error, Exception: on_mistake}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), access, api.gate, report)

@@ -1,0 +1,134 @@
+"""What stands between network and application: it checks who asks, counts, and closes every gap in an answer."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from capcli.serve.access import Access
+from capcli.serve.limits import Gate, Refusal
+
+# What anybody may ask for: it says nothing about photos, and is the same in every run.
+OPEN = ("/health", "/docs", "/openapi.json", "/login", "/static/")
+UNCOUNTED = ("/health", "/docs", "/openapi.json", "/static/")
+MISTAKE = "a bug in capcli; its terminal says more"
+SAFE = ("GET", "HEAD")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class Guard:
+    """Wrap an application."""
+
+    def __init__(self, app: ASGIApp, access: Access, gate: Gate, report: Callable[[str], object]) -> None:
+        """Wrap it.
+
+        app: the application.
+        access: knows who may ask.
+        gate: counts requests.
+        report: takes a line about a mistake of ours, whose details are nobody's business on the network.
+        """
+        self.app, self.access, self.gate, self.report = app, access, gate, report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        began = False
+
+        async def answer(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                given = {name.lower() for name, _ in message["headers"]}
+                missing = {"cache-control": "no-store"} | HEADERS
+                message["headers"] = [
+                    *message["headers"],
+                    *((n.encode(), v.encode()) for n, v in missing.items() if n.encode() not in given),
+                ]
+            await send(message)
+
+        try:
+            if (refusal := self.refusal(scope)) is not None:
+                await refuse(answer, refusal)
+            elif scope["path"].startswith(UNCOUNTED):
+                await self.app(scope, receive, answer)
+            else:
+                with self.gate.request(scope["client"][0] if scope["client"] else ""):
+                    await self.app(scope, receive, answer)
+        except Refusal as refusal:  # the gate's
+            await refuse(answer, refusal)
+        except Exception as error:
+            self.report(f"a bug in capcli: {describe(error)}")
+            if not began:
+                await refuse(answer, Refusal(500, MISTAKE))
+
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Return why a request is not answered at all, or None."""
+        headers = Headers(scope=scope)
+        path, method = scope["path"], scope["method"]
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self.access.is_called(hosts[0]):
+            return Refusal(421, "this server is not called so; use the address that it printed")
+        has_token = self.access.has_token(headers)
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        if origin is not None and not is_same(origin, hosts[0]):
+            return Refusal(403, "requests from other sites are not answered")
+        # A form of another site, or its picture, may come without an origin.
+        navigates = method in SAFE and headers.get("sec-fetch-mode") == "navigate"
+        if site not in ("none", "same-origin") and not navigates:
+            return Refusal(403, "requests from other sites are not answered")
+        if path.startswith(OPEN) or has_token:
+            return None
+        if not self.access.has_cookie(headers):
+            if path == "/" and method in SAFE:  # which asks for the token
+                return None
+            return Refusal(401, "a token is needed: Authorization: Bearer TOKEN")
+        if method not in SAFE and origin is None:
+            return Refusal(403, "requests from other sites are not answered")
+        return None
+
+
+def is_same(origin: str, host: str) -> bool:
+    """Return whether an origin is this server's, as the request calls it; a proxy may have made it https."""
+    parts = urlsplit(origin) if origin.isascii() else None
+    return parts is not None and parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+
+
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answer with a line of JSON that says why there is no other answer."""
+    body = json.dumps({"error": refusal.detail}, ensure_ascii=False).encode() + b"\n"
+    headers: dict[str, Any] = {"content-type": "application/json", "content-length": str(len(body))}
+    headers |= refusal.headers or {}
+    if refusal.status_code == 401:
+        headers["www-authenticate"] = "Bearer"
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status_code, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def describe(error: BaseException) -> str:
+    """Return what an exception is, and where it was raised, in one line."""
+    here = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" at {PurePath(frame.filename).name}:{frame.lineno}" for frame in here)
+    return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"

@@ -1,0 +1,95 @@
+"""What a request may cost: limits of size, number and time, and the refusals of what exceeds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+
+from starlette.exceptions import HTTPException
+
+MAX_BODY = 64_000_000  # bytes of one request
+MAX_BODIES = 400_000_000  # bytes of all requests that are worked on; a form takes twice its own for a moment
+MAX_FILES = 64  # images of one request
+MAX_WAITING = 512  # images of all requests
+MAX_REQUESTS = 128  # that are worked on
+MAX_REQUESTS_OF_ONE = 96  # of one address
+MAX_CONNECTIONS = 256
+MAX_SENTENCES, MAX_TEXT = 64, 1000  # of one request; characters of a sentence
+PAUSE_SECONDS = 10  # within which the next piece of a body has to come
+BODY_SECONDS = 120  # within which all of it has to
+HEAD_SECONDS = 20  # within which a connection has to send the head of a request
+ANSWER_SECONDS = 60  # within which captions have to be there
+REQUEST_SECONDS = HEAD_SECONDS + BODY_SECONDS + 2 * ANSWER_SECONDS  # after which a connection is cut off
+RETRY = {"Retry-After": "2"}
+
+
+class Refusal(HTTPException):
+    """Refuse a request: the answer is a line of JSON that says why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        """Make the answer. status: of HTTP. reason: in plain words."""
+        super().__init__(status, reason, RETRY if status in (429, 503) else None)
+
+
+class Gate:
+    """Count what is being worked on, and refuse what would be too much.
+
+    bytes, images: of all requests.
+    """
+
+    def __init__(self) -> None:
+        """Make a gate that nothing has passed."""
+        self.requests: Counter[str] = Counter()
+        self.bytes = self.images = 0
+
+    @contextlib.contextmanager
+    def request(self, client: str) -> Iterator[None]:
+        """Let a request pass for the time of a `with` block. client: its address. Raises Refusal."""
+        if self.requests[client] >= MAX_REQUESTS_OF_ONE:
+            raise Refusal(429, f"more than {MAX_REQUESTS_OF_ONE} requests from one address at a time")
+        if self.requests.total() >= MAX_REQUESTS:
+            raise Refusal(503, "busy: too many requests at a time")
+        self.requests[client] += 1
+        try:
+            yield
+        finally:
+            self.requests[client] -= 1
+            if not self.requests[client]:
+                del self.requests[client]
+
+    @contextlib.contextmanager
+    def some_images(self, number: int) -> Iterator[None]:
+        """Let images pass for the time of a `with` block. number: how many, 0 or more. Raises Refusal."""
+        if self.images + number > MAX_WAITING:
+            raise Refusal(503, "busy: too many images are waiting for their captions")
+        self.images += number
+        try:
+            yield
+        finally:
+            self.images -= number
+
+
+class Holding:
+    """Hold memory for the body of one request, in a `with` block."""
+
+    def __init__(self, gate: Gate) -> None:
+        """Hold nothing yet. gate: knows what all requests hold."""
+        self.gate, self.size = gate, 0
+
+    def hold(self, size: int) -> None:
+        """Hold this many bytes in all. Raises Refusal."""
+        if size > MAX_BODY:
+            raise Refusal(413, f"more than {MAX_BODY:,} bytes")
+        more = max(0, size - self.size)
+        if self.gate.bytes + more > MAX_BODIES:
+            raise Refusal(503, "busy: no memory for another upload")
+        self.gate.bytes += more
+        self.size += more
+
+    def __enter__(self) -> Holding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.bytes -= self.size
+        self.size = 0

@@ -1,0 +1,131 @@
+"""The description of the HTTP API, in OpenAPI 3.1, made from the parameters that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from capcli import __version__
+from capcli.serve.api import ATTENTION_PARAMETERS, CAPTION_PARAMETERS, EXPLAIN_PARAMETERS
+from capcli.serve.limits import MAX_BODY, MAX_FILES
+from capcli.serve.parameters import Parameter
+
+TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+SCORED = {"caption": {"type": ["string", "null"]}, "log_prob": {"type": "number"}, "score": {"type": "number"}}
+CANDIDATE = {"type": "object", "properties": SCORED}
+ROW = {
+    "type": "object",
+    "description": "What --format json writes for an image: a caption, or the error of one that cannot be read.",
+    "properties": {
+        "path": {"type": "string", "description": "The name that the image was sent with."},
+        **SCORED,
+        "unsure": {"type": "boolean", "description": "Present, and true, where there is next to nothing to see."},
+        "candidates": {"type": "array", "items": CANDIDATE, "description": "With num above 1."},
+        "error": {"type": "string"},
+    },
+    "required": ["path"],
+}
+RECORD = {
+    "type": "object",
+    "description": "What attention.json holds: for each word its log-probability, gate and weights, row by row.",
+    "properties": {
+        "path": {"type": "string"},
+        "caption": {"type": "string"},
+        "grid": {"type": ["array", "null"], "items": {"type": "integer"}, "description": "Rows and columns."},
+        "words": {"type": "array", "items": {"type": "object"}},
+    },
+}
+IMAGE = {"schema": {"type": "string", "format": "binary"}}
+STATUSES = {
+    "400": "A parameter or a form that makes no sense.",
+    "401": "No token.",
+    "403": "A request from another site.",
+    "408": "The body came too slowly.",
+    "413": f"Too large: more than {MAX_BODY:,} bytes, {MAX_FILES} images, or the pixels of --max-pixels.",
+    "421": "The server is not called so.",
+    "422": "No image could be read.",
+    "429": "Too many requests at a time from one address; try again.",
+    "503": "Busy; try again.",
+}
+
+
+def parameter(name: str, described: Parameter) -> dict[str, Any]:
+    """Return the description of one parameter. name: as read_parameters gives it."""
+    schema: dict[str, Any] = {"type": TYPES[described.kind]}
+    schema |= {} if described.least is None else {"minimum": described.least}
+    schema |= {} if described.most is None else {"maximum": described.most}
+    schema |= {"enum": list(described.choices)} if described.choices else {}
+    if described.several:
+        schema = {"type": "array", "items": schema}
+    return {"name": name.replace("_", "-"), "in": "query", "description": described.description, "schema": schema}
+
+
+def operation(
+    name: str, summary: str, parameters: Mapping[str, Parameter], answer: dict[str, Any], several: bool = False
+) -> dict[str, Any]:
+    """Return the description of a POST that takes images.
+
+    name: of the operation.
+    summary: what it does.
+    parameters: that it takes, in the address or as fields of a form.
+    answer: content types and what they hold.
+    several: whether a form may hold several images.
+    """
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"image": {"type": "array", "items": file} if several else file}}
+    refused = {
+        status: {"description": text, "content": {"application/json": {"schema": ERROR}}}
+        for status, text in STATUSES.items()
+    }
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [parameter(each, described) for each, described in parameters.items()],
+        "requestBody": {
+            "required": True,
+            "description": "An encoded image"
+            + (", or a form with one or more." if several else ", or a form with one."),
+            "content": {"application/octet-stream": IMAGE, "multipart/form-data": {"schema": form}},
+        },
+        "responses": {"200": {"description": "Done.", "content": answer}} | refused,
+    }
+
+
+def as_json(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer in JSON. schema: of it."""
+    return {"application/json": {"schema": schema}}
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the description of the API."""
+    caption = operation(
+        "caption", "Caption images", CAPTION_PARAMETERS, as_json({"type": "array", "items": ROW}), several=True
+    )
+    explain = operation(
+        "explain",
+        "Read sentences over a photo, word by word; the one first that it supports most",
+        EXPLAIN_PARAMETERS,
+        as_json({"type": "array", "items": RECORD}),
+    )
+    attention = operation(
+        "attention", "Show where the model looked", ATTENTION_PARAMETERS, {"image/png": IMAGE} | as_json(RECORD)
+    )
+    health = {
+        "operationId": "health",
+        "summary": "Ask whether the server works; needs no token",
+        "security": [],
+        "responses": {"200": {"description": "It does.", "content": as_json({"type": "object"})}},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "capcli", "version": __version__, "summary": "Captions photos, and shows where it looked"},
+        "security": [{"token": []}],
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "paths": {
+            "/v1/caption": {"post": caption},
+            "/v1/explain": {"post": explain},
+            "/v1/attention": {"post": attention},
+            "/health": {"get": health},
+        },
+    }

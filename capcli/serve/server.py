@@ -1,0 +1,111 @@
+"""The server: sockets, connections that are cut off if nothing comes of them, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from capcli.serve.limits import HEAD_SECONDS, MAX_CONNECTIONS, REQUEST_SECONDS
+
+TICK = 1.0  # seconds between two looks at a connection
+MAX_HEAD = 32_768  # bytes of a request's head
+
+
+class Connection(H11Protocol):
+    """Cut a connection off that does not send a request, or whose answer takes too long, for whatever reason.
+
+    uvicorn's own limit is for connections that send nothing at all.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch."""
+        super().connection_made(transport)
+        self.since, self.worked_on = self.loop.time(), None
+        self.watch = self.loop.call_later(TICK, self.look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Watch no longer."""
+        self.watch.cancel()
+        super().connection_lost(exc)
+
+    def look(self) -> None:
+        """Cut the connection off if it has been waiting for its request, or for its answer, for too long."""
+        cycle: Any = self.cycle
+        current = None if cycle is None or cycle.response_complete else cycle
+        if current is not self.worked_on:
+            self.since, self.worked_on = self.loop.time(), current
+        if self.loop.time() - self.since > (HEAD_SECONDS if current is None else REQUEST_SECONDS):
+            self.transport.abort()
+        else:
+            self.watch = self.loop.call_later(TICK, self.look)
+
+
+class Server(uvicorn.Server):
+    """Serve, and tell when the server answers."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], object]) -> None:
+        """Prepare. on_start: is called once the server answers."""
+        super().__init__(config)
+        self.on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell so."""
+        await super().startup(sockets)
+        self.on_start()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, so that an address in use is known before a model is loaded.
+
+    host: a name or an address.
+    port: 0 takes a free one.
+
+    Raises OSError, whose text is for people.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:  # of the name
+        raise OSError(error.errno, f"{host}: {(error.strerror or str(error)).lower()}") from None
+    try:
+        if hasattr(socket, "SO_REUSEADDR") and hasattr(socket, "SO_REUSEPORT"):  # not on Windows: it means more there
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listening.close()
+        more = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(error.errno, f"{host}:{port}: {(error.strerror or str(error)).lower()}{more}") from None
+    return listening
+
+
+def make_server(app: ASGIApp, on_start: Callable[[], object] = lambda: None) -> Server:
+    """Return a server; its `run` takes the sockets of `listen`, and answers requests until a signal ends the program.
+
+    app: answers the requests.
+    on_start: is called once they are answered.
+    """
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what concerns people has lines of its own
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # anybody can send them
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=HEAD_SECONDS,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=MAX_HEAD,
+    )
+    return Server(config, on_start)

@@ -1,0 +1,103 @@
+"""A server on the loopback, with the tiny model, in a thread of the test's own process."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from conftest import PHOTOS
+
+for package in ("starlette", "uvicorn", "python_multipart"):
+    pytest.importorskip(package, reason="needs the extra serve")
+
+from capcli.serve.access import Access  # noqa: E402
+from capcli.serve.api import Api  # noqa: E402
+from capcli.serve.app import make_app  # noqa: E402
+from capcli.serve.server import listen, make_server  # noqa: E402
+
+COFFEE = (PHOTOS / "coffee.jpg").read_bytes()
+CHELSEA = (PHOTOS / "chelsea.jpg").read_bytes()
+TOKEN = "token-of-the-tests"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE = 60  # seconds, a guard against hanging
+
+
+@dataclass
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Running:
+    """A server that runs."""
+
+    api: Api
+    access: Access
+    port: int
+    reports: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        """What a browser sends that was let in."""
+        return {"Cookie": f"{self.access.cookie_name}={self.access.cookie}", "Origin": self.address}
+
+    def ask(
+        self, path: str, body: Any = None, headers: dict[str, str] | None = BEARER, method: str | None = None
+    ) -> Answer:
+        """One request over a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
+            got = connection.getresponse()
+            return Answer(got.status, {name.lower(): value for name, value in got.getheaders()}, got.read())
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def running(api: Api, **options: Any) -> Iterator[Running]:
+    """Run a server while a test lasts. options: of make_app."""
+    listening = listen("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    here = Running(api, Access("127.0.0.1", port, TOKEN), port)
+    started = threading.Event()
+    server = make_server(make_app(api, here.access, here.reports.append, **options), started.set)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    assert started.wait(PATIENCE)
+    try:
+        yield here
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        api.close()
+        listening.close()
+
+
+def form(*files: tuple[str, bytes], fields: dict[str, str] | None = None) -> tuple[bytes, dict[str, str]]:
+    """A form with files, (name, content), and fields; its body and its headers."""
+    pieces = []
+    for name, content in files:
+        head = f'--limit\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'
+        pieces += [head.encode(), content, b"\r\n"]
+    for name, text in (fields or {}).items():
+        pieces += [f'--limit\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()]
+    return b"".join(pieces) + b"--limit--\r\n", BEARER | {"Content-Type": "multipart/form-data; boundary=limit"}
