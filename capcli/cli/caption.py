@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,13 +26,14 @@ from capcli.cli.options import (
 )
 from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
+from capcli.outputs.existing import FIELDS
 
 if TYPE_CHECKING:
     from capcli.images.shards import Shard
     from capcli.outputs.rows import Rows
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
-    from capcli.results import ImageError
+    from capcli.results import Caption, ImageError
 
 
 @grouped
@@ -104,11 +105,14 @@ def caption(
     check_sources(paths, sources)
     kind = check_writing(output, writing, sources, views, dry_run)
     template = read_template(writing.template)
+    most_keywords = check_keywords(writing, template, kind)
     check_presence(paths, sources)
 
     files_from = sources.files_from
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
-    layout = Layout(num, writing.min_score, template, not one, output is None and sys.stdout.isatty())
+    layout = Layout(
+        num, writing.min_score, template, not one, output is None and sys.stdout.isatty(), most_keywords > 0
+    )
     places = open_places(paths, writing, output, template, num)
     selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
 
@@ -173,7 +177,12 @@ def caption(
         run = Run(rows, [*places, *opened], on_error == "fail", record)
         wanted = run.to_do(images(run.pass_over))
         photo_side = max((sink.photo_side for sink in opened), default=0)
-        batches = captioner.batches(wanted, num, options, batch_size, sources.max_pixels, photo_side)
+        # Keywords come from all captions that the search finds anyway; drawing more would make others of them.
+        taken = max(num, options.beam) if most_keywords and not (options.sample or options.diversity) else num
+        batches: Iterator[list[Caption | ImageError]]
+        batches = captioner.batches(wanted, taken, options, batch_size, sources.max_pixels, photo_side)
+        if most_keywords:
+            batches = add_keywords(batches, num, most_keywords, writing.min_keyword_score)
         status = run.execute(batches, bar, quiet)
         if writing.summary is not None:
             try:
@@ -233,6 +242,8 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
         fail(f"--output-dir {writing.output_dir}: cannot create files there")
     if writing.touch and not writing.write_metadata:
         fail("--touch needs --write-metadata")
+    if writing.fields != FIELDS[0] and not (writing.write_metadata or writing.xmp is not None):
+        fail(f"--fields {writing.fields} needs --write-metadata or --xmp")
     into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
     replaceable = output or views.html or views.attention
     if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
@@ -294,6 +305,40 @@ def read_template(text: str) -> Template:
         fail(f"--template {text!r}: {error}")
 
 
+def check_keywords(writing: Writing, template: Template, kind: type[Rows]) -> int:
+    """Return how many keywords an image gets at most, 0 for none, after refusing options that would do nothing.
+
+    writing: the options.
+    template: words the captions.
+    kind: the format of the output.
+    """
+    from capcli.outputs.formats import TextRows
+    from capcli.outputs.keywords import MOST
+
+    used = "keywords" in writing.fields.split(",") or "keywords" in template.fields
+    if writing.keywords and kind is TextRows and not used:
+        fail("--keywords has no place in text: put {keywords} into --template, or choose another --format")
+    if writing.min_keyword_score is not None and not (writing.keywords or used):
+        fail("--min-keyword-score needs --keywords, {keywords} in --template, or --fields keywords")
+    return writing.keywords or (MOST if used else 0)
+
+
+def add_keywords(
+    batches: Iterable[list[Caption | ImageError]], num: int, most: int, min_score: float | None
+) -> Iterator[list[Caption | ImageError]]:
+    """Yield batches with keywords.
+
+    num: candidates per image that are kept, 1 or more.
+    most: keywords per image, 1 or more.
+    min_score: keywords that score less are left out; None is the usual limit.
+    """
+    from capcli.outputs.keywords import LEAST_SCORE, with_keywords
+
+    least = LEAST_SCORE if min_score is None else min_score
+    for batch in batches:
+        yield [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in batch]
+
+
 def check_presence(paths: list[str], sources: Sources) -> None:
     """Exit with a line for each argument that does not exist, before any work. paths: the arguments."""
     from capcli.images.decode import STANDARD_INPUT
@@ -325,7 +370,7 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     from capcli.outputs.sidecars import Beside, Sidecars, common_root
 
     named = [path for path in paths if path != STANDARD_INPUT]
-    existing, folders = writing.existing or "skip", folders_of(named)
+    existing, folders, fields = writing.existing or "skip", folders_of(named), tuple(writing.fields.split(","))
     sidecars: list[Beside] = []
     if writing.sidecar:
         root = common_root(named)
@@ -333,7 +378,7 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     if writing.xmp is not None:  # before the metadata, as an image that holds a caption itself gets no XMP sidecar
         from capcli.outputs.xmp_sidecars import XmpSidecars
 
-        sidecars.append(XmpSidecars(existing, template, writing.min_score, folders, adobe=not writing.xmp))
+        sidecars.append(XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields))
     for each in sidecars:
         for option, name in (("--output", output), ("--summary", writing.summary)):
             if name is not None:
@@ -342,5 +387,5 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     if writing.write_metadata:
         from capcli.outputs.metadata import Metadata
 
-        places.append(Metadata(existing, template, writing.min_score, folders, writing.touch))
+        places.append(Metadata(existing, template, writing.min_score, folders, writing.touch, fields))
     return places

@@ -62,7 +62,7 @@ def merge(
         merged.check()
     except OutputError as error:
         fail(error)
-    layout = Layout(merged.num)
+    layout = Layout(merged.num, keywords=merged.keywords)
     try:
         rows = (
             kind(StandardOutput(), layout)

@@ -15,7 +15,7 @@ import typer
 
 from capcli.cli.messages import fail
 from capcli.engines.choose import ENGINES
-from capcli.outputs.existing import EXISTING
+from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -101,6 +101,14 @@ def check_page(page: Path | None) -> Path | None:
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         fail(f"--html {page}: the name of a page must end in .html")
     return page
+
+
+def check_fields(fields: str) -> str:
+    """Return a list of fields, after refusing one that names others, or none."""
+    for name in fields.split(","):
+        if name not in FIELDS:
+            fail(f"--fields {fields}: {name!r} is not one of {', '.join(FIELDS)}")
+    return fields
 
 
 def complete_device(incomplete: str) -> list[str]:
@@ -292,6 +300,36 @@ class Placing:
             show_default=False,
         ),
     ] = None
+    fields: Annotated[
+        str,
+        typer.Option(
+            metavar=",".join(FIELDS),
+            help="With --write-metadata and --xmp: what to write, one of these or several. Keywords are added to those "
+            "that are there.",
+            callback=check_fields,
+        ),
+    ] = FIELDS[0]
+    keywords: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Take up to N keywords from the best captions, for JSON and tables, {keywords} in --template and "
+            "--fields keywords.  [default: 5 for the last two]",
+            show_default=False,
+        ),
+    ] = None
+    min_keyword_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            callback=finite,
+            help="Leave out keywords whose probability, averaged over the captions, is below P.  [default: 0.1]",
+            show_default=False,
+        ),
+    ] = None
     touch: Annotated[
         bool,
         typer.Option(
@@ -310,7 +348,8 @@ class Placing:
     template: Annotated[
         str,
         typer.Option(
-            metavar="TEXT", help="Wording of text, sidecars and metadata; {name}, {path} and {score} work too."
+            metavar="TEXT",
+            help="Wording of text, sidecars and metadata; {keywords}, {name}, {path} and {score} work too.",
         ),
     ] = "{caption}"
 

@@ -1,7 +1,8 @@
-"""What becomes of an existing text when a caption is written in its place."""
+"""What captions are written as, and what becomes of an existing text when one is written in its place."""
 
 from __future__ import annotations
 
+FIELDS = ("description", "alt", "keywords")  # of metadata and XMP sidecars
 EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
 KEPT = ("skip", "fail")  # those that leave a text as it is
 SEPARATOR = ", "

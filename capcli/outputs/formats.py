@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from capcli.outputs.existing import SEPARATOR
 from capcli.outputs.parquet import ParquetFolder, ParquetRows, is_folder
 from capcli.outputs.rows import Layout, Rows, as_row, is_encodable, is_rejected
 from capcli.results import ImageError
@@ -39,7 +40,7 @@ class TextRows(Rows):
         if not isinstance(result, Exception):
             for shown, candidate in zip(row.get("candidates", [row]), result.candidates, strict=False):
                 if not is_rejected(candidate, layout.min_score):
-                    shown["caption"] = layout.template.fill(result.path, candidate, on_one_line)
+                    shown["caption"] = layout.template.fill(result.path, candidate, on_one_line, result.keywords)
         return self.encode(row)
 
     def encode(self, row: dict[str, Any]) -> str:
@@ -147,7 +148,7 @@ class CsvRows(Rows):
     """Write a record per image, quoted as in RFC 4180, but with lines that end in a bare line feed.
 
     Its columns are path, caption, log_prob and score; the last three again, numbered from 2, for each other candidate;
-    error; and unsure, which is `true` or empty.
+    error; unsure, which is `true` or empty; and, where they were asked for, keywords, joined with `, `.
     """
 
     name = "csv"
@@ -174,14 +175,15 @@ class CsvRows(Rows):
             lineterminator="\n",
             quoting=csv.QUOTE_ALL if "\r" in row["path"] else csv.QUOTE_MINIMAL,
         )
-        table.writerow([row["path"], *cells, row.get("error"), "true" if row.get("unsure") else None])
+        keywords = [SEPARATOR.join(row.get("keywords", ()))] if self.layout.keywords else []
+        table.writerow([row["path"], *cells, row.get("error"), "true" if row.get("unsure") else None, *keywords])
         heading, self.heading = self.heading, ""
         return heading + text.getvalue()
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
         """Return the heading."""
-        return (cls.delimiter.join(columns(layout.num)) + "\n").encode()
+        return (cls.delimiter.join(columns(layout)) + "\n").encode()
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
@@ -189,7 +191,7 @@ class CsvRows(Rows):
         if record == cls.beginning(layout):
             return {}
         text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-        cells = dict(zip(columns(layout.num), next(csv.reader(text, delimiter=cls.delimiter)), strict=True))
+        cells = dict(zip(columns(layout), next(csv.reader(text, delimiter=cls.delimiter)), strict=True))
         if cells["error"]:
             return {"path": cells["path"], "error": cells["error"]}
         candidates = [
@@ -200,12 +202,14 @@ class CsvRows(Rows):
         ]
         unsure = {"": {}, "true": {"unsure": True}}[cells["unsure"]]
         several = {"candidates": candidates} if layout.num > 1 else {}
-        return {"path": cells["path"], **candidates[0], **unsure, **several}
+        keywords = {"keywords": cells["keywords"].split(SEPARATOR)} if cells.get("keywords") else {}
+        return {"path": cells["path"], **candidates[0], **unsure, **several, **keywords}
 
     @classmethod
     def layout_of(cls, line: bytes) -> Layout:
-        """Return a layout of as many candidates as the heading has columns for."""
-        return Layout(max(1, len(line.split(cls.delimiter.encode())) // 3 - 1))
+        """Return a layout of as many candidates as the heading has columns for, with keywords if it has them."""
+        names = line.rstrip(b"\n").split(cls.delimiter.encode())
+        return Layout(max(1, len(names) // 3 - 1), keywords=names[-1] == b"keywords")
 
 
 class TsvRows(CsvRows):
@@ -244,10 +248,11 @@ def format_for(name: str, path: str | None) -> type[Rows]:
     return ParquetFolder if kind is ParquetRows and is_folder(path) else kind
 
 
-def columns(num: int) -> list[str]:
-    """Return the names of a table's columns. num: candidates per image, 1 or more."""
-    numbers = ["", *(f"_{i}" for i in range(2, num + 1))]
-    return ["path", *(f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")), "error", "unsure"]
+def columns(layout: Layout) -> list[str]:
+    """Return the names of a table's columns."""
+    numbers = ["", *(f"_{i}" for i in range(2, layout.num + 1))]
+    candidates = [f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")]
+    return ["path", *candidates, "error", "unsure", *(["keywords"] if layout.keywords else [])]
 
 
 def dump(value: Any, indent: int | None = None) -> str:

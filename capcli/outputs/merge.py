@@ -21,6 +21,7 @@ class Merge:
 
     parts: path → format, in the order in which their rows are given.
     num: candidates of the image that has most.
+    keywords: whether an image has keywords.
     captions, failures: rows to be kept.
     dropped: rows that say nothing else than those that are kept, and failures of images that have a caption.
     kept: digest of an image's path → digest of its row.
@@ -28,6 +29,7 @@ class Merge:
 
     parts: Sequence[tuple[str, type[Rows]]]
     num: int = 1
+    keywords: bool = False
     captions: int = 0
     failures: int = 0
     dropped: int = 0
@@ -42,6 +44,7 @@ class Merge:
         for path, kind in self.parts:
             for row in whole_rows(path, kind):
                 self.num = max(self.num, len(row.get("candidates", ())))
+                self.keywords = self.keywords or "keywords" in row
                 image, digest, fails = digest_of(row["path"]), digest_of(row), "error" in row
                 if image not in self.kept:
                     self.kept[image] = digest

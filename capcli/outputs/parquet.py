@@ -27,7 +27,8 @@ class ParquetRows(Rows):
     """Write one file of whole row groups, complete when it is closed.
 
     Its columns are those of a row of JSON: path and caption and error, text; log_prob and score, double; unsure,
-    boolean; candidates, a list of structs of caption, log_prob and score, or null if there is one candidate only.
+    boolean; candidates, a list of structs of caption, log_prob and score, or null if there is one candidate only; and,
+    where they were asked for, keywords, a list of text.
     """
 
     name = "parquet"
@@ -62,8 +63,8 @@ class ParquetRows(Rows):
         if self.writer is None:
             file = cast(WholeFile, self.file)
             file.write_bytes(b"")  # or it would not know that it was begun
-            self.writer = ParquetWriter(file.file, schema())
-        self.writer.write_table(as_table(self.pending))
+            self.writer = ParquetWriter(file.file, schema(self.layout.keywords))
+        self.writer.write_table(as_table(self.pending, self.layout.keywords))
         self.pending.clear()
 
     def close(self) -> None:
@@ -111,7 +112,7 @@ class ParquetFolder(ParquetRows):
         """Write the rows that are pending as a file. Raises OSError."""
         parts = parts_of(self.path)
         number = max((int(PART.fullmatch(part.name)[1]) for part in parts), default=0) + 1  # type: ignore[index]
-        write_whole(Path(self.path) / f"part-{number:06}.parquet", as_bytes(self.pending))
+        write_whole(Path(self.path) / f"part-{number:06}.parquet", as_bytes(self.pending, self.layout.keywords))
         self.pending.clear()
         for part in self.old:
             part.unlink(missing_ok=True)
@@ -194,7 +195,7 @@ def open_folder(
             if not kept:
                 part.unlink()
             elif len(kept) < len(rows):
-                write_whole(part, as_bytes(kept))
+                write_whole(part, as_bytes(kept, any("keywords" in row for row in kept)))
             finished |= {row["path"]: bool(row["caption"]) for row in kept}
         return ParquetFolder(cast("OutputFile", folder), layout, finished, () if resume else parts)
     except BaseException:
@@ -235,7 +236,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with open(path, "rb") as file, ParquetFile(file) as parquet:
             found = {field.name: field.type for field in parquet.schema_arrow}
-            if found != {field.name: field.type for field in schema()}:
+            if all(found != {field.name: field.type for field in schema(keywords)} for keywords in (False, True)):
                 raise strange
             yield parquet
     except OSError as error:
@@ -246,8 +247,8 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise strange from None
 
 
-def schema() -> Any:
-    """Return the columns, as pyarrow has them."""
+def schema(keywords: bool) -> Any:
+    """Return the columns, as pyarrow has them. keywords: whether there is one for them."""
     import pyarrow
 
     text, number = pyarrow.string(), pyarrow.float64()
@@ -259,12 +260,16 @@ def schema() -> Any:
             ("candidates", pyarrow.list_(pyarrow.struct(candidate))),
             ("unsure", pyarrow.bool_()),
             ("error", text),
+            *([("keywords", pyarrow.list_(text))] if keywords else []),
         ]
     )
 
 
-def as_table(rows: Sequence[dict[str, Any]]) -> Any:
-    """Return rows as a table of pyarrow's; bytes in reasons that are not UTF-8 are escaped."""
+def as_table(rows: Sequence[dict[str, Any]], keywords: bool) -> Any:
+    """Return rows as a table of pyarrow's; bytes in reasons that are not UTF-8 are escaped.
+
+    keywords: whether there is a column for them.
+    """
     import pyarrow
 
     return pyarrow.Table.from_pylist(
@@ -272,14 +277,14 @@ def as_table(rows: Sequence[dict[str, Any]]) -> Any:
             {"unsure": False} | row | {"error": row.get("error", "").encode(errors="backslashreplace").decode() or None}
             for row in rows
         ],
-        schema=schema(),
+        schema=schema(keywords),
     )
 
 
-def as_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Return the content of a file with one row group."""
+def as_bytes(rows: Sequence[dict[str, Any]], keywords: bool) -> bytes:
+    """Return the content of a file with one row group. keywords: whether there is a column for them."""
     from pyarrow.parquet import write_table
 
     buffer = io.BytesIO()
-    write_table(as_table(rows), buffer)
+    write_table(as_table(rows, keywords), buffer)
     return buffer.getvalue()

@@ -28,6 +28,7 @@ class Layout:
     names_images: whether lines of text begin with the image's path.
     marks_unsure: whether lines of text mark unsure captions, which people want and programs do not; all other formats
         always do.
+    keywords: whether there are keywords.
     """
 
     num: int = 1
@@ -35,6 +36,7 @@ class Layout:
     template: Template = CAPTION_ALONE
     names_images: bool = True
     marks_unsure: bool = False
+    keywords: bool = False
 
 
 class Rows(Sink):
@@ -160,8 +162,8 @@ def is_rejected(candidate: Any, min_score: float | None) -> bool:
 def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
     """Return a result as a row of JSON.
 
-    It is `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if the caption is, and with `"candidates"`
-    if num is above 1; for a failure, `{"path", "error"}`.
+    It is `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if the caption is, with `"candidates"` if
+    num is above 1, and with `"keywords"` if they were asked for; for a failure, `{"path", "error"}`.
 
     num: candidates per image, 1 or more.
     min_score: captions that score less are None; None keeps all.
@@ -171,6 +173,8 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
     row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
     if num > 1:
         row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
+    if result.keywords is not None:
+        row["keywords"] = [] if is_rejected(result, min_score) else list(result.keywords)
     return row
 
 
@@ -186,18 +190,21 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
 def as_read(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row that was read as `as_row` made it, the same whatever format it was read from.
 
-    row: may have an empty caption, and lack log_prob, score and unsure.
+    row: may have an empty caption, and lack log_prob, score, unsure and keywords.
 
     Raises ValueError, TypeError, AttributeError or KeyError if there is anything else in it.
     """
-    known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "error"}
+    known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "keywords", "error"}
     if not isinstance(row["path"], str) or not row.keys() <= known:
         raise ValueError
     if row.get("error"):
         return {"path": row["path"], "error": str(row["error"])}
     read = {"path": row["path"], **candidate_as_read(row)} | ({"unsure": True} if row.get("unsure") else {})
     candidates = [candidate_as_read(candidate) for candidate in row.get("candidates") or ()]
-    return read | ({"candidates": candidates} if candidates else {})
+    keywords = list(row.get("keywords") or ())
+    if not all(isinstance(keyword, str) for keyword in keywords):
+        raise TypeError
+    return read | {name: value for name, value in (("candidates", candidates), ("keywords", keywords)) if value}
 
 
 def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:

@@ -132,8 +132,8 @@ class Sidecars(Beside):
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
         sidecar = self.sidecar(result.path)
-        texts = [self.template.fill(result.path, c) for c in result.candidates if not is_rejected(c, self.min_score)]
-        new = "\n".join(texts)
+        shown = [c for c in result.candidates if not is_rejected(c, self.min_score)]
+        new = "\n".join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
         try:
             if self.tree is not None:  # beside the image it is there, or was taken away
                 os.makedirs(os.path.dirname(sidecar), exist_ok=True)

@@ -134,7 +134,7 @@ class XmpSidecars(Beside):
         path = result.path
         sidecar = self.sidecar(path)
         try:
-            text = " ".join(self.template.fill(path, result).split())
+            text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
             target = original(sidecar, self.folders)
             like = target if target.exists() else None
             # Locked from reading to writing. An old sidecar may hold a person's work, which could not be made again.

@@ -13,7 +13,9 @@ import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
 from PIL import Image
 
-from capcli.outputs.metadata import read_caption
+from capcli.outputs.existing import FIELDS
+from capcli.outputs.metadata import read_caption, read_image
+from capcli.outputs.metadata.texts import Shown
 from capcli.outputs.metadata.xmp import texts
 
 FULL = bool(os.environ.get("CAPCLI_FULL_TESTS"))
@@ -151,6 +153,40 @@ def test_xmp_sidecars(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert f"it would share its sidecar {anim}.xmp with --output\n" in refused.stderr
 
 
+def test_keywords_and_fields(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 3)
+    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-q", "--min-keyword-score", 0)
+    plain = capcli(*common[:-2], "--format", "jsonl")
+    done = capcli(*common, "--keywords", 9, "-o", tmp_path / "a.jsonl")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert all(set(row["keywords"]) <= {"cat", "dog", "man", "grass", "t-shirt"} for row in found)
+    assert any(len(row["keywords"]) > 1 for row in found)
+    # The captions are those of a run without keywords.
+    assert [{**row, "keywords": None} for row in found] == [
+        {**json.loads(line), "keywords": None} for line in plain.stdout.splitlines()
+    ]
+    for arguments in (("--num", 2, "--keywords", 2), ("--keywords", 1, "--min-score", 99)):
+        limited = [json.loads(line) for line in capcli(*common, *arguments, "--format", "jsonl").stdout.splitlines()]
+        assert all(len(row["keywords"]) <= 2 for row in limited)
+        assert all(len(row.get("candidates", ())) in (0, 2) for row in limited)
+        assert "--min-score" not in arguments or not any(row["keywords"] for row in limited)
+
+    options = ("--sidecar", "--xmp", "--write-metadata", "--template", "{keywords}: {caption}", "--keywords", 9)
+    done = capcli(*common, *options, "--fields", "alt,keywords")
+    assert done.returncode == 0, done.stderr
+    for photo, row in zip(photos, found, strict=True):
+        text = f"{', '.join(row['keywords'])}: {row['caption']}"
+        assert photo.with_suffix(".txt").read_text() == text + "\n"
+        for shown in (read_image(str(photo)).shown, Shown(*texts_of(Path(f"{photo}.xmp")))):
+            assert shown == Shown("", text, tuple(row["keywords"]))
+
+
+def texts_of(sidecar: Path) -> tuple[str, str, tuple[str, ...]]:
+    found = {field: [each.text for each in texts(sidecar.read_bytes()) if each.field == field] for field in FIELDS}
+    return "".join(found["description"]), "".join(found["alt"]), tuple(found["keywords"])
+
+
 def test_names_that_are_not_utf8_cost_themselves_only(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 2)
     odd = tmp_path / "photos" / os.fsdecode(b"byte\xff.jpg")
@@ -275,6 +311,16 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
             "--template applies to text, --sidecar, --write-metadata and --xmp",
         ),
         ((".", "--gif"), "--gif needs --attention"),
+        ((".", "--fields", "alt"), "--fields alt needs --write-metadata or --xmp"),
+        (
+            (".", "--xmp", "--fields", "alt,title"),
+            "--fields alt,title: 'title' is not one of description, alt, keywords",
+        ),
+        (
+            (".", "--keywords", "3"),
+            "--keywords has no place in text: put {keywords} into --template, or choose another",
+        ),
+        ((".", "--min-keyword-score", "0.5"), "--min-keyword-score needs --keywords, {keywords} in --template, or"),
         ((".", "--html", "page.html"), "page.html: exists; use --existing overwrite"),
         (
             (".", "--html", "new.html", "--resume", "-o", "a.csv"),

@@ -54,6 +54,17 @@ def test_parts_come_in_the_order_given(tmp_path: Path) -> None:
     assert read(tmp_path / "all.jsonl") == read(one) + read(other)
 
 
+@pytest.mark.parametrize("ending", LOSSLESS)
+def test_keywords_come_through_every_format(tmp_path: Path, ending: str) -> None:
+    rows = [caption("a", keywords=["cat", "t-shirt"]), caption("b", candidates=[]), failure("c")]
+    part = write(tmp_path / "1.jsonl", *rows)
+    assert run(part, "-o", tmp_path / f"2.{ending}")[0] == 0
+    assert run(tmp_path / f"2.{ending}", "-o", tmp_path / "3.jsonl")[0] == 0
+    assert read(tmp_path / "3.jsonl") == [rows[0], caption("b"), rows[2]]
+    wrong = write(tmp_path / "4.jsonl", caption("a", keywords=["cat", 1]))
+    assert "record 1 is not jsonl as this command writes it" in run(wrong)[2]
+
+
 def test_equal_rows_are_kept_once_and_failures_only_without_a_caption(tmp_path: Path) -> None:
     one = write(tmp_path / "1.jsonl", failure("a"), caption("b"), caption("b"), failure("c", "first"))
     other = write(tmp_path / "2.jsonl", caption("a"), caption("b"), failure("b"), failure("c", "second"))

@@ -114,6 +114,20 @@ def test_tables_have_columns_for_every_candidate() -> None:
     assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty", ""]
 
 
+def test_keywords_are_in_every_format_that_has_room_for_them() -> None:
+    cat, none = Found("cat.jpg", "a cat", keywords=("cat", "t-shirt")), Found("x.jpg", "x", -2.0, keywords=())
+    rows = [json.loads(line) for line in write("jsonl", cat, none, BAD).splitlines()]
+    assert [row.get("keywords") for row in rows] == [["cat", "t-shirt"], [], None]
+    assert json.loads(write("jsonl", Found("x", "x", -2.0, keywords=("x",)), min_score=-1.0))["keywords"] == []
+    assert "keywords" not in write("jsonl", CAT)
+    for name, delimiter in (("csv", ","), ("tsv", "\t")):
+        text = write(name, cat, none, BAD, keywords=True, num=2)
+        table = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        assert [row["keywords"] for row in table] == ["cat, t-shirt", "", ""]
+        assert list(table[0])[-2:] == ["unsure", "keywords"]
+    assert write("text", cat, template=Template("{caption} ({keywords})")) == "cat.jpg\ta cat (cat, t-shirt)\n"
+
+
 def test_what_the_model_is_unsure_of_is_said() -> None:
     grey = Found("grey.png", "a man in a blue shirt", unsure=True)
     rows = [json.loads(line) for line in write("jsonl", CAT, grey).splitlines()]

@@ -275,6 +275,26 @@ def test_merge_reads_and_writes_it(folder: Path, tmp_path: Path) -> None:
     assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}: no part-….parquet of capcli's in this folder\n")
 
 
+def test_keywords_have_a_column_where_they_were_asked_for(folder: Path, tmp_path: Path) -> None:
+    save(folder, caption("a.jpg"), failure("b.jpg"))
+    kind, layout = format_for("parquet", str(folder)), Layout(keywords=True)
+    opened = open_rows(str(folder), kind, layout, True, False)  # an old folder, continued
+    assert opened.finished == {"a.jpg": True}
+    rows = [caption("b.jpg", keywords=["cat", "sofa"]), caption("c.jpg")]
+    for row in (*rows, failure("d.jpg")):
+        opened.copy(row)
+    opened.close()
+    save(folder, caption("d.jpg"), resume=True)  # takes the failure out, and leaves the keywords
+    assert rows_in(folder) == [caption("a.jpg"), *rows, caption("d.jpg")]
+    first, second, _ = parts_of(folder)
+    assert pq.read_schema(first).names == COLUMNS
+    assert pq.read_schema(second).names == [*COLUMNS, "keywords"]
+    assert pq.read_schema(second).field("keywords").type == pa.list_(pa.string())
+    done = CliRunner().invoke(app, ["merge", str(folder), "-o", str(tmp_path / "o.parquet")])
+    assert done.exit_code == 0, done.stderr
+    assert list(read_parquet(tmp_path / "o.parquet")) == rows_in(folder)
+
+
 def test_a_folder_of_photos_becomes_a_folder_of_parts(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 6)
     photos[0].write_text("not a photo")

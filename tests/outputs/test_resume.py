@@ -102,6 +102,24 @@ def test_a_line_of_something_else_in_the_middle_is_named(tmp_path: Path) -> None
         resume_output(str(path), "jsonl", 1)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_output_with_keywords_is_continued_and_an_old_one_without(tmp_path: Path, name: str) -> None:
+    path, cat = tmp_path / "out", Found("cat.jpg", "a cat", keywords=("cat", "sofa"))
+    for results, layout in (([cat], Layout(keywords=True)), ([CAT], Layout())):
+        old = as_bytes(write(name, *results, keywords=layout.keywords))
+        path.write_bytes(old + old[-9:-4])  # and half a line
+        rows = open_rows(str(path), KINDS[name], layout, True, False)
+        assert rows.finished == {"cat.jpg": True}
+        rows.write(BAD)
+        rows.close()
+        assert path.read_bytes() == old + as_bytes(write(name, BAD, heading=False, keywords=layout.keywords))
+    if name == "jsonl":  # each of its rows says what it holds
+        assert open_rows(str(path), KINDS[name], Layout(keywords=True), True, False).finished == {"cat.jpg": True}
+    else:
+        with pytest.raises(OutputError, match=f"not {name} as this command writes it"):
+            open_rows(str(path), KINDS[name], Layout(keywords=True), True, False)
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     path.write_text(write("csv", CAT, num=2))

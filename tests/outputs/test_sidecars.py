@@ -54,6 +54,12 @@ def test_sidecars_are_written_beside_the_images(tmp_path: Path) -> None:
     assert (tmp_path / "a.b.txt").read_text() == "mine, a cat\n"
 
 
+def test_keywords_have_a_place_in_the_template(tmp_path: Path) -> None:
+    found = Found(str(tmp_path / "a.jpg"), "a cat", keywords=("cat", "sofa"))
+    Sidecars(template=Template("{caption}, {keywords}")).write(found)  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "a cat, cat, sofa\n"
+
+
 def test_candidates_take_a_line_each_and_low_scores_none(tmp_path: Path) -> None:
     image = str(tmp_path / "a.jpg")
     one, two, three = (Found(image, text, score) for text, score in (("one", -1), ("two", -2), ("three", -3)))

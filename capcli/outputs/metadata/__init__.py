@@ -93,7 +93,7 @@ class Metadata(Sink):
         path = result.path
         try:
             target = original(path, self.folders)  # a link stays a link
-            text = " ".join(self.template.fill(path, result).split())
+            text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
             # Locked from reading to writing, so that what another run writes in between is not lost.
             with WholeFile(target, like=target, keep_times=not self.touch, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)

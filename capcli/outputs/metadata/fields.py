@@ -16,7 +16,7 @@ from capcli.outputs.rows import is_encodable
 class Filling:
     """Fill in the fields that a person asked for.
 
-    fields: those of texts.FIELDS that are written.
+    fields: those of existing.FIELDS that are written.
     existing: one of EXISTING: what becomes of a description and an alt text that are there. Keywords are only added.
     """
 

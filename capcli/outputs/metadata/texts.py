@@ -15,7 +15,6 @@ Extension = Callable[[tuple[str, ...]], tuple[str, ...]]  # takes the keywords s
 # Where captions are looked for, in this order. Only those in WRITTEN are changed.
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
 PLACES = (*WRITTEN, "UserComment", "translation")
-FIELDS = ("description", "alt", "keywords")
 
 # What cameras, phones and editors write by themselves; only the white space may differ. Collected from the lists of
 # what photo managers ignore, PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue
@@ -44,7 +43,7 @@ PROGRAM_DATA = re.compile(r"<\?xml|<OME|ImageJ=|SCANIMAGE|\{\s*\"")
 
 
 class Found(NamedTuple):
-    """Hold a text, and in which of PLACES and which of FIELDS it was found; of keywords, each is a text."""
+    """Hold a text, and in which of PLACES and which of existing.FIELDS it was found; of keywords, each is a text."""
 
     place: str
     text: str
@@ -53,7 +52,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Shown:
-    """Hold what photo managers show of an image, in each of FIELDS; empty if that is missing."""
+    """Hold what photo managers show of an image, in each of existing.FIELDS; empty if that is missing."""
 
     description: str = ""
     alt: str = ""

@@ -29,7 +29,7 @@ RETURN = {"\r": "&#13;"}  # because XML parsers turn a bare carriage return into
 class Name(NamedTuple):
     """Name a property.
 
-    field: which of texts.FIELDS it holds.
+    field: which of existing.FIELDS it holds.
     prefix: that it usually has.
     namespace, local: its qualified name.
     """
