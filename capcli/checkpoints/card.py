@@ -107,10 +107,11 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
     return replace_controls("\n".join(lines))
 
 
-def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int) -> str:
+def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool) -> str:
     """Return in a few words how captions are searched for."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
-    return clause + (f", no {no_repeat} words in a row twice" if no_repeat else "")
+    clause += f", no {no_repeat} words in a row twice" if no_repeat else ""
+    return clause + (", no word doubled" if no_echo else "")
 
 
 def unsure_clause(least: float) -> str:

@@ -12,8 +12,8 @@ PANELS: dict[str, tuple[str, ...]] = {
     MOST_USED: ("output", "sidecar", "num", "html", "attention"),
     "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels", "shard"),
     "How to decode": (
-        *("beam", "max_length", "length_penalty", "no_repeat", "sample", "temperature", "top_p", "diversity"),
-        *("attention_samples", "seed"),
+        *("ban", "beam", "max_length", "length_penalty", "no_repeat", "no_echo", "sample", "temperature", "top_p"),
+        *("diversity", "attention_samples", "seed"),
     ),
     "What to write": (
         *("format", "resume", "output_dir", "write_metadata", "xmp", "fields", "keywords", "min_keyword_score"),
@@ -35,7 +35,7 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
         *("attention_regularization", "attention_boxes", "monte_carlo_samples"),
     ),
     "Photos and words": ("image_size", "views", "min_count"),
-    "How to decode": ("beam", "max_length", "length_penalty", "no_repeat"),
+    "How to decode": ("beam", "max_length", "length_penalty", "no_repeat", "no_echo"),
 }
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from capcli.cli.messages import fail
+from capcli.cli.messages import fail, say
 from capcli.cli.native import silence_libtiff
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.cli.options import Decoding, ModelOptions
     from capcli.decoding.options import DecodingOptions
+    from capcli.model.vocabulary import Vocabulary
 
 
 def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Captioner:
@@ -50,10 +52,14 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
     """
     from dataclasses import replace
 
+    from capcli.decoding.rules import Rules
+
     if asked.sample and asked.diversity:
         fail("--sample cannot be combined with --diversity")
     try:
         options = replace(captioner.options, **{k: value for k, value in vars(asked).items() if value is not None})
+        options = replace(options, ban=check_ban(asked.ban or [], captioner.vocabulary))
+        Rules.of(options, captioner.vocabulary)
     except ValueError as error:
         fail(error)
     if options.diversity and num < 2:
@@ -66,3 +72,20 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
             f"{captioner.config.decoder}"
         )
     return options
+
+
+def check_ban(words: Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the words to ban; say which of them need no ban, and fail for what is several words.
+
+    words: as they were typed.
+    vocabulary: the model's.
+    """
+    from capcli.model.vocabulary import tokenize
+
+    for word in words:
+        if len(several := tokenize(word)) > 1:
+            fail(f"--ban {word}: {len(several)} words to the model, {', '.join(several)}: ban one of them")
+        if not vocabulary.find([word]):
+            known = vocabulary.find(several) and f"; it has {several[0]}"
+            say(f"--ban {word}: the model has no such word, and so never says it{known or ''}")
+    return tuple(words)

@@ -173,6 +173,10 @@ class ModelOptions:
 class Decoding:
     """Hold the options for decoding; None takes the value that the checkpoint was tuned to."""
 
+    ban: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Find captions without this word, spelt exactly so.  [repeatable]"),
+    ] = None
     beam: Annotated[
         int | None,
         typer.Option(
@@ -191,6 +195,13 @@ class Decoding:
             min=0,
             metavar="N",
             help="Never repeat a sequence of N words; 0 allows repeats.  [default: the checkpoint's]",
+        ),
+    ] = None
+    no_echo: Annotated[
+        bool | None,
+        typer.Option(
+            "--no-echo/--echo",
+            help='Never say "red red", "red and red" or "red and a red", or allow it.  [default: the checkpoint\'s]',
         ),
     ] = None
     sample: Annotated[

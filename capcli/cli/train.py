@@ -200,6 +200,13 @@ def train(
             help="Never repeat a sequence of N words; 0 allows repeats.  [default: --init's, otherwise 0]",
         ),
     ] = None,
+    no_echo: Annotated[
+        bool | None,
+        typer.Option(
+            "--no-echo/--echo",
+            help='Never say "red red" or "red and red", or allow it.  [default: --init\'s, otherwise never]',
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of initial weights, batches and dropout.")] = 1,
     feature_cache: Annotated[
         Path | None,

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions
+from capcli.decoding.rules import Rules
 from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import END, START
+from capcli.model.vocabulary import END, START, Vocabulary
 
 # Finished images are dropped from the batch only once this share or less of it is unfinished, because dropping them
 # copies the tensors of all the others.
@@ -18,7 +19,9 @@ SHRINK_AT = 7 / 8
 
 
 @torch.inference_mode()
-def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> Hypotheses[Tensor]:
+def beam_search(
+    decoder: Decoder, features: Features, options: BeamOptions, vocabulary: Vocabulary
+) -> Hypotheses[Tensor]:
     """Return the best sentences found for each image, by length-normalised log-probability.
 
     At each step every beam of an image is extended by every word. Extensions by `<end>` that are among the best `beam`
@@ -29,7 +32,11 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
     decoder: in evaluation mode.
     features: of the batch, on the decoder's device.
     options: the width of the beam, and what is asked of sentences.
+    vocabulary: the decoder's.
+
+    Raises ValueError as `Rules.of` does.
     """
+    rules = Rules.of(options, vocabulary)
     beam, steps = options.beam, options.max_length + 1
     batch, device = features.annotations.shape[0], features.annotations.device
     # All beams would begin alike, so the first step has only one.
@@ -41,7 +48,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
     trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_parents = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_log_probs = torch.zeros(steps, batch, beam, device=device)
-    history = words.new_zeros(batch, beam, 0)  # the live beams' words, filled in only if no_repeat needs them
+    history = words.new_zeros(batch, beam, 0)  # the live beams' words
     attention = gates = None
     # Of each finished sentence: its score, the log-probability of its <end>, the step that ended it, and its beam then.
     scores = torch.full((batch, beam), -torch.inf, device=device)
@@ -64,16 +71,15 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
             next_log_probs[..., END] = -torch.inf
         if time == options.max_length:
             next_log_probs[..., :END] = next_log_probs[..., END + 1 :] = -torch.inf
-        if options.no_repeat:
-            block_repeats(next_log_probs, history, options.no_repeat)
+        forbid(next_log_probs, history, rules)
         totals = log_probs.unsqueeze(2) + next_log_probs
-        vocabulary = totals.shape[2]
+        size = totals.shape[2]
         # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
-        found = min(2 * beam, totals.shape[1] * vocabulary)
+        found = min(2 * beam, totals.shape[1] * size)
         totals, flat = totals.flatten(1).topk(found, dim=1)
         if found < 2 * beam:  # few words and a wide beam
             totals, flat = F.pad(totals, (0, 2 * beam - found), value=-torch.inf), F.pad(flat, (0, 2 * beam - found))
-        parents, chosen = flat // vocabulary, flat % vocabulary
+        parents, chosen = flat // size, flat % size
         chosen_log_probs = next_log_probs.flatten(1).gather(1, flat)
         is_end = chosen == END
 
@@ -100,8 +106,7 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
         if not count:
             break
         state = step.state.reorder(parents)
-        if options.no_repeat:
-            history = torch.cat([history.gather(1, parents.unsqueeze(2).expand(-1, -1, time)), words.unsqueeze(2)], 2)
+        history = torch.cat([history.gather(1, parents.unsqueeze(2).expand(-1, -1, time)), words.unsqueeze(2)], 2)
         if count <= SHRINK_AT * len(images):
             kept = going.nonzero().squeeze(1)
             images, state, words, log_probs = images[kept], state.keep(kept), words[kept], log_probs[kept]
@@ -112,6 +117,37 @@ def beam_search(decoder: Decoder, features: Features, options: BeamOptions) -> H
     return trace_back(
         trellis_words, trellis_parents, trellis_log_probs, attention, gates, scores, end_log_probs, ends, end_beams
     )
+
+
+def forbid(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
+    """Set to −inf, in place, each word that must not come next.
+
+    log_probs: (batch, beam, vocabulary), of the next word.
+    history: (batch, beam, time) ids of the words so far.
+    """
+    if rules.banned:
+        log_probs[..., list(rules.banned)] = -torch.inf
+    if rules.no_repeat:
+        block_repeats(log_probs, history, rules.no_repeat)
+    if rules.no_echo:
+        block_echoes(log_probs, history, rules)
+
+
+def block_echoes(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
+    """Set to −inf, in place, each word that would echo one of its beam, with nothing but "and", or "and a", between.
+
+    log_probs, history: as `forbid` takes them.
+    """
+    time = history.shape[2]
+    joining, articles = (torch.isin(history, history.new_tensor(ids)) for ids in (rules.joining, rules.articles))
+    echoed = [torch.ones_like(joining[..., :1])]
+    if time > 1:
+        echoed.append(joining[..., -1:])
+    if time > 2:
+        echoed.append(joining[..., -2:-1] & articles[..., -1:])
+    for back, where in enumerate(echoed[:time], 1):
+        word = history[..., time - back : time - back + 1]
+        log_probs.scatter_add_(2, word, torch.zeros_like(word, dtype=log_probs.dtype).masked_fill(where, -torch.inf))
 
 
 def block_repeats(log_probs: Tensor, history: Tensor, length: int) -> None:

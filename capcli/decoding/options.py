@@ -14,12 +14,17 @@ class BeamOptions:
     max_length: the most words in a sentence, not counting `<end>`, 1 or more.
     length_penalty: α in score = log_prob / nᵅ, where n counts the words and `<end>`; 0 ranks by log_prob alone.
     no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
+    no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
+        "broccoli and broccoli".
+    ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
     """
 
     beam: int = 3
     max_length: int = 20
     length_penalty: float = 1.0
     no_repeat: int = 0
+    no_echo: bool = True
+    ban: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class DecodingOptions(BeamOptions):
     The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
     `dataclasses.replace(captioner.options, beam=5)`.
 
-    beam, max_length, length_penalty, no_repeat: see BeamOptions.
+    beam, max_length, length_penalty, no_repeat, no_echo, ban: see BeamOptions.
     sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
     temperature: divides the logits when sampling, 0.01 or more.
     top_p: when sampling, draw only from the most probable words that together reach this probability; above 0, at

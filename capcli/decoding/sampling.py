@@ -9,13 +9,14 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from capcli.decoding.beam_search import beam_search, block_repeats
+from capcli.decoding.beam_search import beam_search, forbid
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions, DecodingOptions
+from capcli.decoding.rules import Rules
 from capcli.model.attention import HardAttention
 from capcli.model.decoders import AttentionDecoder, Decoder, State, Step
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import END, START
+from capcli.model.vocabulary import END, START, Vocabulary
 
 
 def make_generator(seed: int | None, device: torch.device) -> Generator:
@@ -28,7 +29,12 @@ def make_generator(seed: int | None, device: torch.device) -> Generator:
 
 
 def decode(
-    decoder: Decoder, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
+    decoder: Decoder,
+    features: Features,
+    count: int,
+    options: DecodingOptions,
+    vocabulary: Vocabulary,
+    generator: Generator | None = None,
 ) -> Hypotheses[Tensor]:
     """Return at least count sentences for each image of a batch, best first, decoded as the options say.
 
@@ -36,9 +42,11 @@ def decode(
     features: of the batch, on the decoder's device.
     count: sentences wanted per image, 1 or more.
     options: how to decode.
+    vocabulary: the decoder's.
     generator: draws the random numbers; None makes one from options.seed, so that every batch draws the same numbers.
 
-    Raises ValueError for attention_samples without hard attention, and for diversity with a count of 1.
+    Raises ValueError for attention_samples without hard attention, for diversity with a count of 1, and as `Rules.of`
+    does.
     """
     if options.diversity and count < 2:
         raise ValueError("diversity needs 2 candidates or more")
@@ -47,10 +55,10 @@ def decode(
     if options.attention_samples:
         decoder = SampledAttention(decoder, options.attention_samples, generator)  # type: ignore[assignment, arg-type]
     if options.sample:
-        return sample(decoder, features, count, options, options.temperature, options.top_p, generator)
+        return sample(decoder, features, count, options, vocabulary, options.temperature, options.top_p, generator)
     if options.diversity:
-        return diverse_beams(decoder, features, count, options, options.diversity)
-    return beam_search(decoder, features, replace(options, beam=max(options.beam, count)))
+        return diverse_beams(decoder, features, count, options, vocabulary, options.diversity)
+    return beam_search(decoder, features, replace(options, beam=max(options.beam, count)), vocabulary)
 
 
 @torch.inference_mode()
@@ -59,6 +67,7 @@ def sample(
     features: Features,
     count: int,
     options: BeamOptions,
+    vocabulary: Vocabulary,
     temperature: float = 1.0,
     top_p: float = 1.0,
     generator: Generator | None = None,
@@ -70,7 +79,8 @@ def sample(
     decoder: in evaluation mode.
     features: of the batch, on the decoder's device.
     count: sentences per image, 1 or more.
-    options: max_length, length_penalty and no_repeat are used; beam is not.
+    options: all but beam are used.
+    vocabulary: the decoder's.
     temperature: divides the logits, above 0; values below 1 favour the probable words, values above 1 the others.
     top_p: draw only from the most probable words that together reach this probability; above 0, and 1 allows all.
     generator: draws the random numbers; None uses PyTorch's global generator.
@@ -87,7 +97,7 @@ def sample(
         probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
         return words.gather(2, draw(probabilities, generator).unsqueeze(2)).squeeze(2)
 
-    return roll_out(decoder, features, count, options, choose)
+    return roll_out(decoder, features, count, options, vocabulary, choose)
 
 
 def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
@@ -107,7 +117,7 @@ def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
 
 @torch.inference_mode()
 def diverse_beams(
-    decoder: Decoder, features: Features, count: int, options: BeamOptions, diversity: float
+    decoder: Decoder, features: Features, count: int, options: BeamOptions, vocabulary: Vocabulary, diversity: float
 ) -> Hypotheses[Tensor]:
     """Return count sentences per image by diverse beam search with one beam per group, sorted by score.
 
@@ -117,7 +127,8 @@ def diverse_beams(
     decoder: in evaluation mode.
     features: of the batch, on the decoder's device.
     count: sentences per image, and so groups, 1 or more.
-    options: max_length, length_penalty and no_repeat are used; beam is not.
+    options: all but beam are used.
+    vocabulary: the decoder's.
     diversity: the penalty, in natural logarithms, 0 or more.
 
     Source: Vijayakumar et al. 2018 §4, with Hamming diversity.
@@ -131,21 +142,28 @@ def diverse_beams(
             taken += F.one_hot(chosen[-1], taken.shape[1]) * going[:, group].unsqueeze(1)
         return torch.stack(chosen, 1)
 
-    return roll_out(decoder, features, count, options, choose)
+    return roll_out(decoder, features, count, options, vocabulary, choose)
 
 
 def roll_out(
-    decoder: Decoder, features: Features, count: int, options: BeamOptions, choose: Callable[[Tensor, Tensor], Tensor]
+    decoder: Decoder,
+    features: Features,
+    count: int,
+    options: BeamOptions,
+    vocabulary: Vocabulary,
+    choose: Callable[[Tensor, Tensor], Tensor],
 ) -> Hypotheses[Tensor]:
     """Return count sentences per image, grown side by side one word at a time, sorted by score.
 
     decoder: in evaluation mode.
     features: of the batch, on the decoder's device.
     count: sentences per image, 1 or more.
-    options: max_length, length_penalty and no_repeat are used; beam is not.
+    options: all but beam are used.
+    vocabulary: the decoder's.
     choose: takes the next words' log-probabilities, (batch, count, vocabulary), and which sentences are unfinished,
         (batch, count) bool; returns the ids of the words chosen, (batch, count).
     """
+    rules = Rules.of(options, vocabulary)
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
     words = torch.full((batch, count), START, device=features.annotations.device)
@@ -161,8 +179,8 @@ def roll_out(
             allowed = log_probs.clone()
             if time == 0:
                 allowed[..., END] = -torch.inf  # a sentence has at least one word
-            elif options.no_repeat:
-                block_repeats(allowed, torch.stack([taken for taken, *_ in steps], 2), options.no_repeat)
+            history = torch.stack([taken for taken, *_ in steps], 2) if steps else words.new_zeros(batch, count, 0)
+            forbid(allowed, history, rules)
             words = choose(allowed, going)
         chosen = log_probs.gather(2, words.unsqueeze(2)).squeeze(2)
         steps.append((words.masked_fill(~going, END), chosen.masked_fill(~going, 0), step.attention, step.gate))

@@ -77,7 +77,8 @@ class Engine(ABC):
         """Return at least count sentences for each image, best first, found or drawn as the options say.
 
         generator: from `make_generator`, of what is drawn; None makes one by options.seed. Raises ValueError if
-        attention is to be sampled and the decoder's is not hard, or one sentence is to be diverse.
+        attention is to be sampled and the decoder's is not hard, one sentence is to be diverse, or all words are
+        banned.
         """
 
     @abstractmethod

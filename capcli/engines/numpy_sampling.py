@@ -9,34 +9,45 @@ import numpy as np
 
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions, DecodingOptions
-from capcli.engines.numpy_search import Advance, Sentence, State, Step, Trace, beam_search, block_repeats, gather
-from capcli.model.vocabulary import END, START
+from capcli.decoding.rules import Rules
+from capcli.engines.numpy_search import Advance, Sentence, State, Step, Trace, beam_search, forbid, gather
+from capcli.model.vocabulary import END, START, Vocabulary
 
 Choose = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def decode(
-    advance: Advance, state: State, count: int, options: DecodingOptions, generator: np.random.Generator | None
+    advance: Advance,
+    state: State,
+    count: int,
+    options: DecodingOptions,
+    vocabulary: Vocabulary,
+    generator: np.random.Generator | None,
 ) -> Hypotheses[np.ndarray]:
     """Return at least count sentences for each image, best first, in the way that the options say.
 
     state: before the first word, with one beam for each image.
     generator: of what is drawn, None where nothing is.
 
-    Raises ValueError if one sentence is to be diverse.
+    Raises ValueError if one sentence is to be diverse, and as `Rules.of` does.
     """
     if options.diversity and count < 2:
         raise ValueError("diversity is between candidates: ask for 2 or more")
     if options.sample:
         assert generator is not None
-        return sample(advance, state, count, options, generator)
+        return sample(advance, state, count, options, vocabulary, generator)
     if options.diversity:
-        return diverse_beams(advance, state, count, options, options.diversity)
-    return beam_search(advance, state, replace(options, beam=max(options.beam, count)))
+        return diverse_beams(advance, state, count, options, vocabulary, options.diversity)
+    return beam_search(advance, state, replace(options, beam=max(options.beam, count)), vocabulary)
 
 
 def sample(
-    advance: Advance, state: State, count: int, options: DecodingOptions, generator: np.random.Generator
+    advance: Advance,
+    state: State,
+    count: int,
+    options: DecodingOptions,
+    vocabulary: Vocabulary,
+    generator: np.random.Generator,
 ) -> Hypotheses[np.ndarray]:
     """Draw count sentences for each image word by word, sorted by score."""
 
@@ -52,7 +63,7 @@ def sample(
         probabilities[probabilities.cumsum(2) - probabilities >= options.top_p] = 0
         return np.take_along_axis(words, draw(probabilities, generator)[:, :, None], 2)[:, :, 0]
 
-    return roll_out(advance, state, count, options, choose)
+    return roll_out(advance, state, count, options, vocabulary, choose)
 
 
 def draw(probabilities: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -63,7 +74,7 @@ def draw(probabilities: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def diverse_beams(
-    advance: Advance, state: State, count: int, options: BeamOptions, diversity: float
+    advance: Advance, state: State, count: int, options: BeamOptions, vocabulary: Vocabulary, diversity: float
 ) -> Hypotheses[np.ndarray]:
     """Search with as many groups of one beam as sentences, each word costing diversity for every group that has it."""
 
@@ -76,17 +87,18 @@ def diverse_beams(
             taken[rows, chosen[:, group]] += going[:, group]
         return chosen
 
-    return roll_out(advance, state, count, options, choose)
+    return roll_out(advance, state, count, options, vocabulary, choose)
 
 
 def roll_out(
-    advance: Advance, state: State, count: int, options: BeamOptions, choose: Choose
+    advance: Advance, state: State, count: int, options: BeamOptions, vocabulary: Vocabulary, choose: Choose
 ) -> Hypotheses[np.ndarray]:
     """Let count sentences for each image grow side by side, sorted by score.
 
     choose: takes the next words' log-probabilities, (batch, count, vocabulary), and which sentences still grow, (batch,
         count); returns a word for each.
     """
+    rules = Rules.of(options, vocabulary)
     batch = len(state.hidden)
     same = np.tile(np.arange(count), (batch, 1))
     words, going = np.full((batch, count), START), np.ones((batch, count), bool)
@@ -102,8 +114,7 @@ def roll_out(
             allowed = log_probs.copy()
             if time == 0:
                 allowed[..., END] = -np.inf  # an empty sentence says nothing
-            elif options.no_repeat:
-                block_repeats(allowed, trace.words, options.no_repeat)
+            forbid(allowed, trace.words, rules)
             words = choose(allowed, going)
         words = np.where(going, words, END)
         chosen = np.take_along_axis(log_probs, words[:, :, None], 2)[:, :, 0]

@@ -9,7 +9,8 @@ import numpy as np
 
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions
-from capcli.model.vocabulary import END, START
+from capcli.decoding.rules import Rules
+from capcli.model.vocabulary import END, START, Vocabulary
 
 
 @dataclass
@@ -105,11 +106,12 @@ class Sentence:
     gates: np.ndarray | None
 
 
-def beam_search(advance: Advance, state: State, options: BeamOptions) -> Hypotheses[np.ndarray]:
+def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary: Vocabulary) -> Hypotheses[np.ndarray]:
     """Return the best sentences found for each image, as `decoding.beam_search.beam_search` does.
 
     state: before the first word, with one beam for each image.
     """
+    rules = Rules.of(options, vocabulary)
     beam, batch = options.beam, len(state.hidden)
     finished: list[list[Sentence]] = [[] for _ in range(batch)]
     images = np.arange(batch)  # positions in the batch of the images still being searched
@@ -122,8 +124,7 @@ def beam_search(advance: Advance, state: State, options: BeamOptions) -> Hypothe
             log_probs[..., END] = -np.inf
         if time == options.max_length:
             log_probs[..., :END] = log_probs[..., END + 1 :] = -np.inf
-        if options.no_repeat:
-            block_repeats(log_probs, trace.words, options.no_repeat)
+        forbid(log_probs, trace.words, rules)
         # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
         best, flat = best_of((totals[:, :, None] + log_probs).reshape(len(images), -1), 2 * beam)
         parents, chosen = np.divmod(flat, log_probs.shape[2])
@@ -172,6 +173,37 @@ def best_of(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     found, index = np.take_along_axis(found, order, 1), np.take_along_axis(index, order, 1)
     missing = ((0, 0), (0, count - index.shape[1]))  # few words and a wide beam
     return np.pad(found, missing, constant_values=-np.inf), np.pad(index, missing)
+
+
+def forbid(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> None:
+    """Set to −inf, in place, each word that must not come next.
+
+    log_probs: (batch, beams, vocabulary), of the next word.
+    history: (batch, beams, time) ids of the words so far.
+    """
+    if rules.banned:
+        log_probs[..., list(rules.banned)] = -np.inf
+    if rules.no_repeat:
+        block_repeats(log_probs, history, rules.no_repeat)
+    if rules.no_echo:
+        block_echoes(log_probs, history, rules)
+
+
+def block_echoes(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> None:
+    """Set to −inf, in place, each word that would echo one of its beam, with nothing but "and", or "and a", between.
+
+    log_probs, history: as `forbid` takes them.
+    """
+    time = history.shape[2]
+    joining, articles = np.isin(history, rules.joining), np.isin(history, rules.articles)
+    echoed = [np.ones(history.shape[:2], bool)]
+    if time > 1:
+        echoed.append(joining[..., -1])
+    if time > 2:
+        echoed.append(joining[..., -2] & articles[..., -1])
+    for back, where in enumerate(echoed[:time], 1):
+        image, beam = np.nonzero(where)
+        log_probs[image, beam, history[image, beam, time - back]] = -np.inf
 
 
 def block_repeats(log_probs: np.ndarray, history: np.ndarray, length: int) -> None:

@@ -127,7 +127,7 @@ class OnnxEngine(Engine):
             assert generator is not None
             advance = sample_locations(self.advance_by_points, generator)
             features = features.repeat(options.attention_samples)
-        return decode(advance, features, count, options, generator)
+        return decode(advance, features, count, options, self.vocabulary, generator)
 
     def advance(self, words: np.ndarray, state: State) -> Step:
         """Go one word further. words: (batch, beams), the previous ones, `<start>` first."""

@@ -86,7 +86,7 @@ class TorchEngine(Engine):
         self, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
     ) -> Hypotheses[np.ndarray]:
         """Return sentences, as Engine.search."""
-        found = decode(self.decoder, features, count, options, generator)
+        found = decode(self.decoder, features, count, options, self.vocabulary, generator)
         return Hypotheses(**{name: as_array(tensor) for name, tensor in vars(found).items()})
 
     def make_generator(self, seed: int | None) -> Generator:

@@ -75,6 +75,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "no_repeat": (0, 1000),
     "unsure_below": (-1000, 1000),
 }
+DECODING = ("beam", "length_penalty", "max_length", "no_repeat", "no_echo")
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
     "int": int,
@@ -97,7 +98,7 @@ class ModelConfig:
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    beam, length_penalty, max_length, no_repeat: the default decoding; see `decoding.options.BeamOptions`.
+    beam, length_penalty, max_length, no_repeat, no_echo: the default decoding; see `decoding.options.BeamOptions`.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
         blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
     training, scores: records for the model card, see `check_records`.
@@ -118,6 +119,7 @@ class ModelConfig:
     length_penalty: float = 1.0
     max_length: int = 20
     no_repeat: int = 0
+    no_echo: bool = True
     unsure_below: float | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +157,7 @@ class ModelConfig:
     @property
     def decoding(self) -> dict[str, Any]:
         """Return the default decoding, as keyword arguments of `BeamOptions`."""
-        return {name: getattr(self, name) for name in ("beam", "length_penalty", "max_length", "no_repeat")}
+        return {name: getattr(self, name) for name in DECODING}
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -55,6 +55,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    def find(self, words: Iterable[str]) -> tuple[int, ...]:
+        """Return the ids of those of the words that a sentence can have, spelt exactly so."""
+        return tuple(index for word in words if (index := self.ids.get(word, 0)) >= len(SPECIAL_WORDS))
+
     def encode(self, sentence: str) -> list[int]:
         """Return the ids of a sentence's words, without `<start>` and `<end>`; unknown words become `<unk>`."""
         return [self.ids.get(word, UNKNOWN) for word in tokenize(sentence)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from capcli.captioner import Captioner
 from capcli.decoding.options import DecodingOptions
+from capcli.decoding.rules import Rules
 from capcli.maps.overlay import SCALES, STYLES
 from capcli.serve.limits import MAX_SENTENCES, MAX_TEXT, Refusal
 
@@ -64,6 +65,8 @@ DECODING = {
     "max_length": Parameter(int, "Stop after N words.", 1, 100),
     "length_penalty": Parameter(float, "α in score = log_prob / nᵅ.", -10, 10),
     "no_repeat": Parameter(int, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100),
+    "no_echo": Parameter(bool, "Never say “red red”, “red and red” or “red and a red”."),
+    "ban": Parameter(str, "Find captions without this word, besides those that the server bans.", several=True),
     "sample": Parameter(bool, "Draw words at random instead of searching."),
     "temperature": Parameter(float, "With sample: below 1 favours likely words.", 0.01, 100),
     "top_p": Parameter(float, "With sample: draw from the likeliest words that add up to P.", 0.01, 1),
@@ -116,8 +119,11 @@ def read_parameters(
 def decoding_options(found: Mapping[str, Any], captioner: Captioner) -> DecodingOptions:
     """Return a captioner's options with the changes that were asked for. Raises Refusal if they contradict."""
     ours = {field.name for field in fields(DecodingOptions)}
+    changes = {name: value for name, value in found.items() if name in ours}
+    changes["ban"] = (*captioner.options.ban, *found.get("ban", ()))
     try:
-        options = replace(captioner.options, **{name: value for name, value in found.items() if name in ours})
+        options = replace(captioner.options, **changes)
+        Rules.of(options, captioner.vocabulary)
     except ValueError as error:
         raise Refusal(400, str(error)) from None
     if options.diversity and found.get("num", 1) < 2:

@@ -58,7 +58,7 @@ class TrainOptions:
     attention_boxes: a file as `read_boxes` takes it, with where people are, to teach attention; None teaches none.
     min_count: how often a word has to occur to be learnt, 1 or more; None takes MIN_COUNT; not with init.
     max_length: the most words in a caption, 1 or more.
-    beam, length_penalty, no_repeat: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
+    beam, length_penalty, no_repeat, no_echo: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
     precision: number format, as `choose_training_precision` takes it; a run records what auto has chosen.
     seed: of the random numbers, 0 to 2³² − 1.
 
@@ -97,6 +97,7 @@ class TrainOptions:
     beam: int | None = None
     length_penalty: float | None = None
     no_repeat: int | None = None
+    no_echo: bool | None = None
     precision: str = "auto"
     seed: int = 1
 

@@ -42,7 +42,7 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
         with progress(setup.console, f"captioning {data_set.name} dev photos", len(photos)) as advance:
             for features in setup.inputs.dev(data_set):
                 with autocast(setup.device, setup.options.precision):
-                    found = beam_search(model.decoder, features, options)
+                    found = beam_search(model.decoder, features, options, model.vocabulary)
                 captions += [model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
                 advance(len(features.global_vector))
         results = score_captions(captions, [photo.captions for photo in photos], meteor=False)

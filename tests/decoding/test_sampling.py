@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ from capcli.decoding.sampling import SampledAttention, decode, diverse_beams, dr
 from capcli.model.attention import HardAttention
 from capcli.model.decoders import AttentionDecoder, State, Step
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import END, START
+from capcli.model.vocabulary import END, SPECIAL_WORDS, START, Vocabulary
 
 OPTIONS = BeamOptions(3, 5, 0.7)
+WORDS = Vocabulary([*SPECIAL_WORDS, *"vwxyz"])
 
 
 def make_decoder(hard: bool = False) -> AttentionDecoder:
@@ -43,9 +45,9 @@ def test_sentences_come_sorted_with_their_own_log_probs(how: str) -> None:
     decoder, features = make_decoder(), make_features(3)
     torch.manual_seed(1)
     if how == "sample":
-        found = sample(decoder, features, 4, OPTIONS, temperature=1.5)
+        found = sample(decoder, features, 4, OPTIONS, WORDS, temperature=1.5)
     else:
-        found = diverse_beams(decoder, features, 4, OPTIONS, diversity=2.0)
+        found = diverse_beams(decoder, features, 4, OPTIONS, WORDS, diversity=2.0)
     assert (found.scores.diff(dim=1) <= 0).all()
     for image in range(3):
         for rank in range(4):
@@ -66,7 +68,7 @@ def test_first_words_follow_temperature_and_nucleus() -> None:
 
     def shares(**options: float) -> torch.Tensor:
         torch.manual_seed(0)
-        found = sample(decoder, features, 6000, OPTIONS, **options)
+        found = sample(decoder, features, 6000, OPTIONS, WORDS, **options)
         return torch.bincount(found.words[0, :, 0], minlength=9) / 6000
 
     # The step's own log-probabilities include <end>; only the drawing leaves it out.
@@ -83,18 +85,36 @@ def test_drawing_is_repeatable_and_cold_sampling_is_greedy() -> None:
     draws = []
     for _ in range(2):
         torch.manual_seed(5)
-        draws.append(sample(decoder, features, 2, OPTIONS).words)
+        draws.append(sample(decoder, features, 2, OPTIONS, WORDS).words)
     assert torch.equal(*draws)
-    greedy = beam_search(decoder, features, BeamOptions(1, 5, 0.7))
-    cold = sample(decoder, features, 1, OPTIONS, temperature=0.01)
+    greedy = beam_search(decoder, features, BeamOptions(1, 5, 0.7), WORDS)
+    cold = sample(decoder, features, 1, OPTIONS, WORDS, temperature=0.01)
     assert [w[w > 0].tolist() for w in cold.words[:, 0]] == [w[w > 0].tolist() for w in greedy.words[:, 0]]
+
+
+@pytest.mark.parametrize("how", [{"sample": True, "temperature": 2.0}, {"diversity": 1.0}])
+def test_what_must_not_be_said_is_not_drawn_either(how: dict[str, Any]) -> None:
+    decoder, features = make_decoder(), make_features(4)
+    decoder.output_bias.data[END] -= 8  # long sentences
+
+    def said(**rules: Any) -> list[list[int]]:
+        found = decode(decoder, features, 40, DecodingOptions(3, 9, seed=1, **how, **rules), WORDS)
+        return [words[words > 0].tolist() for words in found.words.flatten(0, 1)]
+
+    def doubled(sentences: list[list[int]]) -> bool:
+        return any(a == b for words in sentences for a, b in itertools.pairwise(words))
+
+    assert doubled(said(no_echo=False))
+    assert not doubled(said())
+    assert any(5 in words for words in said())
+    assert not any(5 in words for words in said(ban=("w",)))
 
 
 def test_diversity_makes_groups_differ() -> None:
     decoder, features = make_decoder(), make_features(4)
-    none = diverse_beams(decoder, features, 4, OPTIONS, diversity=0.0)
+    none = diverse_beams(decoder, features, 4, OPTIONS, WORDS, diversity=0.0)
     assert (none.words == none.words[:, :1]).all()
-    strong = diverse_beams(decoder, features, 4, OPTIONS, diversity=1e4)
+    strong = diverse_beams(decoder, features, 4, OPTIONS, WORDS, diversity=1e4)
     assert all(len(set(strong.words[image, :, 0].tolist())) == 4 for image in range(4))
 
 
@@ -122,11 +142,11 @@ def test_sampled_attention_averages_probabilities_over_locations() -> None:
 
 def test_sampled_attention_stands_in_for_the_decoder_in_beam_search() -> None:
     decoder, features = make_decoder(hard=True), make_features(5)
-    found = decode(decoder, features, 2, DecodingOptions(2, 5, attention_samples=8, seed=3))
+    found = decode(decoder, features, 2, DecodingOptions(2, 5, attention_samples=8, seed=3), WORDS)
     assert (found.scores.diff(dim=1) <= 0).all()
     assert torch.allclose(found.word_log_probs.sum(2) / (found.lengths + 1), found.scores, atol=1e-5)
     with pytest.raises(ValueError, match="only hard attention"):
-        decode(make_decoder(), features, 1, DecodingOptions(2, 5, attention_samples=8))
+        decode(make_decoder(), features, 1, DecodingOptions(2, 5, attention_samples=8), WORDS)
 
 
 @pytest.mark.parametrize("how", [{"sample": True}, {"attention_samples": 8}, {"sample": True, "attention_samples": 8}])
@@ -134,14 +154,14 @@ def test_what_is_drawn_is_drawn_from_a_generator_of_its_own(how: dict[str, Any])
     decoder, features = make_decoder(hard=True), make_features(4)
     torch.manual_seed(6)
     before = torch.get_rng_state()
-    first, second = (decode(decoder, features, 3, DecodingOptions(3, 5, **how, seed=1)) for _ in range(2))
+    first, second = (decode(decoder, features, 3, DecodingOptions(3, 5, **how, seed=1), WORDS) for _ in range(2))
     assert torch.equal(first.word_log_probs, second.word_log_probs)
     assert torch.equal(torch.get_rng_state(), before)
     # Without a seed it follows PyTorch's own generator, as everything else does.
-    third = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
-    fourth = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
+    third = decode(decoder, features, 3, DecodingOptions(3, 5, **how), WORDS)
+    fourth = decode(decoder, features, 3, DecodingOptions(3, 5, **how), WORDS)
     torch.manual_seed(6)
-    again = decode(decoder, features, 3, DecodingOptions(3, 5, **how))
+    again = decode(decoder, features, 3, DecodingOptions(3, 5, **how), WORDS)
     assert torch.equal(third.word_log_probs, again.word_log_probs)
     assert not torch.equal(third.scores, fourth.scores)
 
@@ -165,7 +185,7 @@ def test_finished_groups_do_not_repel_the_others(monkeypatch: pytest.MonkeyPatch
         return Step(3 * torch.nn.functional.one_hot(torch.tensor([next(likes)]), 9).float(), state, None, None)
 
     monkeypatch.setattr(decoder, "step", step)
-    found = diverse_beams(decoder, make_features(1), 3, BeamOptions(3, 3), diversity=10.0)
+    found = diverse_beams(decoder, make_features(1), 3, BeamOptions(3, 3, no_echo=False), WORDS, diversity=10.0)
     assert sorted(found.words[0].tolist()) == [[5, 0, 0], [6, 5, 5], [7, 6, 4]]
 
 
@@ -197,4 +217,4 @@ def test_what_no_decoding_can_follow_is_refused(values: dict[str, Any], said: st
 
 def test_one_sentence_cannot_be_diverse() -> None:
     with pytest.raises(ValueError, match="diversity needs 2 candidates or more"):
-        decode(make_decoder(), make_features(1), 1, DecodingOptions(diversity=0.5))
+        decode(make_decoder(), make_features(1), 1, DecodingOptions(diversity=0.5), WORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -53,6 +54,26 @@ def test_words_are_drawn_by_their_probabilities(soft: Checkpoint) -> None:
     assert shares(temperature=0.5) == pytest.approx(sharper / sharper.sum(), abs=0.03)
     likeliest = np.argmax(probabilities)
     assert shares(top_p=0.01)[likeliest] == 1
+
+
+@pytest.mark.parametrize("how", [{"sample": True}, {"diversity": 1.0}])
+def test_what_must_not_be_said_is_not_drawn_either(soft: Checkpoint, how: dict) -> None:
+    soft.tensors["decoder.output_bias"][2] -= 8  # long sentences
+    engine = OnnxEngine(soft)
+    features = engine.encode(np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8))
+
+    def said(**rules: object) -> list[list[int]]:
+        found = engine.search(features, 40, DecodingOptions(3, 9, seed=1, **how, **rules))
+        return [words[words > 0].tolist() for image in found.words for words in image]
+
+    def doubled(sentences: list[list[int]]) -> bool:
+        return any(a == b for words in sentences for a, b in itertools.pairwise(words))
+
+    assert doubled(said(no_echo=False))
+    assert not doubled(said())
+    cat = soft.vocabulary.ids["cat"]
+    assert any(cat in words for words in said())
+    assert not any(cat in words for words in said(ban=("cat",)))
 
 
 def test_locations_are_the_ones_that_points_choose(soft: Checkpoint, hard: Checkpoint) -> None:

@@ -84,7 +84,7 @@ def test_every_decoder_steps_as_it_reads_and_is_saved(name: str, feed_previous_w
     model.save(tmp_path)
     loaded = CaptionModel.load(tmp_path)
     assert loaded.config == model.config
-    found = [beam_search(m.decoder, given, BeamOptions(3, 6)) for m in (model, loaded)]
+    found = [beam_search(m.decoder, given, BeamOptions(3, 6), m.vocabulary) for m in (model, loaded)]
     assert torch.equal(found[0].words, found[1].words)
 
 

@@ -78,12 +78,12 @@ def test_a_checkpoint_keeps_the_decoding_it_had(pair: Path, tmp_path: Path, tiny
     (tmp_path / "run" / "features").mkdir(parents=True)
     (tmp_path / "run" / "features" / "mine").touch()
     first = ["--init", tiny_checkpoint, "--epochs", 1, "--views", 1, "--device", "cpu"]
-    assert train(pair, "--output", tmp_path / "run", *first, "--no-repeat", 2).exit_code == 0
+    assert train(pair, "--output", tmp_path / "run", *first, "--no-repeat", 2, "--echo").exit_code == 0
     assert [path.name for path in (tmp_path / "run" / "features").iterdir()] == ["mine"]
     config, before = CaptionModel.load(tmp_path / "run").config, CaptionModel.load(tiny_checkpoint).config
     for name in ("beam", "max_length", "length_penalty", "dropout", "image_size"):
         assert getattr(config, name) == getattr(before, name) == config.training["options"][name]
-    assert config.no_repeat == 2
+    assert (config.no_repeat, config.no_echo) == (2, False)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
