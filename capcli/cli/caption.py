@@ -30,6 +30,7 @@ from capcli.outputs.existing import FIELDS
 
 if TYPE_CHECKING:
     from capcli.images.shards import Shard
+    from capcli.outputs.replacements import Replacements
     from capcli.outputs.rows import Rows
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
@@ -106,6 +107,7 @@ def caption(
     kind = check_writing(output, writing, sources, views, dry_run)
     template = read_template(writing.template)
     most_keywords = check_keywords(writing, template, kind)
+    replacements = read_replacements(writing.replace)
     check_presence(paths, sources)
 
     files_from = sources.files_from
@@ -183,7 +185,7 @@ def caption(
         batches = captioner.batches(wanted, taken, options, batch_size, sources.max_pixels, photo_side)
         if most_keywords:
             batches = add_keywords(batches, num, most_keywords, writing.min_keyword_score)
-        status = run.execute(batches, bar, quiet)
+        status = run.execute(map(replacements.reword, batches), bar, quiet)
         if writing.summary is not None:
             try:
                 write_summary(writing.summary, record.as_json(run.counts(), status))
@@ -337,6 +339,16 @@ def add_keywords(
     least = LEAST_SCORE if min_score is None else min_score
     for batch in batches:
         yield [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in batch]
+
+
+def read_replacements(pairs: list[str] | None) -> Replacements:
+    """Return what to write in place of words, or exit with a line about the pair that is wrong."""
+    from capcli.outputs.replacements import Replacements
+
+    try:
+        return Replacements(pairs or [])
+    except ValueError as error:
+        fail(f"--replace: {error}")
 
 
 def check_presence(paths: list[str], sources: Sources) -> None:

@@ -17,7 +17,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "What to write": (
         *("format", "resume", "output_dir", "write_metadata", "xmp", "fields", "keywords", "min_keyword_score"),
-        *("touch", "existing", "template", "min_score", "summary"),
+        *("touch", "existing", "template", "replace", "min_score", "summary"),
     ),
     "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
     "Running": ("model", "device", "precision", "engine", "batch_size", "on_error", "dry_run", "verbose", "quiet"),

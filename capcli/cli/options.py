@@ -381,6 +381,13 @@ class Writing(Placing):
     ] = None
     format: Format = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
+    replace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Write NEW in place of the word or words OLD; nothing behind = leaves them out.  [repeatable]",
+        ),
+    ] = None
     min_score: Annotated[
         float | None,
         typer.Option(

@@ -78,3 +78,20 @@ def test_words_are_doubled_only_where_that_is_allowed(tiny_checkpoint: Path) -> 
     assert settings.pop("no_echo")
     (tiny_checkpoint / "config.json").write_text(json.dumps(settings))  # as it was before there was such a setting
     assert not doubled("--temperature", 5)
+
+
+def test_replaced_words_are_written_and_looked_at_as_they_were(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    plain = texts(caption(tiny_checkpoint))
+    word = split(plain[0])[0]
+    replaced = ["--replace", f"{word}=long words"]
+    places = ["--sidecar", "--output-dir", tmp_path / "texts", "--attention", tmp_path / "looked", "-o", "-"]
+    done = caption(tiny_checkpoint, *replaced, *places)
+    assert done.exit_code == 0, done.stderr
+    expected = [" ".join("long words" if each == word else each for each in text.split()) for text in plain]
+    assert texts(done) == expected
+    assert (tmp_path / "texts" / "astronaut.txt").read_text() == expected[0] + "\n"
+    looked = json.loads((tmp_path / "looked" / "astronaut" / "attention.json").read_text())
+    assert looked["caption"] == expected[0]
+    assert looked["words"][0]["word"] == word
+    refused = caption(tiny_checkpoint, "--replace", "cat")
+    assert (refused.exit_code, refused.stderr) == (2, "capcli: --replace: 'cat' is not of the form OLD=NEW\n")

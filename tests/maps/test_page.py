@@ -114,6 +114,16 @@ def test_captions_without_attention_are_plain(tmp_path: Path, photo: Path) -> No
     assert "data-heat=" not in text.split("<script>")[0]
 
 
+def test_a_text_in_other_words_stands_above_the_words(tmp_path: Path, photo: Path) -> None:
+    caption = make_caption(photo, "a cat 's")
+    for text, shown in (("A cat's.", False), ("a kitten's", True)):
+        page = write_report(tmp_path / "r.html", [replace(caption, candidates=(replace(caption.best, text=text),))])
+        assert (f'<p class="caption">{escape(text)}</p>' in page) == shown
+        assert ("in the model’s own words" in page) == shown
+        assert ">cat</button>" in page
+        (tmp_path / "r.html").unlink()
+
+
 def test_weights_take_a_byte_each() -> None:
     assert pack(np.array([[0.0, 1.0], [0.5, 0.2]])) == "AP+AMw=="
     heat = np.zeros((7, 7))

@@ -131,7 +131,8 @@ class HtmlReport(Sink):
 
 def sentence(candidate: Candidate) -> dict[str, Any]:
     """Return what the card's template shows of a sentence; without attention it has no words, only a text."""
-    shown: dict[str, Any] = {"text": candidate.text, "score": candidate.score, "words": []}
+    reworded = spoken(candidate.text) != spoken(" ".join(candidate.words))
+    shown: dict[str, Any] = {"text": candidate.text, "reworded": reworded, "score": candidate.score, "words": []}
     if candidate.attention is not None:
         shown |= {"grid": tuple(candidate.attention.shape[1:]), "offset": candidate.cell_offset}
         strengths = heatmaps(candidate, "caption").max((1, 2)).tolist()
@@ -141,6 +142,11 @@ def sentence(candidate: Candidate) -> dict[str, Any]:
             description = f"{math.exp(log_prob):.0%}, looks at the {where(heat, candidate.cell_offset)}"
             shown["words"].append({"text": word, "heat": pack(heat), "strength": strength, "description": description})
     return shown
+
+
+def spoken(text: str) -> list[str]:
+    """Return what is heard of a text, without capitals and punctuation."""
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 def pack(heat: np.ndarray) -> str:
