@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import Image
 
 from capcli.images.budget import Budget
+from capcli.images.raw import ORIENTATION_TAG, is_raw, open_preview
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ BYTES_PER_PIXEL_OF_OTHERS = 7
 decoding_memory = Budget(750_000_000)  # for all threads of the process together
 TILE = 2048  # pixels; the side of the tiles in which large images are converted
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
-ORIENTATION_TAG = 0x0112
 # The transposition that undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -206,7 +206,7 @@ def check_size(image: Image.Image, name: str, limit: int) -> None:
         raise ImageError(name, f"{image.width}×{image.height} pixels, {kind}", kind)
 
 
-def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None:
+def check_content(image: Image.Image, name: str, file: BinaryIO) -> None:
     """Raise ImageError for files that must not be decoded: PostScript, and a BLP file too short for its pixels.
 
     PostScript is a program: Pillow would have Ghostscript run it, for however long it takes, and print to our output.
@@ -220,7 +220,7 @@ def check_content(image: ImageFile.ImageFile, name: str, file: BinaryIO) -> None
         raise ImageError(name, "PostScript files are programs, and are not run")
     if image.format != "BLP":
         return
-    compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[index]
+    compression, pixels = image.tile[0][3][0], image.width * image.height  # type: ignore[attr-defined]
     # Compression 0 is JPEG; with any other a pixel takes at least half a byte.
     if compression and 2 * file.seek(0, io.SEEK_END) < pixels:
         raise ImageError(name, f"cut short: file too small for {image.width}×{image.height} pixels", "cut short")
@@ -261,10 +261,15 @@ def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     raise ImageError(name, "not a regular file")  # opening a pipe that nobody writes to would wait for ever
 
 
-def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
-    """Open an image with Pillow, or HEIC with the `heif` extra. Raises ImageError, and whatever Pillow raises."""
+def open_image(file: BinaryIO, name: str) -> Image.Image:
+    """Open an image with Pillow, HEIC with the `heif` extra, or a raw file's preview with `raw`.
+
+    Raises ImageError, and whatever Pillow raises.
+    """
     if not file.read(1):
         raise ImageError(name, "the file is empty")
+    if is_raw(name):
+        return open_preview(file, name)
     try:
         return Image.open(file)
     except Image.UnidentifiedImageError:

@@ -14,10 +14,11 @@ from io import BufferedReader
 
 from capcli.images.decode import STANDARD_INPUT, why_unreadable
 from capcli.images.drawn import RECORD, drawn_pictures
+from capcli.images.raw import ENDINGS
 from capcli.results import ImageError
 
-# The endings of what Pillow can decode on its own; its stubs for scientific and video formats are left out.
-SUFFIXES = frozenset(
+# Those of raw files, and of what Pillow can decode; its stubs for scientific and video formats are left out.
+SUFFIXES = ENDINGS | frozenset(
     ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .eps .fit .fits .flc .fli .ftc .ftu .gbr .gif .heic .heics "
     ".heif .heifs .hif .icb .icns .ico .iim .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm "
     ".pcd .pcx .pfm .pgm .png .pnm .ppm .ps .psd .pxr .qoi .ras .rgb .rgba .sgi .tga .tif .tiff .vda .vst .webp .xbm "

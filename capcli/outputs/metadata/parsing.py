@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capcli.images.raw import is_raw
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.foreign import ONLY, Foreign
@@ -9,8 +10,6 @@ from capcli.outputs.metadata.jpeg import Jpeg
 from capcli.outputs.metadata.png import PNG_SIGNATURE, Png
 from capcli.outputs.metadata.tiff_file import Tiff
 from capcli.outputs.metadata.webp import WebP
-
-RAW_ENDINGS = tuple(".3fr .arw .cr2 .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .pef .raw .rw2 .sr2 .srf .srw".split())
 
 
 def parse(content: bytes, name: str = "") -> Container:
@@ -30,7 +29,7 @@ def parse(content: bytes, name: str = "") -> Container:
     if content.startswith((b"II*\0", b"MM\0*")):
         file = Tiff(content)
         # Cameras' raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
-        if content[8:10] == b"CR" or name.lower().endswith(RAW_ENDINGS):
+        if content[8:10] == b"CR" or is_raw(name):
             file.refusal = ONLY
         return file
     if not content:

@@ -1,0 +1,53 @@
+"""Cameras' raw files: the preview that the camera put into them, taken out by LibRaw, which the `raw` extra brings."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from capcli.results import ImageError
+
+ENDINGS = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl "
+    ".sr2 .srf .srw .x3f".split()
+)
+ORIENTATION_TAG = 0x0112
+ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's numbers for turned pictures → EXIF's
+
+
+def is_raw(name: str) -> bool:
+    """Return whether a file is a camera's raw file, by its ending: their contents look like TIFF, and many others."""
+    return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def open_preview(file: BinaryIO, name: str) -> Image.Image:
+    """Return the largest preview in a raw file, not yet decoded if it is a JPEG.
+
+    A file without one, or that LibRaw cannot read, is opened as Pillow does: some scanners' TIFF files are called .raw.
+
+    file: open at any position.
+    name: of the file, for messages.
+
+    Raises ImageError without rawpy, and whatever Pillow raises.
+    """
+    try:
+        import rawpy
+    except ImportError:
+        raise ImageError(name, "raw files need an extra package: pip install 'capcli[raw]'") from None
+    file.seek(0)
+    try:
+        with rawpy.imread(file) as raw:
+            preview, flip = raw.extract_thumb(), raw.sizes.flip
+            content: Any = preview.data
+    except rawpy.LibRawError:
+        file.seek(0)
+        return Image.open(file)
+    if preview.format is rawpy.ThumbFormat.JPEG:  # LibRaw adds EXIF with the orientation if there is none
+        return Image.open(io.BytesIO(content))
+    image = Image.fromarray(content)
+    if flip in ORIENTATIONS:
+        image.getexif()[ORIENTATION_TAG] = ORIENTATIONS[flip]
+    return image
