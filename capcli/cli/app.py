@@ -23,6 +23,7 @@ from capcli.engines.choose import INSTALL_TORCH
 # Each command is the function of this name in the file of this name.
 COMMANDS = {
     "caption": "Caption images.",
+    "alt": "Write the missing alt texts of HTML and Markdown.",
     "merge": "Put outputs together, or convert them to another format.",
     "explain": "Check your own sentence against a photo, word by word.",
     "serve": "Serve a page to caption photos on, and an HTTP API.",

@@ -1,0 +1,133 @@
+"""`capcli alt`, from the command line to the files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from conftest import PHOTOS
+from PIL import Image
+from typer.testing import CliRunner
+
+from capcli.captioner import Captioner
+from capcli.cli.app import app
+
+PAGE = b'<p>\r\n<IMG SRC=/img/coffee.jpg><img src="img/gone.jpg"><img src="x.jpg" alt="">\r\n</p>'
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PHOTOS, "site/img")
+    Path("site/index.html").write_bytes(PAGE)
+    Path("site/readme.md").write_text("`![](img/coffee.jpg)` ![](img/coffee.jpg) ![](img/chelsea.jpg)")
+    return Path("site")
+
+
+@pytest.fixture
+def alt(tiny_checkpoint: Path):
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["alt", *map(str, arguments), "--model", str(tiny_checkpoint), "--unsure"])
+
+    return run
+
+
+def test_alt_texts_are_written_and_nothing_else(
+    site: Path, alt, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = Captioner.load(tiny_checkpoint, "cpu")
+    coffee, cat = (captioner.caption(site / "img" / name).text for name in ("coffee.jpg", "chelsea.jpg"))
+    asked: list[str] = []
+    stream = Captioner.stream
+    monkeypatch.setattr(
+        Captioner, "stream", lambda self, images, *rest: stream(self, asked.extend(images) or images, *rest)
+    )
+    done = alt(site)
+    assert done.exit_code == 1
+    assert done.stderr == "capcli: site/index.html:2: img/gone.jpg: no such file\n"
+    assert done.stdout.splitlines() == [
+        f"site/index.html:2: /img/coffee.jpg: {coffee}",
+        f"site/readme.md:1: img/coffee.jpg: {coffee}",
+        f"site/readme.md:1: img/chelsea.jpg: {cat}",
+    ]
+    assert (site / "index.html").read_bytes() == PAGE.replace(b"<IMG", f'<IMG alt="{coffee}"'.encode())
+    assert (
+        site / "readme.md"
+    ).read_text() == f"`![](img/coffee.jpg)` ![{coffee}](img/coffee.jpg) ![{cat}](img/chelsea.jpg)"
+    assert [Path(image).name for image in asked] == ["coffee.jpg", "chelsea.jpg"]
+    assert sorted(path.name for path in site.iterdir()) == ["img", "index.html", "readme.md"]
+    again = alt(site / "readme.md")
+    assert (again.exit_code, again.output) == (0, "")
+
+
+def test_a_dry_run_and_a_check_write_nothing(site: Path, alt) -> None:
+    done = alt(site, "--dry-run")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("--- a/site/index.html\n+++ b/site/index.html\n@@ -1,3 +1,3 @@\n")
+    assert "\n+<IMG alt=" in done.stdout
+    done = alt(site, "--check", "--model", "nowhere")  # for which no model is loaded
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "site/index.html:2: /img/coffee.jpg: no alt text",
+        "site/index.html:2: img/gone.jpg: no alt text",
+        "site/readme.md:1: img/coffee.jpg: no alt text",
+        "site/readme.md:1: img/chelsea.jpg: no alt text",
+    ]
+    assert (site / "index.html").read_bytes() == PAGE
+    (site / "index.html").write_text("<img src=/img/coffee.jpg>")
+    assert alt(site / "index.html", "--check", "--root", "site").exit_code == 1
+    assert alt("--check", site, "--exclude", "*.html", "--exclude", "*.md").exit_code == 0
+
+
+def test_the_hook_is_that_check() -> None:
+    hook = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text("utf-8")
+    assert "\n  entry: capcli alt --check\n" in hook
+    assert "\n  types_or: [html, markdown]\n" in hook
+
+
+def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
+    Image.new("RGB", (30, 30), "green").save(site / "img" / "plain.png")
+    (site / "img" / "drawing.svg").write_text("<svg/>")
+    (site / "index.html").write_text("<img src=img/plain.png><img src=img/drawing.svg>\n" * 2)
+    before = (site / "index.html").read_bytes()
+    command = ["alt", str(site / "index.html"), "--model", str(tiny_checkpoint)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    unsure, drawing = done.stderr.splitlines()
+    assert unsure.startswith("capcli: site/index.html:1: img/plain.png: left as it is, as the model is unsure: ")
+    assert drawing == "capcli: site/index.html:1: img/drawing.svg: not an image in a format that can be read"
+    assert (site / "index.html").read_bytes() == before
+    done = CliRunner().invoke(app, [*command, "--unsure", "--max-chars", "1"])
+    assert "img/plain.png: left as it is, as no caption has 1 characters or less" in done.stderr
+    assert len(CliRunner().invoke(app, [*command, "--unsure"]).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["absent"], "absent: no such file or folder"),
+        (["site/img/coffee.jpg"], "site/img/coffee.jpg: neither a folder nor HTML or Markdown, by its ending"),
+        (["site", "--root", "absent"], "--root absent: no such folder"),
+        (["site", "--check", "--dry-run"], "--check writes nothing, so it cannot be combined with --dry-run"),
+    ],
+)
+def test_what_cannot_be_followed_is_one_line(site: Path, alt, arguments: list[str], said: str) -> None:
+    done = alt(*arguments)
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"capcli: {said}\n")
+
+
+def test_pages_that_cannot_be_changed_cost_a_line(site: Path, alt) -> None:
+    (site / "index.html").chmod(0o444)
+    (site / "bad.html").write_bytes(b"\xff\xfe<\0")
+    os.symlink("/nowhere", site / "dangling.html")
+    done = alt(site)
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert "capcli: site/bad.html: not text in UTF-8 or another extension of ASCII" in lines
+    assert "capcli: site/dangling.html: no such file or directory" in lines
+    assert "capcli: site/index.html: it is read-only" in lines
+    assert (site / "index.html").read_bytes() == PAGE
+    assert "![](" not in (site / "readme.md").read_text().replace("`![]", "")

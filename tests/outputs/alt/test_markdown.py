@@ -1,0 +1,73 @@
+"""Which images of Markdown lack an alt text, and where it belongs."""
+
+from __future__ import annotations
+
+import pytest
+from markdown_it import MarkdownIt
+
+from capcli.outputs.alt.markdown import escape, find_gaps
+
+
+def filled(text: str) -> str:
+    for gap in reversed(find_gaps(text)):
+        text = text[: gap.begin] + gap.before + "A" + gap.after + text[gap.end :]
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("![](a.jpg)", "![A](a.jpg)"),
+        ("# Title ![ ](a.jpg 'title')\r\n", "# Title ![A](a.jpg 'title')\r\n"),
+        ("[![](a.jpg)](b.html) [![mine](c.svg)](d)", "[![A](a.jpg)](b.html) [![mine](c.svg)](d)"),
+        ("![][Id]\n\n[id]: <a b.jpg> 'title'\n", "![A][Id]\n\n[id]: <a b.jpg> 'title'\n"),
+        ("|a|\n|-|\n|![](a.jpg)|\n", "|a|\n|-|\n|![A](a.jpg)|\n"),
+        ("- a\n\n      ![](a.jpg)\n\n    ![](b.jpg)\n", "- a\n\n      ![](a.jpg)\n\n    ![A](b.jpg)\n"),
+        ("> ![](a.jpg)", "> ![A](a.jpg)"),
+        ("\ufeff![](a.jpg)", "\ufeff![A](a.jpg)"),
+        ("*a* <img src='a.jpg' width=1>", "*a* <img alt=\"A\" src='a.jpg' width=1>"),
+        ("<p>\n<IMG src=a.jpg>\n</p>", '<p>\n<IMG alt="A" src=a.jpg>\n</p>'),
+        ("capcli0x ![](a.jpg) capcli0xx", "capcli0x ![A](a.jpg) capcli0xx"),
+        ("![](a.jpg)![](b.jpg)\\\n![](c.jpg)", "![A](a.jpg)![A](b.jpg)\\\n![A](c.jpg)"),
+    ],
+)
+def test_an_alt_text_is_put_in_and_nothing_else_changes(text: str, expected: str) -> None:
+    assert filled(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![mine](a.jpg)",
+        "`![](a.jpg)` and ``<img src=a.jpg>``",
+        "```\n![](a.jpg)\n<img src=a.jpg>\n```",
+        "~~~~md\n![](a.jpg)\n~~~\n![](a.jpg)\n~~~~",
+        "a\n\n    ![](a.jpg)\n    <img src=a.jpg>\n",
+        "\\![](a.jpg) !\\[](a.jpg)",
+        "![][nowhere]",
+        "![](a b.jpg)",
+        "![id][] ![id]\n\n[id]: a.jpg",
+        "[](a.jpg)",
+        "<!--\n![](a.jpg)\n\n<img src=a.jpg>\n-->",
+        '<img src=a.jpg alt=""> <img src=a.jpg alt="mine">',
+        '[a]: <img.jpg> "<img src=a.jpg>"',
+        "",
+    ],
+)
+def test_what_has_a_text_or_is_no_image_stays(text: str) -> None:
+    assert filled(text) == text
+
+
+def test_what_an_image_shows() -> None:
+    (gap,) = find_gaps("![](<a b%25é&amp;.jpg>)")
+    assert gap.addresses == ("a%20b%25%C3%A9&.jpg",)
+    assert [gap.addresses for gap in find_gaps("![][a]\n<img srcset='c.jpg 2x'>\n\n[a]: b.jpg")] == [
+        ("b.jpg",),
+        ("c.jpg",),
+    ]
+
+
+def test_a_text_says_what_it_says() -> None:
+    said = "a [cat]_*#!`|<b>&amp; \\"
+    (image,) = MarkdownIt("commonmark").parse(f"![{escape(said)}](a.jpg)")[1].children or ()
+    assert "".join(child.content for child in image.children or ()) == said
