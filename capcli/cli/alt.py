@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capcli.cli.loading import load_captioner
-from capcli.cli.messages import fail, say, show_lines
+from capcli.cli.messages import fail, one_line, say, show_lines
 from capcli.cli.options import BatchSize, Choosing, ModelOptions, grouped
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def alt(
             place = f"{path}:{missing.line}: {missing.address}"
             if check:
                 problems += 1
-                show_lines(f"{place}: no alt text")
+                show_lines(one_line(f"{place}: no alt text"))
             elif not os.path.exists(missing.file):
                 report(f"{place}: no such file")
             else:
@@ -121,7 +121,7 @@ def alt(
                         for missing in wanted:
                             text, place = texts[missing.file], f"{path}:{missing.line}: {missing.address}"
                             if isinstance(text, str) and not dry_run:
-                                show_lines(f"{place}: {text}")
+                                show_lines(one_line(f"{place}: {text}"))
                             elif isinstance(text, ImageError) and missing.file not in told:  # it may be on every page
                                 told.add(missing.file)
                                 report(f"{place}: {text.reason}")

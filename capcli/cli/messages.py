@@ -30,6 +30,11 @@ def as_escape(found: re.Match[str]) -> str:
     return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}.get(found[0], f"\\x{ord(found[0]) & 0xFF:02x}")
 
 
+def one_line(text: str) -> str:
+    """Return text with the line ends and tabs in it, which names may have, written `\\n`, `\\r` and `\\t`."""
+    return re.sub("[\t\n\r]", as_escape, text)
+
+
 def show_lines(text: str) -> None:
     """Write lines to stdout; on a terminal, with control characters escaped."""
     print(escape_controls(text) if sys.stdout.isatty() else text)

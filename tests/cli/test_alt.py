@@ -88,6 +88,15 @@ def test_the_hook_is_that_check() -> None:
     assert "\n  types_or: [html, markdown]\n" in hook
 
 
+def test_a_name_with_a_line_end_is_one_line(site: Path, alt) -> None:
+    try:
+        (site / "two\nlines.html").write_text("<img src='img/coffee\n.jpg'>")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    done = alt(site, "--check", "--include", "two*")
+    assert done.stdout == "site/two\\nlines.html:1: img/coffee\\n.jpg: no alt text\n"
+
+
 def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
     Image.new("RGB", (30, 30), "green").save(site / "img" / "plain.png")
     (site / "img" / "drawing.svg").write_text("<svg/>")
