@@ -293,6 +293,9 @@ def fill_shard(writing: Writing, views: Views, shard: Shard | None) -> tuple[Wri
             fail(f"{option} {name}: {PLACEHOLDER} needs --shard I/N")
         return type(name)(str(name).replace(PLACEHOLDER, str(shard)))
 
+    for option, name in (("--output", writing.output), ("--html", views.html)):
+        if shard and writing.existing == "overwrite" and name not in (None, "-") and PLACEHOLDER not in str(name):
+            fail(f"{option} {name}: each shard would replace the one before; put {PLACEHOLDER} into the name")
     writing = replace(writing, output=fill("--output", writing.output), summary=fill("--summary", writing.summary))
     return writing, replace(views, html=fill("--html", views.html), attention=fill("--attention", views.attention))
 

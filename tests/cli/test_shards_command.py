@@ -123,3 +123,15 @@ def test_bad_values_are_one_line(tmp_path: Path, value: str) -> None:
 def test_the_placeholder_needs_a_shard(tmp_path: Path) -> None:
     status, _, errors = run(tmp_path, "-o", "part-{shard}.jsonl")
     assert (status, errors) == (2, "capcli: --output part-{shard}.jsonl: {shard} needs --shard I/N\n")
+
+
+def test_shards_do_not_replace_each_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 4)
+    common = (photos[0].parent, "--model", tiny_checkpoint, "--existing", "overwrite", "-q")
+    for option, name in (("--output", tmp_path / "o.jsonl"), ("--html", tmp_path / "page.html")):
+        status, _, errors = run(*common, "--shard", "1/2", option, name)
+        said = "each shard would replace the one before; put {shard} into the name"
+        assert (status, errors) == (2, f"capcli: {option} {name}: {said}\n")
+        assert not name.exists()
+    assert run(*common, "--shard", "1/2", "-o", tmp_path / "{shard}.jsonl")[0] == 0
+    assert run(*common, "-o", tmp_path / "o.jsonl")[0] == 0
