@@ -22,6 +22,7 @@ BELOW = {
     "captioner": {"checkpoints", "decoding", "engines", "images", "model", "streaming"},
     "outputs": {"images"},
     "maps": {"images", "outputs"},
+    "distributed": {"captioner", "decoding", "images", "outputs", "streaming"},
     "explain": {"captioner", "images", "maps", "model"},
     "bench": {"captioner", "images", "outputs", "streaming"},
     "serve": {"captioner", "decoding", "explain", "images", "maps", "model", "outputs", "streaming"},

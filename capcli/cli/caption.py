@@ -15,6 +15,7 @@ from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import (
     BatchSize,
+    ClusterOptions,
     Decoding,
     ModelOptions,
     Sources,
@@ -23,6 +24,7 @@ from capcli.cli.options import (
     choose_format,
     grouped,
     one_of,
+    refuse_others,
 )
 from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
@@ -44,6 +46,7 @@ def caption(
     writing: Writing,
     views: Views,
     model: ModelOptions,
+    cluster: ClusterOptions,
     paths: Annotated[
         list[str] | None,
         typer.Argument(metavar="PATHS", help="Image files, folders, globs, or - for an image on stdin."),
@@ -98,6 +101,16 @@ def caption(
     from capcli.progress import CaptionBar
 
     paths = paths or []
+    if cluster.ray is not None:
+        from capcli.cli.cluster import caption_on_cluster
+
+        if on_error == "fail" or dry_run:
+            fail(f"--{'dry-run' if dry_run else 'on-error fail'} cannot be combined with --ray")
+        check_sources(paths, sources)
+        check_presence([path for path in paths if "://" not in path], sources)
+        caption_on_cluster(paths, cluster, sources, decoding, writing, views, model, num, batch_size, verbose, quiet)
+        return
+    refuse_others(cluster, (), "needs --ray")
     shard = read_shard(sources.shard)
     writing, views = fill_shard(writing, views, shard)
     shown = writing.output == STANDARD_INPUT  # which is - for stdout too

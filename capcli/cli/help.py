@@ -19,6 +19,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         *("format", "resume", "output_dir", "write_metadata", "xmp", "fields", "keywords", "min_keyword_score"),
         *("touch", "existing", "template", "replace", "min_score", "summary"),
     ),
+    "On a cluster": (*("ray", "column", "retry_failed", "actors", "gpus_per_actor", "block_rows", "allow_https"),),
     "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
     "Running": ("model", "device", "precision", "engine", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
 }

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -87,6 +87,18 @@ def choose_format(asked: str | None, output: str | None) -> str:
     if name is None:
         fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
     return name
+
+
+def refuse_others(options: Any, allowed: Collection[str], why: str) -> None:
+    """Refuse options of a group that have another value than their default.
+
+    options: a group of options.
+    allowed: the names of those that are not refused.
+    why: the end of the message.
+    """
+    for field in dataclasses.fields(options):
+        if field.name not in allowed and getattr(options, field.name) != field.default:
+            fail(f"--{field.name.replace('_', '-')} {why}")
 
 
 def finite(value: float | None) -> float | None:
@@ -444,3 +456,59 @@ class Views:
             callback=check_page,
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Hold the options for captioning on the machines of a Ray cluster."""
+
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|local",
+            help="Caption on the machines of this Ray cluster, or on this machine's cores as if it were one. --output "
+            "is a FOLDER/ that all of them share; PATHS may be WebDataset shards (.tar) as well.",
+            show_default=False,
+        ),
+    ] = None
+    column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --ray: PATHS are Parquet files, and this column of theirs holds paths, URLs (s3://, gs://) or "
+            "encoded images. Other columns are kept.",
+            show_default=False,
+        ),
+    ] = None
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --ray and --resume: try failed images again.")
+    ] = False
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --ray: caption in N processes, each with one CPU.  [default: one for each free CPU or GPU]",
+            show_default=False,
+        ),
+    ] = None
+    gpus_per_actor: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="G",
+            callback=finite,
+            help="With --ray: give each process G GPUs; 0.5 lets two share one.",
+        ),
+    ] = 0.0
+    block_rows: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --ray: hand out N images at a time; a process that is lost costs at most so many.",
+        ),
+    ] = 1000
+    allow_https: Annotated[
+        bool, typer.Option("--allow-https", help="With --ray: fetch https:// URLs, wherever they lead.")
+    ] = False

@@ -150,6 +150,20 @@ def check_folder(path: str, wanted: bool) -> list[Path]:
 
     Raises OutputError if it can't be written to, if it has parts that are not wanted, or if capcli did not write one.
     """
+    parts = check_place(path, wanted)
+    for part in parts:
+        with opened(part):
+            pass
+    return parts
+
+
+def check_place(path: str, wanted: bool) -> list[Path]:
+    """Return the parts in a folder, whatever columns they have.
+
+    path, wanted: as `check_folder` takes them.
+
+    Raises OutputError if the folder can't be written to, or if it has parts that are not wanted.
+    """
     if os.path.exists(path) and not os.path.isdir(path):
         raise OutputError(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
     if not is_writable(path):
@@ -157,9 +171,6 @@ def check_folder(path: str, wanted: bool) -> list[Path]:
     parts = parts_of(path)
     if parts and not wanted:
         raise OutputError(path, "has captions in it; use --resume or --existing overwrite, or name another folder")
-    for part in parts:
-        with opened(part):
-            pass
     return parts
 
 

@@ -1,0 +1,167 @@
+"""What each process of a cluster does: caption a block with a Captioner, and write its file. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import capcli
+from capcli.captioner import Captioner
+from capcli.distributed.blocks import Block
+from capcli.distributed.output import as_file, name_of_part
+from capcli.distributed.reach import Reach
+from capcli.distributed.table import captioned
+from capcli.images.decode import why_unreadable
+from capcli.outputs.rows import as_row, is_rejected
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from capcli.decoding.options import DecodingOptions
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Say how to caption, and where to write.
+
+    output: the folder of the output, the same on every machine.
+    reach: where the images are found.
+    version: of the capcli that gives the orders.
+    model, device, precision, engine: as `Captioner.load` takes them.
+    num, options, batch_size, max_pixels: as `Captioner.stream` takes them.
+    min_score: captions that score less are left empty; None keeps all.
+    prepare: sets up the process, before anything else.
+    """
+
+    output: str
+    reach: Reach
+    version: str
+    model: str | None = None
+    device: str = "cpu"
+    precision: str = "auto"
+    engine: str = "auto"
+    num: int = 1
+    options: DecodingOptions | None = None
+    batch_size: int = 32
+    max_pixels: int | None = None
+    min_score: float | None = None
+    prepare: Callable[[], object] | None = None
+
+
+@dataclass
+class Report:
+    """Say what became of a block.
+
+    number: the block's.
+    rows: how many were written.
+    unsure, rejected: captions that are unsure, and that scored below min_score.
+    failures: path, reason and kind of each image that could not be captioned.
+    trouble: why the block was not done and no other can be; empty if it was.
+    """
+
+    number: int
+    rows: int = 0
+    unsure: int = 0
+    rejected: int = 0
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    trouble: str = ""
+
+
+class Actor:
+    """Caption blocks one after the other, and report what goes wrong: of an exception Ray would hide the reason."""
+
+    def __init__(self, orders: Orders) -> None:
+        """Load the checkpoint. orders: how to caption."""
+        self.orders, self.trouble = orders, ""
+        try:
+            if orders.version != capcli.__version__:
+                raise ValueError(f"has capcli {capcli.__version__}, not {orders.version}")
+            if orders.prepare is not None:
+                orders.prepare()
+            self.captioner = Captioner.load(orders.model, orders.device, orders.precision, engine=orders.engine)
+            if self.captioner.device == "cpu":
+                self.captioner.engine.threads = 1  # an actor has one core
+        except Exception as error:
+            self.trouble = described(error)
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """Return reports, pickled, for blocks, pickled: so Ray's own ideas of tables do not matter."""
+        import pyarrow
+
+        reports = [self.caption(pickle.loads(block)) for block in table["block"].to_pylist()]
+        return pyarrow.table({"report": pyarrow.array(map(pickle.dumps, reports), pyarrow.binary())})
+
+    def caption(self, block: Block) -> Report:
+        """Caption a block and write its file; a block without images gets none."""
+        if self.trouble:
+            return Report(block.number, trouble=self.trouble)
+        report = Report(block.number)
+        try:
+            rows = self.rows(block, report)
+            if rows:
+                write(os.path.join(self.orders.output, name_of_part(block.number)), captioned(rows, block.others()))
+        except Exception as error:
+            return Report(block.number, trouble=described(error))
+        report.rows = len(rows)
+        return report
+
+    def rows(self, block: Block, report: Report) -> list[dict[str, Any]]:
+        """Return the rows of a block. report: is told what they are."""
+        orders, paths = self.orders, []
+
+        def sources() -> Any:
+            for path, source in block.images(orders.reach):
+                paths.append(path)
+                yield source
+
+        rows = []
+        results = self.captioner.stream(sources(), orders.num, orders.options, orders.batch_size, orders.max_pixels)
+        for index, result in enumerate(results):  # in the order of the images
+            path = paths[index]
+            rows.append(as_row(result, orders.num, orders.min_score) | {"path": path})
+            if isinstance(result, ImageError):
+                report.failures.append((path, result.reason, result.kind))
+            else:
+                report.unsure += result.unsure
+                report.rejected += is_rejected(result, orders.min_score)
+        return rows
+
+
+def write(path: str, table: pyarrow.Table) -> None:
+    """Write a file that is whole or not there, and replaces what an actor that died wrote of the same block.
+
+    Not by `write_whole`: its locks may hold for one machine only, or be those of a machine that is lost.
+
+    path: of the file, absolute.
+    table: its content.
+
+    Raises OSError.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}-{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(as_file(table))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def described(error: Exception) -> str:
+    """Return what went wrong on this machine, in one line."""
+    reason = why_unreadable(error)
+    if isinstance(error, OSError) and error.filename:
+        reason = f"{os.fsdecode(error.filename)}: {reason}"
+    elif not isinstance(error, (OSError, ValueError, ImportError)) and type(error).__module__ == "builtins":
+        reason = f"a bug in capcli: {type(error).__name__}: {reason}"
+    return f"machine {socket.gethostname()}: {reason}"
