@@ -1,80 +1,10 @@
-"use strict";
-const COLORS = JSON.parse(document.getElementById("colors").textContent);  // red, green, blue, opacity
-const CELL = 16;  // pixels of the canvas per cell of the grid; the browser scales it to the picture
-const canvas = document.createElement("canvas"), count = document.getElementById("count");
-const cards = [...document.querySelectorAll(".card")], search = document.getElementById("search");
-const scale = document.getElementById("scale"), failures = document.querySelectorAll("#failures li");
-let shown = null;
-canvas.setAttribute("aria-hidden", "true");
-
-// How much each cell says about each pixel along one side: the two cells nearest to it and the second one's part.
-function spread(cells, pixels, offset, smooth) {
-  return Array.from({length: pixels}, (_, i) => {
-    const place = Math.min(Math.max((i + .5) * cells / pixels - .5 - offset, 0), cells - 1);
-    const low = Math.floor(smooth ? place : place + .5), part = smooth ? place - low : 0;
-    return [low, Math.min(low + 1, cells - 1), part * (.5 + 1.5 * part - part * part)];
-  });
-}
-
-function draw(word) {
-  const sentence = word.parentElement, data = sentence.dataset;
-  const [rows, columns] = data.grid.split(",").map(Number);
-  const cells = Uint8Array.from(atob(word.dataset.heat), c => c.charCodeAt(0));
-  const smooth = data.smooth === "1" && cells.filter(c => c > 0).length > 1;
-  const down = spread(rows, rows * CELL, +data.offset, smooth);
-  const across = spread(columns, columns * CELL, +data.offset, smooth);
-  const strength = scale.checked ? +word.dataset.strength : 1;
-  canvas.width = across.length;
-  canvas.height = down.length;
-  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
-  let at = 0;
-  for (const [top, bottom, y] of down) for (const [left, right, x] of across) {
-    const upper = cells[top * columns + left] * (1 - x) + cells[top * columns + right] * x;
-    const lower = cells[bottom * columns + left] * (1 - x) + cells[bottom * columns + right] * x;
-    image.data.set(COLORS[Math.round((upper * (1 - y) + lower * y) * strength)], at);
-    at += 4;
-  }
-  context.putImageData(image, 0, 0);
-  word.closest(".card").querySelector(".frame").append(canvas);
-}
-
-function show(word) {
-  if (shown) {
-    shown.classList.remove("on");
-    shown.closest(".card").querySelector(".status").textContent = "";
-  }
-  shown = word;
-  if (!word) return canvas.remove();
-  word.classList.add("on");
-  word.closest(".card").querySelector(".status").textContent = `${word.textContent}: ${word.getAttribute("aria-description")}`;
-  draw(word);
-}
-
-const wordAt = event => event.target.closest?.(".w[data-heat]");
-const focused = () => document.activeElement?.matches(".w[data-heat]") ? document.activeElement : null;
-document.addEventListener("pointerover", event => { if (wordAt(event)) show(wordAt(event)); });
-document.addEventListener("pointerout", event => {
-  if (event.pointerType === "mouse" && wordAt(event) && !event.relatedTarget?.closest?.(".caption, .others")) show(focused());
-});
-document.addEventListener("focusin", event => show(wordAt(event) ?? null));
-document.addEventListener("click", event => { if (wordAt(event)) show(wordAt(event)); });
-const STEPS = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1};
+const cards = [...document.querySelectorAll(".card")], failures = document.querySelectorAll("#failures li");
+const count = document.getElementById("count"), search = document.getElementById("search");
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;  // these are the browser's: Alt and left arrow go back
-  if (event.key === "/" && event.target !== search) {
-    event.preventDefault();
-    search.focus();
-  } else if (event.key === "Escape") {
-    show(null);
-  } else if (event.key in STEPS && event.target.matches?.(".w")) {
-    const card = event.target.closest(".card"), within = event.key === "ArrowLeft" || event.key === "ArrowRight";
-    const stops = within ? [...card.querySelectorAll(".w")]
-      : [...document.querySelectorAll(".card:not([hidden]) .text > .caption > .w:first-child")];
-    stops[stops.indexOf(within ? event.target : card.querySelector(".w")) + STEPS[event.key]]?.focus();
-    event.preventDefault();
-  }
+  if (event.key !== "/" || event.target === search || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  search.focus();
 });
-scale.addEventListener("change", () => shown && draw(shown));
 
 const texts = cards.map(card => card.dataset.search.toLowerCase());
 function filter() {
