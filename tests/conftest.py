@@ -22,6 +22,7 @@ from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
     from serving import Running
 
 # Tests run side by side: threads that keep a core busy while they wait for each other would take it from the others.
@@ -93,6 +94,48 @@ def server(tiny_captioner: Captioner) -> Iterator[Running]:
 
     with running(Api(tiny_captioner, Gate())) as here:
         yield here
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium or Chrome; without one its tests are skipped."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    with playwright.sync_playwright() as driver:
+        try:  # macOS and Windows have Chrome on no PATH, but Playwright knows where
+            browser = driver.chromium.launch(executable_path=found, channel=None if found else "chrome")
+        except playwright.Error as error:
+            if found:
+                raise
+            pytest.skip(f"no Chromium or Chrome: {error.message.splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # milliseconds, a guard against hanging
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def complaints(page: Page) -> list[str]:
+    """Console messages, entries in the browser's log and uncaught exceptions, as they come."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(error.message))
+    return complaints
+
+
+@pytest.fixture
+def requests(page: Page) -> list[str]:
+    """Addresses that are asked for, embedded data apart."""
+    requests: list[str] = []
+    page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
+    return requests
 
 
 @pytest.fixture

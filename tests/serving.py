@@ -6,9 +6,10 @@ import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import PHOTOS
@@ -16,10 +17,20 @@ from conftest import PHOTOS
 for package in ("starlette", "uvicorn", "python_multipart"):
     pytest.importorskip(package, reason="needs the extra serve")
 
+from capcli.images.find import find_images  # noqa: E402
 from capcli.serve.access import Access  # noqa: E402
+from capcli.serve.album import Album  # noqa: E402
 from capcli.serve.api import Api  # noqa: E402
 from capcli.serve.app import make_app  # noqa: E402
+from capcli.serve.corrections import Corrections  # noqa: E402
+from capcli.serve.folder_page import FolderPage  # noqa: E402
+from capcli.serve.keeping import Keeper  # noqa: E402
+from capcli.serve.limits import Gate  # noqa: E402
 from capcli.serve.server import listen, make_server  # noqa: E402
+
+if TYPE_CHECKING:
+    from capcli.captioner import Captioner
+    from capcli.outputs.sink import Sink
 
 COFFEE = (PHOTOS / "coffee.jpg").read_bytes()
 CHELSEA = (PHOTOS / "chelsea.jpg").read_bytes()
@@ -90,6 +101,24 @@ def running(api: Api, **options: Any) -> Iterator[Running]:
         thread.join(PATIENCE)
         api.close()
         listening.close()
+
+
+@contextlib.contextmanager
+def serving_folder(
+    captioner: Captioner, folder: Path, sinks: Callable[[str], list[Sink]] = lambda existing: []
+) -> Iterator[tuple[Running, Album]]:
+    """Run a server of a folder's page, with captions of all its photos. sinks: that captions go to."""
+    api = Api(captioner, Gate())
+    keeper = Keeper(sinks("skip"), sinks("overwrite"), "skip")
+    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
+    album.start(find_images([str(folder)]), captioner, captioner.options, 32, None)
+    assert album.thread is not None
+    album.thread.join(PATIENCE)
+    try:
+        with running(api, folder=FolderPage(api, album)) as here:
+            yield here, album
+    finally:
+        album.close()
 
 
 def form(*files: tuple[str, bytes], fields: dict[str, str] | None = None) -> tuple[bytes, dict[str, str]]:

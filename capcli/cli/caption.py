@@ -18,6 +18,7 @@ from capcli.cli.options import (
     ClusterOptions,
     Decoding,
     ModelOptions,
+    Placing,
     Sources,
     Views,
     Writing,
@@ -236,7 +237,6 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     writing, sources, views: the options of these groups.
     dry_run: whether nothing is to be written.
     """
-    from capcli.files import is_writable
     from capcli.images.find import SUFFIXES
     from capcli.outputs.formats import RESUMABLE, format_for
 
@@ -251,18 +251,8 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     check_different({**files, "--summary": writing.summary})
     if dry_run and writing.summary:
         fail("--dry-run writes nothing, so it cannot be combined with --summary")
-    if writing.output_dir is not None and not writing.sidecar:
-        fail("--output-dir needs --sidecar")
-    if writing.output_dir is not None and not is_writable(writing.output_dir):
-        fail(f"--output-dir {writing.output_dir}: cannot create files there")
-    if writing.touch and not writing.write_metadata:
-        fail("--touch needs --write-metadata")
-    if writing.fields != FIELDS[0] and not (writing.write_metadata or writing.xmp is not None):
-        fail(f"--fields {writing.fields} needs --write-metadata or --xmp")
-    into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
     replaceable = output or views.html or views.attention
-    if writing.existing and not (into_images or (replaceable and writing.existing == "overwrite")):
-        fail(f"--existing {writing.existing} needs --sidecar, --write-metadata or --xmp")
+    into_images = check_placing(writing, bool(replaceable and writing.existing == "overwrite"))
     if writing.resume and (output is None or not kind.resumable):
         fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
@@ -272,6 +262,28 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     if views.gif and views.attention is None:
         fail("--gif needs --attention")
     return kind
+
+
+def check_placing(placing: Placing, replaces: bool = False) -> bool:
+    """Return whether captions go beside the images or into them, after refusing options that contradict each other.
+
+    placing: the options of this group.
+    replaces: whether --existing is about another file that is there.
+    """
+    from capcli.files import is_writable
+
+    if placing.output_dir is not None and not placing.sidecar:
+        fail("--output-dir needs --sidecar")
+    if placing.output_dir is not None and not is_writable(placing.output_dir):
+        fail(f"--output-dir {placing.output_dir}: cannot create files there")
+    if placing.touch and not placing.write_metadata:
+        fail("--touch needs --write-metadata")
+    if placing.fields != FIELDS[0] and not (placing.write_metadata or placing.xmp is not None):
+        fail(f"--fields {placing.fields} needs --write-metadata or --xmp")
+    into_images = placing.sidecar or placing.write_metadata or placing.xmp is not None
+    if placing.existing and not (into_images or replaces):
+        fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp")
+    return into_images
 
 
 def check_different(files: dict[str, str | Path | None]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capcli.cli.caption import check_keywords, check_placing, open_places, read_template
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import BatchSize, Choosing, Decoding, ModelOptions, grouped
+from capcli.cli.options import BatchSize, Choosing, Decoding, ModelOptions, Placing, Writing, grouped
+
+if TYPE_CHECKING:
+    from capcli.captioner import Captioner
+    from capcli.serve.album import Album
 
 INSTALL = "pip install 'capcli[serve]'"
 
@@ -18,6 +25,19 @@ def serve(
     model: ModelOptions,
     decoding: Decoding,
     choosing: Choosing,
+    placing: Placing,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="Photos to go through.", show_default=False)
+    ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep what is saved in FILE, a list that `capcli train` and `teach` read.  "
+            "[default: FOLDER/corrections.json]",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -43,6 +63,10 @@ def serve(
 ) -> None:
     """Serve a page to caption photos on, and an HTTP API.
 
+    With FOLDER, the page shows its photos as they are captioned, the least sure first, to be corrected. What is saved
+    goes to FOLDER/corrections.json and, with --sidecar, --xmp or --write-metadata, to the places that `capcli caption`
+    writes to. Without FOLDER, the page takes photos that are dropped on it.
+
     Prints an address that lets in one browser, once; another needs the token. Only this machine can reach the server,
     unless --host says otherwise. Ctrl-C ends it.
 
@@ -55,9 +79,11 @@ def serve(
     import webbrowser
 
     from capcli.cli.process import one_core_per_batch
+    from capcli.images.find import Selection, find_images
     from capcli.serve.access import LEAST_TOKEN, Access, is_loopback
     from capcli.serve.api import Api
     from capcli.serve.app import make_app
+    from capcli.serve.folder_page import FolderPage
     from capcli.serve.limits import Gate
     from capcli.serve.server import listen, make_server
 
@@ -65,6 +91,7 @@ def serve(
         fail(f"--token: {LEAST_TOKEN} characters or more, and only ASCII, such as `openssl rand -hex 16` makes")
     if token is None and not is_loopback(host):
         fail(f"--host {host} needs --token TEXT, or CAPCLI_TOKEN in the environment")
+    places = check_folder(folder, placing, corrections)
     try:
         listening = listen(host, port)
     except OSError as error:
@@ -74,6 +101,7 @@ def serve(
         captioner.options = decoding_options(captioner, decoding, 2)
         one_core_per_batch(captioner, captioner.options)
         captioner.engine.prepare()
+        album = None if folder is None else open_album(folder, placing, places, corrections, captioner)
         shown, port = listening.getsockname()[:2]
         access = Access(host, port, token)
         api = Api(captioner, Gate(), choosing.max_pixels, batch_size)
@@ -87,7 +115,71 @@ def serve(
             if open_page:
                 webbrowser.open(address)
 
+        page = None
+        if album is not None:
+            page = FolderPage(api, album, choosing.max_pixels)
+            selection = Selection(choosing.recursive, tuple(choosing.include or ()), tuple(choosing.exclude or ()))
+            images = find_images([album.folder], selection)
+            album.start(images, captioner, captioner.options, batch_size, choosing.max_pixels)
         try:
-            make_server(make_app(api, access, say), tell).run([listening])
+            make_server(make_app(api, access, say, page), tell).run([listening])
         finally:
             api.close()
+            if album is not None:
+                album.close()
+
+
+def check_folder(folder: str | None, placing: Placing, corrections: Path | None) -> bool:
+    """Return whether captions go beside the photos or into them, after refusing what contradicts itself.
+
+    folder, placing, corrections: the argument and the options.
+    """
+    places = check_placing(placing)
+    if folder is None:
+        for option, given in (("--sidecar, --xmp and --write-metadata", places), ("--corrections", corrections)):
+            if given:
+                fail(f"{option} {'need' if ' and ' in option else 'needs'} FOLDER")
+    elif not os.path.isdir(folder):
+        fail(f"{folder}: {'is not a folder' if os.path.exists(folder) else 'no such folder'}")
+    return places
+
+
+def open_album(folder: str, placing: Placing, places: bool, corrections: Path | None, captioner: Captioner) -> Album:
+    """Return the photos of a folder, not listed yet, or exit with a line about what is wrong.
+
+    folder: its path.
+    placing: where captions go.
+    places: whether they go anywhere beside the corrections.
+    corrections: the file of these; None for the one in the folder.
+    captioner: scores sentences, where a template shows scores.
+    """
+    from dataclasses import replace
+
+    from capcli.explain import explain
+    from capcli.files import is_writable
+    from capcli.outputs.formats import TextRows
+    from capcli.serve.album import Album
+    from capcli.serve.corrections import FILE, Corrections, CorrectionsError
+    from capcli.serve.keeping import Keeper
+
+    file = corrections or Path(folder, FILE)
+    if not is_writable(os.path.dirname(os.path.realpath(file))):
+        fail(f"{file}: cannot create files there; name another place with --corrections FILE", 1)
+    template = read_template(placing.template)
+    keywords = check_keywords(Writing(**vars(placing)), template, TextRows)
+    sinks = [
+        open_places([folder], Writing(**vars(each)), os.fspath(file), template, 1)
+        for each in (placing, replace(placing, existing="overwrite" if places else None))
+    ]
+    shows_scores = bool({"score", "log_prob"} & set(template.fields))
+
+    def score(path: str, text: str) -> tuple[float, float]:
+        explained = explain(captioner, path, [text])[0]
+        return explained.log_prob, explained.score
+
+    try:
+        opened = Corrections(file)
+    except (CorrectionsError, OSError) as error:
+        fail(error if isinstance(error, CorrectionsError) else f"{file}: {(error.strerror or str(error)).lower()}", 1)
+    keeper = Keeper(sinks[0], sinks[1], placing.existing or "skip")
+    return Album(folder, opened, keeper, score if shows_scores else None, keywords)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from capcli import __version__
 from capcli.captioner import Captioner
@@ -22,9 +22,9 @@ from capcli.maps.folders import attention_record
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
 from capcli.maps.sheet import contact_sheet, encode
 from capcli.model.vocabulary import tokenize
-from capcli.outputs.formats import dump
 from capcli.outputs.rows import as_row as caption_row
 from capcli.results import Candidate, Caption, ImageError
+from capcli.serve.answers import answer
 from capcli.serve.batching import Job, SharedBatches
 from capcli.serve.bodies import Upload, read_upload
 from capcli.serve.limits import ANSWER_SECONDS, Gate, Holding, Refusal
@@ -115,13 +115,13 @@ class Api:
             wanted = asked.parameters
             num = wanted.get("num", 1)
             results = await self.captions(asked.images, num, wanted["options"])
-        return rows([caption_row(result, num, wanted.get("min_score")) for result in results], results)
+        return answer([caption_row(result, num, wanted.get("min_score")) for result in results], status_of(results))
 
     async def explain(self, request: Request) -> Response:
         """Answer with a row for each sentence, the one first that the photo supports most."""
         async with self.asked(request, EXPLAIN_PARAMETERS) as asked:
             explained = await self.explained(asked, asked.parameters.get("sentence", []))
-        return rows([as_row(each) for each in ranked(explained)])
+        return answer([as_row(each) for each in ranked(explained)])
 
     async def explained(self, asked: Asked, sentences: list[str]) -> list[Explanation]:
         """Return explanations of sentences over the one image of a request. Raises Refusal and ImageError."""
@@ -151,7 +151,7 @@ class Api:
                     raise result
                 candidate = result.best
             if wanted.get("format") == "json":
-                return rows(attention_record(name, candidate))
+                return answer(attention_record(name, candidate))
             word = wanted.get("word")
             if word is not None and word >= len(candidate.words):
                 raise Refusal(400, f"word is {word}, and the caption has {len(candidate.words)} words")
@@ -167,7 +167,7 @@ class Api:
 
     async def health(self, request: Request) -> Response:
         """Answer that the server works."""
-        return rows({"status": "ok", "version": __version__, "waiting": self.gate.images})
+        return answer({"status": "ok", "version": __version__, "waiting": self.gate.images})
 
 
 @contextlib.asynccontextmanager
@@ -214,23 +214,15 @@ def draw(content: bytes, candidate: Candidate, looks: OverlayOptions, word: int 
     return encode(contact_sheet(photo, overlays, candidate.words, candidate.word_log_probs, candidate.text))
 
 
-def rows(answer: Any, results: list[Caption | ImageError] | None = None) -> Response:
-    """Return an answer in JSON.
-
-    results: what it was made of; if no image of them could be read, the status says so.
-    """
-    status = 200
-    if results and all(isinstance(result, ImageError) for result in results):
-        status = max(status_of(result) for result in results if isinstance(result, ImageError))
-    return Response(dump(answer) + "\n", status, media_type="application/json")
-
-
-def status_of(error: ImageError) -> int:
-    """Return the status for an image that cannot be read: 413 if it has too many pixels, else 422."""
-    return 413 if TOO_LARGE.partition("{")[0] in error.reason else 422
+def status_of(results: Sequence[Caption | ImageError]) -> int:
+    """Return the status for what became of images: 200 if one could be read, 413 if all are too large, or 422."""
+    errors = [result for result in results if isinstance(result, ImageError)]
+    if len(errors) < len(results):
+        return 200
+    return 413 if all(TOO_LARGE.partition("{")[0] in error.reason for error in errors) else 422
 
 
 async def on_image_error(request: Request, error: Exception) -> Response:
     """Answer that an image cannot be read."""
     assert isinstance(error, ImageError)
-    return JSONResponse({"path": error.path, "error": error.reason}, status_of(error))
+    return answer({"path": error.path, "error": error.reason}, status_of([error]))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,33 +15,47 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import capcli.maps.page
+from capcli.maps.overlay import color_table
 from capcli.results import ImageError
 from capcli.serve.access import Access
+from capcli.serve.album import Album
+from capcli.serve.answers import answer
 from capcli.serve.api import Api, on_image_error
 from capcli.serve.bodies import read_body
+from capcli.serve.folder_page import FolderPage
 from capcli.serve.guard import MISTAKE, Guard
 from capcli.serve.limits import Holding
 from capcli.serve.openapi import describe_api
+from capcli.serve.trying import Trying
 
 PAGE = Path(__file__).parent / "page"
 REPORT = Path(capcli.maps.page.__file__).parent  # whose looks and heat the page shares
 STATIC = {
     "style.css": (REPORT, "text/css"),
+    "heat.js": (REPORT, "text/javascript"),
     "serve.css": (PAGE, "text/css"),
+    "asking.js": (PAGE, "text/javascript"),
+    "try.js": (PAGE, "text/javascript"),
+    "folder.js": (PAGE, "text/javascript"),
 }
 
 
 class Pages:
     """Answer requests of browsers: the pages, and how they are let in."""
 
-    def __init__(self, api: Api, access: Access) -> None:
-        """Read the templates. api: captions. access: knows who may ask."""
-        self.api, self.access = api, access
+    def __init__(self, api: Api, access: Access, album: Album | None) -> None:
+        """Read the templates.
+
+        api: captions.
+        access: knows who may ask.
+        album: the photos of the folder; None without one.
+        """
+        self.api, self.access, self.album = api, access, album
         self.templates = Environment(
             loader=ChoiceLoader([FileSystemLoader(PAGE), FileSystemLoader(REPORT)]),
             autoescape=True,
@@ -47,9 +64,9 @@ class Pages:
             undefined=StrictUndefined,
         )
 
-    def render(self, name: str, status: int = 200, **values: Any) -> Response:
-        """Return a page. name: of its template. values: that it shows."""
-        return HTMLResponse(self.templates.get_template(name).render(**values), status)
+    def render(self, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a page. template: its name. values: that it shows."""
+        return HTMLResponse(self.templates.get_template(template).render(**values), status)
 
     async def home(self, request: Request) -> Response:
         """Answer with the page; a browser that was not let in yet gets in by the address that was printed, once."""
@@ -60,7 +77,21 @@ class Pages:
             return self.render("login.html", 403, problem="This address has been used already, or is an old one.")
         if not self.access.has_cookie(request.headers) and not self.access.has_token(request.headers):
             return self.render("login.html", 401, problem="")
-        return RedirectResponse("/docs", 303)
+        if self.album is None:
+            return await self.trying(request)
+        corrections, folder = str(self.album.corrections.path), self.album.folder
+        return self.render(
+            "folder.html",
+            colors=color_table("heat"),
+            name=readable(os.path.basename(self.album.inside) or folder),
+            corrections=readable(corrections),
+            teach=readable(f"capcli teach {shlex.quote(corrections)} --output MODEL"),
+            again=readable(f"capcli serve {shlex.quote(folder)} --model MODEL"),
+        )
+
+    async def trying(self, request: Request) -> Response:
+        """Answer with the page without a folder."""
+        return self.render("try.html", colors=color_table("heat"), folder=self.album is not None)
 
     async def login(self, request: Request) -> Response:
         """Take the token that somebody typed, or ask for it."""
@@ -89,7 +120,7 @@ class Pages:
 
     async def openapi(self, request: Request) -> Response:
         """Answer with the description of the API."""
-        return JSONResponse(self.description)
+        return answer(self.description)
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
@@ -108,6 +139,7 @@ class Pages:
         """Return which address leads where."""
         return [
             Route("/", self.home),
+            Route("/try", self.trying),
             Route("/login", self.login, methods=["GET", "POST"]),
             Route("/docs", self.docs),
             Route("/openapi.json", self.openapi),
@@ -120,27 +152,35 @@ async def on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     known = {404: "there is nothing here", 405: "this address does not take that method"}
     reason = known.get(error.status_code, error.detail)
-    return JSONResponse({"error": reason}, error.status_code, headers=error.headers)
+    return answer({"error": reason}, error.status_code, error.headers)
 
 
 async def on_mistake(request: Request, error: Exception) -> Response:
     """Answer that there is a mistake of ours; its details are nobody's business on the network."""
-    return JSONResponse({"error": MISTAKE}, 500)
+    return answer({"error": MISTAKE}, 500)
 
 
-def make_app(api: Api, access: Access, report: Callable[[str], object]) -> ASGIApp:
+def readable(name: str) -> str:
+    """Return a file name as text; bytes that are not UTF-8 are replaced by a mark."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", name)
+
+
+def make_app(api: Api, access: Access, report: Callable[[str], object], folder: FolderPage | None = None) -> ASGIApp:
     """Return the application.
 
     api: captions.
     access: knows who may ask.
     report: takes a line about a mistake of ours.
+    folder: the page of a folder; None for the page without one.
     """
     routes = [
         Route("/v1/caption", api.caption, methods=["POST"]),
         Route("/v1/explain", api.explain, methods=["POST"]),
         Route("/v1/attention", api.attention, methods=["POST"]),
         Route("/health", api.health),
-        *Pages(api, access).routes(),
+        *Pages(api, access, folder.album if folder else None).routes(),
+        *Trying(api).routes(),
+        *(folder.routes() if folder else []),
     ]
     handlers: Any = {HTTPException: on_refusal, ImageError: on_image_error, Exception: on_mistake}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), access, api.gate, report)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from capcli.serve.access import Access
+from capcli.serve.answers import answer
 from capcli.serve.limits import Gate, Refusal
 
 # What anybody may ask for: it says nothing about photos, and is the same in every run.
@@ -28,7 +28,7 @@ HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with no-referrer, browsers do not say either where a form comes from
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
@@ -56,7 +56,7 @@ class Guard:
             return
         began = False
 
-        async def answer(message: Message) -> None:
+        async def send_on(message: Message) -> None:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
@@ -70,18 +70,18 @@ class Guard:
 
         try:
             if (refusal := self.refusal(scope)) is not None:
-                await refuse(answer, refusal)
+                await refused(refusal)(scope, receive, send_on)
             elif scope["path"].startswith(UNCOUNTED):
-                await self.app(scope, receive, answer)
+                await self.app(scope, receive, send_on)
             else:
                 with self.gate.request(scope["client"][0] if scope["client"] else ""):
-                    await self.app(scope, receive, answer)
+                    await self.app(scope, receive, send_on)
         except Refusal as refusal:  # the gate's
-            await refuse(answer, refusal)
+            await refused(refusal)(scope, receive, send_on)
         except Exception as error:
             self.report(f"a bug in capcli: {describe(error)}")
             if not began:
-                await refuse(answer, Refusal(500, MISTAKE))
+                await answer({"error": MISTAKE}, 500)(scope, receive, send_on)
 
     def refusal(self, scope: Scope) -> Refusal | None:
         """Return why a request is not answered at all, or None."""
@@ -115,16 +115,10 @@ def is_same(origin: str, host: str) -> bool:
     return parts is not None and parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 
-async def refuse(send: Send, refusal: Refusal) -> None:
-    """Answer with a line of JSON that says why there is no other answer."""
-    body = json.dumps({"error": refusal.detail}, ensure_ascii=False).encode() + b"\n"
-    headers: dict[str, Any] = {"content-type": "application/json", "content-length": str(len(body))}
-    headers |= refusal.headers or {}
-    if refusal.status_code == 401:
-        headers["www-authenticate"] = "Bearer"
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status_code, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+def refused(refusal: Refusal) -> Response:
+    """Return the answer to a request that is not answered."""
+    headers = dict(refusal.headers or {}) | ({"WWW-Authenticate": "Bearer"} if refusal.status_code == 401 else {})
+    return answer({"error": refusal.detail}, refusal.status_code, headers)
 
 
 def describe(error: BaseException) -> str:

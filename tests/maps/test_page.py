@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from capcli.maps.page import HtmlReport, pack, where
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Locator, Page
 
 NASTY = '<script>alert("&\'")</script>'
 
@@ -130,48 +128,6 @@ def test_weights_take_a_byte_each() -> None:
     heat[0, 6] = 1
     assert where(heat, 0.35) == "top right"
     assert where(np.outer(np.eye(3)[1], np.eye(3)[1]), 0) == "centre"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium or Chrome; without one its tests are skipped."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    with playwright.sync_playwright() as driver:
-        try:  # macOS and Windows have Chrome on no PATH, but Playwright knows where
-            browser = driver.chromium.launch(executable_path=found, channel=None if found else "chrome")
-        except playwright.Error as error:
-            if found:
-                raise
-            pytest.skip(f"no Chromium or Chrome: {error.message.splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(120_000)  # milliseconds, a guard against hanging
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def complaints(page: Page) -> list[str]:
-    """Console messages, entries in the browser's log and uncaught exceptions, as they come."""
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(error.message))
-    return complaints
-
-
-@pytest.fixture
-def requests(page: Page) -> list[str]:
-    """Addresses that are asked for, embedded data apart."""
-    requests: list[str] = []
-    page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
-    return requests
 
 
 CANVAS = "document.querySelector('canvas')?.toDataURL() ?? null"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import PHOTOS
 from PIL import Image
-from serving import BEARER, CHELSEA, COFFEE, Running, form
+from serving import BEARER, CHELSEA, COFFEE, PATIENCE, Running, form
 
 from capcli.captioner import Captioner
 from capcli.explain import as_row, explain, ranked
@@ -158,6 +159,9 @@ def test_a_mistake_of_ours_costs_one_answer_and_shows_no_trace(
         breaking.setattr(Captioner, "caption_pixels", broken)
         answer = server.ask("/v1/caption", COFFEE)
     assert (answer.status, answer.json) == (500, {"error": "a bug in capcli; its terminal says more"})
+    until = time.monotonic() + PATIENCE
+    while not server.reports and time.monotonic() < until:  # which is written once the answer is on its way
+        pass
     assert [line.startswith("a bug in capcli: RuntimeError at test_api.py:") for line in server.reports] == [True]
     assert server.ask("/v1/caption", COFFEE).status == 200
 

@@ -1,0 +1,362 @@
+"""A folder's photos: their captions as they are made, what was saved for them, and what can be undone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from capcli.captioner import Captioner
+from capcli.decoding.options import DecodingOptions
+from capcli.model.vocabulary import tokenize
+from capcli.outputs.keywords import with_keywords
+from capcli.outputs.originals import LEADS_OUT
+from capcli.outputs.rows import as_candidate
+from capcli.results import Candidate, Caption, ImageError
+from capcli.serve.corrections import Corrections, Row
+from capcli.serve.keeping import MEMORY, Keeper, Written
+
+CANDIDATES = 5  # captions of a photo
+LEAST_UNDOS = 1000  # saves that can be undone, where no files were written
+
+
+@dataclass
+class Photo:
+    """Hold a photo of the folder.
+
+    number: its place in the listing, which names it in requests.
+    path: of the file.
+    name: relative to the folder.
+    candidates: `{"caption", "log_prob", "score"}`, best first; empty until it is captioned.
+    unsure: as of the caption.
+    error: why it cannot be captioned.
+    saved: the caption that was saved for it.
+    version: rises with each change.
+    state: another for each text that was saved; undoing brings back that of before.
+    changed: the album's `change` when anything here last changed.
+    """
+
+    number: int
+    path: str
+    name: str
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    unsure: bool = False
+    error: str | None = None
+    saved: str | None = None
+    version: int = 0
+    state: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Hold what a save did to one photo: its state and row before, its state since, and its files."""
+
+    photo: Photo
+    before: int
+    since: int
+    row: Row | None
+    files: list[Written]
+
+
+@dataclass(frozen=True)
+class Save:
+    """Hold what one save did, so that it can be undone."""
+
+    steps: list[Step]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of files that are kept for it."""
+        return sum(len(each.before or b"") for step in self.steps for each in step.files)
+
+
+@dataclass
+class Saved:
+    """Say what became of a request to save or to undo.
+
+    save: its number, by which it can be undone.
+    photos: those that were changed.
+    conflicts: those that somebody else had changed meanwhile, which are as they were.
+    problems: lines about files that did not take a caption.
+    """
+
+    save: int = 0
+    photos: list[Photo] = field(default_factory=list)
+    conflicts: list[Photo] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class Album:
+    """Hold the photos of a folder; several threads may use it at the same time."""
+
+    def __init__(
+        self,
+        folder: str,
+        corrections: Corrections,
+        keeper: Keeper,
+        score: Callable[[str, str], tuple[float, float]] | None = None,
+        keywords: int = 0,
+    ) -> None:
+        """Begin without photos.
+
+        folder: its path.
+        corrections: what was saved earlier, and takes what is saved.
+        keeper: writes beside the photos and into them.
+        score: returns log-probability and score of a person's sentence for a photo; None where nothing shows them.
+        keywords: how many a saved caption gets at most.
+        """
+        self.folder, self.inside = folder, os.path.realpath(folder)
+        self.corrections, self.keeper, self.score = corrections, keeper, score
+        self.keywords = keywords
+        self.run = secrets.token_hex(4)  # so that a version of another run is none of this one
+        self.lock, self.saving = threading.RLock(), threading.Lock()
+        self.photos: list[Photo] = []
+        self.saves: OrderedDict[int, Save] = OrderedDict()
+        self.change = self.last_save = 0
+        self.listed = self.complete = self.closed = False
+        self.thread: threading.Thread | None = None
+
+    # Captioning
+
+    def start(
+        self,
+        images: Iterable[str | ImageError],
+        captioner: Captioner,
+        options: DecodingOptions,
+        batch_size: int,
+        max_pixels: int | None,
+    ) -> None:
+        """Caption the photos, in a thread.
+
+        images: paths, and ImageErrors for what cannot be listed.
+        captioner, options, batch_size, max_pixels: as `Captioner.stream` takes them.
+        """
+
+        def work() -> None:
+            paths = self.listing(images)
+            batches = captioner.batches(paths, CANDIDATES, options, batch_size, max_pixels)
+            number = 0
+            for batch in batches:
+                self.take(number, batch)
+                number += len(batch)
+                if self.closed:
+                    break
+            self.complete = True
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+
+    def listing(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
+        """Make a photo of each image first, then yield them to be captioned."""
+        wanted: list[str | ImageError] = []
+        for image in images:
+            path = image.path if isinstance(image, ImageError) else image
+            if isinstance(image, str) and not self.is_inside(image):
+                image = ImageError(image, LEADS_OUT)
+            row = self.corrections.row(path)
+            with self.lock:
+                self.change += 1
+                name = os.path.relpath(path, self.folder)
+                saved = None if row is None else row["captions"][0]
+                self.photos.append(Photo(len(self.photos), path, name, saved=saved, changed=self.change))
+            wanted.append(image)
+            if self.closed:
+                return
+        self.listed = True
+        yield from wanted
+
+    def take(self, number: int, batch: Sequence[Caption | ImageError]) -> None:
+        """Take captions. number: of the first photo."""
+        with self.lock:
+            for photo, result in zip(self.photos[number:], batch, strict=False):
+                self.change += 1
+                photo.changed = self.change
+                if isinstance(result, ImageError):
+                    photo.error = result.reason
+                else:
+                    photo.candidates = [as_candidate(candidate) for candidate in result.candidates]
+                    photo.unsure = result.unsure
+
+    def close(self) -> None:
+        """End captioning, after the batch that is worked on, and let other runs have the corrections."""
+        self.closed = True
+        if self.thread is not None:
+            self.thread.join(10)
+        with self.saving:
+            self.corrections.close()
+
+    # What pages see
+
+    def tag(self, photo: Photo) -> str:
+        """Return what identifies a photo's version."""
+        return f"{self.run}-{photo.version}"
+
+    def shown(self, photo: Photo) -> dict[str, Any]:
+        """Return a photo as pages see it."""
+        return {
+            "id": photo.number,
+            "name": photo.name,
+            "tag": self.tag(photo),
+            "candidates": photo.candidates,
+            "unsure": photo.unsure,
+            "error": photo.error,
+            "saved": photo.saved,
+        }
+
+    def since(self, change: int) -> dict[str, Any]:
+        """Return what has changed. change: what an earlier answer gave; 0 asks for everything."""
+        with self.lock:
+            photos = [self.shown(photo) for photo in self.photos if photo.changed > change]
+            done = sum(bool(photo.candidates or photo.error) for photo in self.photos)
+            known = {"all": len(self.photos), "done": done, "listed": self.listed, "complete": self.complete}
+            return {"run": self.run, "change": self.change, "photos": photos} | known
+
+    def photo(self, number: int) -> Photo | None:
+        """Return a photo, None if there is none of this number."""
+        with self.lock:
+            return self.photos[number] if 0 <= number < len(self.photos) else None
+
+    def is_inside(self, path: str) -> bool:
+        """Return whether a file lies in the folder, after following links; one that dangles does, to be reported."""
+        real = os.path.realpath(path)
+        return os.path.commonpath([real, self.inside]) == self.inside
+
+    def read(self, photo: Photo) -> bytes:
+        """Return a photo's file. Raises ImageError, also for one that leads out of the folder."""
+        try:
+            with open(photo.path, "rb") as file:
+                # Looked at when it is open, so that nobody can put another file there in between.
+                real = os.path.realpath(photo.path)
+                if not self.is_inside(real) or not os.path.samestat(os.fstat(file.fileno()), os.stat(real)):
+                    raise ImageError(photo.name, LEADS_OUT)
+                return file.read()
+        except OSError as error:
+            raise ImageError(photo.name, (error.strerror or str(error)).lower()) from None
+
+    # Saving
+
+    def save(self, wanted: Sequence[tuple[Photo, str, str]]) -> Saved:
+        """Save captions; they are on the disk when this returns.
+
+        wanted: photos, the tags of their versions that the person saw, and the captions.
+
+        Raises CorrectionsError, and OSError with the name of the file, after which nothing is saved.
+        """
+        saved = Saved()
+        with self.saving:
+            self.refresh()
+            rows: dict[str, Row | None] = {}
+            done: list[tuple[Photo, str, Row | None, list[Written]]] = []
+            for photo, tag, text in wanted:
+                if tag != self.tag(photo) or photo.path in rows:
+                    saved.conflicts.append(photo)
+                    continue
+                before = self.corrections.row(photo.path)
+                known = (before or {}).get("written")
+                files, problems = self.keeper.keep(self.as_caption(photo, text), self.paths(known))
+                saved.problems += [f"{photo.name}: {problem}" for problem in problems]
+                rows[photo.path] = self.row(photo, text, before, files)
+                done.append((photo, text, before, files))
+            if not done:
+                return saved
+            try:
+                self.corrections.put(rows)
+            except BaseException:
+                for *_, files in done:
+                    self.keeper.take_back(files)
+                raise
+            steps = []
+            with self.lock:
+                for photo, text, before, files in done:
+                    state = photo.state
+                    self.set(photo, text)
+                    steps.append(Step(photo, state, photo.state, before, files))
+                    saved.photos.append(photo)
+            saved.save = self.remember(Save(steps))
+        return saved
+
+    def undo(self, number: int) -> Saved | None:
+        """Make everything what it was before a save; return None for one that is not known any more.
+
+        number: of the save.
+
+        Raises CorrectionsError, and OSError with the name of the file, after which nothing is undone.
+        """
+        saved = Saved(number)
+        with self.saving:
+            self.refresh()
+            save = self.saves.get(number)
+            if save is None:
+                return None
+            saved.conflicts = [step.photo for step in save.steps if step.photo.state != step.since]
+            if saved.conflicts:
+                return saved
+            self.corrections.put({step.photo.path: step.row for step in save.steps})
+            del self.saves[number]
+            for step in reversed(save.steps):
+                photo = step.photo
+                saved.problems += [f"{photo.name}: {problem}" for problem in self.keeper.take_back(step.files)]
+                with self.lock:
+                    self.set(photo, None if step.row is None else step.row["captions"][0])
+                    photo.state = step.before
+                saved.photos.append(photo)
+        return saved
+
+    def refresh(self) -> None:
+        """Take what somebody else has changed in the corrections. Raises CorrectionsError and OSError."""
+        if not self.corrections.read():
+            return
+        with self.lock:
+            for photo in self.photos:
+                row = self.corrections.row(photo.path)
+                text = None if row is None else row["captions"][0]
+                if text != photo.saved:
+                    self.set(photo, text)
+
+    def set(self, photo: Photo, text: str | None) -> None:
+        """Note what is saved for a photo now."""
+        self.change += 1
+        photo.saved, photo.version, photo.changed = text, photo.version + 1, self.change
+        photo.state = self.change
+
+    def remember(self, save: Save) -> int:
+        """Keep a save, so that it can be undone, and return its number; the oldest are forgotten."""
+        self.last_save += 1
+        self.saves[self.last_save] = save
+        held = sum(each.size for each in self.saves.values())
+        while held > MEMORY or len(self.saves) > LEAST_UNDOS:
+            _, oldest = self.saves.popitem(last=False)
+            held -= oldest.size
+        return self.last_save
+
+    def row(self, photo: Photo, text: str, before: Row | None, files: Sequence[Written]) -> Row:
+        """Return the row of a photo. before: the one so far, of which all but the first caption stays."""
+        row = dict(before or {"file_path": self.corrections.name(photo.path)})
+        row["captions"] = [text, *row.get("captions", [])[1:]]
+        if photo.candidates:
+            row["said"] = photo.candidates[0]["caption"]  # so that teaching can tell corrections from agreement
+        if files:
+            known = self.paths(row.get("written")) | {each.path: each.digest for each in files}
+            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in known.items()}
+        return row
+
+    def paths(self, written: Any) -> dict[str, str]:
+        """Return the digests of a row's files by their paths, empty if a person wrote something else there."""
+        known = written.items() if isinstance(written, dict) else ()
+        return {os.path.normpath(os.path.join(self.inside, str(path))): str(digest) for path, digest in known}
+
+    def as_caption(self, photo: Photo, text: str) -> Caption:
+        """Return a saved text as a caption for the sinks."""
+        found = next((each for each in photo.candidates if each["caption"] == text), None)
+        if found is not None:
+            log_prob, score = found["log_prob"], found["score"]
+        else:
+            log_prob, score = self.score(photo.path, text) if self.score else (0.0, 0.0)
+        words = tuple(tokenize(text))
+        caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
+        return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word

@@ -1,0 +1,173 @@
+"""What the page of a folder asks for: its photos, their captions, and to save what the person makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from capcli.explain import explain
+from capcli.images.decode import open_resized, within
+from capcli.model.vocabulary import tokenize
+from capcli.serve.album import CANDIDATES, Album, Photo, Saved
+from capcli.serve.answers import answer
+from capcli.serve.api import Api, named
+from capcli.serve.bodies import read_body
+from capcli.serve.corrections import CorrectionsError
+from capcli.serve.limits import MAX_TEXT, Holding, Refusal
+from capcli.serve.shown import as_jpeg, shown_explanation
+
+SIDES = (160, 1280)  # pixels of a photo's longest side: in the strip, and large
+MAX_ACCEPTED = 100  # photos of one request
+MAX_JSON = 100_000  # bytes
+KEPT_BY_BROWSERS = "private, max-age=600"
+R = TypeVar("R")
+
+
+class FolderPage:
+    """Answer requests of the page of a folder."""
+
+    def __init__(self, api: Api, album: Album, max_pixels: int | None = None) -> None:
+        """Take what captions, and the photos. max_pixels: larger photos are not shown."""
+        self.api, self.album, self.max_pixels = api, album, max_pixels
+        self.saving = ThreadPoolExecutor(1, "save")  # one at a time, whatever else goes on
+
+    async def photos(self, request: Request) -> Response:
+        """Answer with what has changed since an earlier answer."""
+        text = request.query_params.get("since", "0")
+        return answer(self.album.since(int(text) if text.isdecimal() and len(text) < 16 else 0))
+
+    async def picture(self, request: Request) -> Response:
+        """Answer with a photo, as a JPEG."""
+        photo, side = self.photo_of(request), int(request.path_params["side"])
+        if side not in SIDES:
+            raise Refusal(404, "there is nothing here")
+
+        def make() -> bytes:
+            return as_jpeg(open_resized(self.album.read(photo), side, [within(side)], self.max_pixels)[0])
+
+        with named(photo.name):
+            content = await self.api.in_thread(make)
+        return Response(content, media_type="image/jpeg", headers={"Cache-Control": KEPT_BY_BROWSERS})
+
+    async def read(self, request: Request) -> Response:
+        """Answer with what the model makes of sentences over a photo."""
+        photo = self.photo_of(request)
+        sentences = (await self.json_of(request)).get("sentences")
+        if not isinstance(sentences, list) or not 1 <= len(sentences) <= CANDIDATES + 1:
+            raise Refusal(422, f"one to {CANDIDATES + 1} sentences are read at a time")
+        texts = [checked(sentence) for sentence in sentences]
+        with named(photo.name):
+            content = await self.api.in_thread(self.album.read, photo)
+            explained = await self.api.in_thread(explain, self.api.captioner, content, texts)
+        return answer([shown_explanation(each) for each in explained])
+
+    async def save(self, request: Request) -> Response:
+        """Save a caption, if the photo is still as the person saw it: `If-Match` names its version."""
+        photo = self.photo_of(request)
+        tag = request.headers.get("if-match", "").strip('"')
+        if not tag:
+            raise Refusal(428, "If-Match has to name the version that was seen")
+        text = checked((await self.json_of(request)).get("caption"))
+        saved = await self.in_turn(lambda: self.album.save([(photo, tag, text)]))
+        return self.outcome(saved, 409 if saved.conflicts else 200)
+
+    async def accept(self, request: Request) -> Response:
+        """Save the best caption of several photos, as far as they are as the person saw them."""
+        wanted = (await self.json_of(request)).get("photos")
+        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_ACCEPTED:
+            raise Refusal(422, f"1 to {MAX_ACCEPTED} photos are accepted at a time")
+        accepted = []
+        for each in wanted:
+            number, tag = (each.get("id"), each.get("tag")) if isinstance(each, dict) else (None, None)
+            photo = self.album.photo(number) if type(number) is int else None
+            if photo is None or not isinstance(tag, str):
+                raise Refusal(422, "a photo is {id, tag}")
+            if not photo.candidates or not tokenize(photo.candidates[0]["caption"]):
+                raise Refusal(422, f"{photo.name} has no caption yet")
+            accepted.append((photo, tag, photo.candidates[0]["caption"]))
+        return self.outcome(await self.in_turn(lambda: self.album.save(accepted)))
+
+    async def undo(self, request: Request) -> Response:
+        """Make everything what it was before a save."""
+        number = (await self.json_of(request)).get("save")
+        saved = await self.in_turn(lambda: self.album.undo(number)) if type(number) is int else None
+        if saved is None:
+            raise Refusal(410, "this cannot be undone any more")
+        return self.outcome(saved, 409 if saved.conflicts else 200)
+
+    def photo_of(self, request: Request) -> Photo:
+        """Return the photo that a request names by its number. Raises Refusal."""
+        photo = self.album.photo(request.path_params["number"])
+        if photo is None:
+            raise Refusal(404, "there is no such photo")
+        return photo
+
+    async def json_of(self, request: Request) -> dict[str, Any]:
+        """Return the JSON object that is a request's body. Raises Refusal."""
+        with Holding(self.api.gate) as holding:
+            body = await read_body(request, holding)
+        if len(body) > MAX_JSON:
+            raise Refusal(413, f"more than {MAX_JSON:,} bytes")
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise Refusal(400, "not a JSON object")
+        return value
+
+    async def in_turn(self, function: Callable[[], R]) -> R:
+        """Return what a function gives that saves. It is not given up on: what is begun is finished.
+
+        Raises Refusal if nothing could be saved.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.saving, function)
+        except CorrectionsError as error:
+            raise Refusal(500, f"nothing is saved: {error}") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Refusal(507, f"nothing is saved: {error.filename or 'corrections'}: {reason}") from None
+
+    def outcome(self, saved: Saved, status: int = 200) -> Response:
+        """Return what became of a request to save or to undo."""
+        shown = self.album.shown
+        told = {
+            "save": saved.save,
+            "photos": [shown(photo) for photo in saved.photos],
+            "conflicts": [shown(photo) for photo in saved.conflicts],
+            "problems": saved.problems,
+        }
+        if status == 409:
+            told["error"] = "changed elsewhere meanwhile"
+        return answer(told, status)
+
+    def routes(self) -> list[Route]:
+        """Return which address leads where."""
+        return [
+            Route("/page/photos", self.photos),
+            Route("/page/photos/{number:int}", self.save, methods=["PUT"]),
+            Route("/page/photos/{number:int}/read", self.read, methods=["POST"]),
+            Route("/page/accept", self.accept, methods=["POST"]),
+            Route("/page/undo", self.undo, methods=["POST"]),
+            Route("/photos/{number:int}/{side:int}", self.picture),
+        ]
+
+
+def checked(text: Any) -> str:
+    """Return a caption on one line. Raises Refusal for one that cannot be."""
+    if not isinstance(text, str):
+        raise Refusal(422, "a caption is a text")
+    plain = " ".join(text.split())
+    if len(plain) > MAX_TEXT:
+        raise Refusal(413, f"the caption has more than {MAX_TEXT} characters")
+    if not tokenize(plain) or any("\ud800" <= sign <= "\udfff" for sign in plain) or not plain.isprintable():
+        raise Refusal(422, "the caption has no word, or a sign that cannot be written")
+    return plain

@@ -1,0 +1,276 @@
+"""Saving and undoing, with sidecars and metadata, without a server."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from folders import photo_bytes
+
+pytest.importorskip("starlette", reason="needs the extra serve")
+
+from capcli.outputs.metadata import Metadata, read_caption
+from capcli.outputs.originals import LEADS_OUT
+from capcli.outputs.sidecars import Sidecars
+from capcli.outputs.sink import Sink
+from capcli.outputs.template import Template
+from capcli.outputs.xmp_sidecars import XmpSidecars
+from capcli.results import Candidate, Caption, ImageError
+from capcli.serve import album as albums
+from capcli.serve.album import Album, Photo
+from capcli.serve.corrections import Corrections, CorrectionsError
+from capcli.serve.keeping import Keeper
+
+
+def said(path: str, text: str = "a cat") -> Caption:
+    candidates = (
+        Candidate(text, tuple(text.split()), (), -3.0, -0.5),
+        Candidate("a dog", ("a", "dog"), (), -4.0, -0.7),
+    )
+    return Caption(path, candidates)
+
+
+def sinks(kinds: str, existing: str) -> list[Sink]:
+    template = Template("{caption}!")
+    made: dict[str, Sink] = {"s": Sidecars(existing, template), "m": Metadata(existing, template)}
+    made["x"] = XmpSidecars(existing, template)
+    return [made[kind] for kind in kinds]
+
+
+def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: int = 3) -> Album:
+    """An album whose photos are captioned."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for i in range(number):
+        path = folder / f"photo{i}.jpg"
+        if not path.exists():
+            path.write_bytes(photo_bytes(i))
+        paths.append(str(path))
+    keeper = Keeper(sinks(kinds, existing), sinks(kinds, "overwrite"), existing)
+    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
+    list(album.listing(paths))
+    album.take(0, [said(path) for path in paths])
+    return album
+
+
+def save(album: Album, number: int, text: str) -> albums.Saved:
+    photo = album.photos[number]
+    return album.save([(photo, album.tag(photo), text)])
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    return json.loads((folder / "corrections.json").read_text())
+
+
+def test_a_save_is_on_the_disk(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    saved = save(album, 1, "a red boat")
+    assert (saved.problems, saved.conflicts, [photo.saved for photo in saved.photos]) == ([], [], ["a red boat"])
+    assert rows(tmp_path) == [{"file_path": "photo1.jpg", "captions": ["a red boat"], "said": "a cat"}]
+    album.close()
+    again = open_album(tmp_path)
+    assert [photo.saved for photo in again.photos] == [None, "a red boat", None]
+    again.close()
+
+
+def test_another_version_is_a_conflict(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    photo = album.photos[0]
+    seen = album.tag(photo)
+    assert not album.save([(photo, seen, "first")]).conflicts
+    second = album.save([(photo, seen, "second")])
+    assert (second.conflicts, second.photos) == ([photo], [])
+    assert photo.saved == "first"
+    assert rows(tmp_path)[0]["captions"] == ["first"]
+    album.close()
+    again = open_album(tmp_path)  # whose versions are none of those of the run before
+    assert again.save([(again.photos[0], seen, "third")]).conflicts
+    again.close()
+
+
+def test_undoing_goes_back_step_by_step(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    numbers = [save(album, 0, text).save for text in ("one", "two")] + [save(album, 1, "three").save]
+    assert album.undo(numbers[2]).photos[0].saved is None  # type: ignore[union-attr]
+    assert album.undo(numbers[0]).conflicts  # type: ignore[union-attr]
+    assert album.undo(numbers[1]).photos[0].saved == "one"  # type: ignore[union-attr]
+    assert album.undo(numbers[0]).photos[0].saved is None  # type: ignore[union-attr]
+    assert rows(tmp_path) == []
+    assert album.undo(numbers[0]) is None
+    album.close()
+
+
+def test_bulk_is_one_save(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "s")
+    (tmp_path / "photo2.txt").write_text("mine\n")
+    saved = album.save([(photo, album.tag(photo), "a cat") for photo in album.photos])
+    assert len(saved.photos) == 3
+    assert len(saved.problems) == 1
+    assert "photo2.txt has a text already: it stays" in saved.problems[0]
+    assert (tmp_path / "photo0.txt").read_text() == "a cat!\n"
+    assert (tmp_path / "photo2.txt").read_text() == "mine\n"
+    album.undo(saved.save)
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["photo2.txt"]
+    assert [photo.saved for photo in album.photos] == [None] * 3
+    album.close()
+
+
+@pytest.mark.parametrize(
+    ("existing", "first", "second"),
+    [
+        ("skip", "mine", "mine"),
+        ("fail", "mine", "mine"),
+        ("overwrite", "one!", "two!"),
+        ("append", "mine, one!", "mine, two!"),
+        ("prepend", "one!, mine", "two!, mine"),
+    ],
+)
+def test_saving_again_treats_the_persons_text_as_the_first_time(
+    tmp_path: Path, existing: str, first: str, second: str
+) -> None:
+    (tmp_path / "photo0.txt").write_text("mine\n")
+    album = open_album(tmp_path, "s", existing)
+    one = save(album, 0, "one")
+    assert (tmp_path / "photo0.txt").read_text() == f"{first}\n"
+    assert bool(one.problems) == (first == "mine")
+    two = save(album, 0, "two")
+    assert (tmp_path / "photo0.txt").read_text() == f"{second}\n"
+    album.undo(two.save)
+    assert (tmp_path / "photo0.txt").read_text() == f"{first}\n"
+    album.undo(one.save)
+    assert (tmp_path / "photo0.txt").read_text() == "mine\n"
+    album.close()
+
+
+def test_what_an_earlier_run_wrote_can_be_corrected(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "sm")
+    assert save(album, 0, "one").problems == []
+    album.close()
+    again = open_album(tmp_path, "sm")
+    assert save(again, 0, "two").problems == []
+    assert (tmp_path / "photo0.txt").read_text() == "two!\n"
+    assert read_caption(str(tmp_path / "photo0.jpg")) == "two!"
+    again.close()
+    (tmp_path / "photo0.txt").write_text("mine\n")
+    third = open_album(tmp_path, "s")
+    assert len(save(third, 0, "three").problems) == 1
+    assert (tmp_path / "photo0.txt").read_text() == "mine\n"
+    third.close()
+
+
+def test_a_caption_inside_the_image_is_none_to_the_sidecar_beside_it(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "xm")
+    for text in ("one", "two"):
+        assert save(album, 0, text).problems == []
+        assert f"{text}!" in (tmp_path / "photo0.jpg.xmp").read_text()
+        assert read_caption(str(tmp_path / "photo0.jpg")) == f"{text}!"
+    album.close()
+
+
+def test_keywords_are_those_of_the_saved_caption(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    album.keywords = 5
+    assert album.as_caption(album.photos[0], "A red boat on the sea").keywords == ("red", "boat", "sea")
+    album.close()
+
+
+def test_metadata_is_taken_back_byte_for_byte(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "m")
+    photo = tmp_path / "photo0.jpg"
+    before, time = photo.read_bytes(), photo.stat().st_mtime_ns
+    saved = save(album, 0, "a red boat")
+    assert read_caption(str(photo)) == "a red boat!"
+    album.undo(saved.save)
+    assert (photo.read_bytes(), photo.stat().st_mtime_ns) == (before, time)
+    # What somebody else has changed since stays.
+    saved = save(album, 0, "a blue boat")
+    photo.write_bytes(before + b"\0")
+    undone = album.undo(saved.save)
+    assert undone is not None
+    assert undone.problems[0].endswith("photo0.jpg: changed since; left as it is")
+    assert photo.read_bytes() == before + b"\0"
+    assert rows(tmp_path) == []
+    album.close()
+
+
+def test_without_memory_for_it_nothing_can_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(albums, "MEMORY", 10)
+    album = open_album(tmp_path, "m")
+    saved = save(album, 0, "a red boat")
+    assert album.undo(saved.save) is None
+    album.close()
+
+
+def test_a_list_that_cannot_be_written_saves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    album = open_album(tmp_path, "s")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "corrections.json"))
+
+    with monkeypatch.context() as filling:
+        filling.setattr(Corrections, "put", full)
+        with pytest.raises(OSError, match="No space"):
+            save(album, 0, "one")
+    assert not (tmp_path / "photo0.txt").exists()
+    assert album.photos[0].saved is None
+    assert save(album, 0, "one").problems == []
+    (tmp_path / "corrections.json").write_text("broken")
+    with pytest.raises(CorrectionsError):
+        save(album, 0, "two")
+    assert (tmp_path / "corrections.json").read_text() == "broken"
+    assert (tmp_path / "photo0.txt").read_text() == "one!\n"
+    album.close()
+
+
+def test_what_is_edited_in_the_list_meanwhile_counts(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    photo = album.photos[0]
+    seen = album.tag(photo)
+    (tmp_path / "corrections.json").write_text('[{"file_path": "photo0.jpg", "captions": ["edited", "more"]}]')
+    assert album.save([(photo, seen, "mine")]).conflicts == [photo]
+    assert photo.saved == "edited"
+    assert not save(album, 0, "mine").conflicts
+    assert rows(tmp_path)[0]["captions"] == ["mine", "more"]
+    album.close()
+
+
+def test_no_photo_outside_of_the_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    outside = tmp_path / "secret" / "outside.jpg"
+    outside.write_bytes(photo_bytes(9))
+    folder = tmp_path / "photos"
+    album = open_album(folder, number=1)
+    for name, target in (("out.jpg", outside), ("in.jpg", folder / "photo0.jpg")):
+        try:
+            (folder / name).symlink_to(target)
+        except OSError:
+            pytest.skip("no links here")
+    listed = list(album.listing([str(folder / "out.jpg"), str(folder / "in.jpg")]))
+    assert isinstance(listed[0], ImageError)
+    assert listed[0].reason == LEADS_OUT
+    assert listed[1] == str(folder / "in.jpg")
+    assert album.read(album.photos[2]) == (folder / "photo0.jpg").read_bytes()
+    with pytest.raises(ImageError):
+        album.read(album.photos[1])
+    # One that was a file when it was listed.
+    photo = album.photos[0]
+    os.replace(folder / "photo0.jpg", folder / "moved.jpg")
+    (folder / "photo0.jpg").symlink_to(outside)
+    with pytest.raises(ImageError):
+        album.read(photo)
+    (folder / "sub").symlink_to(tmp_path / "secret")
+    with pytest.raises(ImageError):
+        album.read(Photo(9, str(folder / "sub" / "outside.jpg"), "sub/outside.jpg"))
+    album.close()
+
+
+def test_changes_are_told_once(tmp_path: Path) -> None:
+    album = open_album(tmp_path)
+    first = album.since(0)
+    assert len(first["photos"]) == 3
+    assert album.since(first["change"])["photos"] == []
+    save(album, 2, "a boat")
+    assert [photo["saved"] for photo in album.since(first["change"])["photos"]] == ["a boat"]
+    album.close()

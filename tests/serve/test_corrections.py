@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the extra serve")
+
+from capcli.serve.corrections import PHOTO_FOLDERS, Corrections, CorrectionsError
+from capcli.training import datasets
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.jpg", "sub/a.jpg"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "photos"
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_photos_are_looked_for_where_training_does() -> None:
+    assert PHOTO_FOLDERS == datasets.PHOTO_FOLDERS
+
+
+def test_training_reads_what_is_saved(folder: Path) -> None:
+    file = folder / "corrections.json"
+    corrections = Corrections(file)
+    for name, caption in (("sub/a.jpg", "a boat"), ("b.jpg", "ein Boot"), ("a.jpg", "a dog")):
+        photo = str(folder / name)
+        corrections.put({photo: {"file_path": corrections.name(photo), "captions": [caption], "said": "a cat"}})
+    assert [row["file_path"] for row in rows(file)] == ["sub/a.jpg", "b.jpg", "a.jpg"]
+    photos = {photo.path: photo.captions for photo in datasets.read_data_set(str(file)).photos}
+    assert photos == {folder / "sub/a.jpg": ("a boat",), folder / "b.jpg": ("ein Boot",), folder / "a.jpg": ("a dog",)}
+    assert datasets.read_data_set(str(folder)).photos  # the folder itself is a data set, too
+    corrections.put({str(folder / "b.jpg"): None})
+    assert [row["file_path"] for row in rows(file)] == ["sub/a.jpg", "a.jpg"]
+    corrections.close()
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("place", ["elsewhere/mine.json", "photos/sub/mine.json"])
+def test_a_list_elsewhere_names_photos_relative_to_itself(tmp_path: Path, folder: Path, place: str) -> None:
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    corrections = Corrections(file)
+    photo = str(folder / "a.jpg")
+    corrections.put({photo: {"file_path": corrections.name(photo), "captions": ["a dog"]}})
+    assert rows(file)[0]["file_path"] == os.path.relpath(photo, file.parent)
+    assert datasets.read_data_set(str(file)).photos[0].path.samefile(photo)
+    corrections.close()
+
+
+def test_photos_of_one_name_are_not_mistaken(folder: Path) -> None:
+    """Training looks into images/ first."""
+    (folder / "images").mkdir()
+    (folder / "images" / "a.jpg").write_bytes(b"another")
+    file = folder / "corrections.json"
+    corrections = Corrections(file)
+    for name in ("a.jpg", "images/a.jpg"):
+        photo = str(folder / name)
+        corrections.put({photo: {"file_path": corrections.name(photo), "captions": [f"a {len(name)}"]}})
+    read = {photo.path.read_bytes(): photo.captions for photo in datasets.read_data_set(str(file)).photos}
+    assert read == {b"a.jpg": ("a 5",), b"another": ("a 12",)}
+    corrections.close()
+    again = Corrections(file)
+    assert again.row(str(folder / "a.jpg"))["captions"] == ["a 5"]  # type: ignore[index]
+    again.close()
+
+
+def test_what_a_person_wrote_stays(folder: Path) -> None:
+    file = folder / "corrections.json"
+    gone = {"file_path": "gone.jpg", "captions": ["a", "b"], "note": "mine"}
+    file.write_text(json.dumps([gone, *({"file_path": "a.jpg", "captions": [caption]} for caption in "cd")]))
+    corrections = Corrections(file)
+    assert corrections.row(str(folder / "a.jpg")) == {"file_path": "a.jpg", "captions": ["c", "d"]}
+    corrections.put({str(folder / "b.jpg"): {"file_path": "b.jpg", "captions": ["x"]}})
+    assert rows(file)[0] == gone
+    # Somebody edits the file meanwhile.
+    file.write_text(json.dumps([{"file_path": "b.jpg", "captions": ["edited"]}]))
+    assert corrections.read()
+    assert corrections.row(str(folder / "b.jpg"))["captions"] == ["edited"]  # type: ignore[index]
+    file.write_text("no list")
+    with pytest.raises(CorrectionsError, match=r"corrections\.json: not a list of captioned photos"):
+        corrections.read()
+    assert file.read_text() == "no list"
+    corrections.close()
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '[{"file_path": "a"}]', '[{"file_path": "a", "captions": []}]', "x"])
+def test_another_kind_of_file_is_refused_and_left(folder: Path, content: str) -> None:
+    file = folder / "corrections.json"
+    file.write_text(content)
+    for _ in range(2):  # the lock is free again
+        with pytest.raises(CorrectionsError):
+            Corrections(file)
+    assert file.read_text() == content
+
+
+def test_one_run_at_a_time_has_the_file(folder: Path) -> None:
+    first = Corrections(folder / "corrections.json")
+    with pytest.raises(OSError, match="in use by another run"):
+        Corrections(folder / "corrections.json")
+    first.close()
+    Corrections(folder / "corrections.json").close()
+
+
+def test_odd_names(folder: Path) -> None:
+    file = folder / "corrections.json"
+    corrections = Corrections(file)
+    names = ["ü\n b.jpg", '"\\.jpg']
+    if os.name != "nt":
+        names.append("\udcff.jpg")
+    for name in names:
+        (folder / name).write_bytes(b"")
+        photo = str(folder / name)
+        corrections.put({photo: {"file_path": corrections.name(photo), "captions": ["a cat"]}})
+    assert [photo.path for photo in datasets.read_photo_json(file)] == [folder / name for name in names]
+    corrections.close()
