@@ -251,28 +251,26 @@ class Album:
         with self.saving:
             self.refresh()
             rows: dict[str, Row | None] = {}
-            done: list[tuple[Photo, str, Row | None, list[Written]]] = []
+            done: list[tuple[Photo, str, Row | None]] = []
             for photo, tag, text in wanted:
                 if tag != self.tag(photo) or photo.path in rows:
                     saved.conflicts.append(photo)
                     continue
                 before = self.corrections.row(photo.path)
-                known = (before or {}).get("written")
-                files, problems = self.keeper.keep(self.as_caption(photo, text), self.paths(known))
-                saved.problems += [f"{photo.name}: {problem}" for problem in problems]
-                rows[photo.path] = self.row(photo, text, before, files)
-                done.append((photo, text, before, files))
+                rows[photo.path] = self.row(photo, text, before)
+                done.append((photo, text, before))
             if not done:
                 return saved
-            try:
-                self.corrections.put(rows)
-            except BaseException:
-                for *_, files in done:
-                    self.keeper.take_back(files)
-                raise
+            self.corrections.put(rows)
+            written = [self.write(photo, text, before, rows, saved) for photo, text, before in done]
+            if self.keeper.sinks:
+                try:
+                    self.corrections.put(rows)
+                except OSError as error:  # what is saved is on the disk already
+                    saved.problems.append(str(error))
             steps = []
             with self.lock:
-                for photo, text, before, files in done:
+                for (photo, text, before), files in zip(done, written, strict=True):
                     state = photo.state
                     self.set(photo, text)
                     steps.append(Step(photo, state, photo.state, before, files))
@@ -334,15 +332,36 @@ class Album:
             held -= oldest.size
         return self.last_save
 
-    def row(self, photo: Photo, text: str, before: Row | None, files: Sequence[Written]) -> Row:
+    def write(
+        self, photo: Photo, text: str, before: Row | None, rows: dict[str, Row | None], saved: Saved
+    ) -> list[Written]:
+        """Write a caption to the sinks, and note in its row what was written; return that.
+
+        before: the row so far.
+        rows: the rows of this save, by their photos' paths.
+        saved: gets a line for each sink that did not take it.
+        """
+        known = (before or {}).get("written")
+        interrupted = [self.as_caption(photo, begun) for begun in begun_in(before)]
+        files, problems = self.keeper.keep(self.as_caption(photo, text), self.paths(known), interrupted)
+        saved.problems += [f"{photo.name}: {problem}" for problem in problems]
+        row = dict(rows[photo.path] or {})
+        row.pop("writing", None)
+        if files:
+            digests = self.paths(known) | {each.path: each.digest for each in files}
+            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in digests.items()}
+        rows[photo.path] = row
+        return files
+
+    def row(self, photo: Photo, text: str, before: Row | None) -> Row:
         """Return the row of a photo. before: the one so far, of which all but the first caption stays."""
         row = dict(before or {"file_path": self.corrections.name(photo.path)})
         row["captions"] = [text, *row.get("captions", [])[1:]]
         if photo.candidates:
             row["said"] = photo.candidates[0]["caption"]  # so that teaching can tell corrections from agreement
-        if files:
-            known = self.paths(row.get("written")) | {each.path: each.digest for each in files}
-            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in known.items()}
+        if self.keeper.sinks:
+            # Until it is written: a run that is killed meanwhile may have done so, or not.
+            row["writing"] = [*begun_in(before), text]
         return row
 
     def paths(self, written: Any) -> dict[str, str]:
@@ -360,3 +379,9 @@ class Album:
         words = tuple(tokenize(text))
         caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
         return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word
+
+
+def begun_in(row: Row | None) -> list[str]:
+    """Return the captions that killed runs had begun to write to files."""
+    begun = (row or {}).get("writing")
+    return [text for text in begun if isinstance(text, str) and tokenize(text)] if isinstance(begun, list) else []

@@ -22,10 +22,16 @@ MEMORY = 128_000_000  # bytes of files that are kept for undoing
 
 @dataclass(frozen=True)
 class Ours:
-    """Hold what a file was before we wrote to it for the first time, None if it was not there, and its digest since."""
+    """Hold what we know of a file that we wrote to.
+
+    original: what it was before, None if it was not there.
+    digest: of what it has been since.
+    earlier: whether what it was before is an earlier run's, which may be overwritten.
+    """
 
     original: bytes | None
     digest: str
+    earlier: bool
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,14 @@ class Keeper:
         self.existing = existing
         self.ours: OrderedDict[str, Ours] = OrderedDict()
 
-    def keep(self, caption: Caption, known: Mapping[str, str]) -> tuple[list[Written], list[str]]:
+    def keep(
+        self, caption: Caption, known: Mapping[str, str], interrupted: Sequence[Caption] = ()
+    ) -> tuple[list[Written], list[str]]:
         """Write a caption to each sink; return what was done, and a line for each that did not take it.
 
         caption: of a photo.
         known: digests of files that an earlier run wrote, by their paths.
+        interrupted: what earlier runs may have written, or not, when they were killed.
         """
         done: list[Written] = []
         problems: list[str] = []
@@ -74,16 +83,22 @@ class Keeper:
                 ours = self.ours.get(target)
                 if ours is not None and digest_of(before) != ours.digest:  # somebody else has changed it
                     ours = None
-                if ours is None and self.existing in KEPT and known.get(target, "") == digest_of(before):
-                    sink = overwriting
+                if ours is not None:
+                    earlier = ours.earlier
+                elif self.existing in KEPT:
+                    earlier = known.get(target, "") == digest_of(before) or any(
+                        holds(overwriting, each, target, before) for each in interrupted
+                    )
+                else:
+                    earlier = False
                 original = before if ours is None else ours.original
                 if original != before:
                     put(target, original)
-            except OSError as error:
-                problems.append(str(error))
+            except (ImageError, OutputError, OSError) as error:
+                problems.append(error.reason if isinstance(error, ImageError) else str(error))
                 continue
-            plans.append((sink, target, before, ours, original))
-        for sink, target, before, ours, original in plans:
+            plans.append((overwriting if earlier else sink, target, before, ours, original, earlier))
+        for sink, target, before, ours, original, earlier in plans:
             try:
                 self.write(sink, caption)
                 sync(target)
@@ -94,7 +109,7 @@ class Keeper:
                     with contextlib.suppress(OSError):
                         put(target, before)
                 continue
-            self.note(target, Ours(original, written.digest))
+            self.note(target, Ours(original, written.digest, earlier))
             done.append(written)
         return done, problems
 
@@ -131,6 +146,24 @@ class Keeper:
         while held > MEMORY:
             _, oldest = self.ours.popitem(last=False)
             held -= len(oldest.original or b"")
+
+
+def holds(overwriting: Sink, caption: Caption, target: str, content: bytes | None) -> bool:
+    """Return whether a file has just this caption: writing it there again then changes nothing.
+
+    overwriting: the sink that writes the file.
+    target: the file.
+    content: what is in it.
+
+    Raises ImageError, OutputError and OSError.
+    """
+    if content is None:
+        return False
+    overwriting.write(caption)
+    if read(target) == content:
+        return True
+    put(target, content)
+    return False
 
 
 def read(path: str) -> bytes | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,36 @@ def test_a_save_is_on_the_disk(tmp_path: Path) -> None:
     again = open_album(tmp_path)
     assert [photo.saved for photo in again.photos] == [None, "a red boat", None]
     again.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_between_two_saves_loses_none(tmp_path: Path) -> None:
+    """200 times: saves go on and on, and are ended by SIGKILL just after one was confirmed."""
+    for kill in range(200):
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                album = open_album(tmp_path, "s")
+                for i in range(1000):
+                    save(album, i % 3, f"kill {kill} save {i}")
+                    os.write(theirs, b"\n")
+            finally:
+                os._exit(1)
+        confirmed = 1 + kill % 7
+        for _ in range(confirmed):
+            assert os.read(ours, 1) == b"\n"
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ours)
+        os.close(theirs)
+        on_disk = {str(row["file_path"]): str(row["captions"][0]) for row in rows(tmp_path)}  # type: ignore[index]
+        for i in range(max(0, confirmed - 3), confirmed):  # the last of each photo, or one that came after it
+            round_, number = re.findall(r"kill (\d+) save (\d+)", on_disk[f"photo{i % 3}.jpg"])[0]
+            assert (int(round_), int(number) % 3) == (kill, i % 3)
+            assert int(number) >= i
+            beside = re.findall(r"kill (\d+) save (\d+)", (tmp_path / f"photo{i % 3}.txt").read_text())[0]
+            assert int(beside[1]) >= i
 
 
 def test_another_version_is_a_conflict(tmp_path: Path) -> None:
@@ -149,7 +181,8 @@ def test_what_an_earlier_run_wrote_can_be_corrected(tmp_path: Path) -> None:
     assert save(album, 0, "one").problems == []
     album.close()
     again = open_album(tmp_path, "sm")
-    assert save(again, 0, "two").problems == []
+    for text in ("more", "two"):
+        assert save(again, 0, text).problems == []
     assert (tmp_path / "photo0.txt").read_text() == "two!\n"
     assert read_caption(str(tmp_path / "photo0.jpg")) == "two!"
     again.close()

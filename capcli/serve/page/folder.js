@@ -189,7 +189,7 @@ async function save() {
       if (list.some(each => each.id === id)) step(1);
       refresh(index);
     } else refresh();
-    at.said.textContent = current === id || current === null ? said : `${said} Next: ${at.place.textContent}: ${at.field.value}`;
+    at.said.textContent = current === id || current === null ? said : `${said}. Next: ${at.place.textContent}: ${at.field.value}`;
     if (answer.problems.length) at.problem.textContent = `Saved in the corrections, but: ${answer.problems.join("; ")}`;
   } catch (error) {
     if (error instanceof Refused && error.status === 409) {
