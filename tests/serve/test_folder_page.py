@@ -401,6 +401,7 @@ def test_axe_finds_no_barrier(browser: Browser, album_served: tuple[Running, Alb
 
 @pytest.mark.parametrize("text_size", ["100%", "200%"])
 def test_narrow_windows_need_no_sideways_scrolling(opened: Page, text_size: str) -> None:
+    opened.locator("#candidates .w").first.wait_for()
     opened.set_viewport_size({"width": 320, "height": 640})
     opened.evaluate(f"document.documentElement.style.fontSize = '{text_size}'")
     assert opened.evaluate("document.documentElement.scrollWidth") == 320
