@@ -25,6 +25,7 @@ from capcli.files import write_together
 from capcli.model.config import ModelConfig
 from capcli.model.decoders import make_decoder
 from capcli.model.encoders import make_encoder
+from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import Vocabulary
 
 
@@ -41,7 +42,8 @@ class CaptionModel(nn.Module):
         self.config = config
         self.vocabulary = vocabulary
         self.encoder = make_encoder(config.encoder, config.encoder_stride)
-        self.decoder = make_decoder(config, len(vocabulary), self.encoder)
+        make = make_decoder if config.words_before is None else TaughtDecoder.build
+        self.decoder = make(config, len(vocabulary), self.encoder)
 
     @property
     def facts(self) -> Facts:

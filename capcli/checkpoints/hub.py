@@ -13,6 +13,7 @@ from capcli.checkpoints.card import CARD_FILE
 from capcli.checkpoints.store import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
+    MEMORY_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
     ModelError,
@@ -152,7 +153,8 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
         if private and not api.model_info(repository).private:
             raise ModelError(f"{repository}: exists and is public; make it private in its settings first")
         operations = [CommitOperationAdd(CARD_FILE, card.encode())]
-        operations += [CommitOperationAdd(file, folder / file) for file in CHECKPOINT_FILES]
+        sent = [file for file in (*CHECKPOINT_FILES, MEMORY_FILE) if (folder / file).exists()]
+        operations += [CommitOperationAdd(file, folder / file) for file in sent]
         return str(api.create_commit(repository, operations, commit_message=message).commit_url)
     except ModelError:
         raise

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
 CHECKPOINT_FILES = (CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE)
+MEMORY_FILE = "memory.safetensors"  # only `capcli teach` reads it, see training/memory.py
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
 MAX_WORDS = 1_000_000
@@ -102,6 +103,8 @@ def read_checkpoint(
         raise ModelError(f"{folder}: no such checkpoint folder")
     check_files((path.name for path in folder.iterdir()), str(folder))
     config, vocabulary = read_config(folder), read_vocabulary(folder)
+    if config.words_before is not None and config.words_before > len(vocabulary):
+        raise ModelError(f"{folder}: words_before is {config.words_before}, but there are {len(vocabulary)} words")
     tensors = read_tensors(folder / WEIGHTS_FILE, shapes(config, vocabulary), len(vocabulary))
     return Checkpoint(config, vocabulary, tensors)
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "models": "List the bundled checkpoint and those downloaded from the Hub.",
     "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
     "export": "Export a checkpoint as ONNX graphs, for other programs.",
+    "teach": "Teach a checkpoint your own captions of some photos.",
     "train": "Train a captioner on photos with captions.",
     "evaluate": "Caption a data set's photos and score the captions.",
 }

@@ -36,9 +36,9 @@ class DecoderGraphs(ABC):
 
     image_inputs = 0  # of the LSTM
 
-    def __init__(self, config: ModelConfig, words: int) -> None:
-        """Keep the sizes. words: of the vocabulary."""
-        self.config, self.words = config, words
+    def __init__(self, config: ModelConfig, words: int, name: str = "decoder") -> None:
+        """Keep the sizes. words: of the vocabulary. name: what the names of the decoder's tensors begin with."""
+        self.config, self.words, self.name = config, words, name
         self.hidden, self.embedding = config.hidden_size, config.embedding_size
 
     def start(self) -> Graph:
@@ -75,11 +75,7 @@ class DecoderGraphs(ABC):
         ]
         points = graph.input("points", FLOAT, "batch", "beams") if drawing else None
         beams = graph.add("Shape", words)
-        embedded = self.embed(graph, words)
-        seen = self.look(graph, beams, hidden, memory, points)
-        image = [seen.context] if seen else [self.shared(graph, beams, value) for value in memory]
-        hidden, cell = self.lstm(graph, [*([embedded] if self.config.feed_previous_word else []), *image], hidden, cell)
-        logits = self.predict(graph, embedded, hidden, seen, reading)
+        logits, hidden, cell, seen = self.go_on(graph, words, beams, hidden, cell, memory, points, reading)
         for name, value, size in (
             ("logits" if reading else "log_probs", logits, self.words),
             ("new_hidden", hidden, self.hidden),
@@ -91,6 +87,28 @@ class DecoderGraphs(ABC):
             graph.output("weights", seen.weights, "batch", "beams", rows * columns)
             graph.output("gate", graph.add("Reshape", seen.gate, beams), "batch", "beams")
         return graph
+
+    def go_on(
+        self,
+        graph: Graph,
+        words: str,
+        beams: str,
+        hidden: str,
+        cell: str,
+        memory: list[str],
+        points: str | None,
+        reading: bool,
+    ) -> tuple[str, str, str, Seen | None]:
+        """Append one step; return log-probabilities or, in reading, logits, (rows, vocabulary), hidden and cell, and
+        what was seen.
+
+        words: (batch, beams); beams: its shape; hidden, cell: (rows, hidden); the rest as `step` has it.
+        """
+        embedded = self.embed(graph, words)
+        seen = self.look(graph, beams, hidden, memory, points)
+        image = [seen.context] if seen else [self.shared(graph, beams, value) for value in memory]
+        hidden, cell = self.lstm(graph, [*([embedded] if self.config.feed_previous_word else []), *image], hidden, cell)
+        return self.predict(graph, embedded, hidden, seen, reading), hidden, cell, seen
 
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
@@ -106,23 +124,23 @@ class DecoderGraphs(ABC):
 
     def embed(self, graph: Graph, words: str) -> str:
         """Append the embedding of words; (rows, embedding)."""
-        embedded = graph.add("Gather", graph.tensor("decoder.embedding.weight", self.words, self.embedding), words)
+        embedded = graph.add("Gather", graph.tensor(f"{self.name}.embedding.weight", self.words, self.embedding), words)
         return graph.reshape(graph.add("Mul", embedded, graph.constant(self.embedding**0.5)), -1, self.embedding)
 
     def lstm(self, graph: Graph, inputs: list[str], hidden: str | None, cell: str | None) -> tuple[str, str]:
         """Append an LSTM cell; return hidden and cell, (rows, hidden). None: h = c = 0."""
         fed = (self.config.feed_previous_word + self.image_inputs) * self.embedding
-        biases = {f"decoder.lstm.{name}": (4 * self.hidden,) for name in ("bias_ih", "bias_hh")}
+        biases = {f"{self.name}.lstm.{name}": (4 * self.hidden,) for name in ("bias_ih", "bias_hh")}
         bias = graph.weight(
-            "decoder.lstm.bias",
+            f"{self.name}.lstm.bias",
             (4 * self.hidden,),
             biases,
             lambda t: sum(t[name] for name in biases),  # type: ignore[arg-type,return-value]
         )
         x = graph.add("Concat", *inputs, axis=1)
-        gates = graph.add("Gemm", x, graph.tensor("decoder.lstm.weight_ih", 4 * self.hidden, fed), bias, transB=1)
+        gates = graph.add("Gemm", x, graph.tensor(f"{self.name}.lstm.weight_ih", 4 * self.hidden, fed), bias, transB=1)
         if hidden is not None:
-            recurrent = graph.tensor("decoder.lstm.weight_hh", 4 * self.hidden, self.hidden)
+            recurrent = graph.tensor(f"{self.name}.lstm.weight_hh", 4 * self.hidden, self.hidden)
             gates = graph.add("Gemm", hidden, recurrent, gates, transB=1)
         enter, forget, new, leave = graph.split("Split", gates, outputs=4, axis=1)
         enter, forget, leave = (graph.add("Sigmoid", gate) for gate in (enter, forget, leave))
@@ -133,14 +151,16 @@ class DecoderGraphs(ABC):
 
     def predict(self, graph: Graph, embedded: str, hidden: str, seen: Seen | None, reading: bool) -> str:
         """Append the deep output layer; (rows, vocabulary)."""
-        deep = graph.linear(hidden, "decoder.output_hidden", self.embedding, self.hidden)
+        deep = graph.linear(hidden, f"{self.name}.output_hidden", self.embedding, self.hidden)
         if self.config.feed_previous_word:
             deep = graph.add("Add", embedded, deep)
         if seen:
-            context = graph.linear(seen.context, "decoder.output_context", self.embedding, self.embedding, bias=False)
+            context = graph.linear(
+                seen.context, f"{self.name}.output_context", self.embedding, self.embedding, bias=False
+            )
             deep = graph.add("Add", deep, context)
-        weight = graph.tensor("decoder.embedding.weight", self.words, self.embedding)
-        bias = graph.tensor("decoder.output_bias", self.words) if reading else self.printing_bias(graph)
+        weight = graph.tensor(f"{self.name}.embedding.weight", self.words, self.embedding)
+        bias = graph.tensor(f"{self.name}.output_bias", self.words) if reading else self.printing_bias(graph)
         logits = graph.add("Gemm", graph.add("Tanh", deep), weight, bias, transB=1)
         return logits if reading else graph.add("LogSoftmax", logits, axis=1)
 
@@ -148,11 +168,13 @@ class DecoderGraphs(ABC):
         """Return the output layer's bias, by which special words but `<end>` get no probability."""
 
         def masked(tensors: Tensors) -> np.ndarray:
-            bias = tensors["decoder.output_bias"].copy()
+            bias = tensors[f"{self.name}.output_bias"].copy()
             bias[NEVER_PRINTED] = -np.inf
             return bias
 
-        return graph.weight("decoder.printing_bias", (self.words,), {"decoder.output_bias": (self.words,)}, masked)
+        return graph.weight(
+            f"{self.name}.printing_bias", (self.words,), {f"{self.name}.output_bias": (self.words,)}, masked
+        )
 
     def unflatten(self, graph: Graph, beams: str, rows: str, size: int) -> str:
         """Append a change of shape from (rows, size) to (batch, beams, size)."""
@@ -166,8 +188,8 @@ class DecoderGraphs(ABC):
     def project_image(self, graph: Graph, vector: str) -> str:
         """Append the global vector's way to the size of a word's embedding; (batch, embedding)."""
         size = self.embedding
-        projected = graph.linear(vector, "decoder.image.0", size, self.config.encoder_kind.global_size)
-        norm = (graph.tensor(f"decoder.image.1.{name}", size) for name in ("weight", "bias"))
+        projected = graph.linear(vector, f"{self.name}.image.0", size, self.config.encoder_kind.global_size)
+        norm = (graph.tensor(f"{self.name}.image.1.{name}", size) for name in ("weight", "bias"))
         return graph.add("LayerNormalization", projected, *norm, axis=1, epsilon=EPSILON)
 
 
@@ -213,18 +235,18 @@ class AttentionGraphs(DecoderGraphs):
         size, attention = self.embedding, self.config.attention_size
         shape = (size, grid.channels)
         kernel = graph.weight(
-            "decoder.annotation.kernel",
+            f"{self.name}.annotation.kernel",
             (*shape, 1, 1),
-            {"decoder.annotation.weight": shape},
-            lambda tensors: tensors["decoder.annotation.weight"][:, :, None, None],
+            {f"{self.name}.annotation.weight": shape},
+            lambda tensors: tensors[f"{self.name}.annotation.weight"][:, :, None, None],
         )
-        layer = graph.add("Conv", grid.value, kernel, graph.tensor("decoder.annotation.bias", size))
+        layer = graph.add("Conv", grid.value, kernel, graph.tensor(f"{self.name}.annotation.bias", size))
         cells = graph.reshape(graph.add("Relu", layer), 0, size, self.locations)
         annotations = graph.add("Transpose", cells, perm=[0, 2, 1])
         flat = graph.reshape(annotations, -1, size)
-        keys = graph.linear(flat, "decoder.attention.key", attention, size, bias=False, factor=2)
+        keys = graph.linear(flat, f"{self.name}.attention.key", attention, size, bias=False, factor=2)
         mean = graph.add("ReduceMean", annotations, axes=[1], keepdims=0)
-        initial = graph.add("Tanh", graph.linear(mean, "decoder.initial.0", 2 * self.hidden, size))
+        initial = graph.add("Tanh", graph.linear(mean, f"{self.name}.initial.0", 2 * self.hidden, size))
         hidden, cell = graph.split("Split", initial, outputs=2, axis=1)
         return hidden, cell, [annotations, graph.reshape(keys, -1, self.locations, attention)]
 
@@ -236,15 +258,17 @@ class AttentionGraphs(DecoderGraphs):
         """Append attention, as DecoderGraphs.look."""
         annotations, keys = memory
         size = self.config.attention_size
-        query = graph.linear(hidden, "decoder.attention.query", size, self.hidden, factor=2)
+        query = graph.linear(hidden, f"{self.name}.attention.query", size, self.hidden, factor=2)
         query = graph.add("Unsqueeze", self.unflatten(graph, beams, query, size), graph.constant([2], np.int64))
         keys = graph.add("Unsqueeze", keys, graph.constant([1], np.int64))
         mixed = graph.add("Sigmoid", graph.add("Add", query, keys))
-        scores = graph.linear(graph.reshape(mixed, -1, size), "decoder.attention.score", 1, size, bias=False, factor=2)
+        scores = graph.linear(
+            graph.reshape(mixed, -1, size), f"{self.name}.attention.score", 1, size, bias=False, factor=2
+        )
         weights = graph.add("Softmax", self.unflatten(graph, beams, scores, self.locations), axis=2)
         if self.config.decoder_kind.samples_locations:
             weights = self.choose(graph, weights, points)
-        gate = graph.add("Sigmoid", graph.linear(hidden, "decoder.gate", 1, self.hidden))
+        gate = graph.add("Sigmoid", graph.linear(hidden, f"{self.name}.gate", 1, self.hidden))
         context = graph.reshape(graph.add("MatMul", weights, annotations), -1, self.embedding)
         return Seen(graph.add("Mul", gate, context), weights, gate)
 

@@ -24,6 +24,7 @@ from capcli.engines.engine import Engine, SentencesRead
 from capcli.engines.graph import Graph, NoGraph
 from capcli.engines.numpy_sampling import decode, sample_locations
 from capcli.engines.numpy_search import Advance, State, Step
+from capcli.engines.taught_graphs import TaughtGraphs
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 
@@ -175,7 +176,8 @@ def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
     """Return what makes the graphs of a model."""
     if config.decoder not in DECODER_GRAPHS:
         raise NoGraph(f"there is no ONNX graph of the decoder {config.decoder}")
-    return DECODER_GRAPHS[config.decoder](config, len(vocabulary))
+    make = DECODER_GRAPHS[config.decoder] if config.words_before is None else TaughtGraphs
+    return make(config, len(vocabulary))
 
 
 def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:

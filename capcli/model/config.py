@@ -74,11 +74,13 @@ LIMITS: dict[str, tuple[float, float]] = {
     "max_length": (1, 1000),
     "no_repeat": (0, 1000),
     "unsure_below": (-1000, 1000),
+    "words_before": (4, 1_000_000),
 }
 DECODING = ("beam", "length_penalty", "max_length", "no_repeat", "no_echo")
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
     "int": int,
+    "int | None": (int, type(None)),
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "str": str,
@@ -101,6 +103,7 @@ class ModelConfig:
     beam, length_penalty, max_length, no_repeat, no_echo: the default decoding; see `decoding.options.BeamOptions`.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
         blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
+    words_before: how many words the decoder knew before it was taught, see `taught.TaughtDecoder`; None if it was not.
     training, scores: records for the model card, see `check_records`.
 
     Raises ValueError for a value of the wrong type or out of range.
@@ -121,6 +124,7 @@ class ModelConfig:
     no_repeat: int = 0
     no_echo: bool = True
     unsure_below: float | None = None
+    words_before: int | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 

@@ -69,7 +69,7 @@ class DataSet:
         raise DataError(f"{self.name}: no photos in split {name!r}; there are {known}")
 
 
-def read_data_set(argument: str) -> DataSet:
+def read_data_set(argument: str, hold_out: bool = True) -> DataSet:
     """Return the data set that a command line argument names.
 
     PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
@@ -78,6 +78,7 @@ def read_data_set(argument: str) -> DataSet:
     names its split, every twentieth is held out as a dev photo.
 
     argument: `PATH` or `PATH=N`, where N is how often an epoch shows each photo.
+    hold_out: whether to hold photos out as dev where none names its split; else all are train.
 
     Raises DataError, also for photos that are missing.
     """
@@ -105,7 +106,7 @@ def read_data_set(argument: str) -> DataSet:
     if missing:
         several = f"{len(missing)} photos are missing, the first of them" if len(missing) > 1 else "a photo is missing:"
         raise DataError(f"{path}: {several} {missing[0]}")
-    if not any(photo.split for photo in photos):
+    if hold_out and not any(photo.split for photo in photos):
         photos = [replace(p, split="dev" if i % HELD_OUT == 0 else "train") for i, p in enumerate(photos)]
     photos = [p if p.split else replace(p, split="train") for p in photos]
     return DataSet((path if path.is_dir() else path.parent).resolve().name, photos, repeat)

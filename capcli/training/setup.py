@@ -182,6 +182,8 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
     asked = {name: value for name, value in vars(options).items() if name in names and value is not None}
     if options.init:
         model = CaptionModel.load(Path(options.init))
+        if model.config.words_before is not None:
+            raise DataError(f"--init {options.init}: was taught, and holds two decoders; train what it began as")
         record["begun_from"] = model.config.training
         model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
         model.decoder.dropout.p = model.config.dropout

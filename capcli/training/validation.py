@@ -18,6 +18,7 @@ from capcli.progress import progress
 from capcli.training.calibration import least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.evaluation import evaluate_captioner
+from capcli.training.memory import write_memory
 from capcli.training.metrics import describe, score_captions
 from capcli.training.reports import Example
 from capcli.training.setup import Setup
@@ -63,7 +64,8 @@ def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
 def measure_checkpoint(folder: Path, setup: Setup) -> None:
     """Measure the checkpoint that a run has stored, and write the results into its configuration and model card.
 
-    The results are its scores, and the gain below which captions are marked as unsure.
+    The results are its scores, and the gain below which captions are marked as unsure. What `capcli teach` needs of the
+    training photos is written too.
 
     folder: of the run.
     setup: of the run.
@@ -81,6 +83,7 @@ def measure_checkpoint(folder: Path, setup: Setup) -> None:
         scores[data_set.name] = rounded(result["scores"]) | {"precision": captioner.precision}
         gains += [row["gain"] for row in result["captions"]]
     unsure_below = least_gain(gains) if gains else None
+    write_memory(folder, stored, setup.photos, setup.device, setup.options.seed)
     stored.config = dataclasses.replace(stored.config, scores=scores, unsure_below=unsure_below)
     stored.save_description(folder)
 

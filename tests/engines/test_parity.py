@@ -23,6 +23,7 @@ from capcli.engines.onnx import OnnxEngine, tensor_shapes
 from capcli.engines.torch import TorchEngine
 from capcli.explain import explain
 from capcli.model.config import DECODERS, ENCODERS, ModelConfig
+from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import Vocabulary
 from capcli.results import Candidate
 
@@ -34,6 +35,8 @@ KINDS = {
     "soft, 4×4": {"decoder": "soft", "encoder_stride": 16, "image_size": 80},
     "soft, image alone": {"decoder": "soft", "feed_previous_word": False},
     "hard": {"decoder": "hard", "encoder_stride": 16},
+    "soft, taught": {"decoder": "soft", "words_before": len(WORDS) - 2},
+    "pre-inject, taught": {"decoder": "pre-inject", "words_before": len(WORDS)},
 }
 OPTIONS = (
     DecodingOptions(1, 6),
@@ -76,6 +79,10 @@ def model(request: pytest.FixtureRequest, bundled: CaptionModel) -> CaptionModel
     model.encoder.load_state_dict(bundled.encoder.state_dict())
     for parameter in model.decoder.parameters():
         parameter.data.mul_(1.7)
+    if isinstance(model.decoder, TaughtDecoder):  # half of the photos are near
+        pixels = np.stack([np.asarray(photo.resize((64, 64))) for photo in photos(7)])
+        vectors = model.encoder(torch.from_numpy(pixels).permute(0, 3, 1, 2)).global_vector
+        model.decoder.near.bias.data -= model.decoder.near(vectors).median()
     return model.eval()
 
 
@@ -150,9 +157,11 @@ def test_sentences_are_read_the_same(model: CaptionModel) -> None:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("before", [None, 7])
 @pytest.mark.parametrize("stride", ENCODERS["efficientnet_lite2"].strides)
-def test_a_checkpoint_holds_the_tensors_that_the_graphs_need(decoder: str, stride: int) -> None:
-    config = ModelConfig(encoder_stride=stride, decoder=decoder, hidden_size=24, embedding_size=20, attention_size=12)
+def test_a_checkpoint_holds_the_tensors_that_the_graphs_need(decoder: str, stride: int, before: int | None) -> None:
+    sizes = {"hidden_size": 24, "embedding_size": 20, "attention_size": 12}
+    config = ModelConfig(encoder_stride=stride, decoder=decoder, words_before=before, **sizes)
     with torch.device("meta"):
         state = CaptionModel(config, Vocabulary(WORDS)).state_dict()
     expected = {n: tuple(t.shape) for n, t in state.items() if not n.endswith("num_batches_tracked")}

@@ -1,0 +1,78 @@
+"""A decoder that was taught beside the one that it began as, as ONNX graphs; model/taught.py has it for PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from capcli.engines.convolutions import Grid
+from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs, Seen
+from capcli.engines.graph import FLOAT, Graph
+from capcli.model.config import ModelConfig
+from capcli.model.vocabulary import UNKNOWN
+
+
+class TaughtGraphs(DecoderGraphs):
+    """Both decoders run, and each photo takes what its own says; their states lie side by side."""
+
+    def __init__(self, config: ModelConfig, words: int) -> None:
+        """Keep the sizes. words: of the vocabulary, of which the decoder before knew config.words_before."""
+        super().__init__(config, words)
+        assert config.words_before is not None
+        kind, counts = DECODER_GRAPHS[config.decoder], {"before": config.words_before, "taught": words}
+        self.before, self.taught = (kind(config, count, f"decoder.{name}") for name, count in counts.items())
+        self.hidden *= 2
+
+    def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
+        """Append both beginnings, and which of them counts, as DecoderGraphs.begin."""
+        sign = graph.linear(vector, "decoder.near", 1, self.config.encoder_kind.global_size)
+        near = graph.add("Cast", graph.add("Greater", sign, graph.constant(0)), to=FLOAT)
+        hiddens, cells, memories = zip(*(d.begin(graph, grid, vector) for d in (self.before, self.taught)), strict=True)
+        hidden, cell = (graph.add("Concat", *states, axis=1) for states in (hiddens, cells))
+        return hidden, cell, [near, *memories[0], *memories[1]]
+
+    def memory_shapes(self) -> list[tuple[int, ...]]:
+        """Return those of both, behind that of which counts, as DecoderGraphs.memory_shapes."""
+        return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]
+
+    def go_on(
+        self,
+        graph: Graph,
+        words: str,
+        beams: str,
+        hidden: str,
+        cell: str,
+        memory: list[str],
+        points: str | None,
+        reading: bool,
+    ) -> tuple[str, str, str, Seen | None]:
+        """Append a step of both decoders, and the choice between them, as DecoderGraphs.go_on."""
+        near, *rest = memory
+        half = len(rest) // 2
+        hiddens, cells = (graph.split("Split", state, outputs=2, axis=1) for state in (hidden, cell))
+        limit = graph.constant(self.before.words, np.int64)
+        known = graph.add("Where", graph.add("Less", words, limit), words, graph.constant(UNKNOWN, np.int64))
+        before, taught = (
+            decoder.go_on(graph, given, beams, hiddens[i], cells[i], rest[i * half : (i + 1) * half], points, reading)
+            for i, (decoder, given) in enumerate(((self.before, known), (self.taught, words)))
+        )
+        image = graph.add("Greater", near, graph.constant(0.5))  # (batch, 1)
+        row = graph.reshape(graph.add("Expand", image, beams), -1, 1)
+        logits = graph.add("Where", row, taught[0], self.widened(graph, before[0]))
+        hidden = graph.add("Concat", before[1], taught[1], axis=1)
+        cell = graph.add("Concat", before[2], taught[2], axis=1)
+        if before[3] is None or taught[3] is None:
+            return logits, hidden, cell, None
+        each = graph.add("Unsqueeze", image, graph.constant([2], np.int64))
+        weights = graph.add("Where", each, taught[3].weights, before[3].weights)
+        gate = graph.add("Where", row, taught[3].gate, before[3].gate)
+        return logits, hidden, cell, Seen(taught[3].context, weights, gate)
+
+    def widened(self, graph: Graph, logits: str) -> str:
+        """Append the words that the decoder before did not know: to it they are `<unk>`, which is never printed."""
+        more = self.words - self.before.words
+        if not more:
+            return logits
+        unknown = graph.add("Gather", logits, graph.constant([UNKNOWN], np.int64), axis=1)  # −∞ unless it reads
+        rows = graph.add("Shape", logits, start=0, end=1)
+        shape = graph.add("Concat", rows, graph.constant([more], np.int64), axis=0)
+        return graph.add("Concat", logits, graph.add("Expand", unknown, shape), axis=1)

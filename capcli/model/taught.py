@@ -1,0 +1,105 @@
+"""A decoder that was taught, beside the decoder that it began as: each photo is captioned by one of the two."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from capcli.model.config import ModelConfig
+from capcli.model.decoders import Decoder, Reading, State, Step, make_decoder
+from capcli.model.encoders import Encoder, Features
+from capcli.model.vocabulary import UNKNOWN
+
+
+class TaughtDecoder(Decoder):
+    """Decode photos like those that were taught with what was learnt from them, all others as before.
+
+    So nothing can be forgotten about photos that are unlike the taught ones.
+
+    before: the decoder as it was.
+    taught: what it became; it may know more words, which come after the others.
+    near: its sign says by the global vector whether a photo is like those that were taught.
+    """
+
+    def __init__(self, before: Decoder, taught: Decoder, near: nn.Linear) -> None:
+        """Put the two together; see the class. Both are of one kind and size."""
+        nn.Module.__init__(self)
+        self.before, self.taught, self.near = before, taught, near
+        self.words_before = len(before.output_bias)
+
+    @classmethod
+    def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
+        """Return freshly initialised decoders; see `Decoder.build`. The config says how many words the first knew."""
+        assert config.words_before is not None
+        before, taught = (make_decoder(config, count, encoder) for count in (config.words_before, words))
+        return cls(before, taught, nn.Linear(encoder.kind.global_size, 1))
+
+    def start(self, features: Features, beams: int = 1) -> State:
+        """Return both decoders' states side by side, and which of them counts; see `Decoder.start`."""
+        near = self.is_near(features)
+        before, taught = (decoder.start(features, beams) for decoder in (self.before, self.taught))
+        return join(near, before, taught)
+
+    def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
+        """Return what the photo's own decoder says about the next word; see `Decoder.step`."""
+        near, *states = split(state)
+        before = self.before.step(self.known(words), states[0], generator)
+        taught = self.taught.step(words, states[1], generator)
+        never = before.logits.new_full((1,), -torch.inf)
+        logits = torch.where(near, taught.logits, self.widened(before.logits, taught.logits, never))
+        attention = choose(near, taught.attention, before.attention)
+        gate = choose(near.squeeze(2), taught.gate, before.gate)
+        return Step(logits, join(near, before.state, taught.state), attention, gate)
+
+    def forward(self, features: Features, words: Tensor) -> Reading:
+        """Return what the photo's own decoder says while it reads; see `Decoder.forward`.
+
+        To the decoder before, words that it did not know are `<unk>`.
+        """
+        near = self.is_near(features)
+        before, taught = self.before(features, self.known(words)), self.taught(features, words)
+        wide, unknown = near.unsqueeze(3), before.logits[..., UNKNOWN, None]
+        return Reading(
+            torch.where(wide, taught.logits, self.widened(before.logits, taught.logits, unknown)),
+            choose(wide, taught.attention, before.attention),
+            choose(near, taught.gate, before.gate),
+            choose(wide, taught.distribution, before.distribution),
+        )
+
+    def in_number_format(self, dtype: torch.dtype) -> Decoder:
+        """Return a copy for inference in another number format, see Decoder.in_number_format."""
+        return TaughtDecoder(self.before.in_number_format(dtype), self.taught.in_number_format(dtype), self.near)
+
+    def is_near(self, features: Features) -> Tensor:
+        """Return which photos the taught decoder captions, (batch, 1, 1) bool."""
+        return self.near(features.global_vector.to(self.near.weight.dtype)).unsqueeze(2) > 0
+
+    def known(self, words: Tensor) -> Tensor:
+        """Return ids with `<unk>` for the words that the decoder before did not know."""
+        return words.where(words < self.words_before, UNKNOWN)
+
+    def widened(self, logits: Tensor, like: Tensor, value: Tensor) -> Tensor:
+        """Return logits of the decoder before for all words. value: of those it did not know, (…, 1)."""
+        more = like.shape[-1] - logits.shape[-1]
+        return torch.cat([logits, value.expand(*logits.shape[:-1], more)], -1)
+
+
+def join(near: Tensor, before: State, taught: State) -> State:
+    """Return two states as one. near: (batch, 1, 1) bool, which counts."""
+    hidden, cell = (torch.cat(pair, 2) for pair in ((before.hidden, taught.hidden), (before.cell, taught.cell)))
+    return State(hidden, cell, (near, *before.memory, *taught.memory))
+
+
+def split(state: State) -> tuple[Tensor, State, State]:
+    """Return what `join` put together."""
+    near, *memory = state.memory
+    half = len(memory) // 2
+    memories = (tuple(memory[:half]), tuple(memory[half:]))
+    parts = zip(state.hidden.chunk(2, 2), state.cell.chunk(2, 2), memories, strict=True)
+    before, taught = (State(hidden, cell, shared) for hidden, cell, shared in parts)
+    return near, before, taught
+
+
+def choose(near: Tensor, taught: Tensor | None, before: Tensor | None) -> Tensor | None:
+    """Return for each photo what counts; None without attention."""
+    return None if taught is None or before is None else torch.where(near, taught, before)

@@ -1,0 +1,100 @@
+"""What a checkpoint remembers of the photos that it was trained on: their features, in eight bits, for `capcli teach`.
+
+No photo can be made out of them: 64 numbers for each cell of a grid of some eight by eight.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import MEMORY_FILE, ModelError, one_line
+from capcli.files import write_whole
+from capcli.model.encoders import Features
+from capcli.training.datasets import Photo
+from capcli.training.features import encode_views, hash_weights
+
+PHOTOS = 800
+DIMENSIONS = 64  # of an annotation vector; half as many hold on to a little less, and twice as many to no more
+LEVELS = 127
+
+
+def write_memory(folder: Path, model: CaptionModel, photos: Sequence[Photo], device: torch.device, seed: int) -> None:
+    """Write the features of some photos into a checkpoint's folder.
+
+    Annotation vectors are brought down to their principal components; global vectors keep all channels.
+
+    folder: of the checkpoint.
+    model: the checkpoint.
+    photos: that it was trained on, of which PHOTOS are drawn.
+    device: where to compute.
+    seed: of the draw.
+
+    Raises ImageError and OSError.
+    """
+    from safetensors.torch import save
+
+    drawn = random.Random(seed).sample(photos, min(PHOTOS, len(photos)))
+    encoder = model.encoder.to(device)
+    views = list(encode_views(encoder, drawn, 1, model.config.image_size, device, "fp32"))
+    annotations = torch.cat([features.annotations.cpu() for features in views]).double()
+    vectors = torch.cat([features.global_vector.cpu() for features in views])
+    mean = annotations.mean((0, 1))
+    cells = (annotations - mean).flatten(0, 1)
+    basis = torch.linalg.eigh(cells.T @ cells).eigenvectors[:, -DIMENSIONS:].flip(1)
+    codes, scales = rounded((cells @ basis).view(*annotations.shape[:2], -1))
+    vector_codes, vector_scales = rounded(vectors)
+    tensors = {
+        "mean": mean.float(),
+        "basis": basis.half(),
+        "codes": codes,
+        "scales": scales.float(),
+        "vector_codes": vector_codes,
+        "vector_scales": vector_scales.float(),
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_whole(folder / MEMORY_FILE, save(tensors, metadata={"encoder": hash_weights(encoder).hexdigest()}))
+
+
+def read_memory(folder: Path, model: CaptionModel) -> Features:
+    """Return the features that a checkpoint remembers, on the CPU in float32.
+
+    folder: of the checkpoint.
+    model: the checkpoint.
+
+    Raises ModelError for a checkpoint without memory, and for one that is damaged or another encoder's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / MEMORY_FILE
+    if not path.is_file():
+        raise ModelError(
+            f"{folder}: no {MEMORY_FILE}, by which teaching knows what not to forget; capcli train makes it"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            encoder, tensors = (file.metadata() or {}).get("encoder"), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+        if encoder != hash_weights(model.encoder).hexdigest():
+            raise ModelError(f"{path}: made with another encoder than this checkpoint's")
+        cells = tensors["codes"].float() * tensors["scales"]
+        annotations = cells @ tensors["basis"].float().T + tensors["mean"]
+        vectors = tensors["vector_codes"].float() * tensors["vector_scales"]
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
+    kind, (rows, columns) = model.config.encoder_kind, model.config.grid
+    count = len(vectors)
+    expected = [(count, rows * columns, kind.annotation_size), (count, kind.global_size)]
+    if [tuple(annotations.shape), tuple(vectors.shape)] != expected or not annotations.isfinite().all():
+        raise ModelError(f"{path}: not the memory of this checkpoint")
+    return Features(annotations, vectors)
+
+
+def rounded(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values as integers of eight bits, and what to multiply each channel, the last axis, by."""
+    scales = values.abs().flatten(0, -2).amax(0).clamp_min(1e-6) / LEVELS
+    return (values / scales).round().to(torch.int8), scales

@@ -1,0 +1,387 @@
+"""Teaching: a checkpoint learns a person's captions of some photos, and keeps what it knew about all others."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import ModelError
+from capcli.decoding.beam_search import beam_search
+from capcli.decoding.options import BeamOptions
+from capcli.model.decoders import Decoder
+from capcli.model.encoders import Features
+from capcli.model.taught import TaughtDecoder
+from capcli.model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+from capcli.progress import progress, stderr_console
+from capcli.training.datasets import Batch, DataError, DataSet, Photo, encode_captions, epoch_batches
+from capcli.training.features import encode_views, is_mirrored
+from capcli.training.losses import caption_loss
+from capcli.training.memory import read_memory
+from capcli.training.self_critical import CiderD
+
+VIEWS = 2  # of each photo: itself and its mirror image
+EPOCHS = 12  # at most
+LEAST_STEPS = 84  # of all epochs together: a few photos are shown more often
+LEARNING_RATE = 3e-4
+LABEL_SMOOTHING = 0.1
+BATCH = 16  # captions that are taught at once
+REPLAYED = 16  # photos of the memory beside each batch
+REPLAY_WEIGHT = 0.3
+WARM_UP = 0.1  # the share of the steps in which the learning rate rises
+GRADIENT_NORM = 1.0
+FOLDS = 3
+TOLERANCE = 1.01  # captions go on getting better for a while after the loss has stopped falling
+MIN_COUNT = 2  # captions in which a word has to be to be learnt
+FEWEST = 6  # photos, to hold some out in turn
+SHOWN = 3
+STRICTNESS = 3e-3  # of the gate's weights
+
+
+@dataclass
+class Lesson:
+    """Hold what all learners are given.
+
+    decoder: with the new words, before any step.
+    features: (photos × VIEWS, …), of the taught photos, view by view.
+    captions: the ids of their captions, see `encode_captions`.
+    replay: features of the memory's photos.
+    sentences: (memory, 1, time) ids of what the decoder before says of them, beginning with `<start>`.
+    targets: the same one step later.
+    expected: (memory, 1, time, words), the log-probabilities of every next word by the decoder before.
+    seed: of everything random.
+    """
+
+    decoder: Decoder
+    features: Features
+    captions: list[list[tuple[list[int], ...]]]
+    replay: Features
+    sentences: Tensor
+    targets: Tensor
+    expected: Tensor
+    seed: int
+
+
+def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None) -> None:
+    """Write a checkpoint that has learnt a data set's training photos, in float32 on the CPU.
+
+    The taught decoder lies beside the decoder before, see `TaughtDecoder`. While it learns, it is kept close to the old
+    one's predictions for photos that the checkpoint remembers; the number of epochs is the one that is best for photos
+    held out in turn.
+
+    data_set: what a person wrote.
+    init: folder of the checkpoint to begin from.
+    folder: of the new checkpoint.
+    seed: of the order of photos and of dropout.
+    command: the command line that started it, for the model card.
+
+    Raises ModelError for a checkpoint that has no memory or was taught already, DataError for fewer than two photos,
+    ImageError and OSError.
+
+    Source: keeping to the old predictions is Li & Hoiem 2016 (arXiv:1606.09282), on remembered inputs as in Rebuffi et
+    al. 2017 (arXiv:1611.07725).
+    """
+    console, started = stderr_console(), time.perf_counter()
+    photos = data_set.split("train")
+    if len(photos) < 2:
+        raise DataError(f"{data_set.name}: one photo teaches nothing about others; correct two or more")
+    model = CaptionModel.load(init)
+    if model.config.words_before is not None:
+        raise ModelError(f"{init}: was taught already; teach what it began as, with all captions")
+    memory, words_before = read_memory(init, model), len(model.vocabulary)
+    model.decoder.requires_grad_(False)
+    features = encode(console, model, photos)
+    torch.manual_seed(seed)
+    before, old_words = copy.deepcopy(model.decoder), model.vocabulary
+    vocabulary = learn_words(model.decoder, old_words, photos, features)
+    new = vocabulary.words[words_before:]
+    listed = f": {', '.join(new[:20])}{', …' if len(new) > 20 else ''}" if new else ""
+    console.print(f"teaching {len(photos)} photos and {len(new)} new words{listed}", markup=False)
+
+    near = separate(features.global_vector, memory.global_vector)
+    lesson = prepare(model, vocabulary, photos, features, before, old_words, memory, seed)
+    epochs = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
+    until = epochs
+    if len(photos) >= FEWEST:
+        until = cross_validate(console, lesson, photos, vocabulary, old_words, before, epochs, model)
+    taught = copy.deepcopy(lesson.decoder)
+    with progress(console, "teaching", until) as advance:
+        for loss in learn(lesson, taught, list(range(len(photos))), epochs, until):
+            advance(1, f"loss {loss:.3f}")
+
+    model.decoder, model.vocabulary = TaughtDecoder(before, taught.eval(), near), vocabulary
+    captions = sum(len(photo.captions) for photo in photos)
+    record = {
+        "command": command,
+        "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
+        "begun_from": model.config.training,
+        "options": {"init": str(init), "epochs": until, "seed": seed},
+    }
+    model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=words_before)
+    model.save(folder, torch.float16)
+    console.print(
+        f"taught in {time.perf_counter() - started:.0f} s: capcli caption photos/ --model {folder}", markup=False
+    )
+
+
+def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Features:
+    """Return the features of VIEWS views of each photo, with a progress bar. Raises ImageError."""
+    size, parts = model.config.image_size, []
+    with progress(console, "encoding photos", VIEWS * len(photos)) as advance:
+        for features in encode_views(model.encoder, photos, VIEWS, size, torch.device("cpu"), "fp32"):
+            parts.append(features)
+            advance(len(features.global_vector))
+    # Cloned, as tensors of inference mode cannot be trained on.
+    annotations, vectors = ([getattr(p, name) for p in parts] for name in ("annotations", "global_vector"))
+    return Features(torch.cat(annotations).clone(), torch.cat(vectors).clone())
+
+
+def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features: Features) -> Vocabulary:
+    """Add the words to a decoder that are in MIN_COUNT captions or more, and return the new vocabulary.
+
+    A new word begins as the mean of the words that the decoder expects in its place, weighted by their probability.
+
+    decoder: is changed.
+    old: its vocabulary.
+    photos, features: of what is taught.
+    """
+    counts = Counter(word for p in photos for caption in p.captions for word in set(tokenize(caption)))
+    new = sorted(word for word, count in counts.items() if count >= MIN_COUNT and word not in old.ids)
+    vocabulary = Vocabulary([*old.words, *new])
+    weight, bias = decoder.embedding.weight.data, decoder.output_bias.data
+    rows, biases, seen = weight.new_zeros(len(new), weight.shape[1]), bias.new_zeros(len(new)), bias.new_zeros(len(new))
+    for i, photo in enumerate(photos):
+        for caption in photo.captions:
+            ids = vocabulary.encode(caption)
+            if max(ids) < len(old):
+                continue
+            read = torch.tensor([START, *(index if index < len(old) else UNKNOWN for index in ids[:-1])])
+            one = Features(features.annotations[i * VIEWS, None], features.global_vector[i * VIEWS, None])
+            expected = decoder(one, read[None, None]).logits[0, 0]
+            expected[:, : END + 2] = -torch.inf  # special words
+            for index, probabilities in zip(ids, expected.softmax(1), strict=True):
+                if index >= len(old):
+                    rows[index - len(old)] += probabilities @ weight
+                    biases[index - len(old)] += probabilities @ bias
+                    seen[index - len(old)] += 1
+    decoder.embedding = nn.Embedding.from_pretrained(torch.cat([weight, rows / seen[:, None]]), freeze=True)
+    decoder.output_bias = nn.Parameter(torch.cat([bias, biases / seen]), requires_grad=False)
+    return vocabulary
+
+
+def separate(taught: Tensor, others: Tensor) -> nn.Linear:
+    """Return a layer whose sign says whether a photo is like the taught ones, by logistic regression.
+
+    Both kinds weigh alike, however many they are.
+
+    taught, others: (photos, channels), global vectors.
+    """
+    mean, scale = others.mean(0), (others.std(0) + 1e-3) * others.shape[1] ** 0.5 / 10
+    inputs = (torch.cat([taught, others]) - mean) / scale
+    labels = torch.cat([torch.ones(len(taught)), torch.zeros(len(others))])
+    shares = torch.cat([torch.full((len(part),), 0.5 / len(part)) for part in (taught, others)])
+    layer = nn.Linear(inputs.shape[1], 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.LBFGS(layer.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        errors = F.binary_cross_entropy_with_logits(layer(inputs).squeeze(1), labels, reduction="none")
+        total = errors @ shares + STRICTNESS * layer.weight.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        layer.weight /= scale
+        layer.bias.sub_(layer.weight @ mean)
+    return layer.requires_grad_(False)
+
+
+def prepare(
+    model: CaptionModel,
+    vocabulary: Vocabulary,
+    photos: list[Photo],
+    features: Features,
+    before: Decoder,
+    old_words: Vocabulary,
+    memory: Features,
+    seed: int,
+) -> Lesson:
+    """Return a lesson: what the decoder before says of the memory's photos is computed once, for all learners."""
+    said = captions_of(before, memory, old_words, BeamOptions(**model.config.decoding))
+    ids = [[*old_words.encode(caption), END] for caption in said]
+    targets = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], True, PAD).unsqueeze(1)
+    sentences = torch.cat([torch.full_like(targets[..., :1], START), targets[..., :-1]], 2)
+    expected = torch.cat(
+        [
+            before(take(memory, rows), sentences[rows]).logits.log_softmax(-1).half()
+            for rows in torch.arange(len(targets)).split(64)
+        ]
+    )
+    return Lesson(
+        decoder=model.decoder,
+        features=features,
+        captions=encode_captions(photos, vocabulary, model.config.max_length),
+        replay=memory,
+        sentences=sentences,
+        targets=targets,
+        expected=expected,
+        seed=seed,
+    )
+
+
+def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, options: BeamOptions) -> list[str]:
+    """Return what a decoder says of each photo."""
+    found = []
+    for rows in torch.arange(len(features.global_vector)).split(64):
+        words = beam_search(decoder, take(features, rows), options).words[:, 0]
+        found += [vocabulary.decode(ids) for ids in words.tolist()]
+    return found
+
+
+def take(features: Features, rows: Tensor) -> Features:
+    """Return some photos' features."""
+    return Features(features.annotations[rows], features.global_vector[rows])
+
+
+def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int, until: int) -> Iterator[float]:
+    """Teach a decoder, and yield the mean loss of its photos' captions after each epoch.
+
+    lesson: what is taught and replayed.
+    decoder: is trained.
+    photos: which of the lesson's photos are shown.
+    epochs: for which the learning rate's way is made, up and down again.
+    until: the epoch after which to stop.
+    """
+    decoder.requires_grad_(True).train()
+    optimizer = AdamW(
+        [p for p in decoder.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98)
+    )
+    draw = replays(lesson)
+    views, steps, step = [is_mirrored(view) for view in range(VIEWS)], 0, 0
+    for epoch in range(until):
+        batches = list(epoch_batches(lesson.captions, list(photos), views, BATCH, lesson.seed * 1009 + epoch))
+        steps, total = steps or epochs * len(batches), 0.0
+        for batch in batches:
+            rate = min(1, (step + 1) / (WARM_UP * steps)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
+            loss = read(lesson, decoder, batch)
+            total += loss.item()
+            rows = torch.tensor([next(draw) for _ in range(min(REPLAYED, len(lesson.targets)))])
+            loss = loss + REPLAY_WEIGHT * divergence(lesson, decoder, rows)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(decoder.parameters(), GRADIENT_NORM)
+            optimizer.step()
+            step = min(step + 1, steps - 1)
+        yield total / len(batches)
+
+
+def replays(lesson: Lesson) -> Iterator[int]:
+    """Yield the memory's photos in random order, over and over."""
+    rows = list(range(len(lesson.targets)))
+    random.Random(lesson.seed).shuffle(rows)
+    yield from cycle(rows)
+
+
+def read(lesson: Lesson, decoder: Decoder, batch: Batch, label_smoothing: float = LABEL_SMOOTHING) -> Tensor:
+    """Return the mean loss per word, (), of a batch of what is taught."""
+    logits = decoder(take(lesson.features, batch.photos * VIEWS + batch.views), batch.words).logits
+    return caption_loss(logits, batch.targets, label_smoothing)
+
+
+def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
+    """Return KL(before ‖ decoder) of the next word, (), its mean over the words of remembered photos' captions.
+
+    rows: which photos.
+    """
+    targets = lesson.targets[rows]
+    time = int((targets != PAD).sum(2).max())
+    said = lesson.expected[rows][:, :, :time].float()
+    logits = decoder(take(lesson.replay, rows), lesson.sentences[rows][:, :, :time]).logits
+    now = logits.log_softmax(-1)[..., : said.shape[-1]]
+    mask = targets[:, :, :time] != PAD
+    return ((said.exp() * (said - now)).sum(-1) * mask).sum() / mask.sum()
+
+
+def cross_validate(
+    console: Console,
+    lesson: Lesson,
+    photos: list[Photo],
+    vocabulary: Vocabulary,
+    old_words: Vocabulary,
+    before: Decoder,
+    epochs: int,
+    model: CaptionModel,
+) -> int:
+    """Return after how many epochs to stop, by photos that are held out in turn, and print what changed.
+
+    It is the last epoch after which the loss of held-out captions is within TOLERANCE of its lowest.
+
+    before: the decoder as it was.
+    epochs: the most.
+    model: its configuration says how to decode.
+    """
+    order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
+    folds = [order[i::FOLDS] for i in range(FOLDS)]
+    decoders = [copy.deepcopy(lesson.decoder) for _ in folds]
+    learners = [
+        learn(lesson, decoder, [i for i in order if i not in fold], epochs, epochs)
+        for decoder, fold in zip(decoders, folds, strict=True)
+    ]
+    losses: list[float] = []
+    later: dict[int, str] = {}
+    with progress(console, "trying it on photos held out", epochs) as advance:
+        for _ in range(epochs):
+            total = 0.0
+            now: dict[int, str] = {}
+            for learner, decoder, fold in zip(learners, decoders, folds, strict=True):
+                next(learner)
+                decoder.eval()
+                with torch.no_grad():
+                    for batch in epoch_batches(lesson.captions, fold, [False], BATCH, 0):
+                        total += read(lesson, decoder, batch, 0.0).item() * len(batch.photos)
+                    now |= describe(lesson, decoder, fold, vocabulary, model)
+                decoder.train()
+            losses.append(total / len(photos))
+            if losses[-1] <= TOLERANCE * min(losses):
+                later = now
+            advance(1, f"loss {losses[-1]:.3f}")
+    until = max(i for i, loss in enumerate(losses, 1) if loss <= TOLERANCE * min(losses))
+    earlier = describe(lesson, before, order, old_words, model)
+    cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
+    scores = (
+        100 * sum(cider.score(tokenize(caption), i) for i, caption in captions.items()) / len(photos)
+        for captions in (earlier, later)
+    )
+    figures = "CIDEr-D {:.1f} before, {:.1f} after".format(*scores)
+    console.print(f"photos held out in turn: {figures} {until} epochs", markup=False)
+    for i in order[:SHOWN]:
+        yours = photos[i].captions[0]
+        console.print(f"  {photos[i].path.name}: {earlier[i]} → {later[i]}  (yours: {yours})", markup=False)
+    return until
+
+
+def describe(
+    lesson: Lesson, decoder: Decoder, photos: list[int], vocabulary: Vocabulary, model: CaptionModel
+) -> dict[int, str]:
+    """Return what a decoder says of some of the lesson's photos."""
+    features = take(lesson.features, torch.tensor(photos) * VIEWS)
+    options = BeamOptions(**model.config.decoding)
+    return dict(zip(photos, captions_of(decoder, features, vocabulary, options), strict=True))
