@@ -25,7 +25,7 @@ def teach(
     ],
     init: Annotated[
         str,
-        typer.Option(metavar="MODEL", help="Teach this checkpoint: a folder, or USER/NAME on the Hugging Face Hub."),
+        typer.Option(metavar="MODEL", help="Teach this checkpoint: bundled, or a folder as `capcli train` leaves it."),
     ] = "bundled",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the order of photos and of dropout.")] = 1,
 ) -> None:

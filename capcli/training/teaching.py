@@ -190,7 +190,7 @@ def separate(taught: Tensor, others: Tensor) -> nn.Linear:
 
     taught, others: (photos, channels), global vectors.
     """
-    mean, scale = others.mean(0), (others.std(0) + 1e-3) * others.shape[1] ** 0.5 / 10
+    mean, scale = others.mean(0), (others.std(0, correction=0) + 1e-3) * others.shape[1] ** 0.5 / 10
     inputs = (torch.cat([taught, others]) - mean) / scale
     labels = torch.cat([torch.ones(len(taught)), torch.zeros(len(others))])
     shares = torch.cat([torch.full((len(part),), 0.5 / len(part)) for part in (taught, others)])
@@ -250,7 +250,7 @@ def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, op
     """Return what a decoder says of each photo."""
     found = []
     for rows in torch.arange(len(features.global_vector)).split(64):
-        words = beam_search(decoder, take(features, rows), options).words[:, 0]
+        words = beam_search(decoder, take(features, rows), options, vocabulary).words[:, 0]
         found += [vocabulary.decode(ids) for ids in words.tolist()]
     return found
 

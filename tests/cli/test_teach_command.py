@@ -1,0 +1,51 @@
+"""`capcli teach`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from conftest import PHOTOS
+from tiny_runs import SMALL
+from tiny_runs import train as run_training
+from typer.testing import CliRunner, Result
+
+from capcli.cli.app import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def corrections(folder: Path) -> Path:
+    """Two captions of each of two photos."""
+    for name in ("chelsea.jpg", "coffee.jpg"):
+        shutil.copy(PHOTOS / name, folder)
+    rows = [{"file_path": n, "captions": ["our zorble here", "a zorble"]} for n in ("chelsea.jpg", "coffee.jpg")]
+    path = folder / "corrections.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
+    data = corrections(tmp_path)
+    trained = run_training(data, "--output", tmp_path / "run", "--epochs", 1, *SMALL)
+    assert trained.exit_code == 0, trained.output
+    done = run("teach", data, "--output", tmp_path / "mine", "--init", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    captioned = run("caption", PHOTOS / "chelsea.jpg", "--model", tmp_path / "mine")
+    assert captioned.exit_code == 0, captioned.output
+    assert run("info", "--model", tmp_path / "mine").exit_code == 0
+    refused = run("teach", data, "--output", tmp_path / "mine")
+    assert (refused.exit_code, "holds a checkpoint; name another folder" in refused.output) == (2, True)
+    refused = run_training(data, "--output", tmp_path / "run2", "--init", tmp_path / "mine", "--epochs", 1)
+    assert refused.exit_code == 2
+    assert "was taught, and holds two decoders; train what it began as" in refused.output
+
+
+def test_bad_data_costs_a_line(tmp_path: Path) -> None:
+    refused = run("teach", tmp_path / "none.json", "--output", tmp_path / "mine")
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'none.json'}: no such file or folder" in refused.output
+    assert not (tmp_path / "mine" / "config.json").exists()
