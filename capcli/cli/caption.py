@@ -97,6 +97,8 @@ def caption(
     from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import Selection, find_images, ignore, read_names
+    from capcli.outputs.imagefolder import FILE, ImageFolderRows
+    from capcli.outputs.parquet import is_folder
     from capcli.outputs.resume import check_output, check_rows, finished_images, how_to_go_on, open_rows
     from capcli.outputs.rows import Layout
     from capcli.progress import CaptionBar
@@ -116,10 +118,13 @@ def caption(
     writing, views = fill_shard(writing, views, shard)
     shown = writing.output == STANDARD_INPUT  # which is - for stdout too
     output = None if shown else writing.output
+    if writing.format == ImageFolderRows.name and is_folder(output):
+        output = os.path.join(str(output), FILE)
     overwrite = writing.existing == "overwrite"
     check_sources(paths, sources)
     kind = check_writing(output, writing, sources, views, dry_run)
     template = read_template(writing.template)
+    check_joining(writing, template, kind, num)
     most_keywords = check_keywords(writing, template, kind)
     replacements = read_replacements(writing.replace)
     check_presence(paths, sources)
@@ -127,7 +132,8 @@ def caption(
     files_from = sources.files_from
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
     layout = Layout(
-        num, writing.min_score, template, not one, output is None and sys.stdout.isatty(), most_keywords > 0
+        *(num, writing.min_score, template, not one, output is None and sys.stdout.isatty(), most_keywords > 0),
+        "\n" if writing.separator is None else writing.separator,
     )
     places = open_places(paths, writing, output, template, num)
     selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
@@ -257,8 +263,8 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
         fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
         fail("a page shows one run: --html cannot be combined with --resume")
-    if writing.template != "{caption}" and format != "text" and not into_images:
-        fail(f"--template applies to text, --sidecar, --write-metadata and --xmp, not to {format}")
+    if writing.template != "{caption}" and not (kind.templated or into_images):
+        fail(f"--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp, not to {format}")
     if views.gif and views.attention is None:
         fail("--gif needs --attention")
     return kind
@@ -272,8 +278,9 @@ def check_placing(placing: Placing, replaces: bool = False) -> bool:
     """
     from capcli.files import is_writable
 
-    if placing.output_dir is not None and not placing.sidecar:
-        fail("--output-dir needs --sidecar")
+    for option, value in (("--output-dir", placing.output_dir), ("--sidecar-ext", placing.sidecar_ext)):
+        if value is not None and not placing.sidecar:
+            fail(f"{option} needs --sidecar")
     if placing.output_dir is not None and not is_writable(placing.output_dir):
         fail(f"--output-dir {placing.output_dir}: cannot create files there")
     if placing.touch and not placing.write_metadata:
@@ -335,6 +342,22 @@ def read_template(text: str) -> Template:
         fail(f"--template {text!r}: {error}")
 
 
+def check_joining(writing: Writing, template: Template, kind: type[Rows], num: int) -> None:
+    """Refuse options about texts that are there, or several captions, where there are none.
+
+    writing: the options.
+    template: words the captions.
+    kind: the format of the output.
+    num: candidates per image, 1 or more.
+    """
+    into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
+    if "existing" in template.fields and not (into_images and writing.existing == "overwrite"):
+        fail("{existing} in --template needs --existing overwrite, and --sidecar, --write-metadata or --xmp")
+    several = num > 1 and (writing.sidecar or kind.joins)
+    if writing.separator is not None and not (several or writing.existing in ("append", "prepend")):
+        fail("--separator needs --existing append or prepend, or --num with --sidecar or --format imagefolder")
+
+
 def check_keywords(writing: Writing, template: Template, kind: type[Rows]) -> int:
     """Return how many keywords an image gets at most, 0 for none, after refusing options that would do nothing.
 
@@ -342,12 +365,11 @@ def check_keywords(writing: Writing, template: Template, kind: type[Rows]) -> in
     template: words the captions.
     kind: the format of the output.
     """
-    from capcli.outputs.formats import TextRows
     from capcli.outputs.keywords import MOST
 
     used = "keywords" in writing.fields.split(",") or "keywords" in template.fields
-    if writing.keywords and kind is TextRows and not used:
-        fail("--keywords has no place in text: put {keywords} into --template, or choose another --format")
+    if writing.keywords and kind.templated and not used:
+        fail(f"--keywords has no place in {kind.name}: put {{keywords}} into --template, or choose another --format")
     if writing.min_keyword_score is not None and not (writing.keywords or used):
         fail("--min-keyword-score needs --keywords, {keywords} in --template, or --fields keywords")
     return writing.keywords or (MOST if used else 0)
@@ -407,18 +429,25 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     """
     from capcli.images.decode import STANDARD_INPUT
     from capcli.outputs.originals import folders_of
-    from capcli.outputs.sidecars import Beside, Sidecars, common_root
+    from capcli.outputs.sidecars import ENDING, Beside, Sidecars, common_root
 
     named = [path for path in paths if path != STANDARD_INPUT]
     existing, folders, fields = writing.existing or "skip", folders_of(named), tuple(writing.fields.split(","))
     sidecars: list[Beside] = []
     if writing.sidecar:
         root = common_root(named)
-        sidecars.append(Sidecars(existing, template, num, writing.min_score, writing.output_dir, root, folders))
+        ending = writing.sidecar_ext or ENDING
+        sidecars.append(
+            Sidecars(
+                existing, template, num, writing.min_score, writing.output_dir, root, folders, ending, writing.separator
+            )
+        )
     if writing.xmp is not None:  # before the metadata, as an image that holds a caption itself gets no XMP sidecar
         from capcli.outputs.xmp_sidecars import XmpSidecars
 
-        sidecars.append(XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields))
+        sidecars.append(
+            XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields, writing.separator)
+        )
     for each in sidecars:
         for option, name in (("--output", output), ("--summary", writing.summary)):
             if name is not None:
@@ -427,5 +456,7 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
     if writing.write_metadata:
         from capcli.outputs.metadata import Metadata
 
-        places.append(Metadata(existing, template, writing.min_score, folders, writing.touch, fields))
+        places.append(
+            Metadata(existing, template, writing.min_score, folders, writing.touch, fields, writing.separator)
+        )
     return places

@@ -123,6 +123,19 @@ def check_fields(fields: str) -> str:
     return fields
 
 
+def check_ending(ending: str | None) -> str | None:
+    """Return the ending of sidecars with its dot, after refusing those of other files; None is passed on."""
+    if ending is None:
+        return None
+    from capcli.images.find import SUFFIXES
+
+    dotted = "." + ending.removeprefix(".")
+    if dotted.lower() in (".", ".xmp") or dotted.lower() in SUFFIXES or set(ending) & set("/\\"):
+        reason = "XMP sidecars are what --xmp writes" if dotted.lower() == ".xmp" else "not an ending for text files"
+        fail(f"--sidecar-ext {ending}: {reason}")
+    return dotted
+
+
 def complete_device(incomplete: str) -> list[str]:
     """Return the devices that a shell offers after what is typed; others, such as `cuda:1`, can be typed out."""
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
@@ -306,6 +319,15 @@ class Placing:
     """Hold the options for captions beside the images and inside them."""
 
     sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
+    sidecar_ext: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXT",
+            help="With --sidecar: what their names end in, such as caption.  [default: txt]",
+            callback=check_ending,
+            show_default=False,
+        ),
+    ] = None
     output_dir: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Put sidecars into DIR instead, in the same tree as the images."),
@@ -372,9 +394,20 @@ class Placing:
         str,
         typer.Option(
             metavar="TEXT",
-            help="Wording of text, sidecars and metadata; {keywords}, {name}, {path} and {score} work too.",
+            help="Wording of text, sidecars, metadata and imagefolder; {keywords}, {name}, {folder}, {date}, {path} "
+            "and {score} work too, and with --existing overwrite {existing}.",
         ),
     ] = "{caption}"
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What joins captions with append and prepend, and in sidecars and imagefolder those of --num; \\n is "
+            "a line end.  [default: a comma or, after a sentence, a space; for --num a line end]",
+            callback=lambda text: text and text.replace("\\n", "\n"),
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Run:
         try:
             return sink.wants(image)
         except CaptionedAlready:
-            if image in self.rows.finished:
+            if self.rows.has_row(image):
                 return False
             raise
 

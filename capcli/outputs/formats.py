@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from capcli.outputs.existing import SEPARATOR
+from capcli.outputs.imagefolder import ImageFolderRows
 from capcli.outputs.parquet import ParquetFolder, ParquetRows, is_folder
-from capcli.outputs.rows import Layout, Rows, as_row, is_encodable, is_rejected
-from capcli.results import ImageError
+from capcli.outputs.rows import Layout, Rows, is_encodable, worded_row
 
 if TYPE_CHECKING:
     from capcli.files import OutputFile
-    from capcli.results import Caption
+    from capcli.results import Caption, ImageError
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
@@ -32,16 +32,11 @@ class TextRows(Rows):
 
     name = "text"
     endings = (".txt",)
+    templated = True
 
     def row(self, result: Caption | ImageError) -> str:
         """Return a line for each candidate, worded as the template has it, and nothing for a failure."""
-        layout = self.layout
-        row = as_row(result, layout.num, layout.min_score)
-        if not isinstance(result, Exception):
-            for shown, candidate in zip(row.get("candidates", [row]), result.candidates, strict=False):
-                if not is_rejected(candidate, layout.min_score):
-                    shown["caption"] = layout.template.fill(result.path, candidate, on_one_line, result.keywords)
-        return self.encode(row)
+        return self.encode(worded_row(result, self.layout, on_one_line))
 
     def encode(self, row: dict[str, Any]) -> str:
         """Return a line for each candidate, and nothing for a failure, which goes to stderr only."""
@@ -220,7 +215,7 @@ class TsvRows(CsvRows):
     delimiter = "\t"
 
 
-KINDS = (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows, ParquetRows)
+KINDS = (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows, ParquetRows, ImageFolderRows)
 FORMATS: dict[str, type[Rows]] = {kind.name: kind for kind in KINDS}
 RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 

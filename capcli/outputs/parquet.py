@@ -44,7 +44,7 @@ class ParquetRows(Rows):
 
     def write(self, result: Caption | ImageError) -> None:
         """Add the row of a caption or a failure, unless its image already has one. Raises ImageError, OutputError."""
-        if result.path not in self.finished:
+        if not self.has_row(result.path):
             self.copy(as_row(result, self.layout.num, self.layout.min_score))
 
     def copy(self, row: dict[str, Any]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from capcli.files import OutputError
+from capcli.outputs.existing import HOLE, put_in
 from capcli.outputs.sink import Sink
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
@@ -29,6 +30,7 @@ class Layout:
     marks_unsure: whether lines of text mark unsure captions, which people want and programs do not; all other formats
         always do.
     keywords: whether there are keywords.
+    separator: joins candidates that become one text.
     """
 
     num: int = 1
@@ -37,6 +39,7 @@ class Layout:
     names_images: bool = True
     marks_unsure: bool = False
     keywords: bool = False
+    separator: str = "\n"
 
 
 class Rows(Sink):
@@ -47,6 +50,8 @@ class Rows(Sink):
     resumable: whether a later run can continue a file in this format.
     at_once: whether a file is put in place when it is complete, instead of growing.
     streams: whether it can be written to stdout.
+    templated: whether its captions are worded as the template has it.
+    joins: whether several candidates become one text.
     line_ends_quoted: whether a line end between quotation marks is part of the record.
     """
 
@@ -55,6 +60,8 @@ class Rows(Sink):
     resumable: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    templated: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
     line_ends_quoted: ClassVar[bool] = False
     path: str | os.PathLike[str]
 
@@ -62,27 +69,35 @@ class Rows(Sink):
         """Begin an output, or continue one.
 
         file: what to write to.
-        finished: the images that the file already has rows for, path → whether the row has a caption; None for an
+        finished: the images that the file already has rows for, name → whether the row has a caption; None for an
             output that no later run can continue.
         """
         self.file, self.layout, self.path = file, layout, file.path
         self.finished = finished or {}
         self.remembers = finished is not None
 
+    def name_of(self, image: str) -> str:
+        """Return what rows call an image. image: its path. Raises ImageError if they have no name for it."""
+        return image
+
+    def has_row(self, image: str) -> bool:
+        """Return whether the image has a row from an earlier run. Raises ImageError as `name_of` does."""
+        return bool(self.finished) and self.name_of(image) in self.finished
+
     def wants(self, image: str) -> bool | None:
-        """Return False for an image that already has its row, otherwise None."""
-        return False if image in self.finished else None
+        """Return False for an image that already has its row, otherwise None. Raises ImageError as `name_of` does."""
+        return False if self.has_row(image) else None
 
     def has(self, image: str) -> bool:
-        """Return whether the image has a row with a caption from an earlier run."""
-        return self.finished.get(image, False)
+        """Return whether the image has a captioned row from an earlier run. Raises ImageError as `name_of` does."""
+        return bool(self.finished) and self.finished.get(self.name_of(image), False)
 
     def write(self, result: Caption | ImageError) -> None:
         """Add the row of a caption or a failure, unless its image already has one.
 
         Raises OutputError, and BrokenPipeError if the reader has gone.
         """
-        if result.path not in self.finished:
+        if not self.has_row(result.path):
             row = self.row(result)
             with OutputError.about(self.path):
                 self.file.write(row)
@@ -175,6 +190,22 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
         row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
     if result.keywords is not None:
         row["keywords"] = [] if is_rejected(result, min_score) else list(result.keywords)
+    return row
+
+
+def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return a result as `as_row` does, but with captions worded as the layout's template has it.
+
+    escape: makes of a name and a path what a template shows.
+
+    Raises ImageError as `Template.fill` does.
+    """
+    row = as_row(result, layout.num, layout.min_score)
+    if not isinstance(result, Exception):
+        for shown, candidate in zip(row.get("candidates", [row]), result.candidates, strict=False):
+            if not is_rejected(candidate, layout.min_score):
+                text = layout.template.fill(result.path, candidate, escape, result.keywords)
+                shown["caption"] = put_in("", text) if HOLE in text else text
     return row
 
 

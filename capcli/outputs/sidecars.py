@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.existing import KEPT, combine
+from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.originals import UntouchableError, folders_of, original
 from capcli.outputs.rows import is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
@@ -19,6 +19,8 @@ from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from capcli.results import Caption
+
+ENDING = ".txt"
 
 
 class Beside(Sink):
@@ -80,19 +82,25 @@ class Sidecars(Beside):
         tree: str | None = None,
         root: str = "",
         folders: Iterable[str] = (),
+        ending: str = ENDING,
+        separator: str | None = None,
     ) -> None:
         """Set what is written, and where.
 
         existing: one of EXISTING: what to do with a sidecar that already has text in it.
         template: makes the text of a line from a candidate.
-        num: candidates per image, each on a line, 1 or more.
+        num: candidates per image, 1 or more.
         min_score: captions with a lower score are not written; None writes all.
         tree: the folder to write into, at the image's path relative to root; None writes beside the image.
         root: absolute path of the folder that the tree mirrors.
         folders: links that lead into these are followed, since the user named them.
+        ending: of the sidecars' names, with its dot.
+        separator: joins a caption to the text that is there, and several candidates; None joins these by line ends, and
+            otherwise as `combine` does.
         """
         super().__init__()
         self.existing, self.template, self.num, self.min_score = existing, template, num, min_score
+        self.ending, self.separator = ending, separator
         self.tree, self.root = tree, root
         self.remembers = existing in KEPT
         self.folders = (*folders, *([tree] if tree else []))
@@ -100,11 +108,11 @@ class Sidecars(Beside):
     def sidecar(self, image: str) -> str:
         """Return the path of an image's sidecar, whether it exists or not."""
         if self.tree is None:
-            return os.path.splitext(image)[0] + ".txt"
+            return os.path.splitext(image)[0] + self.ending
         below = os.path.relpath(os.path.abspath(image), self.root)
         if below.split(os.sep)[0] == os.pardir:  # not under root: keep the whole path, as `cp --parents` does
             below = os.path.splitdrive(os.path.abspath(image))[1].lstrip("/\\")
-        return os.path.join(self.tree, os.path.splitext(below)[0] + ".txt")
+        return os.path.join(self.tree, os.path.splitext(below)[0] + self.ending)
 
     def has(self, image: str) -> bool:
         """Return whether the image has a sidecar that is not empty."""
@@ -133,7 +141,8 @@ class Sidecars(Beside):
             return
         sidecar = self.sidecar(result.path)
         shown = [c for c in result.candidates if not is_rejected(c, self.min_score)]
-        new = "\n".join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
+        between = "\n" if self.separator is None else self.separator
+        new = between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
         try:
             if self.tree is not None:  # beside the image it is there, or was taken away
                 os.makedirs(os.path.dirname(sidecar), exist_ok=True)
@@ -143,11 +152,11 @@ class Sidecars(Beside):
             # the photo is untouched.
             with WholeFile(target, durable=False, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old = read_text(sidecar)
-                text = combine(old, new, self.existing)
+                text = combine(old, new, self.existing, self.separator)
                 if text == old:
                     return
                 file.write(text + "\n")
-            self.replaced += bool(old) and self.existing == "overwrite"
+            self.replaced += bool(old) and self.existing == "overwrite" and HOLE not in new
         except (UntouchableError, OSError) as error:
             raise failed_write(result.path, sidecar, error) from None
 

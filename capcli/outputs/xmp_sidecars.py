@@ -56,6 +56,7 @@ class XmpSidecars(Beside):
         folders: Iterable[str] = (),
         adobe: bool = False,
         fields: tuple[str, ...] = ("description",),
+        separator: str | None = None,
     ) -> None:
         """Set what is written, and where.
 
@@ -65,11 +66,12 @@ class XmpSidecars(Beside):
         folders: links that lead into these are followed, since the user named them.
         adobe: whether a sidecar's name leaves out the ending of the image's.
         fields: those of FIELDS that are written.
+        separator: joins a caption to the text that is there, as `combine` takes it.
         """
         super().__init__()
         self.existing, self.template, self.min_score, self.adobe = existing, template, min_score, adobe
         self.folders = tuple(folders)
-        self.filling = Filling(fields, existing)
+        self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
         self.captioned_inside = ""  # the image last asked about, if it holds itself what its sidecar lacks
 

@@ -37,9 +37,8 @@ def test_a_line_is_enough_to_introduce_a_command() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_no_types_of_python(name: str) -> None:
     shown = CliRunner().invoke(app, [name, "--help"]).output
-    shown = re.sub(
-        r"\{(caption|keywords|name|path|score|shard)\}", "", shown
-    )  # fields of --template, and what --shard fills in
+    fields = "caption|keywords|name|folder|date|existing|path|score|shard"  # of --template, and what --shard fills in
+    shown = re.sub(rf"\{{({fields})\}}", "", shown)
     assert not re.search(r"<(str|int|float|path|list)|\{\w+\}", shown)
 
 

@@ -4,10 +4,14 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from capcli.outputs.formats import FORMATS, format_by_ending
+from capcli.outputs.imagefolder import ELSEWHERE
 from capcli.outputs.rows import Layout
 from capcli.outputs.template import Template
 from capcli.results import ImageError
@@ -49,6 +53,49 @@ def write(name: str, *results: object, heading: bool = True, **layout: object) -
         rows.write(result)  # type: ignore[arg-type]
     rows.close()
     return file.getvalue()
+
+
+def test_a_template_knows_folder_and_date(tmp_path: Path) -> None:
+    photo = tmp_path / "my photos" / "a.jpg"
+    photo.parent.mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:17 18:30:00"
+    Image.new("RGB", (8, 8)).save(photo, exif=exif)
+    found = Found(str(photo), "a cat")
+    assert Template("{folder}: {caption}, {date}").fill(str(photo), found) == "my photos: a cat, 2024-05-17"
+    assert Template("{date:%Y, %H h} {caption}").fill(str(photo), found) == "2024, 18 h a cat"
+    for wrong in ("", "0000:00:00 00:00:00", "yesterday"):
+        exif.get_ifd(0x8769)[0x9003] = wrong
+        Image.new("RGB", (8, 8)).save(photo, exif=exif)
+        assert Template("{caption}, {date}").fill(str(photo), found) == "a cat"
+    assert Template("{date} | {caption}").fill("no-such.jpg", CAT) == "a cat"
+    assert Template("{date} | {caption}").fill("-", CAT) == "a cat"
+    assert write("text", CAT, template=Template("{existing}, {caption}")) == "cat.jpg\ta cat\n"
+
+
+def test_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    two = Found("b/c/a.jpg", "a cat", candidates=[CAT, DOG])
+    rows: Any = FORMATS["imagefolder"](Text(), Layout(2, -1.0, Template("{caption}, sks"), separator=" / "))
+    rows.path = "b/metadata.jsonl"
+    for result in (two, BAD, Found("b/d.jpg", "a dog", -3.0)):
+        assert result is BAD or rows.wants(result.path) is None
+        rows.write(result)
+    rows.layout = Layout(2)
+    rows.write(two)
+    rows.copy({"path": str(tmp_path / "b/é.jpg"), "caption": "a cup"})
+    rows.close()
+    assert list(map(json.loads, rows.file.getvalue().splitlines())) == [
+        {"file_name": "c/a.jpg", "text": "a cat, sks"},  # the second scores too low, and the third row has none left
+        {"file_name": "c/a.jpg", "text": 'a cat\na "dog", brown'},
+        {"file_name": "é.jpg", "text": "a cup"},
+    ]
+    with pytest.raises(ImageError, match=ELSEWHERE):
+        rows.wants("a.jpg")
+    with pytest.raises(ImageError, match="not UTF-8"):
+        rows.wants("b/\udcff.jpg")
+    rows.finished = {"c/a.jpg": True}
+    assert [rows.wants(name) for name in ("b/c/a.jpg", str(tmp_path / "b/c/a.jpg"), "b/d.jpg")] == [False, False, None]
 
 
 def test_text() -> None:

@@ -276,8 +276,8 @@ def test_exiftool_reads_what_it_wrote_and_we_changed(tmp_path: Path, name: str, 
     assert read_caption(str(path)) == "Großmutters 80."
     caption(path, "append")
     after = exiftool.read(path)
-    assert after["IPTC:Caption-Abstract"] == "Großmutters 80., a cat"
-    assert after["XMP-dc:Description"] == "Großmutters 80., a cat"
+    assert after["IPTC:Caption-Abstract"] == "Großmutters 80. A cat."
+    assert after["XMP-dc:Description"] == "Großmutters 80. A cat."
     for tag in ("IPTC:Keywords", "IPTC:City", "IPTC:CodedCharacterSet"):
         assert after.get(tag) == before.get(tag)
     if name.endswith(".jpg"):

@@ -35,6 +35,53 @@ def test_doing_it_again_changes_nothing(existing: str) -> None:
     assert combine(once, "a cat", existing) == once
 
 
+def test_after_a_sentence_a_caption_is_a_sentence() -> None:
+    assert combine("My cat Tom.", "a cat", "append") == "My cat Tom. A cat."
+    assert combine("My cat Tom!”", "a cat?", "append") == "My cat Tom!” A cat?"
+    assert combine("My cat Tom.", "a cat", "prepend") == "A cat. My cat Tom."
+    assert combine("A cat.", "a cat", "append") == "A cat."
+    assert combine("My cat Tom.", "a cat\na dog", "append") == "My cat Tom., a cat\na dog"
+    for existing in ("append", "prepend"):
+        once = combine("My cat Tom.", "a cat", existing)
+        assert combine(once, "a cat", existing) == once
+
+
+def test_a_separator_of_ones_own_is_taken_as_it_is() -> None:
+    assert combine("My cat Tom.", "a cat", "append", "\n") == "My cat Tom.\na cat"
+    assert combine("tags", "a cat", "prepend", " | ") == "a cat | tags"
+    assert combine("tags | a cat", "a cat", "append", " | ") == "tags | a cat"
+
+
+def test_a_template_puts_the_text_that_is_there_into_its_place(tmp_path: Path) -> None:
+    image = str(tmp_path / "a.jpg")
+    sidecars = Sidecars("overwrite", Template("{caption}; {existing} (mine)"))
+    sidecars.write(Found(image, "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "a cat;  (mine)\n"
+    for template, text in (
+        ("{existing}, {caption}", "Tom, a cat"),  # where it is already, it is not put in again
+        ("{caption}: {existing}", "a cat: Tom, a cat"),
+        ("{existing}", "a cat: Tom, a cat"),
+    ):
+        (tmp_path / "a.txt").write_text("Tom\n") if "Tom" not in (tmp_path / "a.txt").read_text() else None
+        sidecars = Sidecars("overwrite", Template(template))
+        for _ in range(2):
+            sidecars.write(Found(image, "a cat"))  # type: ignore[arg-type]
+            assert (tmp_path / "a.txt").read_text() == text + "\n"
+        assert sidecars.replaced == 0
+    (tmp_path / "a.txt").unlink()
+    Sidecars("overwrite", Template("{existing}, {caption}")).write(Found(image, "a cat"))  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "a cat\n"
+
+
+def test_sidecars_end_as_they_are_told(tmp_path: Path) -> None:
+    image = str(tmp_path / "a.jpg")
+    found = Found(image, "a cat", candidates=[Found(image, "a cat"), Found(image, "a dog")])
+    Sidecars(num=2, ending=".caption", separator=" / ").write(found)  # type: ignore[arg-type]
+    assert (tmp_path / "a.caption").read_text() == "a cat / a dog\n"
+    Sidecars(num=2, tree=str(tmp_path / "b"), root=str(tmp_path), ending=".cap").write(found)  # type: ignore[arg-type]
+    assert (tmp_path / "b" / "a.cap").read_text() == "a cat\na dog\n"
+
+
 def test_sidecars_are_written_beside_the_images(tmp_path: Path) -> None:
     image = str(tmp_path / "a.b.jpg")
     sidecars = Sidecars(template=Template("{caption}, photo"))

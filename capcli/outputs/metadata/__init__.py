@@ -39,6 +39,7 @@ class Metadata(Sink):
         folders: Iterable[str] = (),
         touch: bool = False,
         fields: tuple[str, ...] = ("description",),
+        separator: str | None = None,
     ) -> None:
         """Set what is written, and where.
 
@@ -48,10 +49,11 @@ class Metadata(Sink):
         folders: links that lead into these are followed, since the user named them.
         touch: whether an image's modification time becomes that of its caption, instead of staying as it was.
         fields: those of FIELDS that are written.
+        separator: joins a caption to the text that is there, as `combine` takes it.
         """
         self.existing, self.template, self.min_score = existing, template, min_score
         self.folders, self.touch = tuple(folders), touch
-        self.filling = Filling(fields, existing)
+        self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
 
     def where(self, image: str) -> str:

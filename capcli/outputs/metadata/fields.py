@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from capcli.outputs.existing import KEPT, combine
+from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.texts import NOTHING, PROGRAM_DATA, WRITTEN, Edit, Shown, joined
@@ -18,10 +18,12 @@ class Filling:
 
     fields: those of existing.FIELDS that are written.
     existing: one of EXISTING: what becomes of a description and an alt text that are there. Keywords are only added.
+    separator: joins them to the caption, as `combine` takes it.
     """
 
     fields: tuple[str, ...] = ("description",)
     existing: str = "skip"
+    separator: str | None = None
 
     def has_all(self, shown: Shown) -> bool:
         """Return whether none of the fields is empty."""
@@ -51,10 +53,10 @@ class Filling:
         def description(old: str) -> str:
             if PROGRAM_DATA.match(old):
                 raise MetadataError("its description holds a program's data; left as it is")
-            return combine(file.words(old) or shown.description, text, self.existing)
+            return combine(file.words(old) or shown.description, text, self.existing, self.separator)
 
         def alt(old: str) -> str:
-            return combine(old or shown.alt, text, self.existing)
+            return combine(old or shown.alt, text, self.existing, self.separator)
 
         edit = Edit()
         if self.writes("description", shown):
@@ -79,7 +81,7 @@ class Filling:
 
     def replaced(self, file: Container, text: str) -> int:
         """Return how many texts a caption takes the place of. file: as it was. text: the caption."""
-        if self.existing != "overwrite":
+        if self.existing != "overwrite" or HOLE in text:
             return 0
         there = {
             (found.field, file.words(found.text) if found.field == "description" else found.text)
