@@ -166,6 +166,8 @@ def open_album(folder: str, placing: Placing, places: bool, corrections: Path | 
     if not is_writable(os.path.dirname(os.path.realpath(file))):
         fail(f"{file}: cannot create files there; name another place with --corrections FILE", 1)
     template = read_template(placing.template)
+    if "existing" in template.fields:
+        fail("{existing} in --template is for capcli caption: here a text may be corrected several times")
     keywords = check_keywords(Writing(**vars(placing)), template, TextRows)
     sinks = [
         open_places([folder], Writing(**vars(each)), os.fspath(file), template, 1)

@@ -19,7 +19,8 @@ def train(
         list[str],
         typer.Argument(
             metavar="DATA",
-            help="Folder in the Flickr8k layout, JSON file, or folder with a JSON file; DATA=2 counts it twice.",
+            help="Folder in the Flickr8k layout, JSON file, folder with a JSON file, or what capcli writes: JSONL, CSV "
+            "or TSV, ImageFolder, a folder of photos with sidecars; DATA=2 counts it twice.",
         ),
     ],
     output: Annotated[

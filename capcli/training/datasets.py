@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
+from capcli.training.captions import METADATA, ROWS, read_rows, read_sidecars
 
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
@@ -74,8 +75,9 @@ def read_data_set(argument: str, hold_out: bool = True) -> DataSet:
 
     PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
     JSON file, or a JSON file: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` or
-    `[{"file_path", "captions"}]`. Photos are in `images/`, in `Flicker8k_Dataset/` or beside the file. If no photo
-    names its split, every twentieth is held out as a dev photo.
+    `[{"file_path", "captions"}]`. Photos are in `images/`, in `Flicker8k_Dataset/` or beside the file. It is also what
+    capcli writes: JSON Lines, CSV or TSV, a folder with ImageFolder's `metadata.jsonl` or `metadata.csv`, or a folder
+    of photos with sidecars. If no photo names its split, every twentieth is held out as a dev photo.
 
     argument: `PATH` or `PATH=N`, where N is how often an epoch shows each photo.
     hold_out: whether to hold photos out as dev where none names its split; else all are train.
@@ -93,6 +95,12 @@ def read_data_set(argument: str, hold_out: bool = True) -> DataSet:
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir() and (tokens := sorted(path.glob("*.token.txt"))):
         photos = read_flickr(tokens[0])
+    elif path.is_dir() and (metadata := [path / name for name in METADATA if (path / name).is_file()]):
+        photos = read_caption_rows(metadata[0])
+    elif path.suffix.lower() in ROWS and path.is_file():
+        photos = read_caption_rows(path)
+    elif path.is_dir() and not any(path.glob("*.json")):
+        photos = read_captioned_folder(path)
     else:
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if path.is_dir() and (path / "dataset.json") in files:
@@ -140,6 +148,42 @@ def read_flickr(tokens: Path) -> list[Photo]:
     for photo in photos:
         if splits.setdefault(photo.path, photo.split) != photo.split:
             raise DataError(f"{tokens.parent}: {photo.path.name} is listed as {splits[photo.path]} and {photo.split}")
+    return photos
+
+
+def read_caption_rows(path: Path) -> list[Photo]:
+    """Return the photos in rows that capcli or ImageFolder has written. Raises DataError.
+
+    A path in capcli's rows is as it was given, relative to the folder where the command was run; where there is no such
+    photo, it is looked for below the file's folder.
+    """
+    try:
+        return join_rows(
+            Photo(
+                path.parent / name if relative else Path(name) if Path(name).is_file() else locate(path.parent, name),
+                tuple(captions),
+                "",
+            )
+            for name, captions, relative in read_rows(path)
+        )
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def read_captioned_folder(path: Path) -> list[Photo]:
+    """Return the photos of a folder that have sidecars. Raises DataError, also if none has one."""
+    try:
+        photos = [Photo(photo, tuple(captions), "") for photo, captions in read_sidecars(path)]
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {(error.strerror or str(error)).lower()}") from None
+    if not photos:
+        raise DataError(
+            f"{path}: 0 JSON files and no *.token.txt, metadata.jsonl or photos with .txt or .caption files"
+        )
     return photos
 
 

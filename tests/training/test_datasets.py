@@ -87,12 +87,12 @@ def test_bad_data_says_what_is_wrong(tmp_path: Path, content: str, message: str)
 
 
 def test_what_is_no_json_is_told_what_captions_are_read_from(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_bytes(b"file,caption\na.jpg,a cat\n")
+    (tmp_path / "data.dat").write_bytes(b"file,caption\na.jpg,a cat\n")
     with pytest.raises(DataError) as raised:
-        read_data_set(str(tmp_path / "data.csv"))
+        read_data_set(str(tmp_path / "data.dat"))
     form = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
     said = f"not JSON; captioned photos are {form} or a folder in the Flickr8k layout"
-    assert str(raised.value) == f"{tmp_path / 'data.csv'}: {said}"
+    assert str(raised.value) == f"{tmp_path / 'data.dat'}: {said}"
     (tmp_path / "Flickr8k.token.txt").write_bytes(b"a.jpg#0\ta \xff\n")
     with pytest.raises(DataError, match=r"token\.txt: not text in UTF-8$"):
         read_data_set(str(tmp_path))
