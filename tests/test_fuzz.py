@@ -17,7 +17,8 @@ from PIL import Image, features
 from test_metadata_texts import commented, two_captions
 
 from capcli.images.decode import open_square
-from capcli.outputs.metadata import Metadata, MetadataError, parse
+from capcli.outputs.metadata import MetadataError, parse
+from capcli.outputs.metadata.fields import Filling
 from capcli.results import ImageError
 
 MUTATIONS = 2000 if os.environ.get("CAPCLI_FULL_TESTS") else 160
@@ -154,9 +155,9 @@ def test_damaged_metadata_costs_an_error_or_takes_the_caption() -> None:
     written = 0
     for _ in range(20 * MUTATIONS):
         content, text = damage(rng, files), rng.choice(("a cat", "eine Hündin", "猫", "x" * 500))
-        metadata = Metadata(rng.choice(("skip", "overwrite", "append", "prepend")))
+        filling = Filling(existing=rng.choice(("skip", "overwrite", "append", "prepend")))
         try:
-            after = metadata.captioned(parse(content), text)
+            after = filling.filled(parse(content), text)
             assert parse(after).caption
             written += 1
         except MetadataError:

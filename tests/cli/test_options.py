@@ -21,7 +21,7 @@ COFFEE = str(PHOTOS / "coffee.jpg")
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
 def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -> None:
     arguments = {"caption": [COFFEE], "explain": [COFFEE, "a cup"], "train": ["absent", "-o", str(tmp_path / "run")]}
-    arguments["evaluate"] = ["absent"]
+    arguments |= {"evaluate": ["absent"], "serve": [], "alt": ["absent"], "teach": ["absent", "-o", "absent"]}
     asked = 0
     for name in COMMANDS:
         function = getattr(importlib.import_module(f"capcli.cli.{name}"), name)

@@ -170,7 +170,8 @@ def test_the_best_checkpoint_lies_beside_the_last_with_its_card(shapes: Path, un
     assert "24 photos, 48 captions" in card
     assert "| CIDEr | " in card
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
-        "README.md", "config.json", "last.safetensors", "log.jsonl", "model.safetensors", "vocabulary.json",
+        "README.md", "config.json", "last.safetensors", "log.jsonl", "memory.safetensors", "model.safetensors",
+        "vocabulary.json",
     ]  # fmt: skip
 
 
