@@ -33,8 +33,8 @@ def teach(
 
     Photos like them, which is judged by what the encoder sees, will be described as you describe them, with words of
     yours that the checkpoint did not know, if two captions or more have them. All other photos are described as before.
-    Twenty captions make a difference that you can see; minutes on two processor cores are enough. The checkpoint is
-    tried on photos that are held out in turn, which also decides how long to teach.
+    Twenty captions make a difference that you can see; minutes on two processor cores are enough. First the checkpoint
+    is tried on photos that are held out in turn, and what they gain is printed.
 
     To teach more later, teach the same checkpoint again with all captions.
     """

@@ -308,7 +308,7 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ((".", "--template", "{words}"), "--template '{words}': unknown field {words}"),
         (
             (".", "--template", "{caption}!", "-o", "a.jsonl"),
-            "--template applies to text, --sidecar, --write-metadata and --xmp",
+            "--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp",
         ),
         ((".", "--gif"), "--gif needs --attention"),
         ((".", "--fields", "alt"), "--fields alt needs --write-metadata or --xmp"),
