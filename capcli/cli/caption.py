@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,6 @@ from capcli.cli.options import (
     ClusterOptions,
     Decoding,
     ModelOptions,
-    Placing,
     Sources,
     Views,
     Writing,
@@ -29,14 +28,19 @@ from capcli.cli.options import (
 )
 from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
-from capcli.outputs.existing import FIELDS
+from capcli.cli.writing import (
+    add_keywords,
+    check_joining,
+    check_keywords,
+    check_placing,
+    open_places,
+    read_replacements,
+    read_template,
+)
 
 if TYPE_CHECKING:
     from capcli.images.shards import Shard
-    from capcli.outputs.replacements import Replacements
     from capcli.outputs.rows import Rows
-    from capcli.outputs.sink import Sink
-    from capcli.outputs.template import Template
     from capcli.results import Caption, ImageError
 
 
@@ -270,29 +274,6 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     return kind
 
 
-def check_placing(placing: Placing, replaces: bool = False) -> bool:
-    """Return whether captions go beside the images or into them, after refusing options that contradict each other.
-
-    placing: the options of this group.
-    replaces: whether --existing is about another file that is there.
-    """
-    from capcli.files import is_writable
-
-    for option, value in (("--output-dir", placing.output_dir), ("--sidecar-ext", placing.sidecar_ext)):
-        if value is not None and not placing.sidecar:
-            fail(f"{option} needs --sidecar")
-    if placing.output_dir is not None and not is_writable(placing.output_dir):
-        fail(f"--output-dir {placing.output_dir}: cannot create files there")
-    if placing.touch and not placing.write_metadata:
-        fail("--touch needs --write-metadata")
-    if placing.fields != FIELDS[0] and not (placing.write_metadata or placing.xmp is not None):
-        fail(f"--fields {placing.fields} needs --write-metadata or --xmp")
-    into_images = placing.sidecar or placing.write_metadata or placing.xmp is not None
-    if placing.existing and not (into_images or replaces):
-        fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp")
-    return into_images
-
-
 def check_different(files: dict[str, str | Path | None]) -> None:
     """Refuse two options that name the same file, since the content of one would be lost. files: by option."""
     seen: dict[str, str] = {}
@@ -332,75 +313,6 @@ def fill_shard(writing: Writing, views: Views, shard: Shard | None) -> tuple[Wri
     return writing, replace(views, html=fill("--html", views.html), attention=fill("--attention", views.attention))
 
 
-def read_template(text: str) -> Template:
-    """Return the template that a text makes, or exit with a line about what is wrong with it."""
-    from capcli.outputs.template import Template
-
-    try:
-        return Template(text)
-    except (ValueError, IndexError, KeyError) as error:
-        fail(f"--template {text!r}: {error}")
-
-
-def check_joining(writing: Writing, template: Template, kind: type[Rows], num: int) -> None:
-    """Refuse options about texts that are there, or several captions, where there are none.
-
-    writing: the options.
-    template: words the captions.
-    kind: the format of the output.
-    num: candidates per image, 1 or more.
-    """
-    into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
-    if "existing" in template.fields and not (into_images and writing.existing == "overwrite"):
-        fail("{existing} in --template needs --existing overwrite, and --sidecar, --write-metadata or --xmp")
-    several = num > 1 and (writing.sidecar or kind.joins)
-    if writing.separator is not None and not (several or writing.existing in ("append", "prepend")):
-        fail("--separator needs --existing append or prepend, or --num with --sidecar or --format imagefolder")
-
-
-def check_keywords(writing: Writing, template: Template, kind: type[Rows]) -> int:
-    """Return how many keywords an image gets at most, 0 for none, after refusing options that would do nothing.
-
-    writing: the options.
-    template: words the captions.
-    kind: the format of the output.
-    """
-    from capcli.outputs.keywords import MOST
-
-    used = "keywords" in writing.fields.split(",") or "keywords" in template.fields
-    if writing.keywords and kind.templated and not used:
-        fail(f"--keywords has no place in {kind.name}: put {{keywords}} into --template, or choose another --format")
-    if writing.min_keyword_score is not None and not (writing.keywords or used):
-        fail("--min-keyword-score needs --keywords, {keywords} in --template, or --fields keywords")
-    return writing.keywords or (MOST if used else 0)
-
-
-def add_keywords(
-    batches: Iterable[list[Caption | ImageError]], num: int, most: int, min_score: float | None
-) -> Iterator[list[Caption | ImageError]]:
-    """Yield batches with keywords.
-
-    num: candidates per image that are kept, 1 or more.
-    most: keywords per image, 1 or more.
-    min_score: keywords that score less are left out; None is the usual limit.
-    """
-    from capcli.outputs.keywords import LEAST_SCORE, with_keywords
-
-    least = LEAST_SCORE if min_score is None else min_score
-    for batch in batches:
-        yield [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in batch]
-
-
-def read_replacements(pairs: list[str] | None) -> Replacements:
-    """Return what to write in place of words, or exit with a line about the pair that is wrong."""
-    from capcli.outputs.replacements import Replacements
-
-    try:
-        return Replacements(pairs or [])
-    except ValueError as error:
-        fail(f"--replace: {error}")
-
-
 def check_presence(paths: list[str], sources: Sources) -> None:
     """Exit with a line for each argument that does not exist, before any work. paths: the arguments."""
     from capcli.images.decode import STANDARD_INPUT
@@ -416,47 +328,3 @@ def check_presence(paths: list[str], sources: Sources) -> None:
         say(f"{path}: no such file or folder")
     if absent:
         raise typer.Exit(2)
-
-
-def open_places(paths: list[str], writing: Writing, output: str | None, template: Template, num: int) -> list[Sink]:
-    """Return the sinks that keep captions beside the images or inside them.
-
-    paths: the arguments.
-    writing: the options that ask for these sinks.
-    output: the output file, which no sidecar may take; None for stdout.
-    template: makes the text from a caption.
-    num: candidates per image, 1 or more.
-    """
-    from capcli.images.decode import STANDARD_INPUT
-    from capcli.outputs.originals import folders_of
-    from capcli.outputs.sidecars import ENDING, Beside, Sidecars, common_root
-
-    named = [path for path in paths if path != STANDARD_INPUT]
-    existing, folders, fields = writing.existing or "skip", folders_of(named), tuple(writing.fields.split(","))
-    sidecars: list[Beside] = []
-    if writing.sidecar:
-        root = common_root(named)
-        ending = writing.sidecar_ext or ENDING
-        sidecars.append(
-            Sidecars(
-                existing, template, num, writing.min_score, writing.output_dir, root, folders, ending, writing.separator
-            )
-        )
-    if writing.xmp is not None:  # before the metadata, as an image that holds a caption itself gets no XMP sidecar
-        from capcli.outputs.xmp_sidecars import XmpSidecars
-
-        sidecars.append(
-            XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields, writing.separator)
-        )
-    for each in sidecars:
-        for option, name in (("--output", output), ("--summary", writing.summary)):
-            if name is not None:
-                each.keep_off(os.fspath(name), option)
-    places: list[Sink] = [*sidecars]
-    if writing.write_metadata:
-        from capcli.outputs.metadata import Metadata
-
-        places.append(
-            Metadata(existing, template, writing.min_score, folders, writing.touch, fields, writing.separator)
-        )
-    return places

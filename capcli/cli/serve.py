@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capcli.cli.caption import check_keywords, check_placing, open_places, read_template
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import BatchSize, Choosing, Decoding, ModelOptions, Placing, Writing, grouped
+from capcli.cli.writing import check_keywords, check_placing, open_places, read_template
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
