@@ -55,7 +55,6 @@ def alt(
 
     Exit status: 0 if no image lacks an alt text any more, 1 if some do, or could not be read, 2 for a usage error.
     """
-    from capcli.images.find import Selection
     from capcli.outputs.alt.pages import Page, find_pages, is_page
     from capcli.outputs.originals import folders_of
     from capcli.progress import CaptionBar
@@ -70,7 +69,6 @@ def alt(
             fail(f"{path}: neither a folder nor HTML or Markdown, by its ending")
     if root is not None and not os.path.isdir(root):
         fail(f"--root {root}: no such folder")
-    selection = Selection(choosing.recursive, tuple(choosing.include or ()), tuple(choosing.exclude or ()))
     problems = 0
 
     def report(problem: object) -> None:
@@ -80,7 +78,7 @@ def alt(
 
     lacking: dict[tuple[str, str], None] = {}  # pages that can be improved, in their order, with their roots
     images: dict[str, None] = {}
-    for path, its_root in find_pages(site, selection, report):
+    for path, its_root in find_pages(site, choosing.selection, report):
         try:
             page = Page.read(path, root or its_root)
         except ImageError as error:

@@ -100,7 +100,7 @@ def caption(
     from capcli.cli.summary import Summary, check_summary, write_summary
     from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
-    from capcli.images.find import Selection, find_images, ignore, read_names
+    from capcli.images.find import find_images, ignore, read_names
     from capcli.outputs.imagefolder import FILE, ImageFolderRows
     from capcli.outputs.parquet import is_folder
     from capcli.outputs.resume import check_output, check_rows, finished_images, how_to_go_on, open_rows
@@ -140,10 +140,9 @@ def caption(
         "\n" if writing.separator is None else writing.separator,
     )
     places = open_places(paths, writing, output, template, num)
-    selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
 
     def listing(pass_over: Callable[[str], object]) -> Iterator[str | ImageError]:
-        yield from find_images(paths, selection, pass_over)
+        yield from find_images(paths, sources.selection, pass_over)
         if files_from is not None:
             yield from read_names(files_from, sources.null)
 
@@ -262,12 +261,12 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     if dry_run and writing.summary:
         fail("--dry-run writes nothing, so it cannot be combined with --summary")
     replaceable = output or views.html or views.attention
-    into_images = check_placing(writing, bool(replaceable and writing.existing == "overwrite"))
+    check_placing(writing, bool(replaceable and writing.existing == "overwrite"))
     if writing.resume and (output is None or not kind.resumable):
         fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
         fail("a page shows one run: --html cannot be combined with --resume")
-    if writing.template != "{caption}" and not (kind.templated or into_images):
+    if writing.template != "{caption}" and not (kind.templated or writing.into_images):
         fail(f"--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp, not to {format}")
     if views.gif and views.attention is None:
         fail("--gif needs --attention")

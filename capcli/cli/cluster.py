@@ -29,7 +29,7 @@ from capcli.cli.streams import NoOutput
 from capcli.cli.summary import Summary, check_summary, write_summary
 from capcli.files import LockedFolder, OutputError
 from capcli.images.decode import STANDARD_INPUT
-from capcli.images.find import Selection, find_images, natural, read_names
+from capcli.images.find import find_images, natural, read_names
 from capcli.outputs.formats import format_by_ending
 from capcli.outputs.parquet import ParquetFolder, check_parquet, check_place, parts_of
 from capcli.outputs.rows import Layout
@@ -284,14 +284,13 @@ def list_blocks(
 
 def images(run: Run, named: list[str], sources: Sources) -> Iterator[str | ImageError]:
     """Yield what arguments and --files-from name. run: counts pictures that capcli drew."""
-    selection = Selection(sources.recursive, tuple(sources.include or ()), tuple(sources.exclude or ()))
     for argument in named:
         if argument.lower().endswith(".parquet"):
             fail(f"{argument}: needs --column NAME, which says where in it the images are")
         if "://" in argument:
             yield argument
         else:
-            yield from find_images([argument], selection, run.pass_over)
+            yield from find_images([argument], sources.selection, run.pass_over)
     if sources.files_from is not None:
         yield from read_names(sources.files_from, sources.null)
 

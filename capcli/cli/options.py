@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -17,6 +17,9 @@ from capcli.cli.messages import fail
 from capcli.engines.choose import ENGINES
 from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
+
+if TYPE_CHECKING:
+    from capcli.images.find import Selection
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 STYLES = ("heat", "spotlight")
@@ -292,6 +295,13 @@ class Choosing:
         100_000_000
     )
 
+    @property
+    def selection(self) -> Selection:
+        """Return which files in folders to take."""
+        from capcli.images.find import Selection
+
+        return Selection(self.recursive, tuple(self.include or ()), tuple(self.exclude or ()))
+
 
 @dataclass(frozen=True)
 class Sources(Choosing):
@@ -408,6 +418,11 @@ class Placing:
             show_default=False,
         ),
     ] = None
+
+    @property
+    def into_images(self) -> bool:
+        """Return whether captions go beside the images or into them."""
+        return self.sidecar or self.write_metadata or self.xmp is not None
 
 
 @dataclass(frozen=True)

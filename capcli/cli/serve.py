@@ -79,7 +79,7 @@ def serve(
     import webbrowser
 
     from capcli.cli.process import one_core_per_batch
-    from capcli.images.find import Selection, find_images
+    from capcli.images.find import find_images
     from capcli.serve.access import LEAST_TOKEN, Access, is_loopback
     from capcli.serve.api import Api
     from capcli.serve.app import make_app
@@ -91,7 +91,7 @@ def serve(
         fail(f"--token: {LEAST_TOKEN} characters or more, and only ASCII, such as `openssl rand -hex 16` makes")
     if token is None and not is_loopback(host):
         fail(f"--host {host} needs --token TEXT, or CAPCLI_TOKEN in the environment")
-    places = check_folder(folder, placing, corrections)
+    check_folder(folder, placing, corrections)
     try:
         listening = listen(host, port)
     except OSError as error:
@@ -101,7 +101,7 @@ def serve(
         captioner.options = decoding_options(captioner, decoding, 2)
         one_core_per_batch(captioner, captioner.options)
         captioner.engine.prepare()
-        album = None if folder is None else open_album(folder, placing, places, corrections, captioner)
+        album = None if folder is None else open_album(folder, placing, corrections, captioner)
         shown, port = listening.getsockname()[:2]
         access = Access(host, port, token)
         api = Api(captioner, Gate(), choosing.max_pixels, batch_size)
@@ -118,8 +118,7 @@ def serve(
         page = None
         if album is not None:
             page = FolderPage(api, album, choosing.max_pixels)
-            selection = Selection(choosing.recursive, tuple(choosing.include or ()), tuple(choosing.exclude or ()))
-            images = find_images([album.folder], selection)
+            images = find_images([album.folder], choosing.selection)
             album.start(images, captioner, captioner.options, batch_size, choosing.max_pixels)
         try:
             make_server(make_app(api, access, say, page), tell).run([listening])
@@ -129,27 +128,26 @@ def serve(
                 album.close()
 
 
-def check_folder(folder: str | None, placing: Placing, corrections: Path | None) -> bool:
-    """Return whether captions go beside the photos or into them, after refusing what contradicts itself.
+def check_folder(folder: str | None, placing: Placing, corrections: Path | None) -> None:
+    """Refuse what contradicts itself.
 
     folder, placing, corrections: the argument and the options.
     """
-    places = check_placing(placing)
+    check_placing(placing)
     if folder is None:
-        for option, given in (("--sidecar, --xmp and --write-metadata", places), ("--corrections", corrections)):
+        places = "--sidecar, --xmp and --write-metadata"
+        for option, given in ((places, placing.into_images), ("--corrections", corrections)):
             if given:
                 fail(f"{option} {'need' if ' and ' in option else 'needs'} FOLDER")
     elif not os.path.isdir(folder):
         fail(f"{folder}: {'is not a folder' if os.path.exists(folder) else 'no such folder'}")
-    return places
 
 
-def open_album(folder: str, placing: Placing, places: bool, corrections: Path | None, captioner: Captioner) -> Album:
+def open_album(folder: str, placing: Placing, corrections: Path | None, captioner: Captioner) -> Album:
     """Return the photos of a folder, not listed yet, or exit with a line about what is wrong.
 
     folder: its path.
     placing: where captions go.
-    places: whether they go anywhere beside the corrections.
     corrections: the file of these; None for the one in the folder.
     captioner: scores sentences, where a template shows scores.
     """
@@ -171,7 +169,7 @@ def open_album(folder: str, placing: Placing, places: bool, corrections: Path | 
     keywords = check_keywords(Writing(**vars(placing)), template, TextRows)
     sinks = [
         open_places([folder], Writing(**vars(each)), os.fspath(file), template, 1)
-        for each in (placing, replace(placing, existing="overwrite" if places else None))
+        for each in (placing, replace(placing, existing="overwrite" if placing.into_images else None))
     ]
     shows_scores = bool({"score", "log_prob"} & set(template.fields))
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from capcli.results import Caption, ImageError
 
 
-def check_placing(placing: Placing, replaces: bool = False) -> bool:
-    """Return whether captions go beside the images or into them, after refusing options that contradict each other.
+def check_placing(placing: Placing, replaces: bool = False) -> None:
+    """Refuse options that contradict each other.
 
     placing: the options of this group.
     replaces: whether --existing is about another file that is there.
@@ -35,10 +35,8 @@ def check_placing(placing: Placing, replaces: bool = False) -> bool:
         fail("--touch needs --write-metadata")
     if placing.fields != FIELDS[0] and not (placing.write_metadata or placing.xmp is not None):
         fail(f"--fields {placing.fields} needs --write-metadata or --xmp")
-    into_images = placing.sidecar or placing.write_metadata or placing.xmp is not None
-    if placing.existing and not (into_images or replaces):
+    if placing.existing and not (placing.into_images or replaces):
         fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp")
-    return into_images
 
 
 def read_template(text: str) -> Template:
@@ -59,8 +57,7 @@ def check_joining(writing: Writing, template: Template, kind: type[Rows], num: i
     kind: the format of the output.
     num: candidates per image, 1 or more.
     """
-    into_images = writing.sidecar or writing.write_metadata or writing.xmp is not None
-    if "existing" in template.fields and not (into_images and writing.existing == "overwrite"):
+    if "existing" in template.fields and not (writing.into_images and writing.existing == "overwrite"):
         fail("{existing} in --template needs --existing overwrite, and --sidecar, --write-metadata or --xmp")
     several = num > 1 and (writing.sidecar or kind.joins)
     if writing.separator is not None and not (several or writing.existing in ("append", "prepend")):
