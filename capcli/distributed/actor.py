@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import capcli
 from capcli.captioner import Captioner
 from capcli.distributed.blocks import Block
-from capcli.distributed.output import as_file, name_of_part
+from capcli.distributed.output import name_of_part
 from capcli.distributed.reach import Reach
 from capcli.distributed.table import captioned
 from capcli.images.decode import why_unreadable
+from capcli.outputs.parquet import as_bytes
 from capcli.outputs.rows import as_row, is_rejected
 from capcli.results import ImageError
 
@@ -147,7 +148,7 @@ def write(path: str, table: pyarrow.Table) -> None:
     temporary = os.path.join(folder, f".{name}-{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(as_file(table))
+            file.write(as_bytes(table))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

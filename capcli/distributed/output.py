@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections import defaultdict
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcli.distributed.table import keys_of, others_in
 from capcli.files import OutputError, write_whole
-from capcli.outputs.parquet import PART, parts_of, schema
+from capcli.outputs.parquet import PART, as_bytes, parts_of, schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -133,7 +132,7 @@ def remove_rows(part: Path, keys: Collection[bytes]) -> None:
     left = table.filter([key not in keys for key in keys_of(table)])
     with OutputError.about(part):
         if left.num_rows:
-            write_whole(part, as_file(left))
+            write_whole(part, as_bytes(left))
         else:
             part.unlink()
 
@@ -166,12 +165,3 @@ def read_part(part: Path, captions: bool = True) -> pyarrow.Table:
         if error.errno is not None:  # otherwise pyarrow's, about what is in the file
             raise OutputError(part, error) from None
     raise OutputError(part, "not parquet as this command writes it; left as it is")
-
-
-def as_file(table: pyarrow.Table) -> bytes:
-    """Return the content of a Parquet file."""
-    from pyarrow.parquet import write_table
-
-    buffer = io.BytesIO()
-    write_table(table, buffer)
-    return buffer.getvalue()

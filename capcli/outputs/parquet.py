@@ -112,7 +112,9 @@ class ParquetFolder(ParquetRows):
         """Write the rows that are pending as a file. Raises OSError."""
         parts = parts_of(self.path)
         number = max((int(PART.fullmatch(part.name)[1]) for part in parts), default=0) + 1  # type: ignore[index]
-        write_whole(Path(self.path) / f"part-{number:06}.parquet", as_bytes(self.pending, self.layout.keywords))
+        write_whole(
+            Path(self.path) / f"part-{number:06}.parquet", as_bytes(as_table(self.pending, self.layout.keywords))
+        )
         self.pending.clear()
         for part in self.old:
             part.unlink(missing_ok=True)
@@ -206,7 +208,7 @@ def open_folder(
             if not kept:
                 part.unlink()
             elif len(kept) < len(rows):
-                write_whole(part, as_bytes(kept, any("keywords" in row for row in kept)))
+                write_whole(part, as_bytes(as_table(kept, any("keywords" in row for row in kept))))
             finished |= {row["path"]: bool(row["caption"]) for row in kept}
         return ParquetFolder(cast("OutputFile", folder), layout, finished, () if resume else parts)
     except BaseException:
@@ -292,10 +294,10 @@ def as_table(rows: Sequence[dict[str, Any]], keywords: bool) -> Any:
     )
 
 
-def as_bytes(rows: Sequence[dict[str, Any]], keywords: bool) -> bytes:
-    """Return the content of a file with one row group. keywords: whether there is a column for them."""
+def as_bytes(table: Any) -> bytes:
+    """Return the content of a file that holds a table of pyarrow's."""
     from pyarrow.parquet import write_table
 
     buffer = io.BytesIO()
-    write_table(as_table(rows, keywords), buffer)
+    write_table(table, buffer)
     return buffer.getvalue()
