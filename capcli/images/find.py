@@ -101,15 +101,24 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
     ]
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file is an image, by its ending."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
 def walk(
-    folder: str, selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
+    folder: str,
+    selection: Selection = EVERYTHING,
+    pass_over: Callable[[str], object] = ignore,
+    wanted: Callable[[str], bool] = is_image,
 ) -> Iterator[str | ImageError]:
-    """Yield the image files in a folder and its subfolders: files first, in natural order.
+    """Yield the image files, or others, in a folder and its subfolders: files first, in natural order.
 
     Hidden names, links to folders (which may form a loop) and pictures that capcli drew are left out. An ImageError
     takes the place of a folder that cannot be listed.
 
     selection, pass_over: see `find_images`.
+    wanted: whether a file of this name is one to yield.
     """
     folders = [(folder, "")]  # each with its path relative to the first
     while folders:
@@ -124,11 +133,7 @@ def walk(
         if any(entry.name == RECORD for entry in visible):
             drawn |= drawn_pictures(folder)  # again: this very run may have drawn there since
         for entry in visible:
-            if (
-                os.path.splitext(entry.name)[1].lower() in SUFFIXES
-                and is_file_or_dangling(entry)
-                and selection.takes(os.path.join(below, entry.name))
-            ):
+            if wanted(entry.name) and is_file_or_dangling(entry) and selection.takes(os.path.join(below, entry.name)):
                 if entry.name in drawn:
                     pass_over(entry.path)
                 else:

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import why_unreadable
-from capcli.images.find import Selection, matches, natural
+from capcli.images.find import Selection, walk
 from capcli.outputs.alt import html, markdown
 from capcli.outputs.alt.gaps import Gap
 from capcli.outputs.originals import UntouchableError, original
@@ -180,21 +180,8 @@ def find_pages(
         if not os.path.isdir(site):
             yield site, os.curdir
             continue
-        for folder, folders, names in os.walk(
-            site, onerror=lambda e: report(ImageError(e.filename, why_unreadable(e)))
-        ):
-            below = os.path.relpath(folder, site)
-            folders[:] = sorted(
-                (
-                    name
-                    for name in folders
-                    if selection.recursive
-                    and not name.startswith(".")
-                    and not matches(os.path.normpath(os.path.join(below, name)), selection.exclude)
-                ),
-                key=natural,
-            )
-            for name in sorted(names, key=natural):
-                path = os.path.normpath(os.path.join(below, name))
-                if is_page(name) and not name.startswith(".") and selection.takes(path):
-                    yield os.path.join(folder, name), site
+        for found in walk(site, selection, wanted=is_page):
+            if isinstance(found, ImageError):
+                report(found)
+            else:
+                yield found, site
