@@ -88,6 +88,17 @@ def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Wait until the disk has the names in a folder, so that a new file survives a power cut; not on Windows."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_writable(folder: str) -> bool:
     """Return whether files can probably be put into a folder, as far as the permissions tell.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from capcli.files import WholeFile, errors_name, write_whole
+from capcli.files import WholeFile, errors_name, sync_folder, write_whole
 from capcli.outputs.formats import dump
 
 FILE = "corrections.json"
@@ -138,14 +138,3 @@ def place_of(photo: str | os.PathLike[str]) -> str:
     """Return one name for a photo, however its folders are named; a photo that is a link is another than its target."""
     folder, name = os.path.split(photo)
     return os.path.join(os.path.realpath(folder), name)
-
-
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the disk has the names in a folder, so that a new file survives a power cut; not on Windows."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

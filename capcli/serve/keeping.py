@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from capcli.files import REPLACE_TIMEOUT, OutputError, WholeFile
+from capcli.files import OutputError, sync_folder, write_whole
 from capcli.outputs.existing import KEPT
 from capcli.outputs.metadata import Metadata
 from capcli.outputs.sink import Sink
 from capcli.results import Caption, ImageError
-from capcli.serve.corrections import sync_folder
 
 MEMORY = 128_000_000  # bytes of files that are kept for undoing
 
@@ -181,8 +180,7 @@ def put(path: str, content: bytes | None) -> None:
         sync_folder(os.path.dirname(path))
         return
     like = Path(path) if os.path.exists(path) else None
-    with WholeFile(path, like=like, keep_times=like is not None, timeout=REPLACE_TIMEOUT) as file:
-        file.write_bytes(content)
+    write_whole(Path(path), content, like=like, keep_times=like is not None)
 
 
 def sync(path: str) -> None:
