@@ -31,6 +31,36 @@ class Seen(NamedTuple):
     gate: str
 
 
+class Given(NamedTuple):
+    """Name what a step is given.
+
+    words: (batch, beams), the previous ones; beams: their shape.
+    hidden, cell: (rows, hidden).
+    memory: what all beams of an image share.
+    points: (batch, beams), where hard attention takes its locations; None for the most probable ones.
+    """
+
+    words: str
+    beams: str
+    hidden: str
+    cell: str
+    memory: list[str]
+    points: str | None
+
+
+class Gone(NamedTuple):
+    """Name what a step gives.
+
+    logits: (rows, vocabulary), log-probabilities unless sentences are read; hidden, cell: (rows, hidden).
+    seen: None without attention.
+    """
+
+    logits: str
+    hidden: str
+    cell: str
+    seen: Seen | None
+
+
 class DecoderGraphs(ABC):
     """Make the graphs of one kind of decoder."""
 
@@ -75,7 +105,7 @@ class DecoderGraphs(ABC):
         ]
         points = graph.input("points", FLOAT, "batch", "beams") if drawing else None
         beams = graph.add("Shape", words)
-        logits, hidden, cell, seen = self.go_on(graph, words, beams, hidden, cell, memory, points, reading)
+        logits, hidden, cell, seen = self.go_on(graph, Given(words, beams, hidden, cell, memory, points), reading)
         for name, value, size in (
             ("logits" if reading else "log_probs", logits, self.words),
             ("new_hidden", hidden, self.hidden),
@@ -88,27 +118,14 @@ class DecoderGraphs(ABC):
             graph.output("gate", graph.add("Reshape", seen.gate, beams), "batch", "beams")
         return graph
 
-    def go_on(
-        self,
-        graph: Graph,
-        words: str,
-        beams: str,
-        hidden: str,
-        cell: str,
-        memory: list[str],
-        points: str | None,
-        reading: bool,
-    ) -> tuple[str, str, str, Seen | None]:
-        """Append one step; return log-probabilities or, in reading, logits, (rows, vocabulary), hidden and cell, and
-        what was seen.
-
-        words: (batch, beams); beams: its shape; hidden, cell: (rows, hidden); the rest as `step` has it.
-        """
-        embedded = self.embed(graph, words)
-        seen = self.look(graph, beams, hidden, memory, points)
-        image = [seen.context] if seen else [self.shared(graph, beams, value) for value in memory]
-        hidden, cell = self.lstm(graph, [*([embedded] if self.config.feed_previous_word else []), *image], hidden, cell)
-        return self.predict(graph, embedded, hidden, seen, reading), hidden, cell, seen
+    def go_on(self, graph: Graph, given: Given, reading: bool) -> Gone:
+        """Append one step. reading: as `step` has it."""
+        embedded = self.embed(graph, given.words)
+        seen = self.look(graph, given.beams, given.hidden, given.memory, given.points)
+        image = [seen.context] if seen else [self.shared(graph, given.beams, value) for value in given.memory]
+        inputs = [*([embedded] if self.config.feed_previous_word else []), *image]
+        hidden, cell = self.lstm(graph, inputs, given.hidden, given.cell)
+        return Gone(self.predict(graph, embedded, hidden, seen, reading), hidden, cell, seen)
 
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from capcli.engines.convolutions import Grid
-from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs, Seen
+from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs, Given, Gone, Seen
 from capcli.engines.graph import FLOAT, Graph
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import UNKNOWN
@@ -34,38 +34,29 @@ class TaughtGraphs(DecoderGraphs):
         """Return those of both, behind that of which counts, as DecoderGraphs.memory_shapes."""
         return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]
 
-    def go_on(
-        self,
-        graph: Graph,
-        words: str,
-        beams: str,
-        hidden: str,
-        cell: str,
-        memory: list[str],
-        points: str | None,
-        reading: bool,
-    ) -> tuple[str, str, str, Seen | None]:
+    def go_on(self, graph: Graph, given: Given, reading: bool) -> Gone:
         """Append a step of both decoders, and the choice between them, as DecoderGraphs.go_on."""
-        near, *rest = memory
+        near, *rest = given.memory
         half = len(rest) // 2
-        hiddens, cells = (graph.split("Split", state, outputs=2, axis=1) for state in (hidden, cell))
+        hiddens, cells = (graph.split("Split", state, outputs=2, axis=1) for state in (given.hidden, given.cell))
         limit = graph.constant(self.before.words, np.int64)
-        known = graph.add("Where", graph.add("Less", words, limit), words, graph.constant(UNKNOWN, np.int64))
-        before, taught = (
-            decoder.go_on(graph, given, beams, hiddens[i], cells[i], rest[i * half : (i + 1) * half], points, reading)
-            for i, (decoder, given) in enumerate(((self.before, known), (self.taught, words)))
+        known = graph.add(
+            "Where", graph.add("Less", given.words, limit), given.words, graph.constant(UNKNOWN, np.int64)
         )
+        first = given._replace(words=known, hidden=hiddens[0], cell=cells[0], memory=rest[:half])
+        second = given._replace(hidden=hiddens[1], cell=cells[1], memory=rest[half:])
+        before, taught = self.before.go_on(graph, first, reading), self.taught.go_on(graph, second, reading)
         image = graph.add("Greater", near, graph.constant(0.5))  # (batch, 1)
-        row = graph.reshape(graph.add("Expand", image, beams), -1, 1)
-        logits = graph.add("Where", row, taught[0], self.widened(graph, before[0]))
-        hidden = graph.add("Concat", before[1], taught[1], axis=1)
-        cell = graph.add("Concat", before[2], taught[2], axis=1)
-        if before[3] is None or taught[3] is None:
-            return logits, hidden, cell, None
+        row = graph.reshape(graph.add("Expand", image, given.beams), -1, 1)
+        logits = graph.add("Where", row, taught.logits, self.widened(graph, before.logits))
+        hidden = graph.add("Concat", before.hidden, taught.hidden, axis=1)
+        cell = graph.add("Concat", before.cell, taught.cell, axis=1)
+        if before.seen is None or taught.seen is None:
+            return Gone(logits, hidden, cell, None)
         each = graph.add("Unsqueeze", image, graph.constant([2], np.int64))
-        weights = graph.add("Where", each, taught[3].weights, before[3].weights)
-        gate = graph.add("Where", row, taught[3].gate, before[3].gate)
-        return logits, hidden, cell, Seen(taught[3].context, weights, gate)
+        weights = graph.add("Where", each, taught.seen.weights, before.seen.weights)
+        gate = graph.add("Where", row, taught.seen.gate, before.seen.gate)
+        return Gone(logits, hidden, cell, Seen(taught.seen.context, weights, gate))
 
     def widened(self, graph: Graph, logits: str) -> str:
         """Append the words that the decoder before did not know: to it they are `<unk>`, which is never printed."""
