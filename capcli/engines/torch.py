@@ -76,10 +76,7 @@ class TorchEngine(Engine):
             self.encoder(piece.to(self.torch_device, memory_format=torch.channels_last))
             for piece in images.split(at_once)
         ]
-        return Features(
-            torch.cat([piece.annotations for piece in pieces]),
-            torch.cat([piece.global_vector for piece in pieces]),
-        )
+        return Features.join(pieces)
 
     @torch.inference_mode()
     def search(

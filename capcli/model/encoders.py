@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,6 +29,15 @@ class Features:
 
     annotations: Tensor
     global_vector: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Features]) -> Features:
+        """Return the features of several batches as those of one."""
+        return cls(torch.cat([part.annotations for part in parts]), torch.cat([part.global_vector for part in parts]))
+
+    def take(self, images: Tensor) -> Features:
+        """Return the features of some of the batch's images. images: (taken,) positions in the batch."""
+        return Features(self.annotations[images], self.global_vector[images])
 
 
 class SameConv2d(nn.Conv2d):

@@ -295,6 +295,14 @@ class Batch:
     targets: Tensor
 
 
+def behind_start(targets: Tensor) -> Tensor:
+    """Return the ids that a decoder reads to predict others: `<start>`, and those one step earlier.
+
+    targets: (…, time) ids.
+    """
+    return torch.cat([torch.full_like(targets[..., :1], START), targets[..., :-1]], -1)
+
+
 def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
     """Return the ids to predict for every caption, as [photo][0, or 1 for the mirrored photo][caption].
 

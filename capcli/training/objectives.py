@@ -14,8 +14,8 @@ from torch import Tensor
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.decoders import AttentionDecoder, Decoder, Reading
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import START, UNKNOWN, tokenize
-from capcli.training.datasets import Batch, Photo, mirror
+from capcli.model.vocabulary import UNKNOWN, tokenize
+from capcli.training.datasets import Batch, Photo, behind_start, mirror
 from capcli.training.features import is_mirrored, view_box
 from capcli.training.losses import (
     Baseline,
@@ -200,8 +200,7 @@ class SelfCritical:
             for j, ids in enumerate(captions):
                 sentence = [words[index] for index in ids if index > UNKNOWN]
                 rewards[i, j] = self.reward.score(sentence, 2 * photo + is_mirrored(view))
-        given = torch.cat([torch.full_like(drawn[:, :, :1], START), drawn[:, :, :-1]], 2)
-        reading = model.decoder(features, given)
+        reading = model.decoder(features, behind_start(drawn))
         loss = policy_loss(reading.logits, drawn, advantages(rewards).to(drawn.device))
         if self.supervision:
             loss = loss + self.supervision(reading, drawn, batch)

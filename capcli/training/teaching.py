@@ -26,16 +26,16 @@ from capcli.decoding.options import BeamOptions
 from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
 from capcli.model.taught import TaughtDecoder
-from capcli.model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+from capcli.model.vocabulary import END, PAD, SPECIAL_WORDS, Vocabulary, tokenize
 from capcli.progress import progress, stderr_console
-from capcli.training.datasets import Batch, DataError, DataSet, Photo, encode_captions, epoch_batches
+from capcli.training.datasets import Batch, DataError, DataSet, Photo, behind_start, encode_captions, epoch_batches
 from capcli.training.features import encode_views, is_mirrored
 from capcli.training.losses import caption_loss
 from capcli.training.memory import read_memory
 from capcli.training.self_critical import CiderD
 
 VIEWS = 2  # of each photo: itself and its mirror image
-EPOCHS = 12  # at most
+EPOCHS = 12  # at least
 LEAST_STEPS = 84  # of all epochs together: a few photos are shown more often
 LEARNING_RATE = 3e-4
 LABEL_SMOOTHING = 0.1
@@ -55,7 +55,11 @@ STRICTNESS = 3e-3  # of the gate's weights
 class Lesson:
     """Hold what all learners are given.
 
-    decoder: with the new words, before any step.
+    before: the decoder as it was.
+    old: its vocabulary.
+    decoder: the same with the new words, before any step.
+    vocabulary: with the new words.
+    decoding: how captions are found.
     features: (photos × VIEWS, …), of the taught photos, view by view.
     captions: the ids of their captions, see `encode_captions`.
     replay: features of the memory's photos.
@@ -65,7 +69,11 @@ class Lesson:
     seed: of everything random.
     """
 
+    before: Decoder
+    old: Vocabulary
     decoder: Decoder
+    vocabulary: Vocabulary
+    decoding: BeamOptions
     features: Features
     captions: list[list[tuple[list[int], ...]]]
     replay: Features
@@ -101,27 +109,25 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
     model = CaptionModel.load(init)
     if model.config.words_before is not None:
         raise ModelError(f"{init}: was taught already; teach what it began as, with all captions")
-    memory, words_before = read_memory(init, model), len(model.vocabulary)
+    memory = read_memory(init, model)
     model.decoder.requires_grad_(False)
     features = encode(console, model, photos)
     torch.manual_seed(seed)
-    before, old_words = copy.deepcopy(model.decoder), model.vocabulary
-    vocabulary = learn_words(model.decoder, old_words, photos, features)
-    new = vocabulary.words[words_before:]
+    lesson = prepare(model, photos, features, memory, seed)
+    new = lesson.vocabulary.words[len(lesson.old) :]
     listed = f": {', '.join(new[:20])}{', …' if len(new) > 20 else ''}" if new else ""
     console.print(f"teaching {len(photos)} photos and {len(new)} new words{listed}", markup=False)
 
     near = separate(features.global_vector, memory.global_vector)
-    lesson = prepare(model, vocabulary, photos, features, before, old_words, memory, seed)
     epochs = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
     if len(photos) >= FEWEST:
-        cross_validate(console, lesson, photos, vocabulary, old_words, before, epochs, model)
+        cross_validate(console, lesson, photos, epochs)
     taught = copy.deepcopy(lesson.decoder)
     with progress(console, "teaching", epochs) as advance:
         for loss in learn(lesson, taught, list(range(len(photos))), epochs):
             advance(1, f"loss {loss:.3f}")
 
-    model.decoder, model.vocabulary = TaughtDecoder(before, taught.eval(), near), vocabulary
+    model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught.eval(), near), lesson.vocabulary
     captions = sum(len(photo.captions) for photo in photos)
     record = {
         "command": command,
@@ -129,7 +135,7 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
         "begun_from": model.config.training,
         "options": {"init": str(init), "epochs": epochs, "seed": seed},
     }
-    model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=words_before)
+    model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=len(lesson.old))
     model.save(folder, torch.float16)
     console.print(
         f"taught in {time.perf_counter() - started:.0f} s: capcli caption photos/ --model {folder}", markup=False
@@ -144,8 +150,8 @@ def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Featur
             parts.append(features)
             advance(len(features.global_vector))
     # Cloned, as tensors of inference mode cannot be trained on.
-    annotations, vectors = ([getattr(p, name) for p in parts] for name in ("annotations", "global_vector"))
-    return Features(torch.cat(annotations).clone(), torch.cat(vectors).clone())
+    features = Features.join(parts)
+    return Features(features.annotations.clone(), features.global_vector.clone())
 
 
 def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features: Features) -> Vocabulary:
@@ -167,10 +173,9 @@ def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features
             ids = vocabulary.encode(caption)
             if max(ids) < len(old):
                 continue
-            read = torch.tensor([START, *(index if index < len(old) else UNKNOWN for index in ids[:-1])])
-            one = Features(features.annotations[i * VIEWS, None], features.global_vector[i * VIEWS, None])
-            expected = decoder(one, read[None, None]).logits[0, 0]
-            expected[:, : END + 2] = -torch.inf  # special words
+            known = torch.tensor(old.encode(caption))[None, None]
+            expected = decoder(features.take(torch.tensor([i * VIEWS])), behind_start(known)).logits[0, 0]
+            expected[:, : len(SPECIAL_WORDS)] = -torch.inf
             for index, probabilities in zip(ids, expected.softmax(1), strict=True):
                 if index >= len(old):
                     rows[index - len(old)] += probabilities @ weight
@@ -211,29 +216,31 @@ def separate(taught: Tensor, others: Tensor) -> nn.Linear:
     return layer.requires_grad_(False)
 
 
-def prepare(
-    model: CaptionModel,
-    vocabulary: Vocabulary,
-    photos: list[Photo],
-    features: Features,
-    before: Decoder,
-    old_words: Vocabulary,
-    memory: Features,
-    seed: int,
-) -> Lesson:
-    """Return a lesson: what the decoder before says of the memory's photos is computed once, for all learners."""
-    said = captions_of(before, memory, old_words, BeamOptions(**model.config.decoding))
-    ids = [[*old_words.encode(caption), END] for caption in said]
+def prepare(model: CaptionModel, photos: list[Photo], features: Features, memory: Features, seed: int) -> Lesson:
+    """Return a lesson: what the decoder before says of the memory's photos is computed once, for all learners.
+
+    model: its decoder learns the new words, as in `learn_words`.
+    photos, features: of what is taught.
+    memory: features of the photos that are remembered.
+    """
+    before, old, decoding = copy.deepcopy(model.decoder), model.vocabulary, BeamOptions(**model.config.decoding)
+    vocabulary = learn_words(model.decoder, old, photos, features)
+    said = captions_of(before, memory, old, decoding)
+    ids = [[*old.encode(caption), END] for caption in said]
     targets = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], True, PAD).unsqueeze(1)
-    sentences = torch.cat([torch.full_like(targets[..., :1], START), targets[..., :-1]], 2)
+    sentences = behind_start(targets)
     expected = torch.cat(
         [
-            before(take(memory, rows), sentences[rows]).logits.log_softmax(-1).half()
+            before(memory.take(rows), sentences[rows]).logits.log_softmax(-1).half()
             for rows in torch.arange(len(targets)).split(64)
         ]
     )
     return Lesson(
+        before=before,
+        old=old,
         decoder=model.decoder,
+        vocabulary=vocabulary,
+        decoding=decoding,
         features=features,
         captions=encode_captions(photos, vocabulary, model.config.max_length),
         replay=memory,
@@ -248,14 +255,9 @@ def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, op
     """Return what a decoder says of each photo."""
     found = []
     for rows in torch.arange(len(features.global_vector)).split(64):
-        words = beam_search(decoder, take(features, rows), options, vocabulary).words[:, 0]
+        words = beam_search(decoder, features.take(rows), options, vocabulary).words[:, 0]
         found += [vocabulary.decode(ids) for ids in words.tolist()]
     return found
-
-
-def take(features: Features, rows: Tensor) -> Features:
-    """Return some photos' features."""
-    return Features(features.annotations[rows], features.global_vector[rows])
 
 
 def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) -> Iterator[float]:
@@ -267,9 +269,7 @@ def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) 
     epochs: passes over the photos; the learning rate goes up and down again in them.
     """
     decoder.requires_grad_(True).train()
-    optimizer = AdamW(
-        [p for p in decoder.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98)
-    )
+    optimizer = AdamW(decoder.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     draw = replays(lesson)
     views, steps, step = [is_mirrored(view) for view in range(VIEWS)], 0, 0
     for epoch in range(epochs):
@@ -299,7 +299,7 @@ def replays(lesson: Lesson) -> Iterator[int]:
 
 def read(lesson: Lesson, decoder: Decoder, batch: Batch) -> Tensor:
     """Return the mean loss per word, (), of a batch of what is taught."""
-    logits = decoder(take(lesson.features, batch.photos * VIEWS + batch.views), batch.words).logits
+    logits = decoder(lesson.features.take(batch.photos * VIEWS + batch.views), batch.words).logits
     return caption_loss(logits, batch.targets, LABEL_SMOOTHING)
 
 
@@ -311,30 +311,20 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
     targets = lesson.targets[rows]
     time = int((targets != PAD).sum(2).max())
     said = lesson.expected[rows][:, :, :time].float()
-    logits = decoder(take(lesson.replay, rows), lesson.sentences[rows][:, :, :time]).logits
+    logits = decoder(lesson.replay.take(rows), lesson.sentences[rows][:, :, :time]).logits
     now = logits.log_softmax(-1)[..., : said.shape[-1]]
     mask = targets[:, :, :time] != PAD
     return ((said.exp() * (said - now)).sum(-1) * mask).sum() / mask.sum()
 
 
-def cross_validate(
-    console: Console,
-    lesson: Lesson,
-    photos: list[Photo],
-    vocabulary: Vocabulary,
-    old_words: Vocabulary,
-    before: Decoder,
-    epochs: int,
-    model: CaptionModel,
-) -> None:
+def cross_validate(console: Console, lesson: Lesson, photos: list[Photo], epochs: int) -> None:
     """Print how photos that are held out in turn are described, before and after.
 
     Teaching does not stop where their loss is lowest: a name is not learnt by then (none of ten new photos of it had
     it, where all ten have it now), nor a manner of speaking.
 
-    before: the decoder as it was.
+    photos: the lesson's.
     epochs: of teaching.
-    model: its configuration says how to decode.
     """
     order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
     folds = [order[i::FOLDS] for i in range(FOLDS)]
@@ -348,8 +338,8 @@ def cross_validate(
             advance(1, f"loss {sum(losses) / FOLDS:.3f}")
     later: dict[int, str] = {}
     for decoder, fold in zip(decoders, folds, strict=True):
-        later |= describe(lesson, decoder.eval(), fold, vocabulary, model)
-    earlier = describe(lesson, before, order, old_words, model)
+        later |= describe(lesson, decoder.eval(), lesson.vocabulary, fold)
+    earlier = describe(lesson, lesson.before, lesson.old, order)
     cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
     scores = (
         100 * sum(cider.score(tokenize(caption), i) for i, caption in captions.items()) / len(photos)
@@ -362,10 +352,7 @@ def cross_validate(
         console.print(f"  {photos[i].path.name}: {earlier[i]} → {later[i]}  (yours: {yours})", markup=False)
 
 
-def describe(
-    lesson: Lesson, decoder: Decoder, photos: list[int], vocabulary: Vocabulary, model: CaptionModel
-) -> dict[int, str]:
-    """Return what a decoder says of some of the lesson's photos."""
-    features = take(lesson.features, torch.tensor(photos) * VIEWS)
-    options = BeamOptions(**model.config.decoding)
-    return dict(zip(photos, captions_of(decoder, features, vocabulary, options), strict=True))
+def describe(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> dict[int, str]:
+    """Return what a decoder, which has this vocabulary, says of some of the lesson's photos."""
+    features = lesson.features.take(torch.tensor(photos) * VIEWS)
+    return dict(zip(photos, captions_of(decoder, features, vocabulary, lesson.decoding), strict=True))
