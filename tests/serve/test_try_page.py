@@ -16,7 +16,7 @@ from capcli.captioner import Captioner
 from capcli.explain import explain, factor
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 CANVAS = "document.querySelector('canvas')?.toDataURL() ?? null"
 NASTY = "<img src=x onerror=alert(1)>.jpg"
@@ -100,6 +100,17 @@ def test_names_and_errors_are_only_text(at_home: Page, tmp_path: Path, complaint
     assert at_home.locator(".problem").all_text_contents() == ["not an image in a format that can be read"]
     assert at_home.locator("#count").text_content() == "1 photo captioned, 1 failed"
     assert all("422" in complaint for complaint in complaints)
+
+
+def test_photos_chosen_before_the_script_has_come_are_captioned(page: Page, server: Running) -> None:
+    def late(route: Route) -> None:
+        page.locator("#files").set_input_files(PHOTOS / "coffee.jpg")
+        route.continue_()
+
+    page.route("**/try.js", late)
+    page.goto(f"{server.address}/?token={server.access.once}")
+    page.locator(".card:not([aria-busy])").wait_for()
+    assert page.locator("#count").text_content() == "1 photo captioned"
 
 
 def test_the_address_works_once(browser: Browser, at_home: Page, server: Running) -> None:

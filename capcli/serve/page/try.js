@@ -75,10 +75,13 @@ async function score(file, text, place) {
   }
 }
 
-chooser.addEventListener("change", () => {
+function choose() {
   take(chooser.files);
   chooser.value = "";
-});
+}
+
+chooser.addEventListener("change", choose);
+if (chooser.files.length) choose();  // somebody was quicker than this script
 document.addEventListener("paste", event => {
   if (event.clipboardData.files.length) take(event.clipboardData.files);
 });
