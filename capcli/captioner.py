@@ -225,7 +225,9 @@ class Captioner:
         names: what the captions give as their paths.
         generator: the engine's, of what is drawn; None makes one by the options' seed.
         """
-        candidates = self.read(self.engine.search(self.engine.encode(pixels), num, options, generator))
+        features = self.engine.encode(pixels)
+        found = self.engine.search(features, num, options, generator)
+        candidates = self.read(self.ranked(found, features, options))
         least = self.config.unsure_below
         gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
         one_colour = (pixels == pixels[:, :1, :1]).all((1, 2, 3)).tolist()
@@ -238,6 +240,26 @@ class Captioner:
             )
             for name, several, gain, plain in zip(names, candidates, gains, one_colour, strict=True)
         ]
+
+    def ranked(self, found: Hypotheses[np.ndarray], features: Any, options: DecodingOptions) -> Hypotheses[np.ndarray]:
+        """Return hypotheses, best first, after their agreement with the photos was added to their scores.
+
+        features: the engine's, of the photos.
+        options: say how much agreement counts.
+        """
+        if not options.agreement or self.config.agreement_size is None or not found.words.shape[2]:
+            return found
+        scores = found.scores + options.agreement * self.engine.agree(features, found.words)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        rows = np.arange(len(order))[:, None]
+        return Hypotheses(
+            words=found.words[rows, order],
+            lengths=found.lengths[rows, order],
+            word_log_probs=found.word_log_probs[rows, order],
+            scores=scores[rows, order],
+            attention=None if found.attention is None else found.attention[rows, order],
+            gates=None if found.gates is None else found.gates[rows, order],
+        )
 
     def gains(self, sentences: Sequence[Candidate]) -> list[float]:
         """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""

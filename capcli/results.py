@@ -48,7 +48,7 @@ class Candidate:
     words: its words.
     word_log_probs: natural logarithms, one for each word and one for `<end>`.
     log_prob: their sum.
-    score: log_prob / nᵅ, where n counts `<end>` too and α is the length penalty.
+    score: log_prob / nᵅ, where n counts `<end>` too and α is the length penalty, and what agreement adds to it.
     attention_map: where the decoder looked; None for one without attention.
     """
 

@@ -20,6 +20,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.torch import TorchEngine, choose_device
 from capcli.explain import explain
+from capcli.images.decode import open_square, to_pixels
 from capcli.model.vocabulary import SPECIAL_WORDS
 
 
@@ -110,6 +111,43 @@ def test_an_image_is_opened_for_the_model_or_its_error_is_kept(captioner: Captio
 def test_options_are_heeded(captioner: Captioner) -> None:
     short = captioner.caption(PHOTOS / "coffee.jpg", options=DecodingOptions(2, max_length=2))
     assert len(short.words) <= 2
+
+
+@pytest.fixture
+def comparing(tiny_model: CaptionModel) -> Captioner:
+    """The same captioner, which can also compare sentences with photos."""
+    config = dataclasses.replace(tiny_model.config, agreement=30.0, agreement_size=8)
+    model = CaptionModel(config, tiny_model.vocabulary)
+    model.load_state_dict(tiny_model.state_dict(), strict=False)
+    return Captioner(TorchEngine(model, torch.device("cpu"), "fp32"))
+
+
+def test_agreement_with_the_photo_ranks_what_the_beam_has_found(comparing: Captioner, captioner: Captioner) -> None:
+    changed = 0
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        plain, compared = captioner.caption(path, 3).candidates, comparing.caption(path, 3).candidates
+        before = {candidate.text: candidate for candidate in plain}
+        assert before.keys() == {candidate.text for candidate in compared}
+        features = comparing.engine.encode(to_pixels(open_square(path, 64))[None])
+        for candidate in compared:
+            ids = np.array([[[comparing.vocabulary.ids[word] for word in candidate.words]]])
+            cosine = comparing.engine.agree(features, ids).item()
+            assert candidate.score == pytest.approx(before[candidate.text].score + 30 * cosine, abs=1e-3)
+            assert candidate.log_prob == pytest.approx(before[candidate.text].log_prob, abs=1e-4)
+            assert np.allclose(candidate.attention, before[candidate.text].attention, atol=1e-5)
+        scores = [candidate.score for candidate in compared]
+        assert scores == sorted(scores, reverse=True)
+        without = comparing.caption(path, 3, dataclasses.replace(comparing.options, agreement=0.0))
+        assert [c.text for c in without.candidates] == [c.text for c in plain]
+        changed += [c.text for c in compared] != [c.text for c in plain]
+    assert changed
+
+
+def test_a_sentence_is_scored_as_a_caption_is(comparing: Captioner) -> None:
+    path = PHOTOS / "chelsea.jpg"
+    found = comparing.caption(path, 3).candidates
+    for read, candidate in zip(explain(comparing, path, [c.text for c in found]), found, strict=True):
+        assert read.score == pytest.approx(candidate.score, abs=1e-4)
 
 
 def test_gains_are_those_of_each_sentence_alone(captioner: Captioner) -> None:

@@ -22,6 +22,7 @@ from capcli.checkpoints.store import (
     read_checkpoint,
 )
 from capcli.files import write_together
+from capcli.model.agreement import Agreement
 from capcli.model.config import ModelConfig
 from capcli.model.decoders import make_decoder
 from capcli.model.encoders import make_encoder
@@ -30,7 +31,10 @@ from capcli.model.vocabulary import Vocabulary
 
 
 class CaptionModel(nn.Module):
-    """Hold a captioning model: its configuration, encoder, decoder and vocabulary."""
+    """Hold a captioning model: its configuration, encoder, decoder and vocabulary.
+
+    agreement: compares sentences with photos; None for a model that has not learnt to, see `capcli agree`.
+    """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
         """Make a freshly initialised model; `load` reads a trained one.
@@ -44,6 +48,10 @@ class CaptionModel(nn.Module):
         self.encoder = make_encoder(config.encoder, config.encoder_stride)
         make = make_decoder if config.words_before is None else TaughtDecoder.build
         self.decoder = make(config, len(vocabulary), self.encoder)
+        self.agreement: Agreement | None = None
+        if config.agreement_size is not None:
+            words = len(vocabulary) if config.words_before is None else config.words_before
+            self.agreement = Agreement(words, self.encoder.kind.global_size, config.agreement_size)
 
     @property
     def facts(self) -> Facts:

@@ -107,11 +107,14 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
     return replace_controls("\n".join(lines))
 
 
-def decoding_clause(beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool) -> str:
+def decoding_clause(
+    beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool, agreement: float
+) -> str:
     """Return in a few words how captions are searched for."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     clause += f", no {no_repeat} words in a row twice" if no_repeat else ""
-    return clause + (", no word doubled" if no_echo else "")
+    clause += ", no word doubled" if no_echo else ""
+    return clause + (f", {agreement:g} × the agreement with the photo added to the score" if agreement else "")
 
 
 def unsure_clause(least: float) -> str:

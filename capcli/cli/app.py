@@ -34,6 +34,7 @@ COMMANDS = {
     "export": "Export a checkpoint as ONNX graphs, for other programs.",
     "teach": "Teach a checkpoint your own captions of some photos.",
     "train": "Train a captioner on photos with captions.",
+    "agree": "Train what ranks captions by how well they agree with the photo.",
     "evaluate": "Caption a data set's photos and score the captions.",
 }
 

@@ -35,10 +35,10 @@ def export(
     if existing is not None and not overwrite:
         fail(f"{existing}: exists; say --overwrite, or name another folder")
     try:
-        write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
+        written = write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
     except (ModelError, ValueError) as error:  # a network of which there is no graph
         fail(error)
     except OSError as error:
         fail(OutputError(error.filename or output, error), 1)
-    for name in FILES:
+    for name in written:
         typer.echo(output / name)

@@ -232,6 +232,16 @@ class Decoding:
             help='Never say "red red", "red and red" or "red and a red", or allow it.  [default: the checkpoint\'s]',
         ),
     ] = None
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="W",
+            callback=finite,
+            help="Add W × the caption's agreement with the photo, −1 to 1, to its score, if the checkpoint has learnt "
+            "it (`capcli agree`); 0 leaves it out.  [default: the checkpoint's]",
+        ),
+    ] = None
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw words at random, by their probability, instead of searching.")
     ] = False

@@ -16,6 +16,8 @@ class BeamOptions:
     no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
     no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
         "broccoli and broccoli".
+    agreement: what a sentence's agreement with the photo counts, 0 or more: so many times their cosine is added to the
+        score once the sentences are found, if the checkpoint can compare them; see `model.agreement`.
     ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
     """
 
@@ -24,6 +26,7 @@ class BeamOptions:
     length_penalty: float = 1.0
     no_repeat: int = 0
     no_echo: bool = True
+    agreement: float = 0.0
     ban: tuple[str, ...] = ()
 
 
@@ -34,7 +37,7 @@ class DecodingOptions(BeamOptions):
     The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
     `dataclasses.replace(captioner.options, beam=5)`.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, ban: see BeamOptions.
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement, ban: see BeamOptions.
     sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
     temperature: divides the logits when sampling, 0.01 or more.
     top_p: when sampling, draw only from the most probable words that together reach this probability; above 0, at
@@ -56,7 +59,7 @@ class DecodingOptions(BeamOptions):
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("length_penalty", "temperature", "top_p", "diversity"):
+        for name in ("length_penalty", "temperature", "top_p", "diversity", "agreement"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
         if not -10 <= self.length_penalty <= 10:  # beyond these the power of a sentence's length could overflow
@@ -68,6 +71,7 @@ class DecodingOptions(BeamOptions):
             ("max_length", 1),
             ("no_repeat", 0),
             ("diversity", 0),
+            ("agreement", 0),
             ("attention_samples", 0),
         ):
             if getattr(self, name) < least:

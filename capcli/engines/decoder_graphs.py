@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from capcli.engines.agreement_graphs import compared_photo
 from capcli.engines.convolutions import Grid
 from capcli.engines.encoder_graphs import ENCODER_GRAPHS
 from capcli.engines.graph import FLOAT, INT64, UINT8, Graph, NoGraph, Tensors
@@ -73,7 +74,7 @@ class DecoderGraphs(ABC):
 
     def start(self) -> Graph:
         """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
-        what all beams of an image share. Raises NoGraph."""
+        what all beams of an image share, and to the photo as sentences are compared with it. Raises NoGraph."""
         graph, side = Graph(), self.config.image_size
         pixels = graph.add("Cast", graph.input("pixels", UINT8, "batch", side, side, 3), to=FLOAT)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
@@ -85,6 +86,8 @@ class DecoderGraphs(ABC):
             graph.output(name, graph.reshape(state, -1, 1, self.hidden), "batch", 1, self.hidden)
         for index, (value, shape) in enumerate(zip(memory, self.memory_shapes(), strict=True)):
             graph.output(f"memory{index}", value, "batch", *shape)
+        if self.config.agreement_size is not None:
+            graph.output("photo", self.compared(graph, vector, memory), "batch", self.config.agreement_size)
         return graph
 
     def step(self, reading: bool = False, drawing: bool = False) -> Graph:
@@ -130,6 +133,10 @@ class DecoderGraphs(ABC):
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
         """Append what leads from the encoder to hidden and cell, (batch, hidden), and to the memory."""
+
+    def compared(self, graph: Graph, vector: str, memory: list[str]) -> str:
+        """Append what brings the photo to where sentences are compared with it; (batch, agreement_size)."""
+        return compared_photo(graph, vector, self.config)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
         """Return the shapes of the memory, each behind the batch."""

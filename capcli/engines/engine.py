@@ -102,5 +102,15 @@ class Engine(ABC):
         """Read sentences over each image (teacher forcing). words: (sentences, time) ids, each from `<start>` on."""
 
     @abstractmethod
+    def agree(self, features: Any, words: np.ndarray) -> np.ndarray:
+        """Return how well sentences agree with their images, (images, sentences), −1 to 1.
+
+        0 for images that a taught decoder captions, whose words are its own. Only for a checkpoint with an
+        agreement_size.
+
+        words: (images, sentences, time) ids without `<start>` and `<end>`, `<pad>` after the last word.
+        """
+
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

@@ -1,4 +1,4 @@
-"""A checkpoint as two ONNX graphs with their weights, for other programs: a browser, a phone, another language."""
+"""A checkpoint as ONNX graphs with their weights, for other programs: a browser, a phone, another language."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import onnxruntime
 
 from capcli.checkpoints.store import VOCABULARY_FILE, Checkpoint
+from capcli.engines.agreement_graphs import compared_sentences
 from capcli.engines.graph import OPSET
 from capcli.engines.onnx import make_graphs
 from capcli.files import write_together
-from capcli.model.vocabulary import END, START
+from capcli.model.vocabulary import END, PAD, START
 
-START_FILE, STEP_FILE, README_FILE = "start.onnx", "step.onnx", "README.md"
-FILES = (START_FILE, STEP_FILE, VOCABULARY_FILE, README_FILE)
+START_FILE, STEP_FILE, SENTENCES_FILE, README_FILE = "start.onnx", "step.onnx", "sentences.onnx", "README.md"
+FILES = (START_FILE, STEP_FILE, SENTENCES_FILE, VOCABULARY_FILE, README_FILE)  # at most
 README = """\
 # A capcli captioner in ONNX
 
-Two graphs with their weights, for ONNX Runtime or anything else that runs ONNX (opset {opset}): `start.onnx` looks at
+Graphs with their weights, for ONNX Runtime or anything else that runs ONNX (opset {opset}): `start.onnx` looks at
 photos, `step.onnx` goes one word further. Encoder {encoder}, decoder {decoder}.
 
 ## start.onnx
@@ -35,8 +36,9 @@ photos, `step.onnx` goes one word further. Encoder {encoder}, decoder {decoder}.
 `new_hidden` and `new_cell`, the rest is as `start.onnx` gave it. `log_probs` are natural log-probabilities of the next
 word; {end} (`<end>`) ends the sentence. `beams` is the number of hypotheses for each photo, 1 for greedy search.
 {seen}
-Word number i is the i-th of `vocabulary.json`, counted from 0. A word that begins with an apostrophe belongs to the
-word before it.
+{compared}## vocabulary.json
+
+Word number i is the i-th, counted from 0. A word that begins with an apostrophe belongs to the word before it.
 
 ## Greedy search in Python
 
@@ -44,8 +46,19 @@ word before it.
 {example}```
 
 capcli itself keeps {beam} hypotheses, stops after {max_length} words, and ranks sentences by the sum of their
-log-probabilities divided by nᵅ, where n counts the words and `<end>`, and α is {length_penalty:g}.
+log-probabilities divided by nᵅ, where n counts the words and `<end>`, and α is {length_penalty:g}.{ranked}
 """
+COMPARED = """\
+## sentences.onnx
+
+{sentences}
+
+`words` are sentences without `<start>` and `<end>`, filled up with {pad} (`<pad>`). The product of a row with
+the `photo` that `start.onnx` gave is how well the sentence agrees with the photo, from −1 to 1.
+
+"""
+RANKED = """ To that it
+adds {agreement:g} times the sentence's agreement with the photo."""
 SEEN = """
 `weights` are where the model looked for the word that `log_probs` are of, over a grid of {rows}×{columns} cells, row
 by row; `gate` is how much that counted, 0 to 1 (Xu et al. 2015, §4.2.1).
@@ -73,8 +86,10 @@ print(" ".join(sentence).replace(" '", "'"))
 """
 
 
-def export(checkpoint: Checkpoint, folder: Path) -> None:
+def export(checkpoint: Checkpoint, folder: Path) -> list[str]:
     """Write a checkpoint's graphs, its words and a README of inputs and outputs; all of them, or none.
+
+    Returns the names of the files.
 
     folder: made if it is absent.
 
@@ -84,6 +99,12 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
     graphs = make_graphs(config, checkpoint.vocabulary)
     start, step = (graph.as_bytes(checkpoint.tensors) for graph in (graphs.start(), graphs.step()))
     facts = {"size": config.image_size, "begin": START, "end": END, **config.decoding}
+    contents = {START_FILE: start, STEP_FILE: step}
+    compared = ranked = ""
+    if config.agreement_size is not None:
+        graph = compared_sentences(config, config.words_before or len(words)).as_bytes(checkpoint.tensors)
+        contents[SENTENCES_FILE] = graph
+        compared, ranked = COMPARED.format(sentences=as_table(graph), pad=PAD), RANKED.format(**facts)
     seen = SEEN.format(rows=config.grid[0], columns=config.grid[1]) if config.decoder_kind.attends else ""
     text = README.format(
         opset=OPSET,
@@ -92,13 +113,16 @@ def export(checkpoint: Checkpoint, folder: Path) -> None:
         start=as_table(start),
         step=as_table(step),
         seen=seen,
+        compared=compared,
+        ranked=ranked,
         example=EXAMPLE.format(**facts),
         **facts,
     )
     folder.mkdir(parents=True, exist_ok=True)
     listed = json.dumps(words, ensure_ascii=False)
-    contents = {START_FILE: start, STEP_FILE: step, VOCABULARY_FILE: listed.encode(), README_FILE: text.encode()}
+    contents |= {VOCABULARY_FILE: listed.encode(), README_FILE: text.encode()}
     write_together({folder / name: content for name, content in contents.items()})
+    return list(contents)
 
 
 def as_table(graph: bytes) -> str:

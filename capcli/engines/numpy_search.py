@@ -20,12 +20,15 @@ class State:
     hidden, cell: (batch, beams × samples, hidden).
     memory: arrays (batch, …) that the beams of an image share.
     samples: states that belong to one beam; see `numpy_sampling.sample_locations`.
+    photo: (batch, channels), the image as sentences are compared with it; only before the first word, and None where
+        they are not.
     """
 
     hidden: np.ndarray
     cell: np.ndarray
     memory: tuple[np.ndarray, ...]
     samples: int = 1
+    photo: np.ndarray | None = None
 
     def reorder(self, beams: np.ndarray) -> State:
         """Return each image's beams picked by index. beams: (batch, new beams)."""

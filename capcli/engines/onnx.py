@@ -19,6 +19,7 @@ from capcli.checkpoints.card import Facts
 from capcli.checkpoints.store import Checkpoint, read_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
+from capcli.engines.agreement_graphs import compared_sentences
 from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs
 from capcli.engines.engine import Engine, SentencesRead
 from capcli.engines.graph import Graph, NoGraph
@@ -113,7 +114,8 @@ class OnnxEngine(Engine):
             for begin in range(0, len(pixels), at_once)
         ]
         hidden, cell, *memory = map(np.concatenate, zip(*pieces, strict=True))
-        return State(hidden, cell, tuple(memory))
+        photo = None if self.config.agreement_size is None else memory.pop()
+        return State(hidden, cell, tuple(memory), photo=photo)
 
     def search(
         self, features: State, count: int, options: DecodingOptions, generator: np.random.Generator | None = None
@@ -168,6 +170,14 @@ class OnnxEngine(Engine):
             np.stack(logits, 2), np.stack(attention, 2) if attention else None, np.stack(gates, 2) if gates else None
         )
 
+    def agree(self, features: State, words: np.ndarray) -> np.ndarray:
+        """Return agreements, as Engine.agree."""
+        make = partial(compared_sentences, self.config, self.config.words_before or len(self.vocabulary))
+        assert features.photo is not None
+        (sentences,) = self.run("sentences", make, words.reshape(-1, words.shape[2]))
+        cosines: np.ndarray = np.einsum("nc,nbc->nb", features.photo, sentences.reshape(*words.shape[:2], -1))
+        return cosines
+
     def synchronize(self) -> None:
         """Return at once, as a CPU has done everything by then."""
 
@@ -183,7 +193,10 @@ def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
 def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all tensors that a checkpoint holds, by their names."""
     graphs = make_graphs(config, vocabulary)
-    return graphs.start().tensors | graphs.step().tensors
+    shapes = graphs.start().tensors | graphs.step().tensors
+    if config.agreement_size is not None:
+        shapes |= compared_sentences(config, config.words_before or len(vocabulary)).tensors
+    return shapes
 
 
 def as_step(state: State, outputs: Sequence[np.ndarray]) -> Step:

@@ -30,6 +30,11 @@ class TaughtGraphs(DecoderGraphs):
         hidden, cell = (graph.add("Concat", *states, axis=1) for states in (hiddens, cells))
         return hidden, cell, [near, *memories[0], *memories[1]]
 
+    def compared(self, graph: Graph, vector: str, memory: list[str]) -> str:
+        """Append zeros for photos that the taught decoder captions, as DecoderGraphs.compared."""
+        before = graph.add("Sub", graph.constant(1), memory[0])
+        return graph.add("Mul", before, super().compared(graph, vector, memory))
+
     def memory_shapes(self) -> list[tuple[int, ...]]:
         """Return those of both, behind that of which counts, as DecoderGraphs.memory_shapes."""
         return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]

@@ -18,6 +18,7 @@ from capcli.engines.engine import Engine, SentencesRead
 from capcli.model.decoders import State
 from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
+from capcli.model.taught import TaughtDecoder
 
 ENCODED_AT_ONCE = 4  # images for each thread
 DEVICES = ("cuda", "mps", "cpu")
@@ -108,6 +109,16 @@ class TorchEngine(Engine):
         given = torch.from_numpy(words).to(self.torch_device).expand(len(features.global_vector), -1, -1)
         reading = self.decoder(features, given)
         return SentencesRead(as_array(reading.logits), as_array(reading.attention), as_array(reading.gate))
+
+    @torch.inference_mode()
+    def agree(self, features: Features, words: np.ndarray) -> np.ndarray:
+        """Return agreements, as Engine.agree; in float32, as they are but a sum of a few layers."""
+        assert self.model.agreement is not None
+        found = self.model.agreement.photos(features.global_vector.float())
+        if isinstance(self.model.decoder, TaughtDecoder):
+            found = found * ~self.model.decoder.is_near(features).squeeze(2)
+        cosines: np.ndarray = self.model.agreement(found, torch.from_numpy(words).to(self.torch_device)).cpu().numpy()
+        return cosines
 
     def synchronize(self) -> None:
         """Wait for a GPU, as Engine.synchronize."""

@@ -61,6 +61,8 @@ DECODERS = {
     "hard": DecoderKind(attends=True, samples_locations=True),
 }
 
+FEATURE_WORDS = 3  # in a row that a feature of a sentence is made of, see `agreement.Agreement`
+
 # (lowest, highest) values allowed: wider than anything worth training, yet narrow enough that no checkpoint can ask for
 # absurd amounts of memory.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -73,10 +75,12 @@ LIMITS: dict[str, tuple[float, float]] = {
     "length_penalty": (-10, 10),
     "max_length": (1, 1000),
     "no_repeat": (0, 1000),
+    "agreement": (0, 1000),
+    "agreement_size": (2, 16384),
     "unsure_below": (-1000, 1000),
     "words_before": (4, 1_000_000),
 }
-DECODING = ("beam", "length_penalty", "max_length", "no_repeat", "no_echo")
+DECODING = ("beam", "length_penalty", "max_length", "no_repeat", "no_echo", "agreement")
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
     "int": int,
@@ -100,7 +104,10 @@ class ModelConfig:
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    beam, length_penalty, max_length, no_repeat, no_echo: the default decoding; see `decoding.options.BeamOptions`.
+    beam, length_penalty, max_length, no_repeat, no_echo, agreement: the default decoding; see
+        `decoding.options.BeamOptions`.
+    agreement_size: channels of the space in which sentences are compared with photos, see `agreement.Agreement`, 2 to
+        16384; None for a checkpoint that cannot compare them.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
         blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
     words_before: how many words the decoder knew before it was taught, see `taught.TaughtDecoder`; None if it was not.
@@ -123,6 +130,8 @@ class ModelConfig:
     max_length: int = 20
     no_repeat: int = 0
     no_echo: bool = True
+    agreement: float = 0.0
+    agreement_size: int | None = None
     unsure_below: float | None = None
     words_before: int | None = None
     training: dict[str, Any] = field(default_factory=dict)

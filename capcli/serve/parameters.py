@@ -66,6 +66,7 @@ DECODING = {
     "length_penalty": Parameter(float, "α in score = log_prob / nᵅ.", -10, 10),
     "no_repeat": Parameter(int, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100),
     "no_echo": Parameter(bool, "Never say “red red”, “red and red” or “red and a red”."),
+    "agreement": Parameter(float, "Add W × the caption's agreement with the photo to its score.", 0, 100),
     "ban": Parameter(str, "Find captions without this word, besides those that the server bans.", several=True),
     "sample": Parameter(bool, "Draw words at random instead of searching."),
     "temperature": Parameter(float, "With sample: below 1 favours likely words.", 0.01, 100),

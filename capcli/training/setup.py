@@ -168,15 +168,7 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
     """
     record: dict[str, Any] = {
         "command": command,
-        "data": [
-            {
-                "name": data_set.name,
-                "photos": len(train := data_set.split("train")),
-                "captions": sum(len(photo.captions) for photo in train),
-                "repeat": data_set.repeat,
-            }
-            for data_set in sets
-        ],
+        "data": data_rows(sets),
     }
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     asked = {name: value for name, value in vars(options).items() if name in names and value is not None}
@@ -186,6 +178,9 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
             raise DataError(f"--init {options.init}: was taught, and holds two decoders; train what it began as")
         record["begun_from"] = model.config.training
         model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
+        if options.fine_tune and model.agreement is not None:  # it was learnt from what the encoder says now
+            model.agreement = None
+            model.config = dataclasses.replace(model.config, agreement=0.0, agreement_size=None)
         model.decoder.dropout.p = model.config.dropout
     else:
         if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
@@ -201,6 +196,19 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
     }
     model.config = dataclasses.replace(model.config, training=record)
     return model
+
+
+def data_rows(sets: list[DataSet]) -> list[dict[str, Any]]:
+    """Return what the model card says of data sets."""
+    return [
+        {
+            "name": data_set.name,
+            "photos": len(train := data_set.split("train")),
+            "captions": sum(len(photo.captions) for photo in train),
+            "repeat": data_set.repeat,
+        }
+        for data_set in sets
+    ]
 
 
 def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:

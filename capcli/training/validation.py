@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+from rich.console import Console
+
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import score_line
@@ -72,18 +75,29 @@ def measure_checkpoint(folder: Path, setup: Setup) -> None:
 
     Raises DataError, ImageError, ModelError and OSError.
     """
+    write_memory(folder, CaptionModel.load(folder), setup.photos, setup.device, setup.options.seed)
+    measure(setup.console, folder, setup.sets, setup.device, setup.options.precision)
+
+
+def measure(console: Console, folder: Path, sets: list[DataSet], device: torch.device, precision: str) -> None:
+    """Measure a checkpoint on the data sets' dev photos, and write the results into its configuration and model card.
+
+    folder: of the checkpoint.
+    device, precision: where, and in which number format, it captions.
+
+    Raises DataError, ImageError, ModelError and OSError.
+    """
     stored = CaptionModel.load(folder)
-    captioner = Captioner(TorchEngine(stored, setup.device, setup.options.precision))
+    captioner = Captioner(TorchEngine(stored, device, precision))
     scores, gains = {}, []
-    for data_set in with_dev(setup.sets):
-        setup.console.print(f"scoring {data_set.name} dev", markup=False)
+    for data_set in with_dev(sets):
+        console.print(f"scoring {data_set.name} dev", markup=False)
         result = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)
         speed = f"{result['images_per_second']} images/s in {captioner.precision}"
-        setup.console.print(f"  {speed}, {score_line(result['scores'])}", markup=False)
+        console.print(f"  {speed}, {score_line(result['scores'])}", markup=False)
         scores[data_set.name] = rounded(result["scores"]) | {"precision": captioner.precision}
         gains += [row["gain"] for row in result["captions"]]
     unsure_below = least_gain(gains) if gains else None
-    write_memory(folder, stored, setup.photos, setup.device, setup.options.seed)
     stored.config = dataclasses.replace(stored.config, scores=scores, unsure_below=unsure_below)
     stored.save_description(folder)
 

@@ -37,6 +37,8 @@ KINDS = {
     "hard": {"decoder": "hard", "encoder_stride": 16},
     "soft, taught": {"decoder": "soft", "words_before": len(WORDS) - 2},
     "pre-inject, taught": {"decoder": "pre-inject", "words_before": len(WORDS)},
+    "soft, agreement": {"decoder": "soft", "agreement_size": 9},
+    "soft, taught, agreement": {"decoder": "soft", "agreement_size": 8, "words_before": len(WORDS) - 2},
 }
 OPTIONS = (
     DecodingOptions(1, 6),
@@ -48,6 +50,7 @@ OPTIONS = (
     DecodingOptions(3, 8, no_echo=False),
     DecodingOptions(3, 6, ban=("a", "man")),
     DecodingOptions(2, 6, diversity=1.5, ban=("cat",)),
+    DecodingOptions(5, 6, 0.7, agreement=3.0),
 )
 
 

@@ -1,0 +1,74 @@
+"""`capcli agree`: a checkpoint learns to rank its captions by how well they agree with the photo."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capcli.cli.messages import fail
+from capcli.cli.options import Device
+
+
+def agree(
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Photos with captions, in any form that `capcli train` takes."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the new checkpoint into this folder.")
+    ],
+    init: Annotated[
+        str, typer.Option(metavar="MODEL", help="Begin with this checkpoint; it was best trained on the same photos.")
+    ] = "bundled",
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="Width of the beam search whose sentences are ranked.  [default: the checkpoint's]"
+        ),
+    ] = None,
+    device: Device = "auto",
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the initial weights, the order of photos and dropout.")
+    ] = 1,
+) -> None:
+    """Train what ranks captions by how well they agree with the photo.
+
+    A small network learns which captions belong to which photos. Beam search then takes, of the sentences that it has
+    found, not the most probable one, but one that fits this photo better than others. Encoder and decoder stay as they
+    are. How much agreement counts is chosen on dev photos; `--agreement` of `capcli caption` changes it.
+
+    The last step of a training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
+    """
+    import shlex
+
+    from capcli.checkpoints.hub import find_checkpoint
+    from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
+    from capcli.cli.process import set_up_process
+    from capcli.files import LockedFolder, OutputError
+    from capcli.results import ImageError
+
+    set_up_process()
+    if (output / WEIGHTS_FILE).exists():
+        fail(f"{output}: holds a checkpoint; name another folder")
+    command = shlex.join(["capcli", "agree", *sys.argv[2:]]) if sys.argv[1:2] == ["agree"] else None
+    try:
+        from capcli.engines.torch import choose_device
+        from capcli.training.agreement import learn_agreement
+        from capcli.training.datasets import DataError
+        from capcli.training.setup import read_data_sets
+
+        sets = read_data_sets(tuple(data))
+        with closing(LockedFolder(output)):
+            learn_agreement(sets, find_checkpoint(init), output, beam, choose_device(device), seed, command)
+    except ImportError as error:
+        if error.name in ("torch", "torchvision"):
+            raise  # for main, which says how to install them
+        fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
+    except (DataError, ImageError, ModelError, ValueError) as error:
+        fail(error)
+    except OSError as error:
+        fail(OutputError(error.filename, error) if error.filename else error)

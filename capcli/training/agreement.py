@@ -1,0 +1,208 @@
+"""Training what compares sentences with photos, and choosing what it counts when a beam's sentences are ranked."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import MEMORY_FILE, ModelError
+from capcli.decoding.beam_search import beam_search
+from capcli.decoding.options import BeamOptions
+from capcli.files import write_whole
+from capcli.model.agreement import Agreement
+from capcli.model.vocabulary import END, PAD, Vocabulary
+from capcli.progress import progress, stderr_console
+from capcli.training.datasets import DataError, DataSet, Photo, encode_captions
+from capcli.training.features import encode_views, is_mirrored
+from capcli.training.metrics import score_captions
+from capcli.training.setup import data_rows
+from capcli.training.validation import measure, with_dev
+
+SIZE = 512  # channels of the common space
+VIEWS = 2  # of each photo: itself and its mirror image
+EPOCHS = 12
+BATCH = 512  # photos, each of which is told from all others of the batch
+LEARNING_RATE = 1.5e-3
+WEIGHT_DECAY = 0.02
+WARM_UP = 0.05  # the share of the steps in which the learning rate rises
+FEWEST = 8  # photos to learn from
+WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # that are tried on dev photos
+UNTRIED_WEIGHT = 1.0  # where dev photos are missing, or too few to tell
+
+
+def learn_agreement(
+    sets: list[DataSet],
+    init: Path,
+    folder: Path,
+    beam: int | None,
+    device: torch.device,
+    seed: int,
+    command: str | None,
+) -> None:
+    """Write a checkpoint that ranks the sentences of a beam by their agreement with the photo, too.
+
+    Encoder and decoder stay as they are. What agreement counts is chosen by CIDEr on the dev photos.
+
+    sets: whose training and dev photos are used.
+    init: folder of the checkpoint to begin from.
+    folder: of the new checkpoint.
+    beam: of the search whose sentences are ranked, 2 or more; None keeps the checkpoint's.
+    device: where to compute, in float32.
+    seed: of the initial weights, the order of photos and dropout.
+    command: the command line that started it, for the model card.
+
+    Raises DataError for too few photos, and where agreement makes no dev caption better; ModelError for a checkpoint
+    that was taught; ImageError and OSError; and ImportError without the `train` extra.
+    """
+    console, started = stderr_console(), time.perf_counter()
+    photos = [photo for data_set in sets for photo in data_set.split("train")]
+    if len(photos) < FEWEST:
+        raise DataError(f"{len(photos)} training photos are too few to learn what belongs together")
+    model = CaptionModel.load(init)
+    if model.config.words_before is not None:
+        raise ModelError(f"{init}: was taught; do this with what it began as, and teach that")
+    if beam is not None:
+        model.config = dataclasses.replace(model.config, beam=beam)
+    model.to(device)
+    vectors = encode(console, model, photos, device)
+    torch.manual_seed(seed)
+    agreement = Agreement(len(model.vocabulary), vectors.shape[2], SIZE).to(device)
+    captions = [
+        [[caption[:-1] if caption[-1] == END else caption for caption in turned] for turned in photo]
+        for photo in encode_captions(photos, model.vocabulary, model.config.max_length)
+    ]
+    with progress(console, "learning what belongs together", EPOCHS) as advance:
+        for loss in learn(agreement, vectors, captions, seed):
+            advance(1, f"loss {loss:.3f}")
+    weight = choose_weight(console, model, agreement, sets, device)
+    model.agreement = agreement
+    record = {
+        "command": command,
+        "data": data_rows(sets),
+        "begun_from": model.config.training,
+        "options": {"init": str(init), "epochs": EPOCHS, "beam": model.config.beam, "seed": seed},
+    }
+    model.config = dataclasses.replace(
+        model.config, agreement=weight, agreement_size=SIZE, training=record, scores={}, unsure_below=None
+    )
+    model.cpu().save(folder, torch.float16)
+    memory = init / MEMORY_FILE
+    if memory.is_file():  # of the encoder, which has not changed
+        write_whole(folder / MEMORY_FILE, memory.read_bytes())
+    measure(console, folder, sets, device, "fp32")
+    console.print(f"done in {time.perf_counter() - started:.0f} s: capcli caption --model {folder}", markup=False)
+
+
+def encode(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device) -> Tensor:
+    """Return the global vectors of the photos' views, (photos, VIEWS, channels). Raises ImageError."""
+    found = []
+    with progress(console, "encoding photos", VIEWS * len(photos)) as advance:
+        for features in encode_views(model.encoder, photos, VIEWS, model.config.image_size, device, "fp32"):
+            found.append(features.global_vector.clone())  # without the annotation vectors, which are 64 times as large
+            advance(len(features.global_vector))
+    return torch.cat(found).view(len(photos), VIEWS, -1).clone()  # of inference mode no more
+
+
+def learn(
+    agreement: Agreement, vectors: Tensor, captions: Sequence[Sequence[Sequence[list[int]]]], seed: int
+) -> Iterator[float]:
+    """Train by contrast, and yield the mean loss after each epoch: of a batch, each photo has one sentence of its own.
+
+    An epoch shows each photo twice, with a caption drawn at random.
+
+    agreement: is trained, and then takes vectors as they are.
+    vectors: (photos, VIEWS, channels).
+    captions: ids as [photo][0, or 1 for the mirrored photo][caption].
+    seed: of the order of photos and the captions drawn.
+
+    Source: the loss is that of Radford et al. 2021 (arXiv:2103.00020), figure 3.
+    """
+    mean, scale = vectors.mean((0, 1)), vectors.std((0, 1)) + 1e-3
+    temperature = nn.Parameter(torch.tensor(2.5, device=vectors.device))  # a logarithm
+    optimizer = AdamW([*agreement.parameters(), temperature], LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    rng, step = random.Random(seed), 0
+    size = min(BATCH, len(vectors))
+    per_epoch = 2 * (len(vectors) // size)
+    steps = EPOCHS * per_epoch
+    for _ in range(EPOCHS):
+        agreement.train()
+        total = 0.0
+        for _ in range(2):
+            order = rng.sample(range(len(vectors)), len(vectors))
+            for begin in range(0, len(order) - size + 1, size):
+                rows = order[begin : begin + size]
+                views = [rng.randrange(VIEWS) for _ in rows]
+                said = [rng.choice(captions[i][is_mirrored(view)]) for i, view in zip(rows, views, strict=True)]
+                photos = agreement.photos((vectors[rows, views] - mean) / scale)
+                cosines = photos @ agreement.sentences(padded(said).to(vectors.device)).T
+                logits, own = cosines * temperature.exp(), torch.arange(size, device=vectors.device)
+                loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+                optimizer.param_groups[0]["lr"] = (
+                    LEARNING_RATE * min(1, (step + 1) / (WARM_UP * steps)) * (1 - step / steps)
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total, step = total + loss.item(), step + 1
+        yield total / per_epoch
+    with torch.no_grad():
+        agreement.hidden.weight.div_(scale)
+        agreement.hidden.bias.sub_(agreement.hidden.weight @ mean)
+    agreement.eval()
+
+
+def padded(sentences: Sequence[Sequence[int]]) -> Tensor:
+    """Return sentences as one tensor of ids, (sentences, time)."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sentences], True, PAD)
+
+
+@torch.inference_mode()
+def choose_weight(
+    console: Console, model: CaptionModel, agreement: Agreement, sets: list[DataSet], device: torch.device
+) -> float:
+    """Return what agreement should count: of WEIGHTS, that with the highest CIDEr on dev photos, which is printed.
+
+    model: captions the photos.
+    agreement: compares them with the sentences of each beam.
+
+    Raises DataError if none of them raises it, and ImageError.
+    """
+    options = BeamOptions(**model.config.decoding)
+    totals = dict.fromkeys((0.0, *WEIGHTS), 0.0)
+    for data_set in with_dev(sets):
+        name, photos = data_set.name, data_set.split("dev")
+        captions: dict[float, list[str]] = {weight: [] for weight in totals}
+        with progress(console, f"captioning {name} dev photos", len(photos)) as advance:
+            for features in encode_views(model.encoder, photos, 1, model.config.image_size, device, "fp32"):
+                found = beam_search(model.decoder, features, options, model.vocabulary)
+                cosines = agreement(agreement.photos(features.global_vector), found.words)
+                for weight, chosen in captions.items():
+                    chosen += best(found.words, found.scores + weight * cosines, model.vocabulary)
+                advance(len(features.global_vector))
+        people = [photo.captions for photo in photos]
+        ciders = {w: score_captions(said, people, meteor=False)["cider"] for w, said in captions.items()}
+        console.print(f"{name} dev: CIDEr " + ", ".join(f"{c:.1f} at {w:g}" for w, c in ciders.items()), markup=False)
+        for weight, cider in ciders.items():
+            totals[weight] += cider * len(photos)
+    if len(set(totals.values())) == 1:
+        return UNTRIED_WEIGHT
+    weight = max(totals, key=lambda each: (totals[each], -each))
+    if not weight:
+        raise DataError("agreement makes no dev caption better; the checkpoint is left as it was")
+    return weight
+
+
+def best(words: Tensor, scores: Tensor, vocabulary: Vocabulary) -> list[str]:
+    """Return each photo's sentence of the highest score. words: (batch, beam, time); scores: (batch, beam)."""
+    chosen = words[torch.arange(len(words)), scores.argmax(1)]
+    return [vocabulary.decode(ids) for ids in chosen.tolist()]
