@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from capcli.captioner import Captioner
+from capcli.captioner import Captioner, candidates_of
 from capcli.files import WholeFile
 from capcli.images.decode import open_square, to_pixels
 from capcli.outputs.formats import JsonLinesRows
@@ -105,7 +105,8 @@ def search_rate(captioner: Captioner, pixels: np.ndarray) -> float:
     features = captioner.engine.encode(pixels)
 
     def search(_: np.ndarray) -> None:
-        captioner.read(captioner.engine.search(features, 1, captioner.options))
+        found = captioner.engine.search(features, 1, captioner.options)
+        candidates_of(found, captioner.vocabulary, captioner.config)
 
     return rate(captioner, search, [pixels])
 

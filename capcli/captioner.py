@@ -26,7 +26,8 @@ from capcli.images.decode import (
     read_whole,
     to_pixels,
 )
-from capcli.model.vocabulary import END, START
+from capcli.model.config import ModelConfig
+from capcli.model.vocabulary import END, START, Vocabulary
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
@@ -227,7 +228,7 @@ class Captioner:
         """
         features = self.engine.encode(pixels)
         found = self.engine.search(features, num, options, generator)
-        candidates = self.read(self.ranked(found, features, options))
+        candidates = candidates_of(self.ranked(found, features, options), self.vocabulary, self.config)
         least = self.config.unsure_below
         gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
         one_colour = (pixels == pixels[:, :1, :1]).all((1, 2, 3)).tolist()
@@ -284,43 +285,45 @@ class Captioner:
         size = self.config.image_size
         return self.engine.encode(np.full((1, size, size, 3), BLANK, np.uint8))
 
-    def read(self, found: Hypotheses[np.ndarray]) -> list[list[Candidate]]:
-        """Return hypotheses as candidates, best first, for each image.
 
-        Their arrays are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
-        """
-        vocabulary = self.vocabulary
-        words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
-        log_probs = found.word_log_probs.tolist()
-        weights = None
-        if found.attention is not None:
-            weights = found.attention.reshape(*found.attention.shape[:3], *self.config.grid)
-        images = []
-        for i in range(len(words)):
-            candidates = []
-            for j, length in enumerate(lengths[i]):
-                if not length:  # fewer sentences exist than the beam is wide
-                    continue
-                ids, each = words[i][j][:length], log_probs[i][j][: length + 1]
-                attention_map = None
-                if weights is not None:
-                    attention_map = AttentionMap(
-                        weights[i, j, :length].copy(),
-                        None if found.gates is None else found.gates[i, j, :length].copy(),
-                        self.config.encoder_kind.cell_offset,
-                    )
-                candidates.append(
-                    Candidate(
-                        vocabulary.decode(ids),
-                        tuple(vocabulary.words[index] for index in ids),
-                        tuple(each),
-                        sum(each),
-                        scores[i][j],
-                        attention_map,
-                    )
+def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config: ModelConfig) -> list[list[Candidate]]:
+    """Return hypotheses as candidates, best first, for each image.
+
+    Their arrays are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
+
+    vocabulary, config: of the model that found them.
+    """
+    words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
+    log_probs = found.word_log_probs.tolist()
+    weights = None
+    if found.attention is not None:
+        weights = found.attention.reshape(*found.attention.shape[:3], *config.grid)
+    images = []
+    for i in range(len(words)):
+        candidates = []
+        for j, length in enumerate(lengths[i]):
+            if not length:  # fewer sentences exist than the beam is wide
+                continue
+            ids, each = words[i][j][:length], log_probs[i][j][: length + 1]
+            attention_map = None
+            if weights is not None:
+                attention_map = AttentionMap(
+                    weights[i, j, :length].copy(),
+                    None if found.gates is None else found.gates[i, j, :length].copy(),
+                    config.encoder_kind.cell_offset,
                 )
-            images.append(candidates)
-        return images
+            candidates.append(
+                Candidate(
+                    vocabulary.decode(ids),
+                    tuple(vocabulary.words[index] for index in ids),
+                    tuple(each),
+                    sum(each),
+                    scores[i][j],
+                    attention_map,
+                )
+            )
+        images.append(candidates)
+    return images
 
 
 def taken(images: Iterable[Source | ImageError]) -> Iterator[Source | ImageError]:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
-from PIL import Image
-
 from capcli.explain import Explanation, factor
-from capcli.maps.page import QUALITY, sentence
+from capcli.maps.page import as_jpeg, sentence
 from capcli.results import Caption
-
-
-def as_jpeg(photo: Image.Image) -> bytes:
-    """Return a photo as a JPEG. photo: in RGB."""
-    content = io.BytesIO()
-    photo.save(content, "JPEG", quality=QUALITY)
-    return content.getvalue()
 
 
 def shown_caption(caption: Caption) -> dict[str, Any]:

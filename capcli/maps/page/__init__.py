@@ -20,6 +20,7 @@ from capcli.results import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
     from capcli.results import Candidate, Caption
 
@@ -79,12 +80,10 @@ class HtmlReport(Sink):
         except ImageError as error:
             self.failures.append(error)
             raise
-        jpeg = io.BytesIO()
-        photo.save(jpeg, "JPEG", quality=QUALITY, optimize=True)
         others = result.candidates[1 : self.num]
         self.add(
             self.card.render(
-                picture=base64.b64encode(jpeg.getvalue()).decode(),
+                picture=base64.b64encode(as_jpeg(photo, optimize=True)).decode(),
                 width=photo.width,
                 height=photo.height,
                 caption=sentence(result.best),
@@ -127,6 +126,17 @@ class HtmlReport(Sink):
                     self.add(piece)
         except OSError as error:
             raise OutputError(self.path, error) from None
+
+
+def as_jpeg(photo: Image.Image, optimize: bool = False) -> bytes:
+    """Return a photo as a JPEG.
+
+    photo: in RGB.
+    optimize: whether to take longer for fewer bytes.
+    """
+    content = io.BytesIO()
+    photo.save(content, "JPEG", quality=QUALITY, optimize=optimize)
+    return content.getvalue()
 
 
 def sentence(candidate: Candidate) -> dict[str, Any]:
