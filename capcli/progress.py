@@ -149,7 +149,7 @@ class CaptionBar:
 
 
 @contextlib.contextmanager
-def progress(console: Console, what: str, total: int) -> Iterator[Callable[..., None]]:
+def progress(console: Console, what: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
     """Yield a function `advance(count, remark="")`, to be called whenever count more of the total are done.
 
     On a terminal it moves a bar; elsewhere it prints a line every half minute.
@@ -157,6 +157,7 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[..., 
     console: where to show the progress.
     what: is being done.
     total: how many there are to do, 1 or more.
+    unit: what they are, such as photos; the lines then say how many a second are done.
     """
     if console.is_terminal:
         bars = Bars(console, "{task.description}", "bar", "count", "elapsed", "left")
@@ -180,7 +181,9 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[..., 
         if now - said >= SECONDS_BETWEEN_LINES and done < total:
             said = now
             left = timedelta(seconds=round((now - begun) / done * (total - done)))
-            line = ", ".join(filter(None, [f"{what}: {done:,} of {total:,}", remark, f"{left} left"]))
+            rate = f"{done / (now - begun):.1f} {unit}/s" if unit else ""
+            counted = f"{what}: {done:,} of {total:,} {unit}".rstrip()
+            line = ", ".join(filter(None, [counted, remark, rate, f"{left} left"]))
             console.print(line, markup=False)
 
     yield say

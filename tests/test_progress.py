@@ -28,6 +28,15 @@ def test_without_a_terminal_there_is_a_line_each_half_minute(clock: list[float])
     ]
 
 
+def test_lines_say_how_many_a_second_are_done(clock: list[float]) -> None:
+    console = Console(file=io.StringIO(), width=40, soft_wrap=True)
+    with show_progress(console, "epoch 2/3", 4000, "photos") as advance:
+        for second in (20, 40):
+            clock[0] = second
+            advance(50, f"step {second}, loss 3.2")
+    assert console.file.getvalue() == "epoch 2/3: 100 of 4,000 photos, step 40, loss 3.2, 2.5 photos/s, 0:26:00 left\n"
+
+
 def test_what_is_soon_done_says_nothing(clock: list[float]) -> None:
     console = Console(file=io.StringIO())
     with show_progress(console, "encoding pets", 2) as advance:

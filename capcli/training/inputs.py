@@ -59,7 +59,7 @@ class StoredFeatures:
         for split, stores in self.stores.items():
             for name, store in stores.items():
                 photos, views, *_ = store.shapes[0]
-                with progress(console, f"encoding {name} {split} photos", photos * views) as advance:
+                with progress(console, f"encoding {name} {split} photos", photos * views, "views") as advance:
                     store.open(advance)
 
     def train(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Features]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -58,13 +59,14 @@ def train(
         console.print(f"training on {device} in {options.precision}", markup=False)
         inputs.open(console)
 
-    for epoch in range(len(log), options.epochs):
+    first, begun = len(log), time.perf_counter()
+    for epoch in range(first, options.epochs):
         started = time.perf_counter()
         # Seeded by the epoch, so that a resumed run has the same dropout as an uninterrupted one.
         torch.manual_seed(options.seed * 7919 + epoch)
         objective.begin_epoch(model.decoder, epoch / options.epochs)
         total, steps, shown = 0.0, 0, 0
-        with progress(console, f"epoch {epoch + 1}/{options.epochs}", len(setup.order)) as advance:
+        with progress(console, f"epoch {epoch + 1}/{options.epochs}", len(setup.order), "photos") as advance:
             for batch, seen in inputs.train(setup.batches(epoch), epoch):
                 # Measured in photos, since epochs differ in their number of batches, up to the middle of this batch.
                 passed = epoch + (shown + len(batch.photos) / 2) / len(setup.order)
@@ -85,7 +87,7 @@ def train(
                 if average:
                     average.update()
                 total, steps, shown = total + figure, steps + 1, shown + len(batch.photos)
-                advance(len(batch.photos), f"{objective.figure} {figure:.3f}")
+                advance(len(batch.photos), f"step {steps}, {objective.figure} {figure:.3f}")
         model.decoder.eval()
         seconds = round(time.perf_counter() - started, 1)
 
@@ -97,7 +99,9 @@ def train(
                 model.save(folder, torch.float16)
 
         row = {"epoch": epoch + 1, objective.figure: total / steps, "seconds": seconds, "dev": scores, "cider": cider}
-        report(console, row, options.epochs, objective.figure, examples)
+        row["learning_rate"] = optimizer.param_groups[0]["lr"]  # the decoder's, of the last step
+        left = (time.perf_counter() - begun) / (epoch + 1 - first) * (options.epochs - epoch - 1)
+        report(console, row, options.epochs, objective.figure, examples, timedelta(seconds=round(left)))
         log.append(row)
         write_snapshot(folder, setup, log)
 

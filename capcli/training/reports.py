@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from capcli.results import Candidate
+from capcli.training.datasets import Photo
+
 
 class Example(NamedTuple):
-    """Hold a caption of a dev photo beside a person's.
+    """Hold what the model says of a dev photo, and with it what people say."""
 
-    photo: its file name.
-    ours: the model's caption.
-    theirs: a person's caption.
-    """
-
-    photo: str
-    ours: str
-    theirs: str
+    photo: Photo
+    said: Candidate
 
 
-def report(console: Console, row: dict[str, Any], epochs: int, figure: str, examples: list[Example]) -> None:
+def report(
+    console: Console, row: dict[str, Any], epochs: int, figure: str, examples: list[Example], left: timedelta
+) -> None:
     """Print a line about an epoch, one about each data set, and some captions.
 
     console: where to print.
@@ -28,14 +28,16 @@ def report(console: Console, row: dict[str, Any], epochs: int, figure: str, exam
     epochs: how many the run has in all.
     figure: what the row has of the objective, loss or reward.
     examples: the captions.
+    left: the time that the epochs to come will probably take.
     """
 
     def say(line: str) -> None:
         console.print(line, markup=False)
 
-    say(f"epoch {row['epoch']}/{epochs}: {figure} {row[figure]:.3f}, {row['seconds']:.0f} s")
+    line = f"epoch {row['epoch']}/{epochs}: {figure} {row[figure]:.3f}, {row['seconds']:.0f} s"
+    say(f"{line}; about {left} left" if row["epoch"] < epochs else line)
     for name, scores in row["dev"].items():
         figures = "  ".join(f"{key} {scores[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider", "repetition"))
-        say(f"  {name} dev: {figures}  distinct_words {scores['distinct_words']}")
-    for example in examples:
-        say(f"  {example.photo}: {example.ours}  (a person: {example.theirs})")
+        say(f"  {name} dev: loss {scores['loss']:.3f}  {figures}  distinct_words {scores['distinct_words']}")
+    for photo, said in examples:
+        say(f"  {photo.path.name}: {said.text}  (a person: {photo.captions[0]})")

@@ -71,6 +71,12 @@ class Setup:
         """Return people's captions of the training photos, each with its tokens joined by spaces."""
         return {" ".join(tokenize(caption)) for photo in self.photos for caption in photo.captions}
 
+    @cached_property
+    def dev_captions(self) -> dict[str, list[list[tuple[list[int], ...]]]]:
+        """Return the ids of the dev photos' captions by data set, see `encode_captions`."""
+        vocabulary, longest = self.model.vocabulary, self.model.config.max_length
+        return {data_set.name: encode_captions(data_set.split("dev"), vocabulary, longest) for data_set in self.sets}
+
     @property
     def trained(self) -> torch.nn.Module:
         """Return the part of the model that is trained."""

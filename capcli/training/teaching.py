@@ -123,9 +123,9 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
     if len(photos) >= FEWEST:
         cross_validate(console, lesson, photos, epochs)
     taught = copy.deepcopy(lesson.decoder)
-    with progress(console, "teaching", epochs) as advance:
-        for loss in learn(lesson, taught, list(range(len(photos))), epochs):
-            advance(1, f"loss {loss:.3f}")
+    with progress(console, "teaching", epochs * len(photos), "photos") as advance:
+        for number, loss in enumerate(learn(lesson, taught, list(range(len(photos))), epochs), 1):
+            advance(len(photos), f"pass {number}/{epochs}, loss {loss:.3f}")
 
     model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught.eval(), near), lesson.vocabulary
     captions = sum(len(photo.captions) for photo in photos)
@@ -145,7 +145,7 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
 def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Features:
     """Return the features of VIEWS views of each photo, with a progress bar. Raises ImageError."""
     size, parts = model.config.image_size, []
-    with progress(console, "encoding photos", VIEWS * len(photos)) as advance:
+    with progress(console, "encoding photos", VIEWS * len(photos), "views") as advance:
         for features in encode_views(model.encoder, photos, VIEWS, size, torch.device("cpu"), "fp32"):
             parts.append(features)
             advance(len(features.global_vector))
@@ -333,9 +333,10 @@ def cross_validate(console: Console, lesson: Lesson, photos: list[Photo], epochs
         learn(lesson, decoder, [i for i in order if i not in fold], epochs)
         for decoder, fold in zip(decoders, folds, strict=True)
     ]
-    with progress(console, "trying it on photos held out", epochs) as advance:
-        for losses in zip(*learners, strict=True):
-            advance(1, f"loss {sum(losses) / FOLDS:.3f}")
+    shown = (FOLDS - 1) * len(photos)  # in each pass, each photo to all decoders but one
+    with progress(console, "trying it on photos held out", epochs * shown, "photos") as advance:
+        for number, losses in enumerate(zip(*learners, strict=True), 1):
+            advance(shown, f"pass {number}/{epochs}, loss {sum(losses) / FOLDS:.3f}")
     later: dict[int, str] = {}
     for decoder, fold in zip(decoders, folds, strict=True):
         later |= describe(lesson, decoder.eval(), lesson.vocabulary, fold)
