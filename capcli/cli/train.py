@@ -221,8 +221,9 @@ def train(
     is held out as dev where none names its split.
 
     RUN receives the checkpoint with the best CIDEr on dev photos, averaged over the data sets, ready for
-    `capcli caption --model RUN`; a line per epoch in log.jsonl; and after each epoch, what --resume needs. Without
-    --fine-tune the encoder keeps its weights: photos are encoded once, and an epoch trains the decoder only.
+    `capcli caption --model RUN`; a line per epoch in log.jsonl, and curves.html to watch it by; and after each epoch,
+    what --resume needs. Without --fine-tune the encoder keeps its weights: photos are encoded once, and an epoch trains
+    the decoder only.
     """
     values = dict(locals())
     import dataclasses

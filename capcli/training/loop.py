@@ -11,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from capcli.maps.page import sentence
 from capcli.model.precision import autocast
 from capcli.progress import progress
+from capcli.training.curves import news_of, thin_out
 from capcli.training.datasets import DataError
 from capcli.training.options import TrainOptions
 from capcli.training.reports import report
 from capcli.training.setup import set_up
 from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
-from capcli.training.validation import is_measured, mean_cider, measure_checkpoint, validate
+from capcli.training.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
+from capcli.training.watching import Watcher
 
 WARM_UP = 0.05  # the share of a run in which the learning rate rises
 FINAL_RATE = 0.02  # the learning rate at the end of the cosine, as a share of the peak
@@ -36,7 +39,7 @@ def train(
     """Train to the last epoch, keeping the best checkpoint by dev CIDEr and a snapshot, then measure the best.
 
     options: everything that determines the result.
-    folder: where the checkpoint, last.safetensors and log.jsonl go; is made if it does not exist.
+    folder: where the checkpoint, last.safetensors, log.jsonl and curves.html go; is made if it does not exist.
     device: where to compute.
     cache: where to keep encoded photos for other runs; None keeps them in folder until the run is done.
     resume: whether to continue after the last finished epoch in folder, if there is one.
@@ -54,6 +57,8 @@ def train(
         console.print(f"resuming after epoch {len(log)}", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
+    watcher, name, photos = Watcher(folder, console), folder.resolve().name, shown_photos(setup.sets)
+    watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
     finished = len(log) >= options.epochs
     if not finished:
         console.print(f"training on {device} in {options.precision}", markup=False)
@@ -100,10 +105,14 @@ def train(
 
         row = {"epoch": epoch + 1, objective.figure: total / steps, "seconds": seconds, "dev": scores, "cider": cider}
         row["learning_rate"] = optimizer.param_groups[0]["lr"]  # the decoder's, of the last step
-        left = (time.perf_counter() - begun) / (epoch + 1 - first) * (options.epochs - epoch - 1)
-        report(console, row, options.epochs, objective.figure, examples, timedelta(seconds=round(left)))
+        row["examples"] = [sentence(example.said) for example in examples]
+        each = (time.perf_counter() - begun) / (epoch + 1 - first)
+        left = timedelta(seconds=round(each * (options.epochs - epoch - 1)))
+        report(console, row, options.epochs, objective.figure, examples, left)
         log.append(row)
+        thin_out(log)
         write_snapshot(folder, setup, log)
+        watcher.write(news_of(name, log, options.epochs, objective.figure, photos, left))
 
     if finished and is_measured(folder, setup.sets):
         done = f"epoch {len(log)}/{len(log)} is done and measured"

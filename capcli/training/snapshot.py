@@ -18,7 +18,7 @@ from capcli.training.setup import Setup
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"
-Log = list[dict[str, Any]]  # one row per epoch
+Log = list[dict[str, Any]]  # one row per epoch, as `curves` shows them
 
 
 def best_cider(log: Log) -> float:
@@ -27,8 +27,12 @@ def best_cider(log: Log) -> float:
 
 
 def write_log(folder: Path, log: Log) -> None:
-    """Write log.jsonl, one line per epoch. Raises OSError."""
-    write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in log).encode())
+    """Write log.jsonl, one line per epoch. Raises OSError.
+
+    What the page shows of photos stays in the snapshot: heat is not for people to read.
+    """
+    rows = [{name: value for name, value in row.items() if name != "examples"} for row in log]
+    write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:

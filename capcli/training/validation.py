@@ -25,7 +25,7 @@ from capcli.model.vocabulary import PAD
 from capcli.progress import progress
 from capcli.results import Candidate
 from capcli.training.calibration import least_gain
-from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, behind_start
+from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, Photo, behind_start
 from capcli.training.evaluation import evaluate_captioner
 from capcli.training.losses import caption_loss
 from capcli.training.memory import write_memory
@@ -50,7 +50,7 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
     examples: list[Example] = []
     for data_set in with_dev(setup.sets):
         photos = data_set.split("dev")
-        shown = shown_photos(data_set)
+        shown = shown_rows(data_set)
         captions: list[str] = []
         said: list[Candidate] = []
         losses = words = 0.0
@@ -72,7 +72,12 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
     return scores, examples
 
 
-def shown_photos(data_set: DataSet) -> list[int]:
+def shown_photos(sets: list[DataSet]) -> list[Photo]:
+    """Return the dev photos of which `validate` gives the captions."""
+    return [data_set.split("dev")[i] for data_set in with_dev(sets) for i in shown_rows(data_set)]
+
+
+def shown_rows(data_set: DataSet) -> list[int]:
     """Return which of a data set's dev photos have their captions shown."""
     count = len(data_set.split("dev"))
     return list(range(0, count, max(1, count // SHOWN_CAPTIONS)))[:SHOWN_CAPTIONS]

@@ -101,6 +101,13 @@ def log(run: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
+def said(run: Path) -> list[str]:
+    """What the page shows of dev photos: captions, heat and epochs."""
+    return (
+        (run / "curves.html").read_text("utf-8").partition('<ul id="cards"')[2].partition("</section>")[0].splitlines()
+    )
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     shapes: Path, uninterrupted: Path, tmp_path: Path
@@ -117,6 +124,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
         assert (run / name).read_bytes() == (uninterrupted / name).read_bytes()
     assert last_weights(run) == last_weights(uninterrupted)
     assert log(run) == log(uninterrupted)
+    assert said(run) == said(uninterrupted)
     scores = [json.loads((folder / "config.json").read_text())["scores"] for folder in (run, uninterrupted)]
     assert scores[0] == scores[1]
     assert not list(run.glob(".*.tmp"))
@@ -170,8 +178,8 @@ def test_the_best_checkpoint_lies_beside_the_last_with_its_card(shapes: Path, un
     assert "24 photos, 48 captions" in card
     assert "| CIDEr | " in card
     assert sorted(path.name for path in uninterrupted.iterdir()) == [
-        "README.md", "config.json", "last.safetensors", "log.jsonl", "memory.safetensors", "model.safetensors",
-        "vocabulary.json",
+        "README.md", "config.json", "curves.html", "last.safetensors", "log.jsonl", "memory.safetensors",
+        "model.safetensors", "vocabulary.json",
     ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def test_the_loss_of_dev_photos_is_that_of_each_word(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, most: int, counted: list[int]
 ) -> None:
     monkeypatch.setattr(validation, "LOSS_CAPTIONS", most)
-    ((name, scores),) = validate(setup)[0].items()
+    (scores,) = validate(setup)[0].values()
     (data_set,) = setup.sets
     total, words = 0.0, 0
     features = next(iter(setup.inputs.dev(data_set)))
@@ -60,7 +60,7 @@ def test_the_loss_of_dev_photos_is_that_of_each_word(
 def test_some_captions_are_given_with_where_the_model_looked(setup: Setup) -> None:
     _, examples = validate(setup)
     assert [example.photo.path.name for example in examples] == list(NAMES[:3])
-    assert shown_photos(setup.sets[0]) == [0, 1, 2]
+    assert shown_photos(setup.sets) == [example.photo for example in examples]
     for example in examples:
         assert example.said.attention.shape == (len(example.said.words), *setup.model.config.grid)
         assert example.said.attention.sum((1, 2)) == pytest.approx(1, abs=1e-5)

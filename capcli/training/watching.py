@@ -1,0 +1,141 @@
+"""What a person can watch training by: curves.html, which is written anew whenever there is news."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from rich.console import Console
+
+from capcli import maps
+from capcli.files import OutputError, write_whole
+from capcli.images.decode import open_upright
+from capcli.maps.overlay import color_table
+from capcli.maps.page import THUMBNAIL, as_jpeg
+from capcli.results import ImageError
+from capcli.training.charts import Chart, figure
+from capcli.training.datasets import Photo
+
+PAGE_FILE = "curves.html"
+
+
+class Picture(NamedTuple):
+    """Hold a photo as the page embeds it: a small JPEG in Base64, its width and height in pixels."""
+
+    content: str
+    width: int
+    height: int
+
+
+class Said(NamedTuple):
+    """Hold what was said of a photo. label: when. sentence: as `maps.page.sentence` returns it."""
+
+    label: str
+    sentence: dict[str, Any]
+
+
+class Shown(NamedTuple):
+    """Hold a photo with all that was said of it, the latest first."""
+
+    photo: Photo
+    said: list[Said]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold the figures in full.
+
+    head: the columns' names.
+    rows: as long as the head; None where there is no figure.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class News:
+    """Hold what the page shows.
+
+    name: of the run.
+    status: how far it has come, in a line.
+    going: whether it goes on.
+    charts: of its figures.
+    note: what has to be known about them.
+    table: the same figures.
+    shown: photos with captions.
+    what: which photos these are.
+    person: who wrote the captions that they had before.
+    """
+
+    name: str
+    status: str
+    going: bool
+    charts: Sequence[Chart]
+    note: str
+    table: Table
+    shown: Sequence[Shown]
+    what: str
+    person: str = "a person"
+
+
+class Watcher:
+    """Write a run's page. What cannot be written costs a line, and not the run."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        """Prepare to write, see the class. folder: of the run. console: for the lines."""
+        self.path, self.console = folder / PAGE_FILE, console
+        self.pictures: dict[Path, Picture | None] = {}
+        self.told: str | None = None
+
+    @cached_property
+    def template(self) -> Template:
+        """Return the page's template, which includes the style and the heat of the report of captions."""
+        folders = [Path(__file__).parent / "page", Path(maps.__file__).parent / "page"]
+        templates = Environment(
+            loader=FileSystemLoader(folders),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            undefined=StrictUndefined,
+        )
+        return templates.get_template("curves.html")
+
+    def write(self, news: News) -> None:
+        """Replace the page by one that shows this."""
+        now = datetime.now().astimezone()
+        text = self.template.render(news=news, picture=self.picture, figure=figure, now=now, colors=color_table("heat"))
+        with self.telling():
+            # Bytes of file names that are not UTF-8 become question marks. A page lost with the power is no loss.
+            write_whole(self.path, text.encode("utf-8", "replace"), durable=False)
+
+    def picture(self, photo: Photo) -> Picture | None:
+        """Return a photo in small, which is opened once; None for one that can't be read any more."""
+        if photo.path not in self.pictures:
+            self.pictures[photo.path] = None
+            with contextlib.suppress(ImageError):
+                small = open_upright(str(photo.path), THUMBNAIL)
+                content = base64.b64encode(as_jpeg(small, optimize=True)).decode()
+                self.pictures[photo.path] = Picture(content, small.width, small.height)
+        return self.pictures[photo.path]
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Turn an OSError into a line, unless it would be the last one again."""
+        try:
+            yield
+        except OSError as error:
+            line = f"{OutputError(error.filename or self.path, error)}; training goes on without it"
+            if line != self.told:
+                self.console.print(line, markup=False)
+            self.told = line
+        else:
+            self.told = None
