@@ -35,7 +35,7 @@ PANELS: dict[str, tuple[str, ...]] = {
 }
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
-    "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache"),
+    "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache", "tensorboard"),
     "The model": (
         *("encoder", "encoder_stride", "encoder_weights", "decoder", "feed_previous_word", "hidden_size"),
         *("embedding_size", "attention_size", "dropout"),

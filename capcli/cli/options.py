@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -111,6 +112,13 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def check_board(asked: bool) -> bool:
+    """Return whether event files are to be written, after refusing it where TensorBoard is missing."""
+    if asked and find_spec("tensorboard") is None:
+        fail("--tensorboard needs an extra package: pip install 'capcli[tensorboard]'")
+    return asked
+
+
 def check_page(page: Path | None) -> Path | None:
     """Return the name of a page, after refusing one that may be another kind of file; None is passed on."""
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
@@ -159,6 +167,14 @@ Device = Annotated[
         metavar="auto|cpu|cuda|mps",
         help="Device to run on; auto picks a GPU if there is one.",
         autocompletion=complete_device,
+    ),
+]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        callback=check_board,
+        help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the extra of this name.",
     ),
 ]
 LengthPenalty = Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
-from capcli.cli.options import Device, finite, one_of
+from capcli.cli.options import Device, TensorBoard, finite, one_of
 from capcli.model.config import DECODERS, ENCODERS
 
 
@@ -213,6 +213,7 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not used with --fine-tune."),
     ] = None,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train a captioner on photos with captions.
 
@@ -252,7 +253,7 @@ def train(
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
         command = shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
         with closing(LockedFolder(output)):
-            train_captioner(options, output, choose_device(device), feature_cache, resume, command)
+            train_captioner(options, output, choose_device(device), feature_cache, resume, command, tensorboard)
     except ImportError as error:
         if error.name in ("torch", "torchvision"):
             raise  # for main, which says how to install them

@@ -48,11 +48,12 @@ def news_of(
     left: the time that the other epochs will probably take; None if it is not known.
     """
     sets = list(dict.fromkeys(name for row in log for name in row["dev"]))
-    columns = {"epoch": [row["epoch"] for row in log], objective: [row[objective] for row in log]}
+    columns = {"epoch": [row["epoch"] for row in log], f"training/{objective}": [row[objective] for row in log]}
     for data_set in sets:
         for score, text in SCORES.items():
-            columns[f"{data_set} {text}"] = [row["dev"].get(data_set, {}).get(score) for row in log]
-    columns |= {"learning rate": [row.get("learning_rate") for row in log], "seconds": [row["seconds"] for row in log]}
+            columns[f"{data_set}/{text}"] = [row["dev"].get(data_set, {}).get(score) for row in log]
+    columns["training/learning rate"] = [row.get("learning_rate") for row in log]
+    columns["training/seconds"] = [row["seconds"] for row in log]
     done = len(log)
     status = f"epoch {done} of {epochs} is over" if done else f"epoch 1 of {epochs}"
     if left and done:
@@ -85,8 +86,8 @@ def charts_of(
     def chart(title: str, lines: Iterable[Line], kept: int | None = None) -> Chart:
         return Chart(title, "epoch", epochs, [line for line in lines if line.finite], kept)
 
-    training = line("training", objective)
-    losses = [line(f"{data_set} dev", f"{data_set} loss") for data_set in sets]
+    training = line("training", f"training/{objective}")
+    losses = [line(f"{data_set} dev", f"{data_set}/loss") for data_set in sets]
     charts = (
         [chart("Loss", [training, *losses])]
         if objective == "loss"
@@ -95,9 +96,9 @@ def charts_of(
     # Of epochs with the same score the last is kept, as the loop does.
     kept = max(log, key=lambda row: (row["cider"], row["epoch"]))["epoch"] if log else None
     for data_set in sets:
-        lines = [line(SCORES[score], f"{data_set} {SCORES[score]}") for score in CHARTED]
+        lines = [line(SCORES[score], f"{data_set}/{SCORES[score]}") for score in CHARTED]
         charts.append(chart(f"Scores of {data_set} dev, %", lines, kept))
-    charts.append(chart("Learning rate", [line("of the decoder", "learning rate")]))
+    charts.append(chart("Learning rate", [line("of the decoder", "training/learning rate")]))
     return [chart for chart in charts if chart.lines]
 
 

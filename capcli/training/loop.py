@@ -35,6 +35,7 @@ def train(
     cache: Path | None = None,
     resume: bool = False,
     command: str | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train to the last epoch, keeping the best checkpoint by dev CIDEr and a snapshot, then measure the best.
 
@@ -44,6 +45,7 @@ def train(
     cache: where to keep encoded photos for other runs; None keeps them in folder until the run is done.
     resume: whether to continue after the last finished epoch in folder, if there is one.
     command: the command line that started the run, for the model card; None if there was none.
+    tensorboard: whether to write event files too, into folder/tensorboard; needs the extra `tensorboard`.
 
     Raises DataError for data, options or a snapshot that cannot be used, and for gradients that are no longer finite;
     ImageError, ModelError, ValueError, OSError; and ImportError without the `train` extra.
@@ -57,7 +59,7 @@ def train(
         console.print(f"resuming after epoch {len(log)}", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
-    watcher, name, photos = Watcher(folder, console), folder.resolve().name, shown_photos(setup.sets)
+    watcher, name, photos = Watcher(folder, console, tensorboard), folder.resolve().name, shown_photos(setup.sets)
     watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
     finished = len(log) >= options.epochs
     if not finished:

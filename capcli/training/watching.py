@@ -1,4 +1,4 @@
-"""What a person can watch training by: curves.html, which is written anew whenever there is news."""
+"""What a person can watch training by: curves.html, written anew whenever there is news, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.console import Console
@@ -23,7 +23,13 @@ from capcli.results import ImageError
 from capcli.training.charts import Chart, figure
 from capcli.training.datasets import Photo
 
+if TYPE_CHECKING:
+    from capcli.training.board import Board
+
 PAGE_FILE = "curves.html"
+
+
+Sentence = dict[str, Any]  # with its words' heat, as `maps.page.sentence` returns it
 
 
 class Picture(NamedTuple):
@@ -35,10 +41,10 @@ class Picture(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Hold what was said of a photo. label: when. sentence: as `maps.page.sentence` returns it."""
+    """Hold what was said of a photo. label: when."""
 
     label: str
-    sentence: dict[str, Any]
+    sentence: Sentence
 
 
 class Shown(NamedTuple):
@@ -52,7 +58,7 @@ class Shown(NamedTuple):
 class Table:
     """Hold the figures in full.
 
-    head: the columns' names.
+    head: the columns' names, the step's first, the others as group/name.
     rows: as long as the head; None where there is no figure.
     """
 
@@ -87,13 +93,20 @@ class News:
 
 
 class Watcher:
-    """Write a run's page. What cannot be written costs a line, and not the run."""
+    """Write a run's page and, if asked to, event files. What cannot be written costs a line, and not the run."""
 
-    def __init__(self, folder: Path, console: Console) -> None:
-        """Prepare to write, see the class. folder: of the run. console: for the lines."""
+    def __init__(self, folder: Path, console: Console, tensorboard: bool = False) -> None:
+        """Prepare to write, see the class.
+
+        folder: of the run.
+        console: for the lines.
+        tensorboard: whether to write event files too, which needs the extra `tensorboard`.
+        """
         self.path, self.console = folder / PAGE_FILE, console
+        self.board: Board | None = None
+        self.wants_board = tensorboard
         self.pictures: dict[Path, Picture | None] = {}
-        self.told: str | None = None
+        self.told: set[str] = set()
 
     @cached_property
     def template(self) -> Template:
@@ -110,12 +123,21 @@ class Watcher:
         return templates.get_template("curves.html")
 
     def write(self, news: News) -> None:
-        """Replace the page by one that shows this."""
+        """Replace the page by one that shows this, and hand the figures to TensorBoard."""
         now = datetime.now().astimezone()
         text = self.template.render(news=news, picture=self.picture, figure=figure, now=now, colors=color_table("heat"))
         with self.telling():
             # Bytes of file names that are not UTF-8 become question marks. A page lost with the power is no loss.
             write_whole(self.path, text.encode("utf-8", "replace"), durable=False)
+        if self.wants_board:
+            self.wants_board = False  # until this has worked: a writer that failed once is of no use any more
+            with self.telling():
+                if self.board is None:
+                    from capcli.training.board import Board  # of an extra, which takes a second to import
+
+                    self.board = Board(self.path.parent)
+                self.board.write(news.table.head, news.table.rows)
+                self.wants_board = True
 
     def picture(self, photo: Photo) -> Picture | None:
         """Return a photo in small, which is opened once; None for one that can't be read any more."""
@@ -129,13 +151,11 @@ class Watcher:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Turn an OSError into a line, unless it would be the last one again."""
+        """Turn an OSError into a line, which is said once."""
         try:
             yield
         except OSError as error:
-            line = f"{OutputError(error.filename or self.path, error)}; training goes on without it"
-            if line != self.told:
+            line = f"{OutputError(error.filename or self.path.parent, error)}; training goes on without it"
+            if line not in self.told:
                 self.console.print(line, markup=False)
-            self.told = line
-        else:
-            self.told = None
+            self.told.add(line)

@@ -1,0 +1,35 @@
+"""Event files for TensorBoard, beside the page and with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+BOARD_FOLDER = "tensorboard"
+
+
+class Board:
+    """Write a run's figures as scalars, into a new event file each time that the run is begun or resumed.
+
+    The new file has all figures, also those from before, and makes TensorBoard forget what the old ones say.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Begin a file. folder: of the run. Raises OSError."""
+        self.writer = SummaryWriter(str(folder / BOARD_FOLDER), purge_step=0)
+        self.written: set[tuple[str, float]] = set()
+
+    def write(self, names: Sequence[str], rows: Sequence[Sequence[float | None]]) -> None:
+        """Write the figures that are not there yet. Raises OSError, after which nothing can be written any more.
+
+        names: of the columns, the step's first.
+        rows: as `watching.Table` has them.
+        """
+        for step, *values in rows:
+            for name, value in zip(names[1:], values, strict=True):
+                if value is not None and step is not None and (name, step) not in self.written:
+                    self.writer.add_scalar(name, value, int(step))
+                    self.written.add((name, step))
+        self.writer.flush()
