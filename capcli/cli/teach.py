@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
+from capcli.cli.options import TensorBoard
 
 
 def teach(
@@ -28,13 +29,15 @@ def teach(
         typer.Option(metavar="MODEL", help="Teach this checkpoint: bundled, or a folder as `capcli train` leaves it."),
     ] = "bundled",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the order of photos and of dropout.")] = 1,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Teach a checkpoint your own captions of some photos.
 
     Photos like them, which is judged by what the encoder sees, will be described as you describe them, with words of
     yours that the checkpoint did not know, if two captions or more have them. All other photos are described as before.
     Twenty captions make a difference that you can see; minutes on two processor cores are enough. First the checkpoint
-    is tried on photos that are held out in turn, and what they gain is printed.
+    is tried on photos that are held out in turn, and what they gain is printed. MODEL receives curves.html too, a page
+    to watch it by.
 
     To teach more later, teach the same checkpoint again with all captions.
     """
@@ -56,7 +59,7 @@ def teach(
     try:
         data_set = read_data_set(data, hold_out=False)
         with closing(LockedFolder(output)):
-            teach_captioner(data_set, find_checkpoint(init), output, seed, command)
+            teach_captioner(data_set, find_checkpoint(init), output, seed, command, tensorboard)
     except (DataError, ImageError, ModelError, ValueError) as error:
         fail(error)
     except OSError as error:

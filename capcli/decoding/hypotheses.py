@@ -26,3 +26,7 @@ class Hypotheses(Generic[Array]):
     scores: Array
     attention: Array | None
     gates: Array | None
+
+    def take(self, images: list[int]) -> Hypotheses[Array]:
+        """Return those of some of the batch's images. images: positions in the batch."""
+        return Hypotheses(**{name: None if value is None else value[images] for name, value in vars(self).items()})

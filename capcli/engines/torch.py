@@ -85,7 +85,7 @@ class TorchEngine(Engine):
     ) -> Hypotheses[np.ndarray]:
         """Return sentences, as Engine.search."""
         found = decode(self.decoder, features, count, options, self.vocabulary, generator)
-        return Hypotheses(**{name: as_array(tensor) for name, tensor in vars(found).items()})
+        return as_arrays(found)
 
     def make_generator(self, seed: int | None) -> Generator:
         """Return a generator, as Engine.make_generator; no other is seeded by it."""
@@ -133,6 +133,11 @@ def as_array(tensor: Tensor | None) -> Any:
     if tensor is None:
         return None
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+
+def as_arrays(found: Hypotheses[Tensor]) -> Hypotheses[np.ndarray]:
+    """Return sentences in arrays, as `as_array` makes them."""
+    return Hypotheses(**{name: as_array(tensor) for name, tensor in vars(found).items()})
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from capcli.model.decoders import Reading
+from capcli.model.decoders import Decoder, Reading
+from capcli.model.encoders import Features
 from capcli.model.vocabulary import PAD
+from capcli.training.datasets import behind_start
 
 ENTROPY_WEIGHT = 0.002  # λ_e
 REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what is learnt from the words themselves
@@ -24,6 +26,34 @@ def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) 
     return F.cross_entropy(
         logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, label_smoothing=label_smoothing
     )
+
+
+@torch.no_grad()
+def summed_loss(
+    decoder: Decoder,
+    features: Features,
+    captions: list[tuple[list[int], ...]],
+    captions_at_once: int,
+    label_smoothing: float = 0.0,
+) -> tuple[float, int]:
+    """Return the sum of `caption_loss` over the words of photos' captions, and how many words that are.
+
+    decoder: in evaluation mode.
+    features: of the photos.
+    captions: of each photo, as `encode_captions` returns them.
+    captions_at_once: that memory is for, 1 or more.
+    label_smoothing: see `caption_loss`.
+    """
+    each = max(map(len, captions))
+    total, words = 0.0, 0
+    for rows in torch.arange(len(captions)).split(max(1, captions_at_once // each)):
+        several = [captions[row] + ([PAD],) * (each - len(captions[row])) for row in rows.tolist()]
+        ids = [torch.tensor(caption) for caption_list in several for caption in caption_list]
+        targets = nn.utils.rnn.pad_sequence(ids, True, PAD).view(len(rows), each, -1).to(features.annotations.device)
+        logits = decoder(features.take(rows.to(targets.device)), behind_start(targets)).logits
+        count = int((targets != PAD).sum())
+        total, words = total + caption_loss(logits, targets, label_smoothing).item() * count, words + count
+    return total, words
 
 
 def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:

@@ -19,20 +19,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
+from capcli.captioner import candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import ModelError
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
+from capcli.engines.torch import as_arrays
+from capcli.maps.page import sentence
+from capcli.model.config import ModelConfig
 from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
 from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import END, PAD, SPECIAL_WORDS, Vocabulary, tokenize
 from capcli.progress import progress, stderr_console
+from capcli.training.course import Course
 from capcli.training.datasets import Batch, DataError, DataSet, Photo, behind_start, encode_captions, epoch_batches
 from capcli.training.features import encode_views, is_mirrored
-from capcli.training.losses import caption_loss
+from capcli.training.losses import caption_loss, summed_loss
 from capcli.training.memory import read_memory
 from capcli.training.self_critical import CiderD
+from capcli.training.watching import Sentence, Watcher
 
 VIEWS = 2  # of each photo: itself and its mirror image
 EPOCHS = 12  # at least
@@ -67,6 +73,7 @@ class Lesson:
     targets: the same one step later.
     expected: (memory, 1, time, words), the log-probabilities of every next word by the decoder before.
     seed: of everything random.
+    config: of the model.
     """
 
     before: Decoder
@@ -81,20 +88,24 @@ class Lesson:
     targets: Tensor
     expected: Tensor
     seed: int
+    config: ModelConfig
 
 
-def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None) -> None:
+def teach(
+    data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None, tensorboard: bool = False
+) -> None:
     """Write a checkpoint that has learnt a data set's training photos, in float32 on the CPU.
 
     The taught decoder lies beside the decoder before, see `TaughtDecoder`. While it learns, it is kept close to the old
     one's predictions for photos that the checkpoint remembers. It is tried on photos held out in turn, and what they
-    gain is printed.
+    gain is printed. folder/curves.html shows all of this, pass by pass.
 
     data_set: what a person wrote.
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
     seed: of the order of photos and of dropout.
     command: the command line that started it, for the model card.
+    tensorboard: whether to write event files too, into folder/tensorboard; needs the extra `tensorboard`.
 
     Raises ModelError for a checkpoint that has no memory or was taught already, DataError for fewer than two photos,
     ImageError and OSError.
@@ -120,14 +131,24 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
 
     near = separate(features.global_vector, memory.global_vector)
     epochs = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
-    if len(photos) >= FEWEST:
-        cross_validate(console, lesson, photos, epochs)
+    watcher = Watcher(folder, console, tensorboard)
+    course = Course(folder.resolve().name, epochs, held_out=len(photos) >= FEWEST)
+    watcher.write(course.news())
+    if course.held_out:
+        cross_validate(console, watcher, course, lesson, photos)
     taught = copy.deepcopy(lesson.decoder)
     with progress(console, "teaching", epochs * len(photos), "photos") as advance:
         for number, loss in enumerate(learn(lesson, taught, list(range(len(photos))), epochs), 1):
             advance(len(photos), f"pass {number}/{epochs}, loss {loss:.3f}")
+            course.taught.append(loss)
+            watcher.write(course.news())
+    taught.eval()
+    if not course.held_out:
+        shown = list(range(min(SHOWN, len(photos))))
+        before, after = look(lesson, lesson.before, lesson.old, shown), look(lesson, taught, lesson.vocabulary, shown)
+        course.show([photos[i] for i in shown], before, after)
 
-    model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught.eval(), near), lesson.vocabulary
+    model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught, near), lesson.vocabulary
     captions = sum(len(photo.captions) for photo in photos)
     record = {
         "command": command,
@@ -137,9 +158,9 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
     }
     model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=len(lesson.old))
     model.save(folder, torch.float16)
-    console.print(
-        f"taught in {time.perf_counter() - started:.0f} s: capcli caption photos/ --model {folder}", markup=False
-    )
+    course.seconds = time.perf_counter() - started
+    watcher.write(course.news())
+    console.print(f"taught in {course.seconds:.0f} s: capcli caption photos/ --model {folder}", markup=False)
 
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Features:
@@ -248,6 +269,7 @@ def prepare(model: CaptionModel, photos: list[Photo], features: Features, memory
         targets=targets,
         expected=expected,
         seed=seed,
+        config=model.config,
     )
 
 
@@ -317,15 +339,16 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
     return ((said.exp() * (said - now)).sum(-1) * mask).sum() / mask.sum()
 
 
-def cross_validate(console: Console, lesson: Lesson, photos: list[Photo], epochs: int) -> None:
-    """Print how photos that are held out in turn are described, before and after.
+def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> None:
+    """Print and show how photos that are held out in turn are described, before and after.
 
     Teaching does not stop where their loss is lowest: a name is not learnt by then (none of ten new photos of it had
     it, where all ten have it now), nor a manner of speaking.
 
+    watcher, course: of the teaching.
     photos: the lesson's.
-    epochs: of teaching.
     """
+    epochs = course.passes
     order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
     folds = [order[i::FOLDS] for i in range(FOLDS)]
     decoders = [copy.deepcopy(lesson.decoder) for _ in folds]
@@ -336,21 +359,45 @@ def cross_validate(console: Console, lesson: Lesson, photos: list[Photo], epochs
     shown = (FOLDS - 1) * len(photos)  # in each pass, each photo to all decoders but one
     with progress(console, "trying it on photos held out", epochs * shown, "photos") as advance:
         for number, losses in enumerate(zip(*learners, strict=True), 1):
-            advance(shown, f"pass {number}/{epochs}, loss {sum(losses) / FOLDS:.3f}")
+            mean = sum(losses) / FOLDS
+            advance(shown, f"pass {number}/{epochs}, loss {mean:.3f}")
+            course.tried.append((mean, held_out_loss(lesson, decoders, folds)))
+            watcher.write(course.news())
     later: dict[int, str] = {}
+    seen: dict[int, Sentence] = {}
     for decoder, fold in zip(decoders, folds, strict=True):
         later |= describe(lesson, decoder.eval(), lesson.vocabulary, fold)
+        if some := [i for i in fold if i in order[:SHOWN]]:
+            seen |= zip(some, look(lesson, decoder, lesson.vocabulary, some), strict=True)
     earlier = describe(lesson, lesson.before, lesson.old, order)
     cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
-    scores = (
+    before, after = (
         100 * sum(cider.score(tokenize(caption), i) for i, caption in captions.items()) / len(photos)
         for captions in (earlier, later)
     )
-    figures = "CIDEr-D {:.1f} before, {:.1f} after".format(*scores)
-    console.print(f"photos held out in turn: {figures}", markup=False)
+    console.print(f"photos held out in turn: CIDEr-D {before:.1f} before, {after:.1f} after", markup=False)
+    course.gain, some = (before, after), order[:SHOWN]
+    course.show([photos[i] for i in some], look(lesson, lesson.before, lesson.old, some), [seen[i] for i in some])
     for i in order[:SHOWN]:
         yours = photos[i].captions[0]
         console.print(f"  {photos[i].path.name}: {earlier[i]} → {later[i]}  (yours: {yours})", markup=False)
+
+
+def held_out_loss(lesson: Lesson, decoders: list[Decoder], folds: list[list[int]]) -> float:
+    """Return the mean loss per word of all photos' captions, of each by the decoder that it was held out from."""
+    total, words = 0.0, 0
+    for decoder, fold in zip(decoders, folds, strict=True):
+        features, captions = lesson.features.take(torch.tensor(fold) * VIEWS), [lesson.captions[i][0] for i in fold]
+        loss, count = summed_loss(decoder.eval(), features, captions, BATCH, LABEL_SMOOTHING)
+        decoder.train()
+        total, words = total + loss, words + count
+    return total / words
+
+
+def look(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> list[Sentence]:
+    """Return what a decoder, which has this vocabulary, says of some of the lesson's photos, with where it looked."""
+    found = beam_search(decoder, lesson.features.take(torch.tensor(photos) * VIEWS), lesson.decoding, vocabulary)
+    return [sentence(several[0]) for several in candidates_of(as_arrays(found), vocabulary, lesson.config)]
 
 
 def describe(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> dict[int, str]:

@@ -6,28 +6,23 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from capcli.captioner import Captioner, candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import score_line
 from capcli.checkpoints.store import read_config
 from capcli.decoding.beam_search import beam_search
-from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions
-from capcli.engines.torch import TorchEngine, as_array
-from capcli.model.encoders import Features
+from capcli.engines.torch import TorchEngine, as_arrays
 from capcli.model.precision import autocast
-from capcli.model.vocabulary import PAD
 from capcli.progress import progress
 from capcli.results import Candidate
 from capcli.training.calibration import least_gain
-from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, Photo, behind_start
+from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, Photo
 from capcli.training.evaluation import evaluate_captioner
-from capcli.training.losses import caption_loss
+from capcli.training.losses import summed_loss
 from capcli.training.memory import write_memory
 from capcli.training.metrics import describe, score_captions
 from capcli.training.reports import Example
@@ -46,6 +41,7 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
     Raises ImageError.
     """
     model, options = setup.model, BeamOptions(**setup.model.config.decoding)
+    at_once, smoothing = setup.options.captions_per_batch, setup.options.label_smoothing
     scores: Scores = {}
     examples: list[Example] = []
     for data_set in with_dev(setup.sets):
@@ -53,21 +49,23 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
         shown = shown_rows(data_set)
         captions: list[str] = []
         said: list[Candidate] = []
-        losses = words = 0.0
+        ids, total, words = setup.dev_captions[data_set.name], 0.0, 0
+        each = min(CAPTIONS_AT_ONCE, max(1, LOSS_CAPTIONS // len(photos)))
         with progress(setup.console, f"captioning {data_set.name} dev photos", len(photos), "photos") as advance:
             for features in setup.inputs.dev(data_set):
+                begin, end = len(captions), len(captions) + len(features.global_vector)
+                people = [photo[0][:each] for photo in ids[begin:end]]
                 with autocast(setup.device, setup.options.precision):
                     found = beam_search(model.decoder, features, options, model.vocabulary)
-                    loss, count = read_captions(setup, data_set, features, len(captions))
-                losses, words = losses + loss, words + count
-                here = [i - len(captions) for i in shown if 0 <= i - len(captions) < len(features.global_vector)]
-                captions += [model.vocabulary.decode(ids) for ids in found.words[:, 0].tolist()]
-                several = candidates_of(picked(found, here), model.vocabulary, model.config)
-                said += [candidates[0] for candidates in several]
+                    loss, count = summed_loss(model.decoder, features, people, at_once, smoothing)
+                total, words = total + loss, words + count
+                captions += [model.vocabulary.decode(best) for best in found.words[:, 0].tolist()]
+                here = found.take([i - begin for i in shown if begin <= i < end])
+                said += [several[0] for several in candidates_of(as_arrays(here), model.vocabulary, model.config)]
                 advance(len(features.global_vector))
         results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
         del results["cider_each"], results["intervals"]
-        scores[data_set.name] = {"loss": losses / words} | results | describe(captions, setup.known)
+        scores[data_set.name] = {"loss": total / words} | results | describe(captions, setup.known)
         examples += [Example(photos[i], candidate) for i, candidate in zip(shown, said, strict=True)]
     return scores, examples
 
@@ -81,37 +79,6 @@ def shown_rows(data_set: DataSet) -> list[int]:
     """Return which of a data set's dev photos have their captions shown."""
     count = len(data_set.split("dev"))
     return list(range(0, count, max(1, count // SHOWN_CAPTIONS)))[:SHOWN_CAPTIONS]
-
-
-def picked(found: Hypotheses[Tensor], rows: list[int]) -> Hypotheses[np.ndarray]:
-    """Return the best sentences of some photos of a batch, as arrays."""
-    tensors = {name: tensor[rows, :1] for name, tensor in vars(found).items() if tensor is not None}
-    return Hypotheses(**{name: as_array(tensors.get(name)) for name in vars(found)})
-
-
-@torch.inference_mode()
-def read_captions(setup: Setup, data_set: DataSet, features: Features, begin: int) -> tuple[float, int]:
-    """Return the sum of the loss over people's words for a batch of dev photos, and how many words that are.
-
-    Label smoothing is that of training, so that the two losses can be compared.
-
-    features: of the photos.
-    begin: the number of the first of them.
-    """
-    photos = setup.dev_captions[data_set.name]
-    most = max(len(photo[0]) for photo in photos)
-    each = min(most, CAPTIONS_AT_ONCE, max(1, LOSS_CAPTIONS // len(photos)))
-    total, words = 0.0, 0
-    # No more captions at a time than in training, whose memory is enough then.
-    for rows in torch.arange(len(features.global_vector)).split(max(1, setup.options.captions_per_batch // each)):
-        several = [photos[begin + row][0][:each] for row in rows.tolist()]
-        ids = [torch.tensor(ids) for captions in several for ids in captions + ([PAD],) * (each - len(captions))]
-        targets = nn.utils.rnn.pad_sequence(ids, True, PAD).view(len(rows), each, -1).to(setup.device)
-        reading = setup.model.decoder(features.take(rows.to(setup.device)), behind_start(targets))
-        count = int((targets != PAD).sum())
-        total += caption_loss(reading.logits, targets, setup.options.label_smoothing).item() * count
-        words += count
-    return total, words
 
 
 def mean_cider(scores: Scores, sets: list[DataSet]) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
+import pytest
 from conftest import PHOTOS
 from tiny_runs import SMALL
 from tiny_runs import train as run_training
@@ -34,6 +36,9 @@ def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     assert trained.exit_code == 0, trained.output
     done = run("teach", data, "--output", tmp_path / "mine", "--init", tmp_path / "run")
     assert done.exit_code == 0, done.output
+    page = (tmp_path / "mine" / "curves.html").read_text()
+    assert "Some photos that were taught" in page  # too few to hold any out
+    assert "you: our zorble here" in page
     captioned = run("caption", PHOTOS / "chelsea.jpg", "--model", tmp_path / "mine")
     assert captioned.exit_code == 0, captioned.output
     assert run("info", "--model", tmp_path / "mine").exit_code == 0
@@ -42,6 +47,17 @@ def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     refused = run_training(data, "--output", tmp_path / "run2", "--init", tmp_path / "mine", "--epochs", 1)
     assert refused.exit_code == 2
     assert "was taught, and holds two decoders; train what it began as" in refused.output
+
+
+@pytest.mark.parametrize("command", ["teach", "train"])
+def test_a_missing_tensorboard_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    refused = run(command, tmp_path / "none.json", "--output", tmp_path / "mine", "--tensorboard")
+    assert refused.exit_code == 2
+    assert refused.stderr == "capcli: --tensorboard needs an extra package: pip install 'capcli[tensorboard]'\n"
+    assert not (tmp_path / "mine").exists()
 
 
 def test_bad_data_costs_a_line(tmp_path: Path) -> None:

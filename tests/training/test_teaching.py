@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import re
 from pathlib import Path
@@ -21,8 +22,18 @@ from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 from capcli.progress import stderr_console
 from capcli.training.datasets import DataError, DataSet, Photo
+from capcli.training.losses import summed_loss
 from capcli.training.memory import read_memory, write_memory
-from capcli.training.teaching import encode, learn_words, separate, teach
+from capcli.training.teaching import (
+    LABEL_SMOOTHING,
+    VIEWS,
+    encode,
+    held_out_loss,
+    learn_words,
+    prepare,
+    separate,
+    teach,
+)
 
 ENGINES = {"torch": lambda folder: TorchEngine.load(folder, torch.device("cpu"), "fp32"), "onnx": OnnxEngine.load}
 
@@ -81,6 +92,29 @@ def test_it_says_what_held_out_photos_gain(taught: Path, said: io.StringIO) -> N
     before, after = map(float, re.findall(r"CIDEr-D ([\d.]+) before, ([\d.]+) after", text)[0])
     assert after > before
     assert f"--model {taught}" in text
+    page = (taught / "curves.html").read_text("utf-8")
+    assert f"CIDEr-D of photos held out {before:.1f} before, {after:.1f} after" in page
+    assert page.count('<p class="when">after</p>') == page.count('<span class="score">before</span>') == 3
+    passes = int(re.findall(r"all photos, pass (\d+): ", page)[-1])
+    assert passes == 64  # LEAST_STEPS, of one batch each
+    assert page.count("<tr>") == 1 + passes
+
+
+def test_the_loss_of_photos_held_out_is_that_of_decoders_that_have_not_seen_them(photos: list[Photo]) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    memory = read_memory(bundled_checkpoint(), model).take(torch.arange(2))
+    model.decoder.requires_grad_(False)
+    lesson = prepare(model, photos[:3], encode(stderr_console(), model, photos[:3]), memory, 1)
+    decoders = [copy.deepcopy(lesson.decoder) for _ in range(2)]
+    decoders[1].output_bias.data[5] += 3
+    folds = [[2, 0], [1]]
+    losses = []
+    for decoder, fold in zip(decoders, folds, strict=True):
+        for i in fold:
+            features = lesson.features.take(torch.tensor([VIEWS * i]))
+            losses.append(summed_loss(decoder.eval(), features, [lesson.captions[i][0]], 9, LABEL_SMOOTHING))
+    expected = sum(loss for loss, _ in losses) / sum(words for _, words in losses)
+    assert held_out_loss(lesson, decoders, folds) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_new_word_begins_among_those_that_are_expected_in_its_place(photos: list[Photo]) -> None:

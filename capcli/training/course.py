@@ -1,0 +1,86 @@
+"""What the page of teaching shows: the loss of each pass over the photos, and captions before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from capcli.training.charts import Chart, Line
+from capcli.training.datasets import Photo
+from capcli.training.watching import News, Said, Sentence, Shown, Table
+
+NOTE = (
+    "A pass shows all photos once. Before the checkpoint is taught all of them, it is tried: taught two thirds of the "
+    "photos at a time, and held against the rest. The loss of photos held out may rise again; all passes are made "
+    "nevertheless, since names and manners of speaking are learnt late."
+)
+
+
+@dataclass
+class Course:
+    """Hold how far teaching has come.
+
+    name: of the new checkpoint.
+    passes: over the photos, in trying and in teaching.
+    tried: of each pass of the trial, the loss of the photos that were taught and of those held out.
+    taught: of each pass of teaching, the loss.
+    gain: CIDEr-D of the photos held out in turn, before and after.
+    shown: some photos, with their captions after and before.
+    held_out: whether these were held out.
+    seconds: that all of it took, once it is over.
+    """
+
+    name: str
+    passes: int
+    tried: list[tuple[float, float]] = field(default_factory=list)
+    taught: list[float] = field(default_factory=list)
+    gain: tuple[float, float] | None = None
+    shown: list[Shown] = field(default_factory=list)
+    held_out: bool = True
+    seconds: float | None = None
+
+    def show(self, photos: Sequence[Photo], before: list[Sentence], after: list[Sentence]) -> None:
+        """Keep what was said of photos."""
+        self.shown = [
+            Shown(photo, [Said("after", later), Said("before", earlier)])
+            for photo, earlier, later in zip(photos, before, after, strict=True)
+        ]
+
+    def status(self) -> str:
+        """Return how far it has come, in a line."""
+        if self.seconds is not None:
+            parts = [f"taught in {self.seconds:.0f} s"]
+        elif self.taught or self.gain:
+            parts = [f"teaching: pass {len(self.taught)} of {self.passes} is over"]
+        else:
+            parts = [f"trying it on photos held out: pass {len(self.tried)} of {self.passes} is over"]
+        if self.gain:
+            parts.append("CIDEr-D of photos held out {:.1f} before, {:.1f} after".format(*self.gain))
+        return "; ".join(parts)
+
+    def news(self) -> News:
+        """Return what the page shows."""
+        charts = []
+        if self.tried:
+            taught, held_out = ([*enumerate(losses, 1)] for losses in zip(*self.tried, strict=True))
+            lines = [Line("taught", taught), Line("held out", held_out)]
+            charts.append(Chart("Loss on trial", "pass", self.passes, lines))
+        if self.taught:
+            lines = [Line("all photos", [*enumerate(self.taught, 1)])]
+            charts.append(Chart("Loss in teaching", "pass", self.passes, lines))
+        rows = zip_longest(self.tried, self.taught)
+        return News(
+            name=self.name,
+            status=self.status(),
+            going=self.seconds is None,
+            charts=charts,
+            note=NOTE,
+            table=Table(
+                ["pass", "trial/taught", "trial/held out", "teaching/all photos"],
+                [(number, *(tried or (None, None)), taught) for number, (tried, taught) in enumerate(rows, 1)],
+            ),
+            shown=self.shown,
+            what="Some photos held out in turn" if self.held_out else "Some photos that were taught",
+            person="you",
+        )
