@@ -23,7 +23,7 @@ class Course:
 
     name: of the new checkpoint.
     passes: over the photos, in trying and in teaching.
-    tried: of each pass of the trial, the loss of the photos that were taught and of those held out.
+    tried: of each pass of the trial, the loss of the photos that were taught and, if measured, of those held out.
     taught: of each pass of teaching, the loss.
     gain: CIDEr-D of the photos held out in turn, before and after.
     shown: some photos, with their captions after and before.
@@ -33,7 +33,7 @@ class Course:
 
     name: str
     passes: int
-    tried: list[tuple[float, float]] = field(default_factory=list)
+    tried: list[tuple[float, float | None]] = field(default_factory=list)
     taught: list[float] = field(default_factory=list)
     gain: tuple[float, float] | None = None
     shown: list[Shown] = field(default_factory=list)
@@ -63,7 +63,8 @@ class Course:
         """Return what the page shows."""
         charts = []
         if self.tried:
-            taught, held_out = ([*enumerate(losses, 1)] for losses in zip(*self.tried, strict=True))
+            taught = [(number, loss) for number, (loss, _) in enumerate(self.tried, 1)]
+            held_out = [(number, loss) for number, (_, loss) in enumerate(self.tried, 1) if loss is not None]
             lines = [Line("taught", taught), Line("held out", held_out)]
             charts.append(Chart("Loss on trial", "pass", self.passes, lines))
         if self.taught:

@@ -119,14 +119,17 @@ class Watcher:
             lstrip_blocks=True,
             keep_trailing_newline=True,
             undefined=StrictUndefined,
+            auto_reload=False,
         )
         return templates.get_template("curves.html")
 
     def write(self, news: News) -> None:
         """Replace the page by one that shows this, and hand the figures to TensorBoard."""
         now = datetime.now().astimezone()
-        text = self.template.render(news=news, picture=self.picture, figure=figure, now=now, colors=color_table("heat"))
-        with self.telling():
+        with self.telling():  # also templates that are gone, as capcli is updated while it trains
+            text = self.template.render(
+                news=news, picture=self.picture, figure=figure, now=now, colors=color_table("heat")
+            )
             # Bytes of file names that are not UTF-8 become question marks. A page lost with the power is no loss.
             write_whole(self.path, text.encode("utf-8", "replace"), durable=False)
         if self.wants_board:

@@ -11,7 +11,7 @@ from capcli.training.datasets import Photo
 def test_the_page_follows_trial_and_teaching() -> None:
     course = Course("mine", 3)
     assert (course.news().charts, course.news().table.rows) == ([], [])
-    course.tried += [(4.0, 5.0), (3.0, 4.5)]
+    course.tried += [(4.0, 5.0), (3.0, None)]
     assert course.status() == "trying it on photos held out: pass 2 of 3 is over"
     course.tried.append((2.0, 4.6))
     course.gain = (12.34, 56.78)
@@ -20,8 +20,9 @@ def test_the_page_follows_trial_and_teaching() -> None:
     course.taught += [3.5]
     news = course.news()
     assert news.going
+    assert news.charts[0].lines[1].points == [(1, 5.0), (3, 4.6)]
     assert [chart.title for chart in news.charts] == ["Loss on trial", "Loss in teaching"]
-    assert news.table.rows == [(1, 4.0, 5.0, 3.5), (2, 3.0, 4.5, None), (3, 2.0, 4.6, None)]
+    assert news.table.rows == [(1, 4.0, 5.0, 3.5), (2, 3.0, None, None), (3, 2.0, 4.6, None)]
     course.taught += [2.5, 1.5]
     course.seconds = 93.4
     assert course.status() == f"taught in 93 s; {said}"
