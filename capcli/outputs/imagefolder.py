@@ -40,6 +40,10 @@ class ImageFolderRows(Rows):
                     return below.replace(os.sep, "/")
         raise ImageError(image, ELSEWHERE)
 
+    def place_of(self, name: str) -> str:
+        """Return the name, which is the same however the path was spelt."""
+        return name
+
     def wants(self, image: str) -> bool | None:
         """Return False for an image that already has its row, otherwise None. Raises ImageError if it can have none."""
         if not is_encodable(self.name_of(image)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -80,9 +81,30 @@ class Rows(Sink):
         """Return what rows call an image. image: its path. Raises ImageError if they have no name for it."""
         return image
 
+    def place_of(self, name: str) -> str:
+        """Return what two spellings of an image's path have in common. name: what rows call it."""
+        return real_place(name)
+
+    @functools.cached_property
+    def places(self) -> dict[str, bool]:
+        """Return `finished` by the places of the images instead of their names."""
+        return {self.place_of(name): captioned for name, captioned in self.finished.items()}
+
+    def earlier(self, image: str) -> bool | None:
+        """Return whether the image's row from an earlier run has a caption; None if there is no row.
+
+        Raises ImageError as `name_of` does.
+        """
+        if not self.finished:
+            return None
+        name = self.name_of(image)
+        if name in self.finished:
+            return self.finished[name]
+        return self.places.get(self.place_of(name))
+
     def has_row(self, image: str) -> bool:
         """Return whether the image has a row from an earlier run. Raises ImageError as `name_of` does."""
-        return bool(self.finished) and self.name_of(image) in self.finished
+        return self.earlier(image) is not None
 
     def wants(self, image: str) -> bool | None:
         """Return False for an image that already has its row, otherwise None. Raises ImageError as `name_of` does."""
@@ -90,7 +112,7 @@ class Rows(Sink):
 
     def has(self, image: str) -> bool:
         """Return whether the image has a captioned row from an earlier run. Raises ImageError as `name_of` does."""
-        return bool(self.finished) and self.finished.get(self.name_of(image), False)
+        return bool(self.earlier(image))
 
     def write(self, result: Caption | ImageError) -> None:
         """Add the row of a caption or a failure, unless its image already has one.
@@ -246,6 +268,30 @@ def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:
     if not all(number is None or math.isfinite(number) for number in numbers.values()):
         raise ValueError
     return {"caption": caption or None, **numbers}
+
+
+def real_place(path: str) -> str:
+    """Return the path that all spellings of a path mean: absolute, and without links to folders.
+
+    A link to a file stays one, since a listing has it beside the file.
+
+    path: relative to the current folder, or absolute.
+    """
+    from capcli.images.decode import STANDARD_INPUT  # here, as a command's help needs no Pillow
+
+    if path == STANDARD_INPUT:
+        return path
+    folder, name = os.path.split(path)
+    try:
+        return os.path.normcase(os.path.join(real_folder(os.path.join(os.getcwd(), folder)), name))
+    except (OSError, ValueError):  # the current folder is gone, or no file can have such a name
+        return path
+
+
+@functools.lru_cache(maxsize=1000)
+def real_folder(folder: str) -> str:
+    """Return the real path of a folder, kept, since it is asked for with each file in it. folder: absolute."""
+    return os.path.realpath(folder)
 
 
 def is_encodable(text: str) -> bool:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
+from typer.testing import CliRunner
+
+from capcli.cli.app import app
 
 KILLS = 20 if os.environ.get("CAPCLI_FULL_TESTS") else 3
 
@@ -109,6 +112,26 @@ def test_resume_captions_nothing_twice(tiny_checkpoint: Path, tmp_path: Path) ->
         output.unlink()
         for photo in photos:
             photo.with_suffix(".txt").unlink()
+
+
+def test_resume_knows_photos_by_any_spelling(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photos(tmp_path / "photos", 4)
+    monkeypatch.chdir(tmp_path)
+    spellings = ["photos", "./photos", "photos/../photos/", str(tmp_path / "photos"), "photos/*.jpg"]
+    with contextlib.suppress(OSError, NotImplementedError):
+        (tmp_path / "link").symlink_to("photos", target_is_directory=True)
+        spellings.append("link")
+    for name in ("out.jsonl", "out.csv"):
+        options = ("--model", str(tiny_checkpoint), "-o", name)
+        assert CliRunner().invoke(app, ["caption", "photos", *options]).exit_code == 0
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+        for spelling in spellings:
+            done = CliRunner().invoke(app, ["caption", spelling, *options, "--resume"])
+            assert done.exit_code == 0, done.stderr
+        assert (tmp_path / name).read_bytes() == whole
 
 
 def test_resume_gives_low_scores_another_chance(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
+import contextlib
 from pathlib import Path
 
 import pytest
 from test_formats import BAD, CAT, DOG, STRANGE, Found, write
 
+from capcli.cli.streams import NoOutput
 from capcli.files import OutputError, WholeFile
 from capcli.outputs.formats import FORMATS as KINDS
 from capcli.outputs.formats import JsonLinesRows, TextRows
@@ -118,6 +120,26 @@ def test_an_output_with_keywords_is_continued_and_an_old_one_without(tmp_path: P
     else:
         with pytest.raises(OutputError, match=f"not {name} as this command writes it"):
             open_rows(str(path), KINDS[name], Layout(keywords=True), True, False)
+
+
+def test_an_image_has_its_row_however_its_path_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    spellings = ["photos/a.jpg", "./photos//a.jpg", "photos/more/../a.jpg", f"{tmp_path}/photos/a.jpg"]
+    with contextlib.suppress(OSError, NotImplementedError):
+        (tmp_path / "link").symlink_to("photos/more", target_is_directory=True)
+        (tmp_path / "photos" / "c.jpg").symlink_to("a.jpg")
+        spellings.append("link/../a.jpg")  # whose folder is the one that the link leads into
+    for name in spellings:
+        rows = JsonLinesRows(NoOutput(), Layout(), {name: True, "photos/b.jpg": False, "-": True})
+        assert all(rows.has(image) and rows.wants(image) is False for image in spellings), name
+        assert rows.has_row("./photos/b.jpg")
+        assert not rows.has("./photos/b.jpg")
+        for other in ("a.jpg", "photos/more/a.jpg", "photos/c.jpg", "./-", "photos/\udcff.jpg", "nul\0/a.jpg"):
+            assert rows.wants(other) is None, other
+    rows = JsonLinesRows(NoOutput(), Layout(), {"nul\0/a.jpg": True, "\ud800/a.jpg": True})  # as a stranger's may be
+    assert rows.has("nul\0/a.jpg")
+    assert not rows.has_row("a.jpg")
 
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
