@@ -6,13 +6,16 @@ import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
+from capcli import __version__
 from capcli.checkpoints.hub import find_checkpoint
+from capcli.checkpoints.store import CHECKPOINT_FILES
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.choose import engine_loader
@@ -32,7 +35,7 @@ from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
 Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if it is kept
-Opened = tuple[str, Pictures | ImageError]  # its name, and what became of it
+Opened = tuple[str, Pictures | Caption | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 
@@ -40,11 +43,17 @@ BLANK = 127  # the grey of a picture with nothing on it, halfway between black a
 class Captioner:
     """Captions images with one engine; several threads may use one captioner at the same time."""
 
-    def __init__(self, engine: Engine, workers: int = 1) -> None:
-        """Make a captioner. workers: as `load` takes them. Raises ValueError for less than 1."""
+    def __init__(self, engine: Engine, workers: int = 1, folder: Path | None = None) -> None:
+        """Make a captioner.
+
+        workers: as `load` takes them.
+        folder: of the engine's checkpoint, if it came from one.
+
+        Raises ValueError for less than one worker.
+        """
         if workers < 1:
             raise ValueError(f"workers is {workers}, not 1 or more")
-        self.engine, self.workers = engine, workers
+        self.engine, self.workers, self.folder = engine, workers, folder
         self.config, self.vocabulary = engine.config, engine.vocabulary
         self.device, self.precision = engine.device, engine.precision
         self.options = DecodingOptions(**engine.config.decoding)
@@ -72,7 +81,8 @@ class Captioner:
         Raises ModelError for a checkpoint that cannot be used and ValueError for what is not there.
         """
         load = engine_loader(engine, device, precision, workers)  # before the Hub is asked for anything
-        return cls(load(find_checkpoint(model)), workers)
+        folder = find_checkpoint(model)
+        return cls(load(folder), workers, folder)
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -106,7 +116,7 @@ class Captioner:
 
     def stream(
         self,
-        images: Iterable[Source | ImageError],
+        images: Iterable[Source | Caption | ImageError],
         num: int = 1,
         options: DecodingOptions | None = None,
         batch_size: int = 32,
@@ -118,8 +128,8 @@ class Captioner:
         Images are listed and decoded in threads. At most as many batches as there are workers, plus four (plus one if
         photos are kept), are ahead of the captions, so the memory needed does not grow with the number of images.
 
-        images: as `caption` takes them, and ImageErrors, which are passed on. An open file is read whole when its turn
-            comes, and never closed.
+        images: as `caption` takes them, and Captions and ImageErrors, which are passed on. An open file is read whole
+            when its turn comes, and never closed.
         num: candidates per image, 1 or more.
         options: how to decode; None takes those that the checkpoint was tuned to.
         batch_size: images that go through the model together, 1 or more; fewer at first, so that the first caption
@@ -135,7 +145,7 @@ class Captioner:
 
     def batches(
         self,
-        images: Iterable[Source | ImageError],
+        images: Iterable[Source | Caption | ImageError],
         num: int = 1,
         options: DecodingOptions | None = None,
         batch_size: int = 32,
@@ -157,27 +167,35 @@ class Captioner:
         options = options or self.options
         generator = self.engine.make_generator(options.seed) if options.draws else None
 
-        def open_image(image: Source | ImageError) -> Opened:
+        def open_image(image: Source | Caption | ImageError) -> Opened:
             return self.open(image, photo_side, max_pixels)
 
         def work(batch: list[Opened | Exception]) -> list[Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
 
-        threading.Thread(target=self.engine.prepare).start()  # while the first images are opened
         at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
-        ahead = LookAhead(open_image, taken(images), limit, options.seed is not None)
+        ahead = LookAhead(open_image, self.begun(taken(images)), limit, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work)
         try:
             yield from workers
         finally:
             workers.close()
 
-    def open(self, image: Source | ImageError, photo_side: int = 0, max_pixels: int | None = None) -> Opened:
+    def begun(self, images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
+        """Yield images, and have the engine get ready while the first that it is needed for is opened."""
+        needed = False
+        for image in images:
+            if not (needed or isinstance(image, (Caption, ImageError))):
+                needed = True
+                threading.Thread(target=self.engine.prepare).start()
+            yield image
+
+    def open(self, image: Source | Caption | ImageError, photo_side: int = 0, max_pixels: int | None = None) -> Opened:
         """Return an image's name, and either its pictures or the ImageError of one that cannot be read.
 
-        image: as `caption` takes it, or an ImageError, which is passed on.
+        image: as `caption` takes it, or a Caption or an ImageError, which are passed on.
         photo_side, max_pixels: as `stream` takes them.
 
         Raises TypeError for what is no image.
@@ -185,6 +203,8 @@ class Captioner:
         try:
             if isinstance(image, ImageError):
                 raise image
+            if isinstance(image, Caption):
+                return image.path, image
             return name_of(image), open_square_and_upright(image, self.config.image_size, photo_side, max_pixels)
         except ImageError as error:  # kept as a value: its traceback would keep the image
             return error.path, error.with_traceback(None)
@@ -192,20 +212,20 @@ class Captioner:
     def caption_opened(
         self, batch: list[Opened | Exception], num: int, options: DecodingOptions, generator: Any
     ) -> list[Caption | ImageError]:
-        """Return a caption for each picture that could be opened, and the ImageErrors of the others in their places.
+        """Return a caption for each picture that was opened, and the Captions and ImageErrors as they are.
 
         batch: the images as opened; an exception among them is raised.
         num: candidates per image, 1 or more.
         options: how to decode.
         generator: the engine's, for random draws; None makes one from the options' seed.
         """
-        outcomes: list[ImageError | None] = []
+        outcomes: list[Caption | ImageError | None] = []
         names, photos, pixels = [], [], []
         for opened in batch:
             if isinstance(opened, Exception):
                 raise opened
             name, outcome = opened
-            if isinstance(outcome, ImageError):
+            if isinstance(outcome, (Caption, ImageError)):
                 outcomes.append(outcome)
                 continue
             square, photo = outcome
@@ -215,7 +235,7 @@ class Captioner:
             pixels.append(to_pixels(square))
         found = self.caption_pixels(np.stack(pixels), names, num, options, generator) if pixels else []
         captions = (replace(caption, photo=photo) for caption, photo in zip(found, photos, strict=True))
-        return [error or next(captions) for error in outcomes]
+        return [outcome or next(captions) for outcome in outcomes]
 
     def caption_pixels(
         self, pixels: np.ndarray, names: list[str], num: int, options: DecodingOptions, generator: Any = None
@@ -279,6 +299,31 @@ class Captioner:
                     beams[row] = begun.setdefault((beams[row], sentence[time]), len(begun))
         return gains
 
+    def fingerprint(self, num: int, options: DecodingOptions) -> bytes:
+        """Return a digest of all that captions depend on beside the image, unless they are drawn at random.
+
+        These are the checkpoint's files, the decoding options, num, the engine, the number format, the kind of device
+        and capcli's version.
+
+        num: candidates per image, 1 or more.
+        options: how to decode.
+
+        Raises OSError if the checkpoint's files cannot be read, and ValueError if the model came from none.
+        """
+        import hashlib
+        import json
+
+        if self.folder is None:
+            raise ValueError("this captioner was not loaded from a checkpoint folder")
+        device = self.device.partition(":")[0]
+        how = asdict(options) | {"seed": None}
+        how |= {"num": num, "engine": self.engine.name, "precision": self.precision, "device": device}
+        digest = hashlib.sha256(json.dumps(how | {"version": __version__}, sort_keys=True).encode())
+        for name in CHECKPOINT_FILES:
+            with open(self.folder / name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.digest()
+
     @functools.cached_property
     def blank(self) -> Any:
         """Return the engine's features of a picture without anything on it."""
@@ -326,13 +371,13 @@ def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config:
     return images
 
 
-def taken(images: Iterable[Source | ImageError]) -> Iterator[Source | ImageError]:
+def taken(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
     """Yield images in a form that keeps until a thread opens them: open files are read now, before they are closed.
 
     images: as `Captioner.stream` takes them; an ImageError takes the place of a file that cannot be read.
     """
     for image in images:
-        if not isinstance(image, (ImageError, str, os.PathLike, bytes, Image.Image)):
+        if not isinstance(image, (Caption, ImageError, str, os.PathLike, bytes, Image.Image)):
             check_source(image)
             try:
                 image = read_whole(image)

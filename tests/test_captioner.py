@@ -108,6 +108,41 @@ def test_an_image_is_opened_for_the_model_or_its_error_is_kept(captioner: Captio
     assert captioner.open(error) == (error.path, error)  # type: ignore[arg-type, union-attr]
 
 
+def test_captions_among_the_images_are_passed_on(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = captioner.caption(PHOTOS / "coffee.jpg")
+    known, error = dataclasses.replace(made, path="known.jpg"), ImageError("bad.jpg", "gone")
+    results = list(captioner.stream([known, PHOTOS / "coffee.jpg", error, known]))
+    assert (results[0], results[2], results[3]) == (known, error, known)
+    assert (results[1].path, results[1].text) == (made.path, made.text)  # type: ignore[union-attr]
+    for name in ("prepare", "encode"):
+        monkeypatch.setattr(captioner.engine, name, None)  # which takes no call
+    assert list(captioner.stream([known, error])) == [known, error]
+
+
+def test_a_fingerprint_tells_what_captions_depend_on(
+    tiny_checkpoint: Path, tiny_captioner: Captioner, captioner: Captioner
+) -> None:
+    options = tiny_captioner.options
+    prints = [
+        tiny_captioner.fingerprint(3, options),
+        tiny_captioner.fingerprint(4, options),
+        tiny_captioner.fingerprint(3, dataclasses.replace(options, ban=("cat",))),
+        Captioner.load(tiny_checkpoint, "cpu", "fp32", engine="torch").fingerprint(3, options),
+        Captioner.load(tiny_checkpoint, "cpu", "bf16").fingerprint(3, options),
+    ]
+    assert [len(each) for each in prints] == [32] * 5
+    assert len(set(prints)) == 5
+    same = Captioner.load(tiny_checkpoint, "cpu")  # in another folder, with another number of workers
+    assert same.fingerprint(3, dataclasses.replace(options, seed=1)) == prints[0]
+    weights = tiny_checkpoint / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert Captioner.load(tiny_checkpoint, "cpu").fingerprint(3, options) != prints[0]
+    with pytest.raises(ValueError, match="not loaded from a checkpoint folder"):
+        captioner.fingerprint(3, options)
+
+
 def test_options_are_heeded(captioner: Captioner) -> None:
     short = captioner.caption(PHOTOS / "coffee.jpg", options=DecodingOptions(2, max_length=2))
     assert len(short.words) <= 2
