@@ -30,12 +30,16 @@ from capcli.cli.streams import STANDARD_OUTPUT, NoOutput, StandardOutput
 from capcli.cli.views import open_views
 from capcli.cli.writing import (
     add_keywords,
+    check_caching,
     check_joining,
     check_keywords,
     check_placing,
+    keep_best,
+    open_cache,
     open_places,
     read_replacements,
     read_template,
+    recall,
 )
 
 if TYPE_CHECKING:
@@ -90,8 +94,8 @@ def caption(
     command again. With --format parquet, FILE may be a FOLDER/, which gets a file for every thousand images and can be
     continued as well.
 
-    Exit status: 0 if all images were captioned, 1 if some of them or the output failed, 2 for a usage error or a path
-    that does not exist, 130 after Ctrl-C (128 plus the number of the signal).
+    Exit status: 0 if all images were captioned, 1 if some of them, the output or the cache failed, 2 for a usage
+    error or a path that does not exist, 130 after Ctrl-C (128 plus the number of the signal).
     """
     import warnings
 
@@ -131,6 +135,7 @@ def caption(
     check_joining(writing, template, kind, num)
     most_keywords = check_keywords(writing, template, kind)
     replacements = read_replacements(writing.replace)
+    check_caching(writing.cache, decoding)
     check_presence(paths, sources)
 
     files_from = sources.files_from
@@ -189,8 +194,15 @@ def caption(
     # Not from a pipe: names that are counted could not be read again.
     countable = files_from is None or os.path.isfile(files_from)
     bar = CaptionBar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
+    # Keywords come from all captions that the search finds anyway; drawing more would make others of them.
+    keeps_all = (most_keywords or writing.cache is not None) and not (options.sample or options.diversity)
+    taken = max(num, options.beam) if keeps_all else num
+    record = Summary(verbose, kept=writing.summary is not None)
     # With --resume too, for overlays that a stopped run drew without writing their row.
-    with open_views(captioner, views, num, overwrite or writing.resume) as opened:
+    with (
+        open_views(captioner, views, num, overwrite or writing.resume) as opened,
+        open_cache(writing.cache, captioner, taken, options, not opened, record.note) as cache,
+    ):
         try:  # last, once all else is known to be in order
             if output is not None:
                 rows = open_rows(output, kind, layout, writing.resume, overwrite)
@@ -198,16 +210,18 @@ def caption(
                 rows = kind(NoOutput() if unseen else StandardOutput(), layout)
         except OutputError as error:
             fail(error)
-        record = Summary(verbose, kept=writing.summary is not None)
-        run = Run(rows, [*places, *opened], on_error == "fail", record)
-        wanted = run.to_do(images(run.pass_over))
+        run = Run(rows, [*places, *opened], on_error == "fail", record, cache)
+        to_do = run.to_do(images(run.pass_over))
+        wanted = to_do if cache is None else recall(cache, to_do)
         photo_side = max((sink.photo_side for sink in opened), default=0)
-        # Keywords come from all captions that the search finds anyway; drawing more would make others of them.
-        taken = max(num, options.beam) if most_keywords and not (options.sample or options.diversity) else num
         batches: Iterator[list[Caption | ImageError]]
         batches = captioner.batches(wanted, taken, options, batch_size, sources.max_pixels, photo_side)
+        if cache is not None:
+            batches = cache.remember(batches)
         if most_keywords:
             batches = add_keywords(batches, num, most_keywords, writing.min_keyword_score)
+        elif taken > num:
+            batches = keep_best(batches, num)
         status = run.execute(map(replacements.reword, batches), bar, quiet)
         if writing.summary is not None:
             try:
@@ -253,11 +267,11 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     kind = format_for(format, output)
     if output is None and not kind.streams:
         fail(f"--format {format} needs --output FILE or --output FOLDER/")
-    for option, name in (("--output", output), ("--summary", writing.summary)):
+    for option, name in (("--output", output), ("--summary", writing.summary), ("--cache", writing.cache)):
         if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
             fail(f"{option} {name}: ends like an image's name; name another file")
     files = {"--files-from": sources.files_from, "--output": output, "--html": views.html}
-    check_different({**files, "--summary": writing.summary})
+    check_different({**files, "--summary": writing.summary, "--cache": writing.cache})
     if dry_run and writing.summary:
         fail("--dry-run writes nothing, so it cannot be combined with --summary")
     replaceable = output or views.html or views.attention

@@ -474,6 +474,15 @@ class Writing(Placing):
             help="Write NEW in place of the word or words OLD; nothing behind = leaves them out.  [repeatable]",
         ),
     ] = None
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep captions in FILE, an SQLite database, by what is in the images, and take them from there: those "
+            "that are renamed, moved or there twice are not captioned again.",
+            show_default=False,
+        ),
+    ] = None
     min_score: Annotated[
         float | None,
         typer.Option(

@@ -20,6 +20,7 @@ from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
+    from capcli.outputs.cache import CaptionCache
     from capcli.progress import CaptionBar
     from capcli.results import Caption
 
@@ -34,6 +35,7 @@ class Run:
     others: the other sinks, in the order in which they are written to; whoever opened them closes them.
     stop_at_failure: whether the first image that fails ends the run.
     summary: told of each image that is skipped or fails.
+    cache: what captions are taken from and kept in; None for nothing.
     found: images with a result, be it a caption or a failure.
     failed: images that failed.
     skipped: images that are already captioned.
@@ -48,6 +50,7 @@ class Run:
     others: Sequence[Sink] = ()
     stop_at_failure: bool = False
     summary: Summary = field(default_factory=Summary)
+    cache: CaptionCache | None = None
     found: int = 0
     failed: int = 0
     skipped: int = 0
@@ -121,8 +124,8 @@ class Run:
         bar: the progress bar, closed at the end.
         quiet: whether to print no summary.
 
-        Returns the exit status: 0 if all images were captioned, 1 if some of them or the output failed, and 128 plus
-        the number of the signal that stopped the run.
+        Returns the exit status: 0 if all images were captioned, 1 if some of them, the output or the cache failed, and
+        128 plus the number of the signal that stopped the run.
         """
         stopped = 0
         try:
@@ -155,7 +158,7 @@ class Run:
             say(error)
             return 1
         self.summarise(quiet)
-        return stopped or (1 if self.failed else 0)
+        return stopped or (1 if self.failed or (self.cache and self.cache.failed) else 0)
 
     def keep(self, batch: list[Caption | ImageError]) -> bool:
         """Hand a batch to the sinks, and return whether the run goes on."""
@@ -226,6 +229,8 @@ class Run:
             return
         if isinstance(self.rows.file, NoOutput):
             say(f"{count(self.captioned, 'image')} captioned")
+        if self.cache and self.cache.recalled:
+            say(f"{count(self.cache.recalled, 'caption')} taken from {self.cache.path}")
         if self.skipped:
             say(f"{count(self.skipped, 'image')} skipped: already captioned")
         if self.drawn:

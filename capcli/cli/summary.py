@@ -39,7 +39,11 @@ class Summary:
         if self.kept:
             self.skipped.append({"path": path, "reason": reason})
         if self.verbose:
-            self.untold.put(f"{path}: skipped: {reason}")
+            self.note(f"{path}: skipped: {reason}")
+
+    def note(self, line: str) -> None:
+        """Have a line printed by the next `tell`; may be called in any thread."""
+        self.untold.put(line)
 
     def fail(self, path: str, reason: str) -> None:
         """Note an image that could not be captioned, or whose caption could not be written."""

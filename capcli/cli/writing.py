@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from capcli.cli.messages import fail
-from capcli.cli.options import Placing, Writing
+from capcli.cli.options import Decoding, Placing, Writing
 from capcli.outputs.existing import FIELDS
 
 if TYPE_CHECKING:
+    from capcli.captioner import Captioner
+    from capcli.decoding.options import DecodingOptions
+    from capcli.outputs.cache import CaptionCache
     from capcli.outputs.replacements import Replacements
     from capcli.outputs.rows import Rows
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
     from capcli.results import Caption, ImageError
+
+LOOKED_AHEAD = 64  # images of which it is found out whether the cache has them
 
 
 def check_placing(placing: Placing, replaces: bool = False) -> None:
@@ -97,6 +103,73 @@ def add_keywords(
         yield [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in batch]
 
 
+def keep_best(batches: Iterable[list[Caption | ImageError]], num: int) -> Iterator[list[Caption | ImageError]]:
+    """Yield batches with the first `num` candidates of each caption, 1 or more."""
+    from dataclasses import replace
+
+    for batch in batches:
+        yield [
+            each if isinstance(each, Exception) else replace(each, candidates=each.candidates[:num]) for each in batch
+        ]
+
+
+def check_caching(path: str | None, decoding: Decoding) -> None:
+    """Refuse a cache that cannot be used, or captions that are drawn at random. path: of the cache; None for none."""
+    if path is None:
+        return
+    from capcli.files import OutputError
+    from capcli.outputs.cache import check_cache
+
+    for option, value in (("--sample", decoding.sample), ("--attention-samples", decoding.attention_samples)):
+        if value:
+            fail(f"--cache cannot be combined with {option}: what is drawn at random is new each time")
+    try:
+        check_cache(path)
+    except OutputError as error:
+        fail(error)
+
+
+@contextlib.contextmanager
+def open_cache(
+    path: str | None,
+    captioner: Captioner,
+    num: int,
+    options: DecodingOptions,
+    reads: bool,
+    tell: Callable[[str], object],
+) -> Iterator[CaptionCache | None]:
+    """Open the cache that is asked for, if any, for as long as the block lasts, or exit with a line about it.
+
+    path: of the cache; None for none.
+    captioner: makes the captions.
+    num, options: as it is given them.
+    reads: whether captions may be taken from the cache.
+    tell: is given the line about what goes wrong later.
+    """
+    if path is None:
+        yield None
+        return
+    from capcli.files import OutputError
+    from capcli.outputs.cache import CaptionCache
+
+    try:
+        with OutputError.about(captioner.folder or ""):
+            model = captioner.fingerprint(num, options)
+        cache = CaptionCache(path, model, reads, tell)
+    except OutputError as error:
+        fail(error)
+    with contextlib.closing(cache):
+        yield cache
+
+
+def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[str | Caption | ImageError]:
+    """Return images, and Captions in the place of those that are in the cache; threads look into the next ones."""
+    from capcli.outputs.cache import look
+    from capcli.streaming import ahead
+
+    return cache.recall(ahead(look, images, LOOKED_AHEAD))
+
+
 def read_replacements(pairs: list[str] | None) -> Replacements:
     """Return what to write in place of words, or exit with a line about the pair that is wrong."""
     from capcli.outputs.replacements import Replacements
@@ -138,7 +211,7 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
             XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields, writing.separator)
         )
     for each in sidecars:
-        for option, name in (("--output", output), ("--summary", writing.summary)):
+        for option, name in (("--output", output), ("--summary", writing.summary), ("--cache", writing.cache)):
             if name is not None:
                 each.keep_off(os.fspath(name), option)
     places: list[Sink] = [*sidecars]

@@ -1,0 +1,280 @@
+"""Captions by the content of their images, in an SQLite database: what `--cache` names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from capcli.files import OutputError
+from capcli.images.decode import STANDARD_INPUT, open_file
+from capcli.images.raw import is_raw
+from capcli.outputs.resume import check_output
+from capcli.results import Candidate, Caption, ImageError
+
+APPLICATION = int.from_bytes(b"capc")  # by which SQLite's files tell whose they are
+VERSION = 1  # of the table
+TABLE = """
+    CREATE TABLE IF NOT EXISTS captions (
+        model BLOB NOT NULL, content BLOB NOT NULL, caption TEXT NOT NULL, PRIMARY KEY (model, content)
+    )
+"""
+SELECT = "SELECT caption FROM captions WHERE model = ? AND content = ?"
+INSERT = "INSERT OR REPLACE INTO captions VALUES (?, ?, ?)"
+FIELDS = ("text", "words", "word_log_probs", "log_prob", "score")  # of a candidate: all but the attention
+TIMEOUT = 60.0  # seconds to wait for another run that is writing
+RAW = b"raw"
+
+
+@dataclass(eq=False)
+class Looked:
+    """Hold what a look into an image's file shows.
+
+    image: its path, or the ImageError that takes its place.
+    content: the SHA-256 of what is in it; None for what cannot be read, or only once.
+    stamp: what changes with the file, as `stamp_of` returns it; None for an image on stdin.
+    result: what became of the image, as soon as that is known.
+    """
+
+    image: str | ImageError
+    content: bytes | None = None
+    stamp: tuple[int, ...] | None = None
+    result: Caption | ImageError | None = None
+
+    def is_unchanged(self) -> bool:
+        """Return whether the file is still what it was, so that the caption is one of this content."""
+        try:
+            return self.stamp is None or self.stamp == stamp_of(os.stat(str(self.image)))
+        except OSError:
+            return False
+
+
+def look(image: str | ImageError) -> Looked:
+    """Look into an image's file; may be called in any thread. image: its path, or an ImageError, which is passed on."""
+    looked = Looked(image)
+    # A pipe gives its content only once, and that is for the captioner.
+    if isinstance(image, ImageError) or not (image == STANDARD_INPUT or os.path.isfile(image)):
+        return looked
+    try:
+        with open_file(image) as file:
+            if image != STANDARD_INPUT:
+                looked.stamp = stamp_of(os.fstat(file.fileno()))
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+    except (OSError, ImageError):  # the captioner will find out as well
+        return looked
+    if is_raw(image):  # by whose ending it depends which picture is taken from the file
+        digest.update(RAW)
+    looked.content = digest.digest()
+    return looked
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return which file a name stands for, its size and its time."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class CaptionCache:
+    """Remember captions of one model; several processes may use a file at the same time.
+
+    Around the captioner: `recall` puts captions in the place of images that have one, and `remember` keeps those that
+    were made. Nothing that happens to the file afterwards ends the run.
+
+    path: of the file.
+    recalled: captions taken from the file, or from an image with the same content.
+    failed: whether the file could not be used to the end.
+    """
+
+    def __init__(
+        self, path: str, model: bytes, reads: bool = True, tell: Callable[[str], object] = lambda line: None
+    ) -> None:
+        """Open a cache, and make one where there is no file, or an empty one.
+
+        path: of the file.
+        model: what tells all that captions depend on beside the image, as `Captioner.fingerprint` returns it.
+        reads: whether captions may be taken from it; those have no attention.
+        tell: is given a line if the file cannot be used any more.
+
+        Raises OutputError for a file that cannot be opened, or is something else.
+        """
+        self.path, self.model, self.tell = path, model, tell
+        self.reads, self.writes, self.failed, self.recalled = reads, True, False, 0
+        self.lock = threading.Lock()
+        self.begun: dict[bytes, Looked] = {}  # the images that are being captioned, by content
+        self.order: deque[Looked | None] = deque()  # for each image given out what its result belongs to, if to any
+        self.connection = connect(path)
+        try:
+            if is_empty(self.connection):
+                with self.connection:
+                    self.connection.execute("BEGIN IMMEDIATE")
+                    self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                    self.connection.execute(f"PRAGMA user_version = {VERSION}")
+                    self.connection.execute(TABLE)
+        except sqlite3.Error as error:
+            self.connection.close()
+            raise OutputError(path, f"cannot be used as a cache: {error}") from None
+
+    def recall(self, images: Iterable[Looked]) -> Iterator[str | Caption | ImageError]:
+        """Yield images, and Captions in the place of those that are known. images: in their order.
+
+        The caption of one that is like another before it, which is still in work, has no candidates yet: `remember`
+        fills them in.
+        """
+        for looked in images:
+            with self.lock:
+                given, belongs = self.begin(looked)
+                self.order.append(belongs)
+            yield given
+
+    def begin(self, looked: Looked) -> tuple[str | Caption | ImageError, Looked | None]:
+        """Return what to give for an image, and what the result belongs to."""
+        content, image = looked.content, looked.image
+        if content is None or isinstance(image, ImageError):
+            return image, None
+        if not self.reads:
+            return image, looked
+        if content in self.begun:
+            return Caption(image, ()), self.begun[content]
+        if known := self.find(content):
+            self.recalled += 1
+            return replace(known, path=image), None
+        self.begun[content] = looked
+        return image, looked
+
+    def find(self, content: bytes) -> Caption | None:
+        """Return the caption of an image with this content, without its path; None if there is none."""
+        try:
+            rows = self.connection.execute(SELECT, (self.model, content)).fetchall()
+        except sqlite3.Error as error:
+            self.reads = self.writes = False
+            self.fail(f"{error}; the run goes on without it")
+            return None
+        return from_json(rows[0][0]) if rows else None
+
+    def remember(self, batches: Iterable[list[Caption | ImageError]]) -> Iterator[list[Caption | ImageError]]:
+        """Yield batches, after keeping the captions in them.
+
+        batches: the results of what `recall` gave, in the same order.
+        """
+        for batch in batches:
+            results: list[Caption | ImageError] = []
+            new: list[Looked] = []
+            for result in batch:
+                looked = self.order.popleft()
+                if looked is not None and looked.result is None:
+                    looked.result = result
+                    new.append(looked)
+                elif looked is not None and looked.result is not None:
+                    result = renamed(looked.result, result.path)
+                    self.recalled += isinstance(result, Caption)
+                results.append(result)
+            self.keep(new)
+            yield results
+
+    def keep(self, new: list[Looked]) -> None:
+        """Write captions, all of them or none. new: images with their results."""
+        rows = [
+            (self.model, looked.content, as_json(looked.result))
+            for looked in new
+            if isinstance(looked.result, Caption) and looked.is_unchanged()
+        ]
+        with self.lock:
+            try:
+                if rows and self.writes:
+                    with self.connection:
+                        self.connection.execute("BEGIN IMMEDIATE")
+                        self.connection.executemany(INSERT, rows)
+            except sqlite3.Error as error:
+                self.writes = False
+                self.fail(f"{error}; no more captions are kept there")
+            for looked in new:
+                self.begun.pop(looked.content or b"", None)
+
+    def fail(self, reason: str) -> None:
+        """Tell what is wrong with the file."""
+        self.failed = True
+        self.tell(f"{self.path}: {reason}")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:
+            self.reads = self.writes = False
+            self.connection.close()
+
+
+def check_cache(path: str) -> None:
+    """Raise the OutputError that `CaptionCache` would raise, as far as can be told without making a file."""
+    check_output(path, overwrite=True)
+    if os.path.exists(path):
+        connect(path).close()
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Return an open cache, or an empty database. Raises OutputError for anything else."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(path, "cannot be used as a cache: not a regular file")
+    connection = None
+    try:
+        # Not a name that SQLite would take for something else than a file, as `:memory:`.
+        connection = sqlite3.connect(os.path.abspath(path), TIMEOUT, isolation_level=None, check_same_thread=False)
+        if not is_empty(connection):
+            application, version = number(connection, "application_id"), number(connection, "user_version")
+            if application != APPLICATION:
+                raise sqlite3.DatabaseError("a database of another program")
+            if version != VERSION:
+                raise sqlite3.DatabaseError(f"version {version}, and this capcli knows version {VERSION}")
+            connection.execute(SELECT, (b"", b"")).fetchall()
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise OutputError(path, f"cannot be used as a cache: {error}") from None
+    return connection
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Return whether a database has neither an owner nor a table. Raises sqlite3.Error for what is no database."""
+    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
+    return not (tables or number(connection, "application_id"))
+
+
+def number(connection: sqlite3.Connection, name: str) -> int:
+    """Return a number in the header of a database. Raises sqlite3.Error. name: of the pragma."""
+    ((value,),) = connection.execute(f"PRAGMA {name}")
+    return int(value)
+
+
+def renamed(result: Caption | ImageError, path: str) -> Caption | ImageError:
+    """Return what became of an image as that of another with the same content. path: of the other."""
+    if isinstance(result, ImageError):
+        return ImageError(path, result.reason, result.kind)
+    return replace(result, path=path)
+
+
+def as_json(caption: Caption) -> str:
+    """Return a caption without its path and attention."""
+    candidates = [{name: getattr(candidate, name) for name in FIELDS} for candidate in caption.candidates]
+    return json.dumps(
+        {"candidates": candidates, "gain": caption.gain, "unsure": caption.unsure},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def from_json(text: str) -> Caption | None:
+    """Return a caption as `as_json` was given it, without a path; None if it is damaged."""
+    try:
+        values: dict[str, Any] = json.loads(text)
+        candidates = [
+            Candidate(
+                each["text"], tuple(each["words"]), tuple(each["word_log_probs"]), each["log_prob"], each["score"]
+            )
+            for each in values["candidates"]
+        ]
+        return Caption("", tuple(candidates), values["gain"], values["unsure"]) if candidates else None
+    except (ValueError, TypeError, LookupError):
+        return None
