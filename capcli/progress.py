@@ -19,11 +19,11 @@ SECONDS_BETWEEN_LINES = 30.0
 DOWNLOAD_DELAY = 0.5  # seconds; a download that is over sooner needs no bar
 
 
-def stderr_console() -> Console:
-    """Return a console on stderr that prints text as it is."""
+def stderr_console(quiet: bool = False) -> Console:
+    """Return a console on stderr that prints text as it is. quiet: print nothing."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
 
 
 class Bars:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from capcli.cli.messages import fail
 from capcli.cli.options import Device, TensorBoard, finite, one_of
+from capcli.cli.signals import Stop
 from capcli.model.config import DECODERS, ENCODERS
+
+if TYPE_CHECKING:
+    from capcli.training.ranks import Ranks
 
 
 def train(
@@ -236,29 +241,51 @@ def train(
     from capcli.results import ImageError
 
     set_up_process()
+    ranks: Ranks | None = None
+
+    def stop(message: object, status: int = 2) -> NoReturn:
+        """Exit; of the processes that torchrun started, the first one that fails says why."""
+        if ranks and ranks.count > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to those that are left
+        if ranks is None or ranks.first_to_fail():
+            fail(message, status)
+        raise typer.Exit(status)
+
     try:
         from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
         from capcli.training.datasets import DataError
         from capcli.training.loop import train as train_captioner
         from capcli.training.options import TrainOptions
+        from capcli.training.ranks import RankLost, Ranks
         from capcli.training.snapshot import LAST_FILE, LOG_FILE
 
+        ranks = Ranks.started()
         if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
-            fail(f"{output}: holds a run; continue it with --resume, or name another folder")
+            stop(f"{output}: holds a run; continue it with --resume, or name another folder")
         if init is not None and output.resolve() == Path(init).resolve():
-            fail(f"{output}: is the checkpoint of --init; name another folder")
+            stop(f"{output}: is the checkpoint of --init; name another folder")
         if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
-            fail(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
+            stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
         values["data"] = tuple(data)
         options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
-        command = shlex.join(["capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
-        with closing(LockedFolder(output)):
-            train_captioner(options, output, choose_device(device), feature_cache, resume, command, tensorboard)
+        begin = ["torchrun", f"--nproc-per-node={ranks.count}", "-m"] if ranks.count > 1 else []
+        command = shlex.join([*begin, "capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
+        with ExitStack() as stack:
+            place = stack.enter_context(ranks.meet(choose_device(device)))
+            if ranks.leads:
+                stack.enter_context(closing(LockedFolder(output)))
+            train_captioner(options, output, place, feature_cache, resume, command, tensorboard, ranks)
     except ImportError as error:
         if error.name in ("torch", "torchvision"):
             raise  # for main, which says how to install them
-        fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
+        stop(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
     except (DataError, ImageError, ModelError, ValueError) as error:
-        fail(error)
+        stop(error)
     except OSError as error:
-        fail(OutputError(error.filename, error) if error.filename else error)
+        stop(OutputError(error.filename, error) if error.filename else error)
+    except RankLost as lost:
+        stop(lost, 1)
+    except Stop as asked:
+        if ranks and not ranks.first_to_fail():
+            raise SystemExit(asked.code) from None
+        raise

@@ -287,12 +287,21 @@ class Batch:
     views: (batch,) indices, which view of each photo is shown.
     words: (batch, captions, time) ids, beginning with `<start>`, then padded with `<pad>`.
     targets: (batch, captions, time) ids, the same one step later: they end with `<end>`, unless the caption was cut.
+    elsewhere: how many more photos of the batch other processes have, see `ranks`.
+    idle: whether these photos are other processes' too, and do not count here.
     """
 
     photos: Tensor
     views: Tensor
     words: Tensor
     targets: Tensor
+    elsewhere: int = 0
+    idle: bool = False
+
+    @property
+    def size(self) -> int:
+        """Return how many photos the batch has, in all processes."""
+        return len(self.photos) + self.elsewhere
 
 
 def behind_start(targets: Tensor) -> Tensor:

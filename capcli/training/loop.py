@@ -17,6 +17,7 @@ from capcli.progress import progress
 from capcli.training.curves import news_of, thin_out
 from capcli.training.datasets import DataError
 from capcli.training.options import TrainOptions
+from capcli.training.ranks import Ranks
 from capcli.training.reports import report
 from capcli.training.setup import set_up
 from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
@@ -36,6 +37,7 @@ def train(
     resume: bool = False,
     command: str | None = None,
     tensorboard: bool = False,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train to the last epoch, keeping the best checkpoint by dev CIDEr and a snapshot, then measure the best.
 
@@ -46,37 +48,45 @@ def train(
     resume: whether to continue after the last finished epoch in folder, if there is one.
     command: the command line that started the run, for the model card; None if there was none.
     tensorboard: whether to write event files too, into folder/tensorboard; needs the extra `tensorboard`.
+    ranks: the processes that train together, each of which calls this; None for one alone.
 
     Raises DataError for data, options or a snapshot that cannot be used, and for gradients that are no longer finite;
-    ImageError, ModelError, ValueError, OSError; and ImportError without the `train` extra.
+    ImageError, ModelError, ValueError, OSError; RankLost; and ImportError without the `train` extra.
     """
-    setup = set_up(options, folder, device, cache, command)
-    options, console, inputs = setup.options, setup.console, setup.inputs
+    setup = set_up(options, folder, device, cache, command, ranks)
+    options, console, inputs, ranks = setup.options, setup.console, setup.inputs, setup.ranks
     model, objective, optimizer, average = setup.model, setup.objective, setup.optimizer, setup.average
     log: Log = []
     if resume and (folder / LAST_FILE).exists():
         log = read_snapshot(folder, setup)
         console.print(f"resuming after epoch {len(log)}", markup=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
+    ranks.require_alike(setup.begun_with, log)
     watcher, name, photos = Watcher(folder, console, tensorboard), folder.resolve().name, shown_photos(setup.sets)
-    watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
+    if ranks.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
+        watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
     finished = len(log) >= options.epochs
     if not finished:
-        console.print(f"training on {device} in {options.precision}", markup=False)
-        inputs.open(console)
+        several = f", in {ranks.count} processes" if ranks.count > 1 else ""
+        console.print(f"training on {device} in {options.precision}{several}", markup=False)
+        if ranks.leads:
+            inputs.open(console)
+        ranks.wait_for_leader()
+        if not ranks.leads:
+            inputs.open(console)  # what rank 0 has made
 
     first, begun = len(log), time.perf_counter()
     for epoch in range(first, options.epochs):
         started = time.perf_counter()
-        # Seeded by the epoch, so that a resumed run has the same dropout as an uninterrupted one.
-        torch.manual_seed(options.seed * 7919 + epoch)
+        # Seeded by the epoch, so that a resumed run has the dropout of an uninterrupted one; and by the rank.
+        torch.manual_seed(options.seed * 7919 + epoch + 1_000_003 * ranks.rank)
         objective.begin_epoch(model.decoder, epoch / options.epochs)
         total, steps, shown = 0.0, 0, 0
         with progress(console, f"epoch {epoch + 1}/{options.epochs}", len(setup.order), "photos") as advance:
             for batch, seen in inputs.train(setup.batches(epoch), epoch):
                 # Measured in photos, since epochs differ in their number of batches, up to the middle of this batch.
-                passed = epoch + (shown + len(batch.photos) / 2) / len(setup.order)
+                passed = epoch + (shown + batch.size / 2) / len(setup.order)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * learning_rate_at(passed / options.epochs)
                 with autocast(device, options.precision):
@@ -84,6 +94,7 @@ def train(
                     loss, figure = objective(model, features, batch)
                 optimizer.zero_grad()
                 loss.backward()
+                ranks.add_gradients(model.parameters())
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
                 if not norm.isfinite():
                     raise DataError(
@@ -93,37 +104,40 @@ def train(
                 optimizer.step()
                 if average:
                     average.update()
-                total, steps, shown = total + figure, steps + 1, shown + len(batch.photos)
-                advance(len(batch.photos), f"step {steps}, {objective.figure} {figure:.3f}")
+                total, steps, shown = total + figure, steps + 1, shown + batch.size
+                advance(batch.size, f"step {steps}, {objective.figure} {figure:.3f}")
         model.decoder.eval()
         seconds = round(time.perf_counter() - started, 1)
+        if ranks.leads:
+            with average.applied() if average else contextlib.nullcontext():
+                scores, examples = validate(setup)
+                cider = mean_cider(scores, setup.sets)
+                # Without dev photos, or with a single one, whose CIDEr is always 0, all tie, and the last is kept.
+                if cider >= best_cider(log) or not scores:
+                    model.save(folder, torch.float16)
+            row = {"epoch": epoch + 1, objective.figure: total / steps, "seconds": seconds, "dev": scores}
+            row["cider"] = cider
+            row["learning_rate"] = optimizer.param_groups[0]["lr"]  # the decoder's, of the last step
+            row["examples"] = [sentence(example.said) for example in examples]
+            each = (time.perf_counter() - begun) / (epoch + 1 - first)
+            left = timedelta(seconds=round(each * (options.epochs - epoch - 1)))
+            report(console, row, options.epochs, objective.figure, examples, left)
+            log.append(row)
+            thin_out(log)
+            write_snapshot(folder, setup, log)
+            watcher.write(news_of(name, log, options.epochs, objective.figure, photos, left))
+        ranks.wait_for_leader()
 
-        with average.applied() if average else contextlib.nullcontext():
-            scores, examples = validate(setup)
-            cider = mean_cider(scores, setup.sets)
-            # Without dev photos, or with a single one, whose CIDEr is always 0, all epochs tie, and the last is kept.
-            if cider >= best_cider(log) or not scores:
-                model.save(folder, torch.float16)
-
-        row = {"epoch": epoch + 1, objective.figure: total / steps, "seconds": seconds, "dev": scores, "cider": cider}
-        row["learning_rate"] = optimizer.param_groups[0]["lr"]  # the decoder's, of the last step
-        row["examples"] = [sentence(example.said) for example in examples]
-        each = (time.perf_counter() - begun) / (epoch + 1 - first)
-        left = timedelta(seconds=round(each * (options.epochs - epoch - 1)))
-        report(console, row, options.epochs, objective.figure, examples, left)
-        log.append(row)
-        thin_out(log)
-        write_snapshot(folder, setup, log)
-        watcher.write(news_of(name, log, options.epochs, objective.figure, photos, left))
-
-    if finished and is_measured(folder, setup.sets):
-        done = f"epoch {len(log)}/{len(log)} is done and measured"
-        console.print(f"{done}: nothing is left to do", markup=False)
-    else:
-        measure_checkpoint(folder, setup)
-    if cache is None:
-        inputs.delete()
-    console.print(f"the best checkpoint is in {folder}", markup=False)
+    if ranks.leads:
+        if finished and is_measured(folder, setup.sets):
+            done = f"epoch {len(log)}/{len(log)} is done and measured"
+            console.print(f"{done}: nothing is left to do", markup=False)
+        else:
+            measure_checkpoint(folder, setup)
+        if cache is None:
+            inputs.delete()
+        console.print(f"the best checkpoint is in {folder}", markup=False)
+    ranks.wait_for_leader()
 
 
 def learning_rate_at(share: float) -> float:

@@ -10,6 +10,7 @@ from capcli.model.decoders import Decoder, Reading
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import PAD
 from capcli.training.datasets import behind_start
+from capcli.training.ranks import Ranks
 
 ENTROPY_WEIGHT = 0.002  # λ_e
 REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what is learnt from the words themselves
@@ -97,9 +98,13 @@ class Baseline:
     means: (vocabulary,), NaN for words that have not occurred yet.
     """
 
-    def __init__(self, words: int) -> None:
-        """Begin without averages. words: size of the vocabulary."""
-        self.means = torch.full((words,), torch.nan)
+    def __init__(self, words: int, ranks: Ranks | None = None) -> None:
+        """Begin without averages.
+
+        words: size of the vocabulary.
+        ranks: the processes that train together, which all have the same averages; None for one alone.
+        """
+        self.means, self.ranks = torch.full((words,), torch.nan), ranks or Ranks()
 
     def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return each location's reward, (batch, captions, time), without gradient, and update the averages.
@@ -114,6 +119,7 @@ class Baseline:
             loss = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, reduction="none")
             means, words = self.means.to(loss.device), targets.flatten()
             sums, counts = (torch.zeros_like(means).index_add_(0, words, x) for x in (-loss, torch.ones_like(loss)))
+            sums, counts = self.ranks.add(torch.stack([sums, counts]))
             now = sums / counts  # NaN for words that do not occur here
             means = means.where(~means.isnan(), now)  # words that occur for the first time
             gain = ((-loss - means[words]) * (words != PAD)).view(targets.shape)

@@ -14,7 +14,7 @@ from torch import Tensor
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.decoders import AttentionDecoder, Decoder, Reading
 from capcli.model.encoders import Features
-from capcli.model.vocabulary import UNKNOWN, tokenize
+from capcli.model.vocabulary import PAD, UNKNOWN, tokenize
 from capcli.training.datasets import Batch, Photo, behind_start, mirror
 from capcli.training.features import is_mirrored, view_box
 from capcli.training.losses import (
@@ -26,6 +26,7 @@ from capcli.training.losses import (
 )
 from capcli.training.options import TrainOptions
 from capcli.training.pointing import PERSON_WORDS, Box, cells_inside, read_boxes, seen_in_view
+from capcli.training.ranks import Ranks
 from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
 
 SUPERVISION = 2.0  # the weight of a word's attention, relative to its likelihood, for photos with boxes
@@ -52,29 +53,37 @@ class Objective(Protocol):
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
         """Return the loss of a batch, (), with gradient, and the figure to report.
 
+        With several ranks, the loss is this one's contribution, so that their gradients have to be added up; the figure
+        is that of the whole batch.
+
         model: its decoder is trained.
         features: of the batch's photos, on the model's device.
         batch: the photos and captions.
+
+        Raises RankLost.
         """
 
 
-def choose_objective(options: TrainOptions, model: CaptionModel, photos: list[Photo], baseline: Baseline) -> Objective:
+def choose_objective(
+    options: TrainOptions, model: CaptionModel, photos: list[Photo], baseline: Baseline, ranks: Ranks
+) -> Objective:
     """Return the objective that the options ask for.
 
     options: name the objective.
     model: to be trained.
     photos: the training photos; batches name them by their index here.
     baseline: what hard attention compares its rewards with; other objectives do not use it.
+    ranks: the processes that train together.
 
     Raises DataError for a damaged file of boxes.
     """
     boxes = read_boxes(Path(options.attention_boxes)) if options.attention_boxes else {}
     supervision = PeopleSupervision(boxes, model, photos) if boxes else None
     if options.self_critical:
-        return SelfCritical(photos, supervision)
+        return SelfCritical(photos, supervision, ranks)
     if model.config.decoder_kind.samples_locations:
-        return Reinforce(options, supervision, baseline)
-    return CrossEntropy(options, supervision)
+        return Reinforce(options, supervision, baseline, ranks)
+    return CrossEntropy(options, supervision, ranks)
 
 
 class PeopleSupervision:
@@ -114,9 +123,13 @@ class CrossEntropy:
 
     figure, samples = "loss", 0
 
-    def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None) -> None:
-        """Set the terms of the loss. supervision: of attention; None has none."""
-        self.options, self.supervision = options, supervision
+    def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None, ranks: Ranks) -> None:
+        """Set the terms of the loss.
+
+        supervision: of attention; None has none.
+        ranks: the processes that train together.
+        """
+        self.options, self.supervision, self.ranks = options, supervision, ranks
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
         """Turn dropout on."""
@@ -126,7 +139,7 @@ class CrossEntropy:
         """Return the loss of a batch, which is also the figure to report; see `Objective`."""
         device = features.annotations.device
         loss, _ = self.read(model.decoder, features, batch, batch.words.to(device), batch.targets.to(device))
-        return loss, loss.item()
+        return loss, self.ranks.total(loss.item())
 
     def read(
         self, decoder: Decoder, features: Features, batch: Batch, words: Tensor, targets: Tensor
@@ -139,11 +152,14 @@ class CrossEntropy:
         words, targets: (batch, captions, time) ids, as in `Batch`.
         """
         reading = decoder(features, words)
-        loss = caption_loss(reading.logits, targets, self.options.label_smoothing)
+        mask = targets != PAD
+        share = self.ranks.share(mask, batch)
+        loss = share * caption_loss(reading.logits, targets, self.options.label_smoothing)
         if self.options.attention_regularization:
-            loss = loss + self.options.attention_regularization * doubly_stochastic(reading.distribution, targets)
+            weight = self.options.attention_regularization * self.ranks.share(mask.any(2), batch)  # it is per caption
+            loss = loss + weight * doubly_stochastic(reading.distribution, targets)
         if self.supervision:
-            loss = loss + self.supervision(reading, targets, batch)
+            loss = loss + share * self.supervision(reading, targets, batch)
         return loss, reading
 
 
@@ -153,9 +169,11 @@ class Reinforce(CrossEntropy):
     Source: Xu et al. 2015 §4.1.
     """
 
-    def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None, baseline: Baseline) -> None:
+    def __init__(
+        self, options: TrainOptions, supervision: PeopleSupervision | None, baseline: Baseline, ranks: Ranks
+    ) -> None:
         """Set the terms of the loss; see CrossEntropy. baseline: what rewards are compared with."""
-        super().__init__(options, supervision)
+        super().__init__(options, supervision, ranks)
         self.baseline = baseline
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
@@ -169,8 +187,10 @@ class Reinforce(CrossEntropy):
         device, count = features.annotations.device, self.options.monte_carlo_samples
         words, targets = (ids.to(device).repeat_interleave(count, 1) for ids in (batch.words, batch.targets))
         loss, reading = self.read(model.decoder, features, batch, words, targets)
-        loss = loss + hard_attention_loss(reading, targets, self.baseline.reward_to_go(reading.logits, targets))
-        return loss, loss.item()
+        counted = torch.full_like(targets, PAD) if batch.idle else targets
+        advantage = self.baseline.reward_to_go(reading.logits, counted)
+        loss = loss + self.ranks.share(targets != PAD, batch) * hard_attention_loss(reading, targets, advantage)
+        return loss, self.ranks.total(loss.item())
 
 
 class SelfCritical:
@@ -181,11 +201,14 @@ class SelfCritical:
 
     figure, samples = "reward", SAMPLES
 
-    def __init__(self, photos: list[Photo], supervision: PeopleSupervision | None) -> None:
-        """Prepare the references of the training photos: two entries for each, as it is and mirrored."""
+    def __init__(self, photos: list[Photo], supervision: PeopleSupervision | None, ranks: Ranks) -> None:
+        """Prepare the references of the training photos: two entries for each, as it is and mirrored.
+
+        supervision, ranks: see CrossEntropy.
+        """
         turns = ((photo, turn) for photo in photos for turn in (str, mirror))
         self.reward = CiderD([[tokenize(turn(caption)) for caption in photo.captions] for photo, turn in turns])
-        self.supervision = supervision
+        self.supervision, self.ranks = supervision, ranks
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
         """Turn dropout off, so that the captions that are rewarded are those of the decoder as it will be used."""
@@ -204,4 +227,5 @@ class SelfCritical:
         loss = policy_loss(reading.logits, drawn, advantages(rewards).to(drawn.device))
         if self.supervision:
             loss = loss + self.supervision(reading, drawn, batch)
-        return loss, float(rewards.mean())
+        reward = self.ranks.share(torch.ones_like(rewards, dtype=torch.bool), batch) * float(rewards.mean())
+        return self.ranks.share(drawn != PAD, batch) * loss, self.ranks.total(reward)

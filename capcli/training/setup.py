@@ -29,6 +29,7 @@ from capcli.training.inputs import FreshCrops, StoredFeatures
 from capcli.training.losses import Baseline
 from capcli.training.objectives import Objective, choose_objective
 from capcli.training.options import MIN_COUNT, TrainOptions
+from capcli.training.ranks import Ranks
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Setup:
     baseline: what hard attention compares its rewards with.
     objective: what the run minimises.
     begun_with: digests of files that the options only name, see `digests`.
+    ranks: the processes that train together.
     """
 
     options: TrainOptions
@@ -65,6 +67,7 @@ class Setup:
     baseline: Baseline
     objective: Objective
     begun_with: dict[str, str | None]
+    ranks: Ranks
 
     @cached_property
     def known(self) -> set[str]:
@@ -83,18 +86,24 @@ class Setup:
         return self.model if self.options.fine_tune else self.model.decoder
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, which are the same each time. epoch: from 0 on."""
+        """Yield the batches of an epoch, which are the same each time: of each, this rank's part. epoch: from 0 on."""
         views = [is_mirrored(view) for view in range(self.inputs.views)]
         seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
-        return epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
+        batches = epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
+        return map(self.ranks.part, batches)
 
 
 def set_up(
-    options: TrainOptions, folder: Path, device: torch.device, cache: Path | None = None, command: str | None = None
+    options: TrainOptions,
+    folder: Path,
+    device: torch.device,
+    cache: Path | None = None,
+    command: str | None = None,
+    ranks: Ranks | None = None,
 ) -> Setup:
     """Return what a run works with, made from its options; nothing is written.
 
-    options, folder, device, cache, command: see `loop.train`.
+    options, folder, device, cache, command, ranks: see `loop.train`.
 
     Raises DataError, ModelError, ValueError and OSError, and ImportError without the `train` extra.
     """
@@ -113,11 +122,12 @@ def set_up(
     freeze(model, options)
     optimizer = make_optimizer(model, options)
     averaged = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    baseline = Baseline(len(model.vocabulary))
+    ranks = ranks or Ranks()
+    baseline = Baseline(len(model.vocabulary), ranks)
     return Setup(
         options=options,
         device=device,
-        console=stderr_console(),
+        console=stderr_console(quiet=not ranks.leads),
         sets=sets,
         photos=photos,
         order=show_order(sets),
@@ -131,8 +141,9 @@ def set_up(
         if options.average or options.init_share
         else None,
         baseline=baseline,
-        objective=choose_objective(options, model, photos, baseline),
+        objective=choose_objective(options, model, photos, baseline, ranks),
         begun_with=digests(options, sets, model),
+        ranks=ranks,
     )
 
 
