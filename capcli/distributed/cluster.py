@@ -26,7 +26,12 @@ SECONDS_BETWEEN_LOOKS = 5.0
 HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 OBJECT_STORE_BYTES = 200_000_000  # of a local cluster, which keeps nothing but lists of paths in it
 # Before Ray is imported: no reports of its use to its makers, and no lines of its C++ about what we say ourselves.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_LOG_LEVEL": "CRITICAL"}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what raylets say of tasks that failed and are tried again, on stdout
+}
 
 
 class ClusterError(Exception):
