@@ -156,7 +156,7 @@ def teach(
         "command": command,
         "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
         "begun_from": model.config.training,
-        "options": {"init": str(init), "epochs": epochs, "seed": seed},
+        "options": {"init": init.name, "epochs": epochs, "seed": seed},
     }
     model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=len(lesson.old))
     model.save(folder, torch.float16)

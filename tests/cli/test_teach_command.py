@@ -42,6 +42,7 @@ def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     captioned = run("caption", PHOTOS / "chelsea.jpg", "--model", tmp_path / "mine")
     assert captioned.exit_code == 0, captioned.output
     assert run("info", "--model", tmp_path / "mine").exit_code == 0
+    assert "\n\ninit run, epochs " in (tmp_path / "mine" / "README.md").read_text()  # not where it lay
     refused = run("teach", data, "--output", tmp_path / "mine")
     assert (refused.exit_code, "holds a checkpoint; name another folder" in refused.output) == (2, True)
     refused = run_training(data, "--output", tmp_path / "run2", "--init", tmp_path / "mine", "--epochs", 1)
