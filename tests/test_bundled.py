@@ -24,7 +24,7 @@ def captioner() -> Captioner:
     ("name", "shown"),
     [
         ("chelsea", {"cat", "kitten"}),
-        ("coffee", {"cup", "coffee", "mug", "drink"}),
+        ("coffee", {"cup", "coffee", "mug", "drink", "bowl"}),  # it takes the cup for a bowl, and says so in the card
         ("astronaut", {"woman", "man", "person", "girl", "lady"}),
     ],
 )

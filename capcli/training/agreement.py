@@ -20,6 +20,7 @@ from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.files import write_whole
 from capcli.model.agreement import Agreement
+from capcli.model.precision import choose_training_precision
 from capcli.model.vocabulary import END, PAD, Vocabulary
 from capcli.progress import progress, stderr_console
 from capcli.training.datasets import DataError, DataSet, Photo, encode_captions
@@ -57,7 +58,7 @@ def learn_agreement(
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
     beam: of the search whose sentences are ranked, 2 or more; None keeps the checkpoint's.
-    device: where to compute, in float32.
+    device: where to compute; photos are encoded in bfloat16 where it multiplies such numbers itself.
     seed: of the initial weights, the order of photos and dropout.
     command: the command line that started it, for the model card.
 
@@ -90,7 +91,7 @@ def learn_agreement(
         "command": command,
         "data": data_rows(sets),
         "begun_from": model.config.training,
-        "options": {"init": str(init), "epochs": EPOCHS, "beam": model.config.beam, "seed": seed},
+        "options": {"init": init.name, "epochs": EPOCHS, "beam": model.config.beam, "seed": seed},
     }
     model.config = dataclasses.replace(
         model.config, agreement=weight, agreement_size=SIZE, training=record, scores={}, unsure_below=None
@@ -105,10 +106,10 @@ def learn_agreement(
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device) -> Tensor:
     """Return the global vectors of the photos' views, (photos, VIEWS, channels). Raises ImageError."""
-    found = []
+    found, precision = [], choose_training_precision("auto", device)
     with progress(console, "encoding photos", VIEWS * len(photos)) as advance:
-        for features in encode_views(model.encoder, photos, VIEWS, model.config.image_size, device, "fp32"):
-            found.append(features.global_vector.clone())  # without the annotation vectors, which are 64 times as large
+        for features in encode_views(model.encoder, photos, VIEWS, model.config.image_size, device, precision):
+            found.append(features.global_vector.float())  # without the annotation vectors, which are 64 times as large
             advance(len(features.global_vector))
     return torch.cat(found).view(len(photos), VIEWS, -1).clone()  # of inference mode no more
 
