@@ -159,6 +159,13 @@ def test_an_image_is_done_when_no_field_is_empty(tmp_path: Path) -> None:
     assert XmpSidecars().read(str(path)).shown == Shown("a dog", "", ("Grandma", "Cat", "dog"))
 
 
+def test_a_keyword_that_the_image_has_in_another_spelling_comes_into_its_sidecar_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encode("JPEG", xmp=XMP % SUBJECT))
+    caption(XmpSidecars("overwrite", fields=("description", "keywords")), path, "a cat", "cat")
+    assert XmpSidecars().read(str(path)).shown == Shown("a cat", "", ("Grandma", "Cat"))
+
+
 @pytest.mark.parametrize("content", [jpeg_with(human()), tiff_with(human())])
 def test_iptc_keywords_are_added_where_there_is_a_block(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a"

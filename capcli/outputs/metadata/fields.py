@@ -70,7 +70,9 @@ class Filling:
         content = file.with_texts(edit)
         after = type(file)(content)
         there = (after.shown.description, after.shown.alt)
-        lost = set(joined(file.shown.keywords, new if "keywords" in self.fields else ())) - set(after.shown.keywords)
+        lost = set(joined(file.shown.keywords, ())) - set(after.shown.keywords)
+        if "keywords" in self.fields:  # which may be there in another spelling, from beneath too
+            lost |= {word.casefold() for word in new} - {word.casefold() for word in after.shown.keywords}
         if there != (expected.description, expected.alt) or lost or after.with_texts(edit) != content:
             raise MetadataError("the caption could not be read back; the file is left as it was")
         return content
