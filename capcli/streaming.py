@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 FULL_BATCH_TIMEOUT = 0.5  # seconds to wait for a full batch if a smaller one is ready
+LAST_WAIT = 1.0  # seconds for threads to end in that have nothing more to do; one that a disk holds up is left behind
 THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than there are cores, since some wait for the disk
 
 
@@ -52,11 +54,12 @@ class LookAhead(Generic[T, R]):
         self.listed = self.taken = 0
         self.complete = self.closed = False
         self.failure: BaseException | None = None
-        self.threads = min(THREADS, limit)
-        self.waiting = threading.Semaphore(self.threads)
-        threading.Thread(target=self.read, args=(iter(items),), daemon=True).start()
-        for _ in range(self.threads):
-            threading.Thread(target=self.work, daemon=True).start()
+        working = min(THREADS, limit)
+        self.waiting = threading.Semaphore(working)
+        self.threads = [threading.Thread(target=self.read, args=(iter(items),), daemon=True)]
+        self.threads += [threading.Thread(target=self.work, daemon=True) for _ in range(working)]
+        for thread in self.threads:
+            thread.start()
 
     def read(self, items: Iterator[T]) -> None:
         """Number the items, and pass them on as slots become free. Runs in a thread."""
@@ -122,14 +125,21 @@ class LookAhead(Generic[T, R]):
             self.slots.release()
 
     def close(self) -> None:
-        """Let the threads end, and `take` return without waiting."""
+        """Let the threads end, and `take` return without waiting.
+
+        Threads that can end have ended then: the interpreter, as it ends, stops those that still run, which aborts the
+        process now and then where PyTorch is loaded.
+        """
         with self.changed:
             self.closed = True
             self.changed.notify_all()
         self.slots.release()
         self.waiting.release()
-        for _ in range(self.threads):
+        for _ in self.threads:
             self.tasks.put(None)
+        deadline = time.monotonic() + LAST_WAIT
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:

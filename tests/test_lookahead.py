@@ -141,3 +141,27 @@ def test_close_lets_the_threads_end() -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(30)
         assert not thread.is_alive()
+
+
+def test_threads_have_ended_once_it_is_closed_but_for_one_that_is_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookahead, "LAST_WAIT", 20.0)  # a guard against hanging
+    ahead = LookAhead(str, range(1000), 4)
+    ahead.take(2)
+    ahead.close()
+    assert not any(thread.is_alive() for thread in ahead.threads)
+
+    monkeypatch.setattr(lookahead, "LAST_WAIT", 0.1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(item: int) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    held = LookAhead(hang, [1], 4)
+    assert begun.wait(20)
+    held.close()
+    assert any(thread.is_alive() for thread in held.threads)
+    go_on.set()
+    for thread in held.threads:
+        thread.join(20)
+        assert not thread.is_alive()
