@@ -64,7 +64,8 @@ async def read_body(request: Request, holding: Holding) -> bytes:
             stream = aiter(request.stream())
             while True:
                 try:
-                    piece = await asyncio.wait_for(anext(stream), PAUSE_SECONDS)
+                    async with asyncio.timeout(PAUSE_SECONDS):  # wait_for may swallow the end of the time around it
+                        piece = await anext(stream)
                 except StopAsyncIteration:
                     return b"".join(pieces)
                 size += len(piece)
