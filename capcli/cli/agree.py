@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
 from capcli.cli.options import Device
 
@@ -43,32 +43,21 @@ def agree(
 
     The last step of a training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
     """
-    import shlex
-
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
+    from capcli.checkpoints.store import WEIGHTS_FILE
     from capcli.cli.process import set_up_process
-    from capcli.files import LockedFolder, OutputError
-    from capcli.results import ImageError
+    from capcli.files import LockedFolder
 
     set_up_process()
     if (output / WEIGHTS_FILE).exists():
         fail(f"{output}: holds a checkpoint; name another folder")
-    command = shlex.join(["capcli", "agree", *sys.argv[2:]]) if sys.argv[1:2] == ["agree"] else None
-    try:
+    with failures_told():
         from capcli.engines.torch import choose_device
         from capcli.training.agreement import learn_agreement
-        from capcli.training.datasets import DataError
         from capcli.training.setup import read_data_sets
 
         sets = read_data_sets(tuple(data))
         with closing(LockedFolder(output)):
-            learn_agreement(sets, find_checkpoint(init), output, beam, choose_device(device), seed, command)
-    except ImportError as error:
-        if error.name in ("torch", "torchvision"):
-            raise  # for main, which says how to install them
-        fail(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
-    except (DataError, ImageError, ModelError, ValueError) as error:
-        fail(error)
-    except OSError as error:
-        fail(OutputError(error.filename, error) if error.filename else error)
+            learn_agreement(
+                sets, find_checkpoint(init), output, beam, choose_device(device), seed, typed_command("agree")
+            )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
 from capcli.cli.options import TensorBoard
 
@@ -41,26 +41,18 @@ def teach(
 
     To teach more later, teach the same checkpoint again with all captions.
     """
-    import shlex
-
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
+    from capcli.checkpoints.store import WEIGHTS_FILE
     from capcli.cli.process import set_up_process
-    from capcli.files import LockedFolder, OutputError
-    from capcli.results import ImageError
+    from capcli.files import LockedFolder
 
     set_up_process()
-    from capcli.training.datasets import DataError, read_data_set
-    from capcli.training.teaching import teach as teach_captioner
-
     if (output / WEIGHTS_FILE).exists():
         fail(f"{output}: holds a checkpoint; name another folder")
-    command = shlex.join(["capcli", "teach", *sys.argv[2:]]) if sys.argv[1:2] == ["teach"] else None
-    try:
+    with failures_told():
+        from capcli.training.datasets import read_data_set
+        from capcli.training.teaching import teach as teach_captioner
+
         data_set = read_data_set(data, hold_out=False)
         with closing(LockedFolder(output)):
-            teach_captioner(data_set, find_checkpoint(init), output, seed, command, tensorboard)
-    except (DataError, ImageError, ModelError, ValueError) as error:
-        fail(error)
-    except OSError as error:
-        fail(OutputError(error.filename, error) if error.filename else error)
+            teach_captioner(data_set, find_checkpoint(init), output, seed, typed_command("teach"), tensorboard)

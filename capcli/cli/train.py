@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
 from capcli.cli.options import Device, TensorBoard, finite, one_of
 from capcli.cli.signals import Stop
@@ -233,12 +233,10 @@ def train(
     """
     values = dict(locals())
     import dataclasses
-    import shlex
 
     from capcli.cli.process import set_up_process
     from capcli.engines.torch import choose_device
-    from capcli.files import LockedFolder, OutputError
-    from capcli.results import ImageError
+    from capcli.files import LockedFolder
 
     set_up_process()
     ranks: Ranks | None = None
@@ -251,41 +249,34 @@ def train(
             fail(message, status)
         raise typer.Exit(status)
 
-    try:
-        from capcli.checkpoints.store import WEIGHTS_FILE, ModelError
-        from capcli.training.datasets import DataError
+    with failures_told(stop):
+        from capcli.checkpoints.store import WEIGHTS_FILE
         from capcli.training.loop import train as train_captioner
         from capcli.training.options import TrainOptions
         from capcli.training.ranks import RankLost, Ranks
         from capcli.training.snapshot import LAST_FILE, LOG_FILE
 
-        ranks = Ranks.started()
-        if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
-            stop(f"{output}: holds a run; continue it with --resume, or name another folder")
-        if init is not None and output.resolve() == Path(init).resolve():
-            stop(f"{output}: is the checkpoint of --init; name another folder")
-        if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
-            stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
-        values["data"] = tuple(data)
-        options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
-        begin = ["torchrun", f"--nproc-per-node={ranks.count}", "-m"] if ranks.count > 1 else []
-        command = shlex.join([*begin, "capcli", "train", *sys.argv[2:]]) if sys.argv[1:2] == ["train"] else None
-        with ExitStack() as stack:
-            place = stack.enter_context(ranks.meet(choose_device(device)))
-            if ranks.leads:
-                stack.enter_context(closing(LockedFolder(output)))
-            train_captioner(options, output, place, feature_cache, resume, command, tensorboard, ranks)
-    except ImportError as error:
-        if error.name in ("torch", "torchvision"):
-            raise  # for main, which says how to install them
-        stop(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
-    except (DataError, ImageError, ModelError, ValueError) as error:
-        stop(error)
-    except OSError as error:
-        stop(OutputError(error.filename, error) if error.filename else error)
-    except RankLost as lost:
-        stop(lost, 1)
-    except Stop as asked:
-        if ranks and not ranks.first_to_fail():
-            raise SystemExit(asked.code) from None
-        raise
+        try:
+            ranks = Ranks.started()
+            if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
+                stop(f"{output}: holds a run; continue it with --resume, or name another folder")
+            if init is not None and output.resolve() == Path(init).resolve():
+                stop(f"{output}: is the checkpoint of --init; name another folder")
+            if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
+                stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
+            values["data"] = tuple(data)
+            options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
+            begin = ["torchrun", f"--nproc-per-node={ranks.count}", "-m"] if ranks.count > 1 else []
+            with ExitStack() as stack:
+                place = stack.enter_context(ranks.meet(choose_device(device)))
+                if ranks.leads:
+                    stack.enter_context(closing(LockedFolder(output)))
+                train_captioner(
+                    options, output, place, feature_cache, resume, typed_command("train", *begin), tensorboard, ranks
+                )
+        except RankLost as lost:
+            stop(lost, 1)
+        except Stop as asked:
+            if ranks and not ranks.first_to_fail():
+                raise SystemExit(asked.code) from None
+            raise
