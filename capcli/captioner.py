@@ -268,19 +268,25 @@ class Captioner:
         features: the engine's, of the photos.
         options: say how much agreement counts.
         """
-        if not options.agreement or self.config.agreement_size is None or not found.words.shape[2]:
+        added = self.agreement(features, found.words, options)
+        if added is None:
             return found
-        scores = found.scores + options.agreement * self.engine.agree(features, found.words)
+        scores = found.scores + added
         order = np.argsort(-scores, axis=1, kind="stable")
         rows = np.arange(len(order))[:, None]
-        return Hypotheses(
-            words=found.words[rows, order],
-            lengths=found.lengths[rows, order],
-            word_log_probs=found.word_log_probs[rows, order],
-            scores=scores[rows, order],
-            attention=None if found.attention is None else found.attention[rows, order],
-            gates=None if found.gates is None else found.gates[rows, order],
-        )
+        arrays = vars(found) | {"scores": scores}
+        return Hypotheses(**{name: None if array is None else array[rows, order] for name, array in arrays.items()})
+
+    def agreement(self, features: Any, words: np.ndarray, options: DecodingOptions) -> np.ndarray | None:
+        """Return what agreement adds to the scores of sentences, (images, sentences); None where it adds nothing.
+
+        features: the engine's, of the images.
+        words: as `Engine.agree` takes them.
+        options: say how much agreement counts.
+        """
+        if not options.agreement or self.config.agreement_size is None or not words.shape[2]:
+            return None
+        return options.agreement * self.engine.agree(features, words)
 
     def gains(self, sentences: Sequence[Candidate]) -> list[float]:
         """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""

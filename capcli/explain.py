@@ -77,7 +77,6 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
     square, photo = open_square_and_upright(image, captioner.config.image_size, photo_side)
     pixels = to_pixels(square)
     features = engine.encode(np.stack([pixels, np.full_like(pixels, BLANK)]))
-    agreement = captioner.options.agreement if captioner.config.agreement_size is not None else 0.0
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
         some = sentences[begin : begin + AT_ONCE]
@@ -86,7 +85,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
         for row, sentence_ids in enumerate(ids):
             words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
         reading = engine.read(features, words)
-        cosines = engine.agree(features, np.stack([words[:, 1:]] * 2))[0] if agreement else np.zeros(len(words))
+        added = captioner.agreement(features, np.stack([words[:, 1:]] * 2), captioner.options)
         for row, sentence in enumerate(some):
             length = len(ids[row])
             each, favourite_log_probs, favourites = read_logits(reading.logits[0, row, : length + 1], ids[row])
@@ -105,7 +104,8 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
                 words=tuple(tokenize(sentence)),
                 word_log_probs=tuple(each.tolist()),
                 log_prob=log_prob,
-                score=log_prob / (length + 1) ** captioner.options.length_penalty + agreement * float(cosines[row]),
+                score=log_prob / (length + 1) ** captioner.options.length_penalty
+                + (0.0 if added is None else float(added[0, row])),
                 attention_map=attention_map,
             )
             found.append(
