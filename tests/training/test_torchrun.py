@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import PHOTOS
 from tiny_runs import SAID, train
 
@@ -85,7 +84,10 @@ def log_of(run: Path) -> list[float]:
 def assert_same_weights(first: Path, second: Path) -> None:
     one, two = (CaptionModel.load(run).state_dict() for run in (first, second))
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=0, atol=2e-3, msg=name)  # they are stored in half precision
+        # Adam divides a gradient by its size, so a single weight whose gradient is all but zero follows its rounding;
+        # not so a whole tensor. Weights are stored in half precision.
+        difference = two[name].float() - tensor.float()
+        assert difference.square().mean().sqrt() < 3e-4, name
 
 
 def test_two_processes_compute_what_one_does(data: Path, tmp_path: Path) -> None:
