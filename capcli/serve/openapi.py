@@ -22,6 +22,7 @@ ROW = {
         **SCORED,
         "unsure": {"type": "boolean", "description": "Present, and true, where there is next to nothing to see."},
         "candidates": {"type": "array", "items": CANDIDATE, "description": "With num above 1."},
+        "keywords": {"type": "array", "items": {"type": "string"}, "description": "With keywords."},
         "error": {"type": "string"},
     },
     "required": ["path"],

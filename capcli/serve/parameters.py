@@ -11,6 +11,7 @@ from capcli.captioner import Captioner
 from capcli.decoding.options import DecodingOptions
 from capcli.decoding.rules import Rules
 from capcli.maps.overlay import SCALES, STYLES
+from capcli.outputs.replacements import Replacements
 from capcli.serve.limits import MAX_SENTENCES, MAX_TEXT, Refusal
 
 
@@ -75,7 +76,12 @@ DECODING = {
     "attention_samples": Parameter(int, "With hard attention: average over N sampled locations.", 0, 50),
     "seed": Parameter(int, "Makes random draws repeatable.", -(2**63), 2**64 - 1),
 }
-WRITING = {"min_score": Parameter(float, "Leave a caption empty if its score is below S.")}
+WRITING = {
+    "min_score": Parameter(float, "Leave a caption empty if its score is below S."),
+    "keywords": Parameter(int, "Give up to N keywords: nouns and attributes of the best captions.", 1, 100),
+    "min_keyword_score": Parameter(float, "With keywords: leave out those whose probability is below P.", 0, 1),
+    "replace": Parameter(str, "OLD=NEW: write NEW wherever the caption says OLD.", several=True),
+}
 DRAWING = {
     "attention_size": Parameter(int, "Longest side of a word's picture, in pixels.", 16, 1280),
     "attention_style": Parameter(str, "Colour where the model looks, or darken the rest.", choices=STYLES),
@@ -93,7 +99,7 @@ def read_parameters(
 
     given: names and texts, from the address and the fields of a form; `max-length` is the same as `max_length`.
     known: what may be given.
-    captioner: whose own way to decode is changed by the parameters, which gives `options`.
+    captioner: whose own way to decode is changed by the parameters, which gives `options`; `replace` is Replacements.
 
     Raises Refusal.
     """
@@ -113,6 +119,12 @@ def read_parameters(
         found.setdefault(name, []).append(value)
         if len(found[name]) > MAX_SENTENCES:
             raise Refusal(413, f"more than {MAX_SENTENCES} of {given_name}")
+    if "min_keyword_score" in found and "keywords" not in found:
+        raise Refusal(400, "min-keyword-score needs keywords")
+    try:
+        found["replace"] = Replacements(found.get("replace", []))
+    except ValueError as error:
+        raise Refusal(400, f"replace: {error}") from None
     found["options"] = decoding_options(found, captioner)
     return found
 

@@ -15,6 +15,7 @@ from serving import BEARER, CHELSEA, COFFEE, PATIENCE, Running, form
 from capcli.captioner import Captioner
 from capcli.explain import as_row, explain, ranked
 from capcli.maps.folders import attention_record
+from capcli.outputs.keywords import with_keywords
 from capcli.outputs.rows import as_row as caption_row
 from capcli.serve.limits import MAX_FILES
 
@@ -52,9 +53,23 @@ def test_parameters_are_those_of_the_command(server: Running, tiny_captioner: Ca
     assert server.ask("/v1/caption?min-score=9", COFFEE).json[0]["caption"] is None
 
 
+def test_keywords_and_replacements_are_those_of_the_command(server: Running, tiny_captioner: Captioner) -> None:
+    beam = tiny_captioner.options.beam
+    caption = with_keywords(tiny_captioner.caption(PHOTOS / "coffee.jpg", beam), 1, 2, 0.0)
+    assert caption.keywords
+    answer = server.ask("/v1/caption?keywords=2&min-keyword-score=0", COFFEE).json
+    assert answer == [caption_row(caption, 1) | {"path": "image"}]
+    old, *_ = caption.words
+    (reworded,) = server.ask(f"/v1/caption?replace={old}%3DANOTHER", COFFEE).json
+    assert reworded["caption"].split()[0] == "ANOTHER"
+    assert "keywords" not in reworded
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
+        ("min-keyword-score=0.5", "min-keyword-score needs keywords"),
+        ("replace=cat", "replace: 'cat' is not of the form OLD=NEW"),
         ("nmu=2", "unknown parameter 'nmu'; there are name, num, beam"),
         ("num=0", "num is 0, not 1 or more and at most 20"),
         ("num=two", "num is 'two', not an integer"),
@@ -175,7 +190,17 @@ def test_the_description_names_every_parameter_and_needs_no_other_server(server:
     description = server.ask("/openapi.json", headers=None).json
     assert description["openapi"].startswith("3.1")
     parameters = {p["name"]: p for p in description["paths"]["/v1/caption"]["post"]["parameters"]}
-    assert {"num", "beam", "max-length", "length-penalty", "top-p", "seed", "min-score"} <= parameters.keys()
+    assert {
+        "num",
+        "beam",
+        "max-length",
+        "length-penalty",
+        "top-p",
+        "seed",
+        "min-score",
+        "keywords",
+        "replace",
+    } <= parameters.keys()
     for name in parameters:
         assert "unknown" not in server.ask(f"/v1/caption?{name}=x", COFFEE).body.decode(), name
     page = server.ask("/docs", headers=None).body.decode()
