@@ -26,8 +26,9 @@ def beam_search(
 
     At each step every beam of an image is extended by every word. Extensions by `<end>` that are among the best `beam`
     become finished sentences; the best `beam` of the other extensions are the next step's beams. An image is done once
-    it has `beam` finished sentences; at max_length all its beams are ended. So a beam of 1 is greedy search, and a beam
-    wider than the number of possible prefixes is exhaustive search. A sentence has at least one word.
+    it has `beam` finished sentences, one of them as likely as any of its beams; at max_length all its beams
+    are ended. So a beam of 1 is greedy search, and a beam wider than the number of possible prefixes is exhaustive
+    search. A sentence has at least one word.
 
     decoder: in evaluation mode.
     features: of the batch, on the decoder's device.
@@ -101,7 +102,9 @@ def beam_search(
         trellis_words[time, images] = words
         trellis_parents[time, images] = parents
         trellis_log_probs[time, images] = chosen_log_probs.gather(1, alive)
-        going = scores_now.isinf().any(1) & log_probs.isfinite().any(1)
+        # Where few words may follow, `beam` poor sentences have ended before the best one has grown to its end.
+        likeliest = (scores_now * (ends[images] + 1) ** options.length_penalty).amax(1)
+        going = (scores_now.isinf().any(1) | (log_probs[:, 0] > likeliest)) & log_probs.isfinite().any(1)
         count = int(going.sum())
         if not count:
             break

@@ -108,6 +108,10 @@ class Sentence:
     attention: np.ndarray | None
     gates: np.ndarray | None
 
+    @property
+    def log_prob(self) -> float:
+        return float(self.log_probs.sum())
+
 
 def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary: Vocabulary) -> Hypotheses[np.ndarray]:
     """Return the best sentences found for each image, as `decoding.beam_search.beam_search` does.
@@ -152,8 +156,11 @@ def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary
         words, parents, chosen_log_probs = (
             np.take_along_axis(array, alive, 1) for array in (chosen, parents, chosen_log_probs)
         )
-        short = np.array([len(finished[image]) < beam for image in images])
-        going = np.flatnonzero(short & np.isfinite(totals).any(1))
+        unfinished = [
+            len(finished[image]) < beam or likeliest > max(sentence.log_prob for sentence in finished[image])
+            for image, likeliest in zip(images, totals[:, 0], strict=True)
+        ]
+        going = np.flatnonzero(np.array(unfinished) & np.isfinite(totals).any(1))
         if not len(going):
             break
         trace = trace.extended(step, parents, words, chosen_log_probs)

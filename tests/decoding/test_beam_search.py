@@ -1,7 +1,9 @@
 import itertools
 import re
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from capcli.decoding.beam_search import beam_search, block_repeats, forbid
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import BeamOptions
 from capcli.decoding.rules import Rules
-from capcli.model.decoders import NEVER_PRINTED, AttentionDecoder
+from capcli.engines import numpy_search
+from capcli.model.decoders import NEVER_PRINTED, AttentionDecoder, Step
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, SPECIAL_WORDS, START, Vocabulary
 
@@ -157,6 +160,32 @@ def test_fewer_sentences_than_beams_leave_empty_places() -> None:
     found = beam_search(make_decoder(0), make_features(2), BeamOptions(9, max_length=1), WORDS)
     assert found.scores.isfinite().sum(1).tolist() == [4, 4]
     assert (found.lengths > 0).sum(1).tolist() == [4, 4]
+
+
+def test_a_likely_sentence_is_found_though_the_beam_is_full_of_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [*WORDS.encode("a red bus and a red"), END]
+    step, scores = AttentionDecoder.step, torch.full((len(said), len(WORDS)), -1.5)
+    scores[:, END] = 0.0
+    scores[range(len(said)), said] = 3.0
+    scores[:, list(NEVER_PRINTED)] = -torch.inf
+    times = itertools.count()
+
+    def by_heart(self: AttentionDecoder, *arguments: Any) -> Step:
+        found = step(self, *arguments)
+        return replace(found, logits=scores[min(next(times), len(said) - 1)].expand_as(found.logits).clone())
+
+    monkeypatch.setattr(AttentionDecoder, "step", by_heart)
+    found = beam_search(make_decoder(0), make_features(1), BeamOptions(5), WORDS)
+    times = itertools.count()
+
+    def advance(words: np.ndarray, state: numpy_search.State) -> numpy_search.Step:
+        log_probs = scores[min(next(times), len(said) - 1)].log_softmax(0).expand(*words.shape, len(WORDS))
+        return numpy_search.Step(log_probs.numpy().copy(), state, None, None)
+
+    state = numpy_search.State(np.zeros((1, 1, 1)), np.zeros((1, 1, 1)), ())
+    in_numpy = numpy_search.beam_search(advance, state, BeamOptions(5), WORDS)
+    assert sentence(found, 0, 0) == in_numpy.words[0, 0].tolist() == said[:-1]
+    assert float(found.scores[0, 0]) == pytest.approx(float(in_numpy.scores[0, 0]))
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
