@@ -133,7 +133,7 @@ def caption(
     kind = check_writing(output, writing, sources, views, dry_run)
     template = read_template(writing.template)
     check_joining(writing, template, kind, num)
-    most_keywords = check_keywords(writing, template, kind)
+    most_keywords = check_keywords(writing, template, kind, views.html is not None)
     replacements = read_replacements(writing.replace)
     check_caching(writing.cache, decoding)
     check_presence(paths, sources)

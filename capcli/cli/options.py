@@ -395,8 +395,8 @@ class Placing:
         typer.Option(
             min=1,
             metavar="N",
-            help="Take up to N keywords from the best captions, for JSON and tables, {keywords} in --template and "
-            "--fields keywords.  [default: 5 for the last two]",
+            help="Take up to N keywords from the best captions, for JSON, tables and the page, {keywords} in "
+            "--template and --fields keywords.  [default: 5 for the last two]",
             show_default=False,
         ),
     ] = None

@@ -318,7 +318,7 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
         ),
         (
             (".", "--keywords", "3"),
-            "--keywords has no place in text: put {keywords} into --template, or choose another",
+            "--keywords has no place in text: put {keywords} into --template, choose another --format, or add --html",
         ),
         ((".", "--min-keyword-score", "0.5"), "--min-keyword-score needs --keywords, {keywords} in --template, or"),
         ((".", "--html", "page.html"), "page.html: exists; use --existing overwrite"),

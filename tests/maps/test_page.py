@@ -99,6 +99,14 @@ def test_sentences_without_other_candidates_can_be_searched(tmp_path: Path, phot
     assert 'photo.png a cat sleeps"' in text
 
 
+def test_keywords_are_shown_and_can_be_searched(tmp_path: Path, photo: Path) -> None:
+    caption = replace(make_caption(photo, "a cat sleeps"), keywords=("cat", "R&D"))
+    text = write_report(tmp_path / "r.html", [caption])
+    assert '<p class="keywords">Keywords: cat, R&amp;D</p>' in text
+    assert 'cat R&amp;D"' in text
+    assert "Keywords:" not in write_report(tmp_path / "without.html", [replace(caption, keywords=())])
+
+
 def test_a_picture_without_a_caption_is_named_after_its_file(tmp_path: Path, photo: Path) -> None:
     caption = make_caption(photo, "a cat")
     text = write_report(tmp_path / "r.html", [without_attention(caption, text="")])

@@ -80,7 +80,7 @@ class HtmlReport(Sink):
         except ImageError as error:
             self.failures.append(error)
             raise
-        others = result.candidates[1 : self.num]
+        others, keywords = result.candidates[1 : self.num], result.keywords or ()
         self.add(
             self.card.render(
                 picture=base64.b64encode(as_jpeg(photo, optimize=True)).decode(),
@@ -89,8 +89,9 @@ class HtmlReport(Sink):
                 caption=sentence(result.best),
                 others=[sentence(candidate) for candidate in others],
                 smooth=int(self.options.smooth),
+                keywords=keywords,
                 unsure=result.unsure,
-                search=" ".join([result.path, result.text, *(candidate.text for candidate in others)]),
+                search=" ".join([result.path, result.text, *(candidate.text for candidate in others), *keywords]),
                 path=result.path,
                 name="/".join(Path(result.path).parts[-2:]),
             )
