@@ -51,6 +51,7 @@ REPLAY_WEIGHT = 0.3
 WARM_UP = 0.1  # the share of the steps in which the learning rate rises
 GRADIENT_NORM = 1.0
 FOLDS = 3
+SHARES = (0.6, 0.8, 1.0)  # of what was learnt, of which photos held out choose one; see `partly`
 MIN_COUNT = 2  # captions in which a word has to be to be learnt
 FEWEST = 6  # photos, to hold some out in turn
 SHOWN = 3
@@ -136,15 +137,14 @@ def teach(
     watcher = Watcher(folder, console, tensorboard)
     course = Course(folder.resolve().name, epochs, held_out=len(photos) >= FEWEST)
     watcher.write(course.news())
-    if course.held_out:
-        cross_validate(console, watcher, course, lesson, photos)
+    share = cross_validate(console, watcher, course, lesson, photos) if course.held_out else SHARES[0]
     taught = copy.deepcopy(lesson.decoder)
     with progress(console, "teaching", epochs * len(photos), "photos") as advance:
         for number, loss in enumerate(learn(lesson, taught, list(range(len(photos))), epochs), 1):
             advance(len(photos), f"pass {number}/{epochs}, loss {loss:.3f}")
             course.taught.append(loss)
             watcher.write(course.news())
-    taught.eval()
+    taught = partly(lesson, taught, share)
     if not course.held_out:
         shown = list(range(min(SHOWN, len(photos))))
         before, after = look(lesson, lesson.before, lesson.old, shown), look(lesson, taught, lesson.vocabulary, shown)
@@ -156,7 +156,7 @@ def teach(
         "command": command,
         "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
         "begun_from": model.config.training,
-        "options": {"init": init.name, "epochs": epochs, "seed": seed},
+        "options": {"init": init.name, "epochs": epochs, "share": share, "seed": seed},
     }
     model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=len(lesson.old))
     model.save(folder, torch.float16)
@@ -341,8 +341,8 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
     return ((said.exp() * (said - now)).sum(-1) * mask).sum() / mask.sum()
 
 
-def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> None:
-    """Print and show how photos that are held out in turn are described, before and after.
+def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> float:
+    """Print and show how photos that are held out in turn are described, and return the one of SHARES to keep.
 
     Teaching does not stop where their loss is lowest: a name is not learnt by then (none of ten new photos of it had
     it, where all ten have it now), nor a manner of speaking.
@@ -366,24 +366,59 @@ def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: L
             measured = number % MEASURED == 0 or number in (1, epochs)
             course.tried.append((mean, held_out_loss(lesson, decoders, folds) if measured else None))
             watcher.write(course.news())
-    later: dict[int, str] = {}
+    cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
+
+    def scores(captions: dict[int, str]) -> Tensor:
+        return torch.tensor([100 * cider.score(tokenize(captions[i]), i) for i in order])
+
+    kept = {share: [partly(lesson, decoder, share) for decoder in decoders] for share in SHARES}
+    described = {share: describe_all(lesson, some, lesson.vocabulary, folds) for share, some in kept.items()}
+    share = least_sufficient({share: scores(captions) for share, captions in described.items()})
+    earlier, later = describe(lesson, lesson.before, lesson.old, order), described[share]
+    before, after = (scores(captions).mean().item() for captions in (earlier, later))
     seen: dict[int, Sentence] = {}
-    for decoder, fold in zip(decoders, folds, strict=True):
-        later |= describe(lesson, decoder.eval(), lesson.vocabulary, fold)
+    for decoder, fold in zip(kept[share], folds, strict=True):
         if some := [i for i in fold if i in order[:SHOWN]]:
             seen |= zip(some, look(lesson, decoder, lesson.vocabulary, some), strict=True)
-    earlier = describe(lesson, lesson.before, lesson.old, order)
-    cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
-    before, after = (
-        100 * sum(cider.score(tokenize(caption), i) for i, caption in captions.items()) / len(photos)
-        for captions in (earlier, later)
-    )
     console.print(f"photos held out in turn: CIDEr-D {before:.1f} before, {after:.1f} after", markup=False)
     course.gain, some = (before, after), order[:SHOWN]
     course.show([photos[i] for i in some], look(lesson, lesson.before, lesson.old, some), [seen[i] for i in some])
     for i in order[:SHOWN]:
         yours = photos[i].captions[0]
         console.print(f"  {photos[i].path.name}: {earlier[i]} → {later[i]}  (yours: {yours})", markup=False)
+    return share
+
+
+def partly(lesson: Lesson, taught: Decoder, share: float) -> Decoder:
+    """Return a decoder for inference whose weights lie between those before and those taught.
+
+    What few photos teach holds for others in part only. A new word, which nothing else has taught, is learnt whole.
+
+    taught: has learnt the lesson.
+    share: how far its weights lie on the way, from 0 to 1 (`taught` itself).
+
+    Source: such means of weights are Wortsman et al. 2022 §3 (arXiv:2109.01903).
+    """
+    mixed = copy.deepcopy(taught).requires_grad_(False).eval()
+    for weight, before in zip(mixed.parameters(), lesson.decoder.parameters(), strict=True):
+        known = weight[: len(lesson.old)] if weight is mixed.embedding.weight or weight is mixed.output_bias else weight
+        known.lerp_(before.detach()[: len(known)], 1 - share)
+    return mixed
+
+
+def least_sufficient(scores: dict[float, Tensor]) -> float:
+    """Return the least share that scores as well as the best one, within a standard error.
+
+    scores: of each share, (photos,), for the same photos.
+
+    Source: the one-standard-error rule, Breiman, Friedman, Olshen & Stone 1984 §3.4.3.
+    """
+    best = max(scores.values(), key=lambda some: some.mean().item())
+    for share in sorted(scores):
+        lost = best - scores[share]
+        if lost.mean() <= lost.std() / len(lost) ** 0.5:
+            break
+    return share
 
 
 def held_out_loss(lesson: Lesson, decoders: list[Decoder], folds: list[list[int]]) -> float:
@@ -401,6 +436,16 @@ def look(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[
     """Return what a decoder, which has this vocabulary, says of some of the lesson's photos, with where it looked."""
     found = beam_search(decoder, lesson.features.take(torch.tensor(photos) * VIEWS), lesson.decoding, vocabulary)
     return [sentence(several[0]) for several in candidates_of(as_arrays(found), vocabulary, lesson.config)]
+
+
+def describe_all(
+    lesson: Lesson, decoders: list[Decoder], vocabulary: Vocabulary, folds: list[list[int]]
+) -> dict[int, str]:
+    """Return what is said of all the lesson's photos, of each by the decoder that it was held out from."""
+    found: dict[int, str] = {}
+    for decoder, fold in zip(decoders, folds, strict=True):
+        found |= describe(lesson, decoder, vocabulary, fold)
+    return found
 
 
 def describe(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> dict[int, str]:

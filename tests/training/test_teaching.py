@@ -30,6 +30,8 @@ from capcli.training.teaching import (
     encode,
     held_out_loss,
     learn_words,
+    least_sufficient,
+    partly,
     prepare,
     separate,
     teach,
@@ -136,6 +138,35 @@ def test_a_word_that_is_said_once_is_not_learnt(photos: list[Photo]) -> None:
         words = learn_words(model.decoder, model.vocabulary, [Photo(Path("a.jpg"), ("a zorble",), "train")], features)
     assert "zorble" not in words.ids
     assert len(model.decoder.output_bias) == len(words)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_new_words_are_learnt_whole_and_the_rest_in_part(photos: list[Photo], share: float) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    features = encode(stderr_console(), model, photos)
+    lesson = prepare(model, photos, features, read_memory(bundled_checkpoint(), model), 1)
+    learnt, old = copy.deepcopy(lesson.decoder), len(lesson.old)
+    for weight in learnt.parameters():
+        weight.data += 1
+    for name, weight in partly(lesson, learnt, share).named_parameters():
+        moved = weight - lesson.decoder.get_parameter(name)
+        if name in ("embedding.weight", "output_bias"):
+            assert len(moved) > old
+            torch.testing.assert_close(moved[old:], torch.ones_like(moved[old:]))
+            moved = moved[:old]
+        torch.testing.assert_close(moved, torch.full_like(moved, share), msg=name)
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"),
+    [
+        ([[5, 5, 5, 5], [1, 1, 1, 1]], 0.6),  # the best
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], 1.0),  # better for each photo
+        ([[1, 2, 3, 9], [0, 9, 9, 0]], 0.6),  # better for one and worse for another
+    ],
+)
+def test_the_least_share_is_kept_that_chance_may_have_put_below_the_best(scores: list[list[int]], share: float) -> None:
+    assert least_sufficient({s: torch.tensor(row).float() for s, row in zip((0.6, 1.0), scores, strict=True)}) == share
 
 
 def test_the_gate_tells_two_kinds_apart() -> None:
