@@ -63,6 +63,7 @@ def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) ->
         "hidden_size": config.hidden_size,
         "embedding_size": config.embedding_size,
         "attention_size": config.attention_size,
+        "refine": config.refine,
         "vocabulary": facts.words,
         "parameters": {
             "encoder": facts.encoder_parameters,
@@ -93,7 +94,7 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
         f"encoder      {d['encoder']}, {d['image_size']} px, {rows}×{columns} annotation vectors, "
         f"{parameters['encoder'] / 1e6:.1f} M parameters",
         f"decoder      LSTM ({d['decoder']}), hidden {d['hidden_size']}, embedding {d['embedding_size']}, "
-        f"attention {d['attention_size']}, {parameters['decoder'] / 1e6:.1f} M parameters",
+        f"attention {d['attention_size']}, {'refined, ' * d['refine']}{parameters['decoder'] / 1e6:.1f} M parameters",
         f"vocabulary   {d['vocabulary']:,} words",
         f"decoding     {decoding_clause(**d['decoding'])}",
     ]
@@ -232,7 +233,8 @@ def architecture(facts: Facts) -> list[str]:
         f"encoder: {config.encoder}, pretrained on ImageNet; {rows}×{columns} annotation vectors; "
         f"{facts.encoder_parameters / 1e6:.1f} M parameters",
         f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding {config.embedding_size}, "
-        f"attention {config.attention_size}; {facts.decoder_parameters / 1e6:.1f} M parameters",
+        f"attention {config.attention_size}{', refined' * config.refine}; "
+        f"{facts.decoder_parameters / 1e6:.1f} M parameters",
         f"vocabulary: {facts.words:,} words",
         f"decoding unless told otherwise: {decoding_clause(**config.decoding)}",
         *([] if config.unsure_below is None else [f"unsure: {unsure_clause(config.unsure_below)}"]),

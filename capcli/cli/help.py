@@ -37,7 +37,7 @@ NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go w
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache", "tensorboard"),
     "The model": (
-        *("encoder", "encoder_stride", "encoder_weights", "decoder", "feed_previous_word", "hidden_size"),
+        *("encoder", "encoder_stride", "encoder_weights", "decoder", "refine", "feed_previous_word", "hidden_size"),
         *("embedding_size", "attention_size", "dropout"),
     ),
     "How to learn": (

@@ -112,6 +112,14 @@ def train(
         str | None,
         one_of(DECODERS, "How the image enters the LSTM.  [default: soft]"),
     ] = None,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="With attention: let annotation vectors take in each other first, by a layer of a Transformer.  "
+            "[default: not]",
+        ),
+    ] = None,
     feed_previous_word: Annotated[
         bool | None,
         typer.Option(

@@ -15,7 +15,7 @@ from capcli.engines.agreement_graphs import compared_photo
 from capcli.engines.convolutions import Grid
 from capcli.engines.encoder_graphs import ENCODER_GRAPHS
 from capcli.engines.graph import FLOAT, INT64, UINT8, Graph, NoGraph, Tensors
-from capcli.model.config import ModelConfig
+from capcli.model.config import REFINER_HEADS, REFINER_WIDTH, ModelConfig
 from capcli.model.vocabulary import NEVER_PRINTED
 
 EPSILON = 1e-5  # of layer normalisation
@@ -267,12 +267,38 @@ class AttentionGraphs(DecoderGraphs):
         layer = graph.add("Conv", grid.value, kernel, graph.tensor(f"{self.name}.annotation.bias", size))
         cells = graph.reshape(graph.add("Relu", layer), 0, size, self.locations)
         annotations = graph.add("Transpose", cells, perm=[0, 2, 1])
+        if self.config.refine:
+            annotations = self.refine(graph, annotations)
         flat = graph.reshape(annotations, -1, size)
         keys = graph.linear(flat, f"{self.name}.attention.key", attention, size, bias=False, factor=2)
         mean = graph.add("ReduceMean", annotations, axes=[1], keepdims=0)
         initial = graph.add("Tanh", graph.linear(mean, f"{self.name}.initial.0", 2 * self.hidden, size))
         hidden, cell = graph.split("Split", initial, outputs=2, axis=1)
         return hidden, cell, [annotations, graph.reshape(keys, -1, self.locations, attention)]
+
+    def refine(self, graph: Graph, annotations: str) -> str:
+        """Append self-attention over the grid, and the layer behind it; model/refiner.py has them for PyTorch."""
+        size, name = self.embedding, f"{self.name}.refiner"
+
+        def normalised(flat: str, layer: str) -> str:
+            weights = (graph.tensor(f"{name}.{layer}.{part}", size) for part in ("weight", "bias"))
+            return graph.add("LayerNormalization", flat, *weights, axis=1, epsilon=EPSILON)
+
+        flat = graph.reshape(annotations, -1, size)
+        parts = graph.linear(normalised(flat, "norm"), f"{name}.read", 3 * size, size)
+        parts = graph.reshape(parts, -1, self.locations, 3, REFINER_HEADS, size // REFINER_HEADS)
+        queries, keys, values = graph.split("Split", graph.add("Transpose", parts, perm=[2, 0, 3, 1, 4]), outputs=3)
+        products = graph.add("MatMul", queries, graph.add("Transpose", keys, perm=[0, 1, 2, 4, 3]))
+        scale = graph.constant((size // REFINER_HEADS) ** -0.5)
+        weights = graph.add("Softmax", graph.add("Mul", products, scale), axis=4)
+        seen = graph.add("Transpose", graph.add("MatMul", weights, values), perm=[0, 1, 3, 2, 4])
+        joined = graph.linear(graph.reshape(seen, -1, size), f"{name}.join", size, size)
+        flat = graph.add("Add", flat, joined)
+        wide = graph.add(
+            "Relu", graph.linear(normalised(flat, "norm_wide"), f"{name}.widen", REFINER_WIDTH * size, size)
+        )
+        flat = graph.add("Add", flat, graph.linear(wide, f"{name}.narrow", size, REFINER_WIDTH * size))
+        return graph.reshape(flat, -1, self.locations, size)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
         """Return those of annotation vectors and keys, as DecoderGraphs.memory_shapes."""

@@ -61,6 +61,7 @@ DECODERS = {
     "hard": DecoderKind(attends=True, samples_locations=True),
 }
 
+REFINER_HEADS, REFINER_WIDTH = 8, 2  # heads, and the inner layer's channels over the outer's, see `refiner.Refiner`
 FEATURE_WORDS = 3  # in a row that a feature of a sentence is made of, see `agreement.Agreement`
 
 # (lowest, highest) values allowed: wider than anything worth training, yet narrow enough that no checkpoint can ask for
@@ -101,6 +102,7 @@ class ModelConfig:
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
     image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.
     decoder: a name in DECODERS.
+    refine: whether annotation vectors take in each other before attention chooses among them, see `refiner.Refiner`.
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
@@ -120,6 +122,7 @@ class ModelConfig:
     encoder_stride: int = 32
     image_size: int = 224
     decoder: str = "soft"
+    refine: bool = False
     feed_previous_word: bool = True
     hidden_size: int = 512
     embedding_size: int = 512
@@ -154,6 +157,12 @@ class ModelConfig:
         if self.encoder_kind.whole_cells and self.image_size % self.encoder_stride:
             raise ValueError(
                 f"image_size is {self.image_size}; {self.encoder} takes multiples of {self.encoder_stride}"
+            )
+        if self.refine and not self.decoder_kind.attends:
+            raise ValueError(f"refine needs a decoder with attention; {self.decoder} has none")
+        if self.refine and self.embedding_size % REFINER_HEADS:
+            raise ValueError(
+                f"embedding_size is {self.embedding_size}; with refine it has to be a multiple of {REFINER_HEADS}"
             )
         check_records(self.training, self.scores)
 

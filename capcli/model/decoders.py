@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from capcli.model.attention import HardAttention, SoftAttention
 from capcli.model.config import ModelConfig
 from capcli.model.encoders import Encoder, Features
+from capcli.model.refiner import Refiner
 from capcli.model.vocabulary import NEVER_PRINTED
 
 
@@ -361,17 +362,20 @@ class AttentionDecoder(Decoder):
         dropout: float = 0.5,
         feed_previous_word: bool = True,
         hard: bool = False,
+        refine: bool = False,
     ) -> None:
         """Make freshly initialised layers.
 
         annotation_size: channels of the encoder's annotation vectors.
         attention_size: channels of the attention's comparison, see SoftAttention.
         hard: whether attention is hard; else it is soft.
+        refine: whether annotation vectors take in each other first, see Refiner.
         vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
         """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         kind = HardAttention if hard else SoftAttention
         self.annotation = nn.Linear(annotation_size, embedding_size)
+        self.refiner = Refiner(embedding_size) if refine else None
         self.attention = kind(hidden_size, embedding_size, attention_size)
         self.initial = nn.Sequential(nn.Linear(embedding_size, 2 * hidden_size), nn.Tanh())
         self.gate = nn.Linear(hidden_size, 1)
@@ -389,11 +393,14 @@ class AttentionDecoder(Decoder):
             config.dropout,
             config.feed_previous_word,
             hard=config.decoder_kind.samples_locations,
+            refine=config.refine,
         )
 
     def start(self, features: Features, beams: int = 1) -> State:
         """Return h_0 and c_0 computed from the mean annotation vector (Xu et al. 2015 §3.1.2); see `Decoder.start`."""
         annotations = self.dropout(torch.relu(self.annotation(features.annotations)))
+        if self.refiner:
+            annotations = self.refiner(annotations)
         initial = self.initial(annotations.mean(1, keepdim=True)).expand(-1, beams, -1)
         hidden, cell = initial.chunk(2, dim=2)
         expected = torch.zeros(len(annotations), 1, 1, dtype=torch.bool, device=annotations.device)

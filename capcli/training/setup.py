@@ -18,8 +18,10 @@ from torch.optim import AdamW, Optimizer
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.config import ENCODERS, ModelConfig
+from capcli.model.decoders import AttentionDecoder
 from capcli.model.encoders import pretrained_weights
 from capcli.model.precision import choose_training_precision
+from capcli.model.refiner import Refiner
 from capcli.model.vocabulary import Vocabulary, tokenize
 from capcli.progress import stderr_console
 from capcli.training.averaging import WeightAverage
@@ -194,10 +196,15 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
         if model.config.words_before is not None:
             raise DataError(f"--init {options.init}: was taught, and holds two decoders; train what it began as")
         record["begun_from"] = model.config.training
+        if options.refine is False and model.config.refine:
+            raise DataError(f"--init {options.init}: has the layer that --no-refine would leave out")
+        refiner = isinstance(model.decoder, AttentionDecoder) and options.refine and not model.config.refine
         model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
         if options.fine_tune and model.agreement is not None:  # it was learnt from what the encoder says now
             model.agreement = None
             model.config = dataclasses.replace(model.config, agreement=0.0, agreement_size=None)
+        if refiner:
+            model.decoder.refiner = Refiner(model.config.embedding_size)
         model.decoder.dropout.p = model.config.dropout
     else:
         if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):

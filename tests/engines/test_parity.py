@@ -23,6 +23,7 @@ from capcli.engines.onnx import OnnxEngine, tensor_shapes
 from capcli.engines.torch import TorchEngine
 from capcli.explain import explain
 from capcli.model.config import DECODERS, ENCODERS, ModelConfig
+from capcli.model.refiner import Refiner
 from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import Vocabulary
 from capcli.results import Candidate
@@ -35,6 +36,9 @@ KINDS = {
     "soft, 4×4": {"decoder": "soft", "encoder_stride": 16, "image_size": 80},
     "soft, image alone": {"decoder": "soft", "feed_previous_word": False},
     "hard": {"decoder": "hard", "encoder_stride": 16},
+    "soft, refined": {"decoder": "soft", "refine": True, "encoder_stride": 16},
+    "hard, refined": {"decoder": "hard", "refine": True, "encoder_stride": 16},
+    "soft, refined, taught": {"decoder": "soft", "refine": True, "words_before": len(WORDS) - 2},
     "soft, taught": {"decoder": "soft", "words_before": len(WORDS) - 2},
     "pre-inject, taught": {"decoder": "pre-inject", "words_before": len(WORDS)},
     "soft, agreement": {"decoder": "soft", "agreement_size": 9},
@@ -80,6 +84,9 @@ def model(request: pytest.FixtureRequest, bundled: CaptionModel) -> CaptionModel
     torch.manual_seed(11)
     model = CaptionModel(dataclasses.replace(TINY, **KINDS[request.param]), Vocabulary(WORDS))
     model.encoder.load_state_dict(bundled.encoder.state_dict())
+    for layer in (m for m in model.decoder.modules() if isinstance(m, Refiner)):
+        for part in (layer.join, layer.narrow):  # which begin by changing nothing
+            torch.nn.init.xavier_uniform_(part.weight, 0.3)
     for parameter in model.decoder.parameters():
         parameter.data.mul_(1.7)
     if isinstance(model.decoder, TaughtDecoder):  # half of the photos are near

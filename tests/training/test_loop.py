@@ -48,6 +48,7 @@ def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
         ["--self-critical", "--average", "0.9"],
         ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4", "--init-share", "0.5"],
         ["--image-size", "64"],
+        ["--refine"],
     ],
 )
 def test_a_checkpoint_can_be_trained_further(pair: Path, tmp_path: Path, more: list[str]) -> None:
@@ -60,6 +61,7 @@ def test_a_checkpoint_can_be_trained_further(pair: Path, tmp_path: Path, more: l
     assert second.config.training["begun_from"] == first.config.training
     assert second.config.image_size == (64 if "--image-size" in more else 96)
     changed = {name for name, t in first.state_dict().items() if not torch.equal(t, second.state_dict()[name])}
+    assert second.config.refine == any(".refiner." in name for name in second.state_dict()) == ("--refine" in more)
     assert any(name.startswith("decoder.") for name in changed)
     assert any(name.startswith("encoder.") for name in changed) == ("--fine-tune" in more)
     assert not any("running" in name for name in changed)

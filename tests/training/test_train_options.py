@@ -1,10 +1,15 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import TINY, WORDS
 from tiny_runs import SMALL, train
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.model.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("option", [["--self-critical"], ["--init-share", "0.5"]])
@@ -23,6 +28,8 @@ def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Pat
         (["--init", "FIRST", "--output", "FIRST"], "holds a run"),
         (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
         (["--decoder", "pre-inject", "--attention-regularization", "1"], "need attention; pre-inject has none"),
+        (["--decoder", "par-inject", "--refine"], "refine needs a decoder with attention; par-inject has none"),
+        (["--init", "REFINED", "--no-refine"], "has the layer that --no-refine would leave out"),
         (["--encoder-weights", "DATA"], "not a state dict"),
         (["--encoder-weights", os.devnull], "not a state dict (EOFError)"),
         (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
@@ -34,7 +41,10 @@ def test_options_that_cannot_be_are_refused(
     first = tmp_path / "first"
     shutil.copytree(tiny_checkpoint, first)
     before = {path.name: path.read_bytes() for path in first.iterdir()}
-    option = [{"FIRST": str(first), "DATA": str(pair)}.get(word, word) for word in option]
+    refined = tmp_path / "refined"
+    refined.mkdir()
+    CaptionModel(replace(TINY, refine=True), Vocabulary(WORDS)).save(refined)
+    option = [{"FIRST": str(first), "REFINED": str(refined), "DATA": str(pair)}.get(word, word) for word in option]
     result = train(pair, "--output", tmp_path / "run", *option)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
