@@ -107,7 +107,7 @@ def learn_agreement(
 def encode(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device) -> Tensor:
     """Return the global vectors of the photos' views, (photos, VIEWS, channels). Raises ImageError."""
     found, precision = [], choose_training_precision("auto", device)
-    with progress(console, "encoding photos", VIEWS * len(photos)) as advance:
+    with progress(console, "encoding photos", VIEWS * len(photos), "views") as advance:
         for features in encode_views(model.encoder, photos, VIEWS, model.config.image_size, device, precision):
             found.append(features.global_vector.float())  # without the annotation vectors, which are 64 times as large
             advance(len(features.global_vector))
@@ -183,7 +183,7 @@ def choose_weight(
     for data_set in with_dev(sets):
         name, photos = data_set.name, data_set.split("dev")
         captions: dict[float, list[str]] = {weight: [] for weight in totals}
-        with progress(console, f"captioning {name} dev photos", len(photos)) as advance:
+        with progress(console, f"captioning {name} dev photos", len(photos), "photos") as advance:
             for features in encode_views(model.encoder, photos, 1, model.config.image_size, device, "fp32"):
                 found = beam_search(model.decoder, features, options, model.vocabulary)
                 cosines = agreement(agreement.photos(features.global_vector), found.words)

@@ -90,7 +90,7 @@ def caption_photos(
     Raises ImageError.
     """
     captions = []
-    with progress(stderr_console(), "captioning photos", len(paths)) as advance:
+    with progress(stderr_console(), "captioning photos", len(paths), "photos") as advance:
         for result in captioner.stream(paths, num, options, batch_size):
             if isinstance(result, ImageError):
                 raise result
