@@ -395,7 +395,7 @@ class Placing:
         typer.Option(
             min=1,
             metavar="N",
-            help="Take up to N keywords from the best captions, for JSON, tables and the page, {keywords} in "
+            help="Take up to N keywords from the best captions, for JSON, tables, --html, {keywords} in "
             "--template and --fields keywords.  [default: 5 for the last two]",
             show_default=False,
         ),

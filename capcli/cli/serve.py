@@ -155,7 +155,6 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
 
     from capcli.explain import explain
     from capcli.files import is_writable
-    from capcli.outputs.formats import TextRows
     from capcli.serve.album import Album
     from capcli.serve.corrections import FILE, Corrections, CorrectionsError
     from capcli.serve.keeping import Keeper
@@ -166,7 +165,7 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
     template = read_template(placing.template)
     if "existing" in template.fields:
         fail("{existing} in --template is for capcli caption: here a text may be corrected several times")
-    keywords = check_keywords(Writing(**vars(placing)), template, TextRows)
+    keywords = check_keywords(Writing(**vars(placing)), template, None)
     sinks = [
         open_places([folder], Writing(**vars(each)), os.fspath(file), template, 1)
         for each in (placing, replace(placing, existing="overwrite" if placing.into_images else None))

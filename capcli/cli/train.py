@@ -116,8 +116,8 @@ def train(
         bool | None,
         typer.Option(
             "--refine/--no-refine",
-            help="With attention: let annotation vectors take in each other first, by a layer of a Transformer.  "
-            "[default: not]",
+            help="With attention: a layer of self-attention lets annotation vectors see each other first.  "
+            "[default: --init's, otherwise no-refine]",
         ),
     ] = None,
     feed_previous_word: Annotated[

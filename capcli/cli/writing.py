@@ -70,18 +70,20 @@ def check_joining(writing: Writing, template: Template, kind: type[Rows], num: i
         fail("--separator needs --existing append or prepend, or --num with --sidecar or --format imagefolder")
 
 
-def check_keywords(writing: Writing, template: Template, kind: type[Rows], page: bool = False) -> int:
+def check_keywords(writing: Writing, template: Template, kind: type[Rows] | None, page: bool = False) -> int:
     """Return how many keywords an image gets at most, 0 for none, after refusing options that would do nothing.
 
     writing: the options.
     template: words the captions.
-    kind: the format of the output.
-    page: whether there is a page, which shows them.
+    kind: the format of the output; None where there is none.
+    page: whether there is an HTML page, which shows them.
     """
     from capcli.outputs.keywords import MOST
 
     used = "keywords" in writing.fields.split(",") or "keywords" in template.fields
-    if writing.keywords and kind.templated and not (used or page):
+    if writing.keywords and kind is None and not used:
+        fail("--keywords needs {keywords} in --template, or --fields keywords")
+    if writing.keywords and kind is not None and kind.templated and not (used or page):
         fail(
             f"--keywords has no place in {kind.name}: put {{keywords}} into --template, choose another --format, or "
             "add --html"

@@ -102,7 +102,7 @@ class ModelConfig:
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
     image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.
     decoder: a name in DECODERS.
-    refine: whether annotation vectors take in each other before attention chooses among them, see `refiner.Refiner`.
+    refine: whether annotation vectors see each other before attention chooses among them, see `refiner.Refiner`.
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.

@@ -235,6 +235,10 @@ class Decoder(nn.Module):
             return nn.functional.linear(deep, self.embedding.weight, self.output_bias)
         return nn.functional.linear(deep, self.embedding.weight) + self.output_bias
 
+    def set_dropout(self, probability: float) -> None:
+        """Set the probability of dropout, 0 to 1."""
+        self.dropout.p = probability
+
     def in_number_format(self, dtype: torch.dtype) -> Decoder:
         """Return a copy for inference in another number format; LSTM cell and logits are still summed in float32.
 
@@ -369,13 +373,13 @@ class AttentionDecoder(Decoder):
         annotation_size: channels of the encoder's annotation vectors.
         attention_size: channels of the attention's comparison, see SoftAttention.
         hard: whether attention is hard; else it is soft.
-        refine: whether annotation vectors take in each other first, see Refiner.
+        refine: whether annotation vectors see each other first, see Refiner.
         vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
         """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         kind = HardAttention if hard else SoftAttention
         self.annotation = nn.Linear(annotation_size, embedding_size)
-        self.refiner = Refiner(embedding_size) if refine else None
+        self.refiner = Refiner(embedding_size, dropout) if refine else None
         self.attention = kind(hidden_size, embedding_size, attention_size)
         self.initial = nn.Sequential(nn.Linear(embedding_size, 2 * hidden_size), nn.Tanh())
         self.gate = nn.Linear(hidden_size, 1)
@@ -395,6 +399,12 @@ class AttentionDecoder(Decoder):
             hard=config.decoder_kind.samples_locations,
             refine=config.refine,
         )
+
+    def set_dropout(self, probability: float) -> None:
+        """Set the probability of dropout, which is less in the refiner; see `Decoder.set_dropout`."""
+        super().set_dropout(probability)
+        if self.refiner:
+            self.refiner.set_dropout(probability)
 
     def start(self, features: Features, beams: int = 1) -> State:
         """Return h_0 and c_0 computed from the mean annotation vector (Xu et al. 2015 §3.1.2); see `Decoder.start`."""

@@ -1,4 +1,4 @@
-"""Self-attention over the annotation grid: each annotation vector learns what the others show."""
+"""Self-attention over the annotation grid: each annotation vector sees the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from capcli.model.config import REFINER_HEADS, REFINER_WIDTH
 
-DROPOUT = 0.1  # of the paper; the decoder's own is for its far narrower states
+DROPOUT = 0.1  # the paper's, and the most: less where the decoder has less
 
 
 class Refiner(nn.Module):
@@ -19,14 +19,19 @@ class Refiner(nn.Module):
     image's features before captions are decoded is Huang et al. 2019 §3.2.1 (arXiv:1908.06954).
     """
 
-    def __init__(self, size: int) -> None:
-        """Make freshly initialised layers. size: channels of the annotation vectors, a multiple of REFINER_HEADS."""
+    def __init__(self, size: int, dropout: float) -> None:
+        """Make freshly initialised layers.
+
+        size: channels of the annotation vectors, a multiple of REFINER_HEADS.
+        dropout: the decoder's probability, 0 to 1; here it is DROPOUT at the most.
+        """
         super().__init__()
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
         self.read = nn.Linear(size, 3 * size)  # queries, keys and values
         self.join = nn.Linear(size, size)
         self.widen, self.narrow = nn.Linear(size, REFINER_WIDTH * size), nn.Linear(REFINER_WIDTH * size, size)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout()
+        self.set_dropout(dropout)
         for layer in (self.read, self.widen):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -34,12 +39,16 @@ class Refiner(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    def set_dropout(self, probability: float) -> None:
+        """Set the probability of dropout. probability: the decoder's, as in `__init__`."""
+        self.dropout.p = min(probability, DROPOUT)
+
     def forward(self, annotations: Tensor) -> Tensor:
         """Return the refined annotation vectors. annotations: (batch, locations, size)."""
         batch, locations, size = annotations.shape
         parts = self.read(self.norm(annotations)).view(batch, locations, 3, REFINER_HEADS, -1)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
-        dropout = DROPOUT if self.training else 0.0
+        dropout = self.dropout.p if self.training else 0.0
         seen = nn.functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
         seen = seen.transpose(1, 2).reshape(batch, locations, size)
         annotations = annotations + self.dropout(self.join(seen))

@@ -13,7 +13,8 @@ from capcli.training.watching import News, Said, Sentence, Shown, Table
 NOTE = (
     "A pass shows all photos once. Before the checkpoint is taught all of them, it is tried: taught two thirds of the "
     "photos at a time, and held against the rest. The loss of photos held out may rise again; all passes are made "
-    "nevertheless, since names and manners of speaking are learnt late."
+    "nevertheless, since names and manners of speaking are learnt late. In the end, where that describes photos held "
+    "out as well, only a part of what was learnt is kept, new words apart; captions are shown with that part."
 )
 
 

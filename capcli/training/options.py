@@ -47,8 +47,8 @@ class TrainOptions:
     encoder_learning_rate: the encoder's with fine_tune, at its peak, 1e-9 to 10.
     frozen_blocks: how many of the encoder's first blocks fine_tune leaves as they are, 0 or more.
     decoder: a name in DECODERS; not with init.
-    refine: whether annotation vectors take in each other first, see `refiner.Refiner`; init's decoder may get this
-        layer now, and then begins as it was.
+    refine: whether annotation vectors see each other first, see `refiner.Refiner`; init's decoder may get this layer
+        now, and then begins as it was.
     feed_previous_word: whether the previous word is an input of the decoder; not with init.
     monte_carlo_samples: locations drawn for each word of a caption in training hard attention, 1 or more.
     image_size: the side in pixels of the square that photos are squashed to.

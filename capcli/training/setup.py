@@ -198,14 +198,13 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
         record["begun_from"] = model.config.training
         if options.refine is False and model.config.refine:
             raise DataError(f"--init {options.init}: has the layer that --no-refine would leave out")
-        refiner = isinstance(model.decoder, AttentionDecoder) and options.refine and not model.config.refine
         model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
         if options.fine_tune and model.agreement is not None:  # it was learnt from what the encoder says now
             model.agreement = None
             model.config = dataclasses.replace(model.config, agreement=0.0, agreement_size=None)
-        if refiner:
-            model.decoder.refiner = Refiner(model.config.embedding_size)
-        model.decoder.dropout.p = model.config.dropout
+        if model.config.refine and isinstance(model.decoder, AttentionDecoder):
+            model.decoder.refiner = model.decoder.refiner or Refiner(model.config.embedding_size, 0)
+        model.decoder.set_dropout(model.config.dropout)
     else:
         if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
             asked.setdefault("encoder_stride", kind.strides[0])

@@ -99,8 +99,9 @@ def teach(
     """Write a checkpoint that has learnt a data set's training photos, in float32 on the CPU.
 
     The taught decoder lies beside the decoder before, see `TaughtDecoder`. While it learns, it is kept close to the old
-    one's predictions for photos that the checkpoint remembers. It is tried on photos held out in turn, and what they
-    gain is printed. folder/curves.html shows all of this, pass by pass.
+    one's predictions for photos that the checkpoint remembers. It is tried on photos held out in turn: what they
+    gain is printed, and they decide how much of what was learnt is kept, see `partly`. folder/curves.html shows all of
+    this, pass by pass.
 
     data_set: what a person wrote.
     init: folder of the checkpoint to begin from.
@@ -371,16 +372,26 @@ def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: L
     def scores(captions: dict[int, str]) -> Tensor:
         return torch.tensor([100 * cider.score(tokenize(captions[i]), i) for i in order])
 
-    kept = {share: [partly(lesson, decoder, share) for decoder in decoders] for share in SHARES}
-    described = {share: describe_all(lesson, some, lesson.vocabulary, folds) for share, some in kept.items()}
+    described: dict[float, dict[int, str]] = {}
+    with progress(console, "describing photos held out", (len(SHARES) + 1) * len(photos), "photos") as advance:
+        for share in SHARES:
+            described[share] = {}
+            for decoder, fold in zip(decoders, folds, strict=True):
+                described[share] |= describe(lesson, partly(lesson, decoder, share), lesson.vocabulary, fold)
+                advance(len(fold))
+        earlier = describe(lesson, lesson.before, lesson.old, order)
+        advance(len(photos))
     share = least_sufficient({share: scores(captions) for share, captions in described.items()})
-    earlier, later = describe(lesson, lesson.before, lesson.old, order), described[share]
+    later = described[share]
     before, after = (scores(captions).mean().item() for captions in (earlier, later))
     seen: dict[int, Sentence] = {}
-    for decoder, fold in zip(kept[share], folds, strict=True):
+    for decoder, fold in zip(decoders, folds, strict=True):
         if some := [i for i in fold if i in order[:SHOWN]]:
-            seen |= zip(some, look(lesson, decoder, lesson.vocabulary, some), strict=True)
-    console.print(f"photos held out in turn: CIDEr-D {before:.1f} before, {after:.1f} after", markup=False)
+            seen |= zip(some, look(lesson, partly(lesson, decoder, share), lesson.vocabulary, some), strict=True)
+    console.print(
+        f"photos held out in turn: CIDEr-D {before:.1f} before, {after:.1f} after, with {share:.0%} of what was learnt",
+        markup=False,
+    )
     course.gain, some = (before, after), order[:SHOWN]
     course.show([photos[i] for i in some], look(lesson, lesson.before, lesson.old, some), [seen[i] for i in some])
     for i in order[:SHOWN]:
@@ -436,16 +447,6 @@ def look(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[
     """Return what a decoder, which has this vocabulary, says of some of the lesson's photos, with where it looked."""
     found = beam_search(decoder, lesson.features.take(torch.tensor(photos) * VIEWS), lesson.decoding, vocabulary)
     return [sentence(several[0]) for several in candidates_of(as_arrays(found), vocabulary, lesson.config)]
-
-
-def describe_all(
-    lesson: Lesson, decoders: list[Decoder], vocabulary: Vocabulary, folds: list[list[int]]
-) -> dict[int, str]:
-    """Return what is said of all the lesson's photos, of each by the decoder that it was held out from."""
-    found: dict[int, str] = {}
-    for decoder, fold in zip(decoders, folds, strict=True):
-        found |= describe(lesson, decoder, vocabulary, fold)
-    return found
 
 
 def describe(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from capcli.model.refiner import Refiner
 def make_refiner(size: int = 16) -> Refiner:
     """A refiner that changes what it is given, as a trained one does."""
     torch.manual_seed(3)
-    refiner = Refiner(size).eval()
+    refiner = Refiner(size, 0.5).eval()
     for parameter in refiner.parameters():
         parameter.data.uniform_(-0.5, 0.5)
     return refiner
@@ -20,7 +20,7 @@ def make_refiner(size: int = 16) -> Refiner:
 
 def test_it_begins_by_changing_nothing() -> None:
     annotations = torch.randn(2, 9, 16)
-    torch.testing.assert_close(Refiner(16).eval()(annotations), annotations)
+    torch.testing.assert_close(Refiner(16, 0.5).eval()(annotations), annotations)
 
 
 def test_it_computes_what_the_paper_says() -> None:
@@ -34,6 +34,14 @@ def test_it_computes_what_the_paper_says() -> None:
     y = x + refiner.join(torch.cat(seen, 1))
     expected = y + refiner.narrow(torch.relu(refiner.widen(refiner.norm_wide(y))))
     torch.testing.assert_close(refiner(x[None])[0], expected)
+
+
+@pytest.mark.parametrize(("of_the_decoder", "its_own"), [(0, 0), (0.05, 0.05), (0.5, 0.1)])
+def test_it_drops_a_tenth_at_the_most(of_the_decoder: float, its_own: float) -> None:
+    refiner, annotations = make_refiner(), torch.ones(1, 4, 16)
+    refiner.set_dropout(of_the_decoder)
+    assert refiner.dropout.p == its_own
+    assert torch.equal(refiner.train()(annotations), refiner(annotations)) == (of_the_decoder == 0)
 
 
 def test_it_knows_no_positions() -> None:
