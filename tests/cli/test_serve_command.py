@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -26,6 +27,13 @@ def test_an_address_that_is_not_ours() -> None:
     assert done.exit_code == 1
     assert done.stderr.startswith("capcli: 203.0.113.7:8765: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_keywords_that_would_go_nowhere_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    done = CliRunner().invoke(app, ["serve", str(tmp_path), "--sidecar", "--keywords", "3"])
+    assert done.exit_code == 2
+    assert done.stderr == "capcli: --keywords needs {keywords} in --template, or --fields keywords\n"
 
 
 def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

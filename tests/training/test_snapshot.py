@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from capcli.training.datasets import DataError
 from capcli.training.inputs import StoredFeatures
 from capcli.training.options import TrainOptions
 from capcli.training.setup import set_up
+from capcli.training.snapshot import check_alike
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp_path: Path) -> None:
@@ -30,6 +32,15 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp
     changed = train(*common, "--resume")
     assert changed.exit_code == 2
     assert "was started with other captions; restore them" in changed.stderr
+
+
+def test_what_an_older_version_had_no_option_for_counts_as_not_asked_for(pair: Path, tmp_path: Path) -> None:
+    setup = set_up(TrainOptions((str(pair),), epochs=1, refine=True, **SMALLER), tmp_path / "run", torch.device("cpu"))
+    options = asdict(setup.options) | {"data": [str(pair)]}
+    check_alike(tmp_path, setup, {"options": options})
+    del options["refine"]
+    with pytest.raises(DataError, match="was started with refine None; it cannot be resumed with True"):
+        check_alike(tmp_path, setup, {"options": options})
 
 
 def test_a_checkpoint_is_nothing_to_resume(pair: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
