@@ -194,9 +194,8 @@ def caption(
     # Not from a pipe: names that are counted could not be read again.
     countable = files_from is None or os.path.isfile(files_from)
     bar = CaptionBar(sys.stderr.isatty() and not quiet, (lambda: sum(1 for _ in images())) if countable else None)
-    # Keywords come from all captions that the search finds anyway; drawing more would make others of them.
-    keeps_all = (most_keywords or writing.cache is not None) and not (options.sample or options.diversity)
-    taken = max(num, options.beam) if keeps_all else num
+    # Keywords come from all captions that are found anyway, and a cache keeps them.
+    taken = options.found(num) if most_keywords or writing.cache is not None else num
     record = Summary(verbose, kept=writing.summary is not None)
     # With --resume too, for overlays that a stopped run drew without writing their row.
     with (

@@ -96,17 +96,11 @@ def check_keywords(writing: Writing, template: Template, kind: type[Rows] | None
 def add_keywords(
     batches: Iterable[list[Caption | ImageError]], num: int, most: int, min_score: float | None
 ) -> Iterator[list[Caption | ImageError]]:
-    """Yield batches with keywords.
+    """Yield batches with keywords. num, most, min_score: as `all_with_keywords` takes them."""
+    from capcli.outputs.keywords import all_with_keywords
 
-    num: candidates per image that are kept, 1 or more.
-    most: keywords per image, 1 or more.
-    min_score: keywords that score less are left out; None is the usual limit.
-    """
-    from capcli.outputs.keywords import LEAST_SCORE, with_keywords
-
-    least = LEAST_SCORE if min_score is None else min_score
     for batch in batches:
-        yield [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in batch]
+        yield all_with_keywords(batch, num, most, min_score)
 
 
 def keep_best(batches: Iterable[list[Caption | ImageError]], num: int) -> Iterator[list[Caption | ImageError]]:

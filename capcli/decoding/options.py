@@ -83,6 +83,13 @@ class DecodingOptions(BeamOptions):
         if self.sample and self.diversity:
             raise ValueError("sample cannot be combined with diversity")
 
+    def found(self, num: int) -> int:
+        """Return how many captions of an image are found anyway where `num`, 1 or more, are asked for.
+
+        A search finds as many as it has beams; to draw more would make others of them.
+        """
+        return num if self.sample or self.diversity else max(num, self.beam)
+
     @property
     def draws(self) -> bool:
         """Return whether decoding draws random numbers."""

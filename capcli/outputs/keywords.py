@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from capcli.results import Candidate, Caption
+from capcli.results import Candidate, Caption, ImageError
 
 MOST, LEAST_SCORE = 5, 0.1  # keywords for an image, and the score of the last, unless something else is asked for
 WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
@@ -114,6 +114,19 @@ COMPOUNDS = frozenset(
         "tennis racket,tennis racquet,toilet paper,traffic light,traffic lights,washing machine,wine glass,wine glasses"
     ).split(",")
 )
+
+
+def all_with_keywords(
+    results: Iterable[Caption | ImageError], num: int, most: int, min_score: float | None
+) -> list[Caption | ImageError]:
+    """Return captions with keywords, and the failures among them as they are.
+
+    num: candidates per image that are kept, 1 or more.
+    most: keywords per image, 1 or more.
+    min_score: keywords that score less are left out; None is the usual limit.
+    """
+    least = LEAST_SCORE if min_score is None else min_score
+    return [each if isinstance(each, Exception) else with_keywords(each, num, most, least) for each in results]
 
 
 def with_keywords(caption: Caption, num: int, most: int = MOST, min_score: float = LEAST_SCORE) -> Caption:

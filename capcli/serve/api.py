@@ -22,7 +22,7 @@ from capcli.maps.folders import attention_record
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps
 from capcli.maps.sheet import contact_sheet, encode
 from capcli.model.vocabulary import tokenize
-from capcli.outputs.keywords import LEAST_SCORE, with_keywords
+from capcli.outputs.keywords import all_with_keywords
 from capcli.outputs.rows import as_row as caption_row
 from capcli.results import Candidate, Caption, ImageError
 from capcli.serve.answers import answer
@@ -115,13 +115,9 @@ class Api:
         async with self.asked(request, CAPTION_PARAMETERS) as asked:
             wanted, options = asked.parameters, asked.parameters["options"]
             num, most = wanted.get("num", 1), wanted.get("keywords", 0)
-            keeps_all = most and not (options.sample or options.diversity)  # as the command does for keywords
-            results = await self.captions(asked.images, max(num, options.beam) if keeps_all else num, options)
+            results = await self.captions(asked.images, options.found(num) if most else num, options)
         if most:
-            least = wanted.get("min_keyword_score", LEAST_SCORE)
-            results = [
-                each if isinstance(each, ImageError) else with_keywords(each, num, most, least) for each in results
-            ]
+            results = all_with_keywords(results, num, most, wanted.get("min_keyword_score"))
         results = wanted["replace"].reword(results)
         return answer([caption_row(result, num, wanted.get("min_score")) for result in results], status_of(results))
 
