@@ -242,10 +242,13 @@ def architecture(facts: Facts) -> list[str]:
 
 
 def training_section(records: dict[str, Any]) -> str:
-    """Return a section with the command and all options, defaults included, of each training run, the first run first.
+    """Return a section with the recipe, or the command and all options of each training run, the first run first.
 
     records: of the last run; each names the run whose checkpoint it began from.
     """
+    if isinstance(recipe := records.get("recipe"), str):
+        command = records.get("command") or "capcli train RECIPE.toml --output RUN"
+        return f"## Training\n\n```sh\n{command}\n```\n\n```toml\n{recipe.strip()}\n```"
     parts: list[str] = []
     run: Any = records
     while isinstance(run, dict):

@@ -83,6 +83,7 @@ VERBS = """
     walks want wash washes watch watches wear wears went whip whips win wipes won work works worn wrap wrestle
     wrestles write writes written yawn yells zip
 """
+FUNCTION_WORDS = frozenset(GRAMMAR.split())
 LEFT_OUT = frozenset(f"{GRAMMAR} {VAGUE} {VERBS}".split())
 # Nouns, names of sports, and attributes that end as participles and adverbs do.
 KEPT = frozenset(

@@ -83,10 +83,11 @@ def train(
         torch.manual_seed(options.seed * 7919 + epoch + 1_000_003 * ranks.rank)
         objective.begin_epoch(model.decoder, epoch / options.epochs)
         total, steps, shown = 0.0, 0, 0
-        with progress(console, f"epoch {epoch + 1}/{options.epochs}", len(setup.order), "photos") as advance:
+        count = len(setup.shown(epoch))
+        with progress(console, f"epoch {epoch + 1}/{options.epochs}", count, "photos") as advance:
             for batch, seen in inputs.train(setup.batches(epoch), epoch):
                 # Measured in photos, since epochs differ in their number of batches, up to the middle of this batch.
-                passed = epoch + (shown + batch.size / 2) / len(setup.order)
+                passed = epoch + (shown + batch.size / 2) / count
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * learning_rate_at(passed / options.epochs)
                 with autocast(device, options.precision):

@@ -15,6 +15,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.decoders import AttentionDecoder, Decoder, Reading
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import PAD, UNKNOWN, tokenize
+from capcli.outputs.keywords import FUNCTION_WORDS
 from capcli.training.datasets import Batch, Photo, behind_start, mirror
 from capcli.training.features import is_mirrored, view_box
 from capcli.training.losses import (
@@ -80,7 +81,7 @@ def choose_objective(
     boxes = read_boxes(Path(options.attention_boxes)) if options.attention_boxes else {}
     supervision = PeopleSupervision(boxes, model, photos) if boxes else None
     if options.self_critical:
-        return SelfCritical(photos, supervision, ranks)
+        return SelfCritical(photos, supervision, ranks, options.stray_penalty)
     if model.config.decoder_kind.samples_locations:
         return Reinforce(options, supervision, baseline, ranks)
     return CrossEntropy(options, supervision, ranks)
@@ -151,6 +152,9 @@ class CrossEntropy:
         batch: the photos.
         words, targets: (batch, captions, time) ids, as in `Batch`.
         """
+        if self.options.word_dropout:
+            dropped = torch.rand(words.shape, device=words.device) < self.options.word_dropout
+            words = words.masked_fill(dropped & (words > UNKNOWN), UNKNOWN)
         reading = decoder(features, words)
         mask = targets != PAD
         share = self.ranks.share(mask, batch)
@@ -201,13 +205,18 @@ class SelfCritical:
 
     figure, samples = "reward", SAMPLES
 
-    def __init__(self, photos: list[Photo], supervision: PeopleSupervision | None, ranks: Ranks) -> None:
+    def __init__(
+        self, photos: list[Photo], supervision: PeopleSupervision | None, ranks: Ranks, stray_penalty: float = 0.0
+    ) -> None:
         """Prepare the references of the training photos: two entries for each, as it is and mirrored.
 
         supervision, ranks: see CrossEntropy.
+        stray_penalty: what each content word that no reference holds takes from the reward, 0 or more.
         """
         turns = ((photo, turn) for photo in photos for turn in (str, mirror))
-        self.reward = CiderD([[tokenize(turn(caption)) for caption in photo.captions] for photo, turn in turns])
+        references = [[tokenize(turn(caption)) for caption in photo.captions] for photo, turn in turns]
+        self.reward, self.stray_penalty = CiderD(references), stray_penalty
+        self.held = [FUNCTION_WORDS.union(*sentences) for sentences in references] if stray_penalty else []
         self.supervision, self.ranks = supervision, ranks
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
@@ -215,14 +224,17 @@ class SelfCritical:
         decoder.eval()
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, and the mean CIDEr-D of the captions that were drawn, 0 to 10."""
+        """Return the loss of a batch, and the mean reward of the captions that were drawn, at most 10."""
         drawn = sample_captions(model.decoder, features, self.samples, model.config.max_length)
         words, rewards = model.vocabulary.words, torch.empty(drawn.shape[:2])
         shown = zip(batch.photos.tolist(), batch.views.tolist(), drawn.tolist(), strict=True)
         for i, (photo, view, captions) in enumerate(shown):
             for j, ids in enumerate(captions):
                 sentence = [words[index] for index in ids if index > UNKNOWN]
-                rewards[i, j] = self.reward.score(sentence, 2 * photo + is_mirrored(view))
+                turned = 2 * photo + is_mirrored(view)
+                rewards[i, j] = self.reward.score(sentence, turned)
+                if self.stray_penalty:
+                    rewards[i, j] -= self.stray_penalty * sum(word not in self.held[turned] for word in sentence)
         reading = model.decoder(features, behind_start(drawn))
         loss = policy_loss(reading.logits, drawn, advantages(rewards).to(drawn.device))
         if self.supervision:

@@ -13,6 +13,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "init_share": (0, 1),
     "label_smoothing": (0, 1),
     "attention_regularization": (0, 1000),
+    "sentence_epochs": (1, 10_000),
+    "word_dropout": (0, 0.99),
+    "stray_penalty": (0, 10),
     "seed": (0, 2**32 - 1),
 }
 # Options that --init's checkpoint determines: its shapes and its vocabulary.
@@ -42,7 +45,8 @@ class TrainOptions:
     init_share: the share of init's weights in those that are measured and kept, 0 to 1; needs init.
     encoder: a name in ENCODERS; not with init.
     encoder_stride: pixels per cell of the annotation grid; None takes the encoder's first stride; not with init.
-    encoder_weights: a file with a state dict for the encoder; None takes ImageNet weights; not with init.
+    encoder_weights: a file with a state dict for the encoder, or the folder of a checkpoint whose encoder is taken;
+        None takes ImageNet weights; not with init.
     fine_tune: whether to train the encoder too, on crops that are new in each epoch.
     encoder_learning_rate: the encoder's with fine_tune, at its peak, 1e-9 to 10.
     frozen_blocks: how many of the encoder's first blocks fine_tune leaves as they are, 0 or more.
@@ -58,6 +62,12 @@ class TrainOptions:
     label_smoothing: the share of each word's probability that is spread over all words, 0 to 1.
     attention_regularization: λ of doubly stochastic attention (Xu et al. 2015 §4.2.1), 0 to 1000.
     attention_boxes: a file as `read_boxes` takes it, with where people are, to teach attention; None teaches none.
+    sentences: files of text, a sentence per line, each of which is read beside the training photo whose captions are
+        nearest, as if it were one of its captions; see `pairing`.
+    sentence_epochs: how many of the first epochs they are spread over, 1 or more.
+    stray_penalty: what each content word that no caption of the photo holds takes from the reward of self_critical, 0
+        to 10.
+    word_dropout: probability that a previous word is read as `<unk>` while captions are taught, 0 to 0.99.
     min_count: how often a word has to occur to be learnt, 1 or more; None takes MIN_COUNT; not with init.
     max_length: the most words in a caption, 1 or more.
     beam, length_penalty, no_repeat, no_echo: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
@@ -95,6 +105,10 @@ class TrainOptions:
     label_smoothing: float = 0.1
     attention_regularization: float = 0.0
     attention_boxes: str | None = None
+    sentences: tuple[str, ...] = ()
+    sentence_epochs: int = 1
+    word_dropout: float = 0.0
+    stray_penalty: float = 0.0
     min_count: int | None = None
     max_length: int | None = None
     beam: int | None = None

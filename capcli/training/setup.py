@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +26,22 @@ from capcli.model.refiner import Refiner
 from capcli.model.vocabulary import Vocabulary, tokenize
 from capcli.progress import stderr_console
 from capcli.training.averaging import WeightAverage
-from capcli.training.datasets import Batch, DataError, DataSet, Photo, encode_captions, epoch_batches, read_data_set
+from capcli.training.datasets import (
+    CAPTIONS_AT_ONCE,
+    Batch,
+    DataError,
+    DataSet,
+    Photo,
+    encode_captions,
+    epoch_batches,
+    read_data_set,
+)
 from capcli.training.features import hash_weights, is_mirrored
 from capcli.training.inputs import FreshCrops, StoredFeatures
 from capcli.training.losses import Baseline
 from capcli.training.objectives import Objective, choose_objective
 from capcli.training.options import MIN_COUNT, TrainOptions
+from capcli.training.pairing import lend_photos, read_sentences
 from capcli.training.ranks import Ranks
 
 
@@ -46,6 +57,7 @@ class Setup:
     order: indices of photos, one for each time that an epoch shows a photo.
     model: with the weights so far.
     captions: the ids of the photos' captions, see `encode_captions`.
+    lent: sentences that photos are lent to, the first sentence_epochs' share of which each epoch reads too.
     inputs: gives out the photos as the model takes them.
     optimizer: of the weights that are trained.
     average: the average of the weights that is measured and kept; None keeps the weights themselves.
@@ -63,6 +75,7 @@ class Setup:
     order: list[int]
     model: CaptionModel
     captions: list[list[tuple[list[int], ...]]]
+    lent: Lent
     inputs: StoredFeatures | FreshCrops
     optimizer: Optimizer
     average: WeightAverage | None
@@ -91,8 +104,16 @@ class Setup:
         """Yield the batches of an epoch, which are the same each time: of each, this rank's part. epoch: from 0 on."""
         views = [is_mirrored(view) for view in range(self.inputs.views)]
         seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
-        batches = epoch_batches(self.captions, self.order, views, self.options.captions_per_batch, seed, samples)
-        return map(self.ranks.part, batches)
+        captions, order = self.captions + self.lent.captions, self.shown(epoch)
+        batches = epoch_batches(captions, order, views, self.options.captions_per_batch, seed, samples)
+        return map(self.ranks.part, map(self.lent.with_photos, batches))
+
+    def shown(self, epoch: int) -> list[int]:
+        """Return what an epoch shows: indices of photos, and behind them those of photos with sentences lent to them.
+
+        epoch: from 0 on.
+        """
+        return self.order + self.lent.part(epoch)
 
 
 def set_up(
@@ -115,7 +136,8 @@ def set_up(
     if not photos:
         raise DataError("none of the data sets has training photos")
     torch.manual_seed(options.seed)
-    model = build_model(options, sets, photos, command)
+    sentences = read_sentences(options.sentences)
+    model = build_model(options, sets, photos, sentences, command)
     if (options.attention_boxes or options.attention_regularization) and not model.config.decoder_kind.attends:
         raise DataError(
             f"--attention-boxes and --attention-regularization need attention; {model.config.decoder} has none"
@@ -135,6 +157,7 @@ def set_up(
         order=show_order(sets),
         model=model,
         captions=encode_captions(photos, model.vocabulary, model.config.max_length),
+        lent=Lent.of(options, sentences, photos, model),
         inputs=FreshCrops(model, sets, options, device)
         if options.fine_tune
         else StoredFeatures(model, sets, options, device, cache or folder / "features"),
@@ -144,9 +167,47 @@ def set_up(
         else None,
         baseline=baseline,
         objective=choose_objective(options, model, photos, baseline, ranks),
-        begun_with=digests(options, sets, model),
+        begun_with=digests(options, sets, sentences, model),
         ranks=ranks,
     )
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Hold sentences that photos are lent to, in groups that share a photo, as captions of it do.
+
+    photos: the index of each group's photo; a photo may have several groups.
+    captions: the ids of each group's sentences, see `encode_captions`.
+    first: the index of the first group among photos and groups, which are counted through.
+    epochs: over which the groups are spread, 1 or more.
+    """
+
+    photos: Tensor
+    captions: list[list[tuple[list[int], ...]]]
+    first: int
+    epochs: int
+
+    @classmethod
+    def of(cls, options: TrainOptions, sentences: Sequence[str], photos: list[Photo], model: CaptionModel) -> Lent:
+        """Return the groups. sentences, photos: see `lend_photos`; model: whose vocabulary gives the ids."""
+        groups = [
+            (index, Photo(photo.path, tuple(own[begin : begin + CAPTIONS_AT_ONCE]), "train"))
+            for index, (photo, own) in enumerate(zip(photos, lend_photos(sentences, photos), strict=True))
+            for begin in range(0, len(own), CAPTIONS_AT_ONCE)
+        ]
+        random.Random(options.seed).shuffle(groups)
+        captions = encode_captions([group for _, group in groups], model.vocabulary, model.config.max_length)
+        owners = torch.tensor([*range(len(photos)), *(index for index, _ in groups)])
+        return cls(owners, captions, len(photos), options.sentence_epochs)
+
+    def part(self, epoch: int) -> list[int]:
+        """Return the groups that an epoch shows: of the first `epochs`, each has its share. epoch: from 0 on."""
+        groups = range(self.first, self.first + len(self.captions))
+        return list(groups[epoch :: self.epochs]) if epoch < self.epochs else []
+
+    def with_photos(self, batch: Batch) -> Batch:
+        """Return a batch that names photos in place of groups."""
+        return dataclasses.replace(batch, photos=self.photos[batch.photos])
 
 
 def read_data_sets(arguments: tuple[str, ...]) -> list[DataSet]:
@@ -174,12 +235,15 @@ def show_order(sets: list[DataSet]) -> list[int]:
     return order
 
 
-def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo], command: str | None) -> CaptionModel:
+def build_model(
+    options: TrainOptions, sets: list[DataSet], photos: list[Photo], more: Sequence[str], command: str | None
+) -> CaptionModel:
     """Return the model to train: the checkpoint of --init, or a new decoder on an encoder trained on ImageNet.
 
     options: name the checkpoint, or the kinds and sizes of a new model.
     sets: the data sets, for the record on the model card.
     photos: the training photos, whose words a new model learns.
+    more: sentences whose words it learns too.
     command: the command line that started the run, for the model card; None if there was none.
 
     Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, and ValueError for a
@@ -208,10 +272,13 @@ def build_model(options: TrainOptions, sets: list[DataSet], photos: list[Photo],
     else:
         if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
             asked.setdefault("encoder_stride", kind.strides[0])
-        sentences = (caption for photo in photos for caption in photo.captions)
-        words = Vocabulary.build(sentences, MIN_COUNT if options.min_count is None else options.min_count)
+        captions = (caption for photo in photos for caption in photo.captions)
+        words = Vocabulary.build([*captions, *more], MIN_COUNT if options.min_count is None else options.min_count)
         model = CaptionModel(ModelConfig(**asked), words)
-        model.encoder.load_pretrained(encoder_weights(options, model.config.encoder))
+        if options.encoder_weights and Path(options.encoder_weights).is_dir():
+            record["begun_from"] = take_encoder(model, Path(options.encoder_weights))
+        else:
+            model.encoder.load_pretrained(encoder_weights(options, model.config.encoder))
     record["options"] = {
         name: getattr(model.config, name) if name in names else value
         for name, value in dataclasses.asdict(options).items()
@@ -232,6 +299,20 @@ def data_rows(sets: list[DataSet]) -> list[dict[str, Any]]:
         }
         for data_set in sets
     ]
+
+
+def take_encoder(model: CaptionModel, folder: Path) -> dict[str, Any]:
+    """Give a model the encoder of a checkpoint, and return the record of that one's training.
+
+    Raises ModelError, and DataError for an encoder of another kind.
+    """
+    theirs = CaptionModel.load(folder)
+    kinds = [(config.encoder, config.encoder_stride) for config in (theirs.config, model.config)]
+    if kinds[0] != kinds[1]:
+        (name, stride), _ = kinds
+        raise DataError(f"{folder}: its encoder is {name} with a stride of {stride}; ask for this one")
+    model.encoder.load_state_dict(theirs.encoder.state_dict())
+    return theirs.config.training
 
 
 def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
@@ -277,13 +358,15 @@ def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
     return AdamW(groups, weight_decay=options.weight_decay, betas=(0.9, 0.98))
 
 
-def digests(options: TrainOptions, sets: list[DataSet], model: CaptionModel) -> dict[str, str | None]:
+def digests(
+    options: TrainOptions, sets: list[DataSet], sentences: Sequence[str], model: CaptionModel
+) -> dict[str, str | None]:
     """Return SHA-256 digests of the captions, and of the weights to begin with if they are from a file, else None.
 
     They tell a run that is resumed whether the files that its options name have changed.
     """
     listing = [(photo.path.name, photo.split, photo.captions) for data_set in sets for photo in data_set.photos]
-    texts = json.dumps([model.vocabulary.words, listing])
+    texts = json.dumps([model.vocabulary.words, listing, *([sentences] if sentences else [])])
     return {
         "captions": hashlib.sha256(texts.encode()).hexdigest(),
         "weights": hash_weights(model).hexdigest() if options.init or options.encoder_weights else None,

@@ -1,0 +1,231 @@
+"""Recipes: a training in stages, each of which begins with the checkpoint that the one before made.
+
+A recipe is a TOML file. Its own keys are options of every stage that has them; each `[[stage]]` has a `name`, a `kind`
+of KINDS, `train` where none is given, and options of its own. `new_decoder = true` takes only the encoder of the stage
+before, and `minutes` tells how long the stage took when somebody ran it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.store import MEMORY_FILE
+from capcli.files import write_whole
+from capcli.progress import stderr_console
+from capcli.training.agreement import learn_agreement
+from capcli.training.datasets import DataError
+from capcli.training.loop import train
+from capcli.training.options import TrainOptions
+from capcli.training.ranks import Ranks
+from capcli.training.setup import read_data_sets
+
+ENDING = ".toml"
+DONE_FILE, FEATURES = "stages.json", "features"
+OWN_KEYS = ("name", "kind", "minutes", "new_decoder")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+# The options that each kind of stage has.
+KINDS: dict[str, frozenset[str]] = {
+    "train": frozenset(field.name for field in dataclasses.fields(TrainOptions)) - {"init"},
+    "agree": frozenset({"data", "beam", "seed"}),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Hold one stage of a recipe.
+
+    name: of its folder, behind its number.
+    kind: a key of KINDS.
+    options: those of its kind that are given, with the recipe's own.
+    new_decoder: whether only the encoder of the stage before is kept.
+    minutes: how long it took once; None if nobody has said so.
+    """
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+    new_decoder: bool
+    minutes: float | None
+
+
+def read_recipe(path: Path) -> list[Stage]:
+    """Return the stages of a recipe.
+
+    path: of the TOML file, whose paths are relative to the current folder, as on the command line.
+
+    Raises DataError for a file that is no recipe, with the stage and the key that are wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (UnicodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: not TOML ({error})") from None
+    tables = content.pop("stage", None)
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise DataError(f"{path}: a recipe has one [[stage]] or more")
+    if unknown := [key for key in content if not any(key in known for known in KINDS.values())]:
+        raise DataError(f"{path}: {unknown[0]} is no option of any stage")
+    stages = []
+    for number, table in enumerate(tables, 1):
+        try:
+            stages.append(read_stage(number, table, content))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: stage {number}: {error}") from None
+    return stages
+
+
+def read_stage(number: int, table: dict[str, Any], common: dict[str, Any]) -> Stage:
+    """Return a stage.
+
+    number: from 1 on.
+    table: of the stage.
+    common: the options of all stages.
+
+    Raises ValueError, and TypeError for an option's value of another type.
+    """
+    kind, name = table.get("kind", "train"), table.get("name", "")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ValueError(f"name is {name!r}, not lower-case letters, digits and hyphens")
+    known = KINDS[kind]
+    if unknown := [key for key in table if key not in known and key not in OWN_KEYS]:
+        raise ValueError(f"{unknown[0]} is no option of a stage of the kind {kind}")
+    options = {key: value for key, value in (common | table).items() if key in known}
+    if isinstance(options.get("data"), str) or not options.get("data"):
+        raise ValueError('data is a list of data sets, such as ["flickr8k", "coco=2"]')
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    stage = Stage(name, kind, options, bool(table.get("new_decoder", False)), table.get("minutes"))
+    if number == 1 and (kind != "train" or stage.new_decoder):
+        raise ValueError("the first stage trains a new model, without new_decoder")
+    if kind == "train":
+        train_options(stage, None if number == 1 else Path("before"))  # to hear what is wrong with them
+    return stage
+
+
+def train_options(stage: Stage, before: Path | None) -> TrainOptions:
+    """Return the options of a stage of the kind `train`. before: folder of the checkpoint that it begins with."""
+    if before is None:
+        return TrainOptions(**stage.options)
+    begin = {"encoder_weights": str(before)} if stage.new_decoder else {"init": str(before)}
+    return TrainOptions(**(stage.options | begin))
+
+
+def describe(stages: list[Stage], folder: Path) -> list[str]:
+    """Return a line for each stage: its folder, what it does, and how long it took, here or for whoever wrote it."""
+    lines, minutes_here = [], read_done(folder)
+    for place, stage in zip(places(stages, folder), stages, strict=True):
+        told = ", ".join(f"{key} {value}" for key, value in stage.options.items())
+        if place.name in minutes_here:
+            time = f"done, in {minutes_here[place.name]:g} min"
+        else:
+            time = "not timed yet" if stage.minutes is None else f"some {stage.minutes:g} min"
+        lines.append(f"{place}: {stage.kind}, {told}; {time}")
+    left = [s.minutes for p, s in zip(places(stages, folder), stages, strict=True) if p.name not in minutes_here]
+    return [*lines, f"{len(left)} of {len(stages)} stages are left: {sum(filter(None, left)):g} min as they were timed"]
+
+
+def places(stages: list[Stage], folder: Path) -> list[Path]:
+    """Return the stages' folders, whose names sort as they run."""
+    return [folder / f"{number:02}-{stage.name}" for number, stage in enumerate(stages, 1)]
+
+
+def read_done(folder: Path) -> dict[str, float]:
+    """Return the minutes that each finished stage took, by the name of its folder."""
+    try:
+        return dict(json.loads((folder / DONE_FILE).read_bytes()))
+    except FileNotFoundError:
+        return {}
+
+
+def follow(
+    path: Path,
+    folder: Path,
+    device: torch.device,
+    cache: Path | None = None,
+    command: str | None = None,
+    ranks: Ranks | None = None,
+) -> None:
+    """Run the stages of a recipe that are not done yet, and put the last one's checkpoint into the folder itself.
+
+    path: of the recipe.
+    folder: where a folder for each stage goes, and the checkpoint.
+    device, cache, command, ranks: see `loop.train`; the cache is the folder's own where none is named.
+
+    Raises what `read_recipe`, `train` and `learn_agreement` raise, and DataError if the folder holds another recipe's
+    stages.
+    """
+    stages = read_recipe(path)
+    recipe, kept = path.read_bytes(), folder / path.name
+    ranks = ranks or Ranks()
+    console = stderr_console(quiet=not ranks.leads)
+    if kept.exists() and kept.read_bytes() != recipe:
+        raise DataError(f"{kept}: is another recipe than {path}; name another folder")
+    ranks.wait_for_leader()
+    if ranks.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, recipe)
+    before: Path | None = None
+    for place, stage in zip(places(stages, folder), stages, strict=True):
+        done = read_done(folder)
+        ranks.wait_for_leader()
+        if place.name not in done:
+            console.print(f"{place}: {stage.kind}", markup=False)
+            begun = time.perf_counter()
+            run_stage(stage, place, before, device, cache or folder / FEATURES, ranks)
+            if ranks.leads:
+                done[place.name] = round((time.perf_counter() - begun) / 60, 1)
+                write_whole(folder / DONE_FILE, json.dumps(done, indent=1).encode())
+            ranks.wait_for_leader()
+        before = place
+    assert before is not None
+    if ranks.leads:
+        finish(before, folder, recipe.decode(), command)
+        if cache is None:
+            shutil.rmtree(folder / FEATURES, ignore_errors=True)
+        console.print(f"{folder}: holds the last stage's checkpoint", markup=False)
+
+
+def run_stage(stage: Stage, place: Path, before: Path | None, device: torch.device, cache: Path, ranks: Ranks) -> None:
+    """Run a stage, or go on with it. place: its folder; the others as in `follow` and `train_options`."""
+    if stage.kind == "agree":
+        assert before is not None
+        if ranks.leads:
+            sets = read_data_sets(stage.options["data"])
+            learn_agreement(sets, before, place, stage.options.get("beam"), device, stage.options.get("seed", 1), None)
+        return
+    train(train_options(stage, before), place, device, cache, resume=True, ranks=ranks)
+
+
+def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
+    """Put a checkpoint into the recipe's folder, with the recipe in place of the runs that made it.
+
+    last: the folder of the last stage.
+    folder: of the recipe.
+    recipe: its text, for the model card.
+    command: the command line that started it, for the model card; None if there was none.
+    """
+    model = CaptionModel.load(last)
+    rows: dict[str, dict[str, Any]] = {}
+    run: Any = model.config.training
+    while isinstance(run, dict):  # the last run first; data sets that only an earlier one had come behind
+        for row in run.get("data", []):
+            rows.setdefault(row["name"], row)
+        run = run.get("begun_from")
+    record = {"command": command, "recipe": recipe, "data": list(rows.values())}
+    model.config = dataclasses.replace(model.config, training=record)
+    if (last / MEMORY_FILE).is_file():
+        write_whole(folder / MEMORY_FILE, (last / MEMORY_FILE).read_bytes())
+    model.save(folder, torch.float16)
