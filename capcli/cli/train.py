@@ -273,7 +273,8 @@ def train(
             if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
                 stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
             values["data"] = tuple(data)
-            options = TrainOptions(**{field.name: values[field.name] for field in dataclasses.fields(TrainOptions)})
+            names = {field.name for field in dataclasses.fields(TrainOptions)}
+            options = TrainOptions(**{name: value for name, value in values.items() if name in names})
             begin = ["torchrun", f"--nproc-per-node={ranks.count}", "-m"] if ranks.count > 1 else []
             with ExitStack() as stack:
                 place = stack.enter_context(ranks.meet(choose_device(device)))
