@@ -75,6 +75,18 @@ class Candidate:
         return self.attention_map.cell_offset if self.attention_map else 0.0
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Hold a kind of thing that an image shows.
+
+    name: as people call it.
+    probability: of being what the image shows above all, 0 to 1.
+    """
+
+    name: str
+    probability: float
+
+
 class HasBest:
     """Give the attributes of one candidate as one's own."""
 

@@ -20,7 +20,7 @@ BELOW = {
     "streaming": set(),
     "engines": {"checkpoints", "decoding", "model"},
     "captioner": {"checkpoints", "decoding", "engines", "images", "model", "streaming"},
-    "outputs": {"images"},
+    "outputs": {"images", "model"},
     "maps": {"images", "outputs"},
     "distributed": {"captioner", "decoding", "images", "outputs", "streaming"},
     "explain": {"captioner", "images", "maps", "model"},

@@ -12,26 +12,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from capcli.model.english import FUNCTION_WORDS
 from capcli.results import Candidate, Caption, ImageError
 
 MOST, LEAST_SCORE = 5, 0.1  # keywords for an image, and the score of the last, unless something else is asked for
 WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
 PARTICIPLE = re.compile(r"[a-z-]+(?:ing|ed|ly)")
-# Articles, pronouns, prepositions, conjunctions, auxiliaries, adverbs and numbers.
-GRAMMAR = """
-    a about above across after again against ahead all almost alone along alongside already also although am amid
-    amidst among amongst an and another any anything apart are around as aside at atop away backward backwards be
-    because been before behind being below beneath beside besides between beyond both but by c can could d did do
-    does doing done down downward during each eight either else even every everyone everything everywhere except few
-    five for forward four from had halfway has have having he headfirst her here herself him himself his how i if in
-    inside into is it its itself just last least less like many may me might more most much must my n near nearby
-    neither next nine no none nor not nothing now o of off often on once one ones only onto or other others our out
-    outside over own p past per quite rather really s same seven several she should sideways since six so some
-    somebody someone something sooner st still such t ten than that the their them themselves then there these they
-    this those though three through throughout to together too toward towards two u under underneath until up upon
-    upright upside upside-down upward us v very via was we well were what when where which while whilst who whole
-    whom whose why will with within without would you your 's 't
-"""
 # Nouns and attributes that say little by themselves.
 VAGUE = """
     able action activity air amount angle area areas art assortment attempt attention back backdrop background
@@ -83,8 +69,7 @@ VERBS = """
     walks want wash washes watch watches wear wears went whip whips win wipes won work works worn wrap wrestle
     wrestles write writes written yawn yells zip
 """
-FUNCTION_WORDS = frozenset(GRAMMAR.split())
-LEFT_OUT = frozenset(f"{GRAMMAR} {VAGUE} {VERBS}".split())
+LEFT_OUT = FUNCTION_WORDS.union(f"{VAGUE} {VERBS}".split())
 # Nouns, names of sports, and attributes that end as participles and adverbs do.
 KEPT = frozenset(
     """

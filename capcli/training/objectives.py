@@ -14,8 +14,8 @@ from torch import Tensor
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.decoders import AttentionDecoder, Decoder, Reading
 from capcli.model.encoders import Features
+from capcli.model.english import FUNCTION_WORDS
 from capcli.model.vocabulary import PAD, UNKNOWN, tokenize
-from capcli.outputs.keywords import FUNCTION_WORDS
 from capcli.training.datasets import Batch, Photo, behind_start, mirror
 from capcli.training.features import is_mirrored, view_box
 from capcli.training.losses import (
