@@ -15,6 +15,7 @@ from PIL import Image
 
 from capcli import __version__
 from capcli.checkpoints.hub import find_checkpoint
+from capcli.checkpoints.kinds import KINDS_FILE, read_kinds
 from capcli.checkpoints.store import CHECKPOINT_FILES
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
@@ -30,6 +31,7 @@ from capcli.images.decode import (
     to_pixels,
 )
 from capcli.model.config import ModelConfig
+from capcli.model.kinds import Kinds
 from capcli.model.vocabulary import END, START, Vocabulary
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 from capcli.streaming import LookAhead, Workers
@@ -43,17 +45,20 @@ BLANK = 127  # the grey of a picture with nothing on it, halfway between black a
 class Captioner:
     """Captions images with one engine; several threads may use one captioner at the same time."""
 
-    def __init__(self, engine: Engine, workers: int = 1, folder: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, workers: int = 1, folder: Path | None = None, kinds: Kinds | None = None
+    ) -> None:
         """Make a captioner.
 
         workers: as `load` takes them.
         folder: of the engine's checkpoint, if it came from one.
+        kinds: what the encoder tells apart by itself; None names none.
 
         Raises ValueError for less than one worker.
         """
         if workers < 1:
             raise ValueError(f"workers is {workers}, not 1 or more")
-        self.engine, self.workers, self.folder = engine, workers, folder
+        self.engine, self.workers, self.folder, self.kinds = engine, workers, folder, kinds
         self.config, self.vocabulary = engine.config, engine.vocabulary
         self.device, self.precision = engine.device, engine.precision
         self.options = DecodingOptions(**engine.config.decoding)
@@ -82,7 +87,8 @@ class Captioner:
         """
         load = engine_loader(engine, device, precision, workers)  # before the Hub is asked for anything
         folder = find_checkpoint(model)
-        return cls(load(folder), workers, folder)
+        ready = load(folder)
+        return cls(ready, workers, folder, read_kinds(folder, ready.config.encoder_kind.global_size))
 
     @overload  # a str is a sequence of str to the type checker, but always one path here
     def caption(  # type: ignore[overload-overlap]
@@ -251,6 +257,7 @@ class Captioner:
         candidates = candidates_of(self.ranked(found, features, options), self.vocabulary, self.config)
         least = self.config.unsure_below
         gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
+        kinds = [()] * len(names) if self.kinds is None else self.kinds.told(self.engine.vectors(features))
         one_colour = (pixels == pixels[:, :1, :1]).all((1, 2, 3)).tolist()
         return [
             Caption(
@@ -258,8 +265,9 @@ class Captioner:
                 tuple(several[:num]),
                 gain,
                 unsure=plain or (least is not None and gain is not None and gain < least),
+                kinds=told,
             )
-            for name, several, gain, plain in zip(names, candidates, gains, one_colour, strict=True)
+            for name, several, gain, plain, told in zip(names, candidates, gains, one_colour, kinds, strict=True)
         ]
 
     def ranked(self, found: Hypotheses[np.ndarray], features: Any, options: DecodingOptions) -> Hypotheses[np.ndarray]:
@@ -325,7 +333,7 @@ class Captioner:
         how = asdict(options) | {"seed": None}
         how |= {"num": num, "engine": self.engine.name, "precision": self.precision, "device": device}
         digest = hashlib.sha256(json.dumps(how | {"version": __version__}, sort_keys=True).encode())
-        for name in CHECKPOINT_FILES:
+        for name in (*CHECKPOINT_FILES, *([KINDS_FILE] if self.kinds else [])):
             with open(self.folder / name, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.digest()

@@ -146,6 +146,8 @@ class Caption(HasBest):
         log-probabilities; None where the checkpoint does not say what gain is too little.
     unsure: whether it is too little, or the image has one colour only: there was next to nothing to see.
     photo: the image upright, RGB, where it was asked to be kept, or None.
+    kinds: what the image shows above all, by the encoder alone, the likeliest first; empty where the checkpoint knows
+        no kinds, or is sure of none.
     keywords: what it shows, as `outputs.keywords` takes them from the candidates; None where nobody asked for them.
     """
 
@@ -155,6 +157,7 @@ class Caption(HasBest):
     unsure: bool = False
     photo: Image.Image | None = None
     keywords: tuple[str, ...] | None = None
+    kinds: tuple[Kind, ...] = ()
 
     @property
     def best(self) -> Candidate:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from capcli import __version__
 from capcli.checkpoints.card import CARD_FILE
+from capcli.checkpoints.kinds import KINDS_FILE
 from capcli.checkpoints.store import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
@@ -119,7 +120,7 @@ def download(
         # The weights come last, so that another library's model is refused before its gigabytes are downloaded.
         folder = fetch([CONFIG_FILE, VOCABULARY_FILE, CARD_FILE], revision)
         read_config(folder)
-        return fetch([WEIGHTS_FILE], folder.name)
+        return fetch([KINDS_FILE, WEIGHTS_FILE], folder.name)
     except ModelError:
         raise
     except Exception as error:  # huggingface_hub's HTTP client, and so its exceptions, differ between releases
@@ -153,7 +154,7 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
         if private and not api.model_info(repository).private:
             raise ModelError(f"{repository}: exists and is public; make it private in its settings first")
         operations = [CommitOperationAdd(CARD_FILE, card.encode())]
-        sent = [file for file in (*CHECKPOINT_FILES, MEMORY_FILE) if (folder / file).exists()]
+        sent = [file for file in (*CHECKPOINT_FILES, KINDS_FILE, MEMORY_FILE) if (folder / file).exists()]
         operations += [CommitOperationAdd(file, folder / file) for file in sent]
         return str(api.create_commit(repository, operations, commit_message=message).commit_url)
     except ModelError:

@@ -199,6 +199,18 @@ def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata in the header of a safetensors file. Raises ModelError for a damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_header(path)
+        with safe_open(path, "np") as file:
+            return file.metadata() or {}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
+
+
 def check_header(path: Path) -> int:
     """Return the length of a safetensors file's header, from its first eight bytes.
 

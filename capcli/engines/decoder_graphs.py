@@ -72,22 +72,29 @@ class DecoderGraphs(ABC):
         self.config, self.words, self.name = config, words, name
         self.hidden, self.embedding = config.hidden_size, config.embedding_size
 
-    def start(self) -> Graph:
+    def start(self, vector: bool = False) -> Graph:
         """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
-        what all beams of an image share, and to the photo as sentences are compared with it. Raises NoGraph."""
+        what all beams of an image share, and to the photo as sentences are compared with it.
+
+        vector: whether the encoder's global vector, (batch, channels), is the last output.
+
+        Raises NoGraph.
+        """
         graph, side = Graph(), self.config.image_size
         pixels = graph.add("Cast", graph.input("pixels", UINT8, "batch", side, side, 3), to=FLOAT)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
         if self.config.encoder not in ENCODER_GRAPHS:
             raise NoGraph(f"there is no ONNX graph of the encoder {self.config.encoder}")
-        grid, vector = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
-        hidden, cell, memory = self.begin(graph, grid, vector)
+        grid, pooled = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
+        hidden, cell, memory = self.begin(graph, grid, pooled)
         for name, state in (("hidden", hidden), ("cell", cell)):
             graph.output(name, graph.reshape(state, -1, 1, self.hidden), "batch", 1, self.hidden)
         for index, (value, shape) in enumerate(zip(memory, self.memory_shapes(), strict=True)):
             graph.output(f"memory{index}", value, "batch", *shape)
         if self.config.agreement_size is not None:
-            graph.output("photo", self.compared(graph, vector, memory), "batch", self.config.agreement_size)
+            graph.output("photo", self.compared(graph, pooled, memory), "batch", self.config.agreement_size)
+        if vector:
+            graph.output("vector", pooled, "batch", self.config.encoder_kind.global_size)
         return graph
 
     def step(self, reading: bool = False, drawing: bool = False) -> Graph:

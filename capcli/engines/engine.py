@@ -112,5 +112,9 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def vectors(self, features: Any) -> np.ndarray:
+        """Return the encoder's global vectors of images, (images, channels), in float32."""
+
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

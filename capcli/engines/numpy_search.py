@@ -22,6 +22,7 @@ class State:
     samples: states that belong to one beam; see `numpy_sampling.sample_locations`.
     photo: (batch, channels), the image as sentences are compared with it; only before the first word, and None where
         they are not.
+    vector: (batch, channels), the encoder's global one; only before the first word.
     """
 
     hidden: np.ndarray
@@ -29,6 +30,7 @@ class State:
     memory: tuple[np.ndarray, ...]
     samples: int = 1
     photo: np.ndarray | None = None
+    vector: np.ndarray | None = None
 
     def reorder(self, beams: np.ndarray) -> State:
         """Return each image's beams picked by index. beams: (batch, new beams)."""

@@ -50,6 +50,7 @@ class OnnxEngine(Engine):
         self.config, self.vocabulary, self.tensors = checkpoint.config, checkpoint.vocabulary, checkpoint.tensors
         self.threads = threads or count_cores()
         self.graphs = make_graphs(self.config, self.vocabulary)
+        self.make_start = partial(self.graphs.start, vector=True)
         self.sessions: dict[str, InferenceSession] = {}
         self.locks: dict[str, threading.Lock] = {}
 
@@ -86,7 +87,7 @@ class OnnxEngine(Engine):
 
     def prepare(self) -> None:
         """Make the sessions that captions need, as Engine.prepare."""
-        self.session("start", self.graphs.start)
+        self.session("start", self.make_start)
         self.session("step", self.graphs.step)
 
     def make_session(self, graph: Graph) -> InferenceSession:
@@ -110,12 +111,12 @@ class OnnxEngine(Engine):
         """
         at_once = ENCODED_AT_ONCE * self.threads
         pieces = [
-            self.run("start", self.graphs.start, pixels[begin : begin + at_once])
+            self.run("start", self.make_start, pixels[begin : begin + at_once])
             for begin in range(0, len(pixels), at_once)
         ]
-        hidden, cell, *memory = map(np.concatenate, zip(*pieces, strict=True))
+        hidden, cell, *memory, vector = map(np.concatenate, zip(*pieces, strict=True))
         photo = None if self.config.agreement_size is None else memory.pop()
-        return State(hidden, cell, tuple(memory), photo=photo)
+        return State(hidden, cell, tuple(memory), photo=photo, vector=vector)
 
     def search(
         self, features: State, count: int, options: DecodingOptions, generator: np.random.Generator | None = None
@@ -177,6 +178,11 @@ class OnnxEngine(Engine):
         (sentences,) = self.run("sentences", make, words.reshape(-1, words.shape[2]))
         cosines: np.ndarray = np.einsum("nc,nbc->nb", features.photo, sentences.reshape(*words.shape[:2], -1))
         return cosines
+
+    def vectors(self, features: State) -> np.ndarray:
+        """Return global vectors, as Engine.vectors."""
+        assert features.vector is not None
+        return features.vector
 
     def synchronize(self) -> None:
         """Return at once, as a CPU has done everything by then."""

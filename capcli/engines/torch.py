@@ -120,6 +120,11 @@ class TorchEngine(Engine):
         cosines: np.ndarray = self.model.agreement(found, torch.from_numpy(words).to(self.torch_device)).cpu().numpy()
         return cosines
 
+    def vectors(self, features: Features) -> np.ndarray:
+        """Return global vectors, as Engine.vectors."""
+        vectors: np.ndarray = as_array(features.global_vector)
+        return vectors
+
     def synchronize(self) -> None:
         """Wait for a GPU, as Engine.synchronize."""
         if self.torch_device.type == "cuda":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from capcli.model.english import names
@@ -16,7 +17,7 @@ from capcli.results import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-SHOWN_FROM = 0.05  # the least probability of a kind that is told
+MOST, TOLD_FROM = 5, 0.05  # kinds that are told of an image, and their least probability
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,28 @@ class Kinds:
         logits = vectors @ self.weight.T + self.bias
         shares = np.exp(logits - logits.max(1, keepdims=True))
         shares /= shares.sum(1, keepdims=True)
-        return np.stack([shares[:, list(named.classes)].sum(1) for named in self.names], 1)
+        probabilities: np.ndarray = shares @ self.membership
+        return probabilities
 
-    def told(self, probabilities: np.ndarray, most: int = 5) -> list[tuple[Kind, ...]]:
-        """Return for each image the likeliest kinds, the likeliest first, down to SHOWN_FROM.
+    @cached_property
+    def membership(self) -> np.ndarray:
+        """Return which classes are of which kinds, (classes, kinds), as zeros and ones."""
+        import numpy as np
 
-        probabilities: (images, kinds).
-        most: kinds for an image, 1 or more.
+        found = np.zeros((len(self.bias), len(self.names)), np.float32)
+        for index, named in enumerate(self.names):
+            found[list(named.classes), index] = 1
+        return found
+
+    def told(self, vectors: np.ndarray) -> list[tuple[Kind, ...]]:
+        """Return for each image up to MOST kinds, the likeliest first, down to TOLD_FROM.
+
+        vectors: (images, channels), global ones.
         """
         found = []
-        for row in probabilities:
-            best = row.argsort()[: -most - 1 : -1]
-            found.append(tuple(Kind(self.names[i].name, float(row[i])) for i in best if row[i] >= SHOWN_FROM))
+        for row in self.probabilities(vectors):
+            best = row.argsort()[: -MOST - 1 : -1]
+            found.append(tuple(Kind(self.names[i].name, float(row[i])) for i in best if row[i] >= TOLD_FROM))
         return found
 
 
