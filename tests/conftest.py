@@ -167,7 +167,8 @@ def pair(tmp_path: Path, no_java: None) -> Path:
     rows = []
     for name, captions in SAID.items():
         shutil.copy(PHOTOS / name, tmp_path / name)
-        rows.append({"file_path": str(PHOTOS / name), "captions": captions, "split": "train"})
+        shutil.copy(PHOTOS / name, tmp_path / f"taught-{name}")
+        rows.append({"file_path": f"taught-{name}", "captions": captions, "split": "train"})
         rows.append({"file_path": name, "captions": captions, "split": "dev"})
     (tmp_path / "pair.json").write_text(json.dumps(rows))
     return tmp_path / "pair.json"

@@ -10,7 +10,7 @@ import typer
 
 from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
-from capcli.cli.options import Device
+from capcli.cli.options import AllowOutside, Device
 
 
 def agree(
@@ -34,6 +34,7 @@ def agree(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="Seed of the initial weights, the order of photos and dropout.")
     ] = 1,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Train what ranks captions by how well they agree with the photo.
 
@@ -56,7 +57,7 @@ def agree(
         from capcli.training.agreement import learn_agreement
         from capcli.training.setup import read_data_sets
 
-        sets = read_data_sets(tuple(data))
+        sets = read_data_sets(tuple(data), allow_outside)
         with closing(LockedFolder(output)):
             learn_agreement(
                 sets, find_checkpoint(init), output, beam, choose_device(device), seed, typed_command("agree")

@@ -9,7 +9,7 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner, require_attention
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import BatchSize, Decoding, ModelOptions, grouped
+from capcli.cli.options import AllowOutside, BatchSize, Decoding, ModelOptions, grouped
 
 
 @grouped
@@ -35,6 +35,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Caption a data set's photos and score the captions.
 
@@ -49,7 +50,7 @@ def evaluate(
         from capcli.training.datasets import DataError, read_data_set
         from capcli.training.evaluation import as_lines, evaluate_captioner
 
-        data_set = read_data_set(data)
+        data_set = read_data_set(data, allow_outside=allow_outside)
         photos = data_set.require(split)
         captioner = load_captioner(model)
         options = decoding_options(captioner, decoding, num)

@@ -45,7 +45,7 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
         *("encoder_learning_rate", "frozen_blocks", "average", "init_share", "label_smoothing"),
         *("attention_regularization", "attention_boxes", "monte_carlo_samples"),
     ),
-    "Photos and words": ("image_size", "views", "min_count"),
+    "Photos and words": ("allow_outside", "image_size", "views", "min_count"),
     "How to decode": ("beam", "max_length", "length_penalty", "no_repeat", "no_echo"),
 }
 

@@ -169,6 +169,13 @@ Device = Annotated[
         autocompletion=complete_device,
     ),
 ]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Read photos that DATA names or links to outside its folder; not for a stranger's DATA.",
+    ),
+]
 TensorBoard = Annotated[
     bool,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 
 from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
-from capcli.cli.options import TensorBoard
+from capcli.cli.options import AllowOutside, TensorBoard
 
 
 def teach(
@@ -30,6 +30,7 @@ def teach(
     ] = "bundled",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the order of photos and of dropout.")] = 1,
     tensorboard: TensorBoard = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Teach a checkpoint your own captions of some photos.
 
@@ -53,6 +54,6 @@ def teach(
         from capcli.training.datasets import read_data_set
         from capcli.training.teaching import teach as teach_captioner
 
-        data_set = read_data_set(data, hold_out=False)
+        data_set = read_data_set(data, hold_out=False, allow_outside=allow_outside)
         with closing(LockedFolder(output)):
             teach_captioner(data_set, find_checkpoint(init), output, seed, typed_command("teach"), tensorboard)

@@ -11,7 +11,7 @@ import typer
 
 from capcli.cli.learning import failures_told, typed_command
 from capcli.cli.messages import fail
-from capcli.cli.options import Device, TensorBoard, finite, one_of
+from capcli.cli.options import AllowOutside, Device, TensorBoard, finite, one_of
 from capcli.cli.signals import Stop
 from capcli.model.config import DECODERS, ENCODERS
 
@@ -24,8 +24,8 @@ def train(
         list[str],
         typer.Argument(
             metavar="DATA",
-            help="Folder in the Flickr8k layout, JSON file, folder with a JSON file, or what capcli writes: JSONL, CSV "
-            "or TSV, ImageFolder, a folder of photos with sidecars; DATA=2 counts it twice.",
+            help="JSON file, folder with one, or one for each split; COCO, Flickr8k, Flickr30k; or what capcli "
+            "writes: JSONL, CSV or TSV, ImageFolder, a folder of photos with sidecars; DATA=2 counts it twice.",
         ),
     ],
     output: Annotated[
@@ -227,12 +227,13 @@ def train(
         typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not used with --fine-tune."),
     ] = None,
     tensorboard: TensorBoard = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Train a captioner on photos with captions.
 
-    A JSON file of DATA is COCO's in Karpathy's form, or a list
-    [{"file_path": "a.jpg", "captions": ["a cat", …]}, …] beside the photos or their folder images/. One photo in twenty
-    is held out as dev where none names its split.
+    A JSON file of DATA is COCO's, its own or in Karpathy's form, or a list, beside the photos or their folder images/:
+    [{"file_path": "a.jpg", "captions": ["a cat", …]}, …] or [{"image": "a.jpg", "caption": "a cat"}, …]. One photo in
+    twenty is held out as dev where none names its split.
 
     RUN receives the checkpoint with the best CIDEr on dev photos, averaged over the data sets, ready for
     `capcli caption --model RUN`; a line per epoch in log.jsonl, and curves.html to watch it by; and after each epoch,

@@ -1,4 +1,4 @@
-"""Captioned photos in the forms that `capcli caption` writes: rows, sidecars, and ImageFolder's metadata."""
+"""Captioned photos in the forms that `capcli caption` writes, and in tables: rows, sidecars, ImageFolder's metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -16,35 +17,64 @@ from capcli.model.vocabulary import tokenize
 
 METADATA = ("metadata.jsonl", "metadata.csv")  # ImageFolder's
 ROWS = (".jsonl", ".ndjson", ".csv", ".tsv")
+TABLES = ("captions.txt", "results.csv")  # Kaggle's Flickr8k and Flickr30k
+IMAGES = ("image", "image_name")  # their columns of photos
 SIDECARS = (".caption", ".txt")  # where a photo has both, the second often holds tags
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, list[str], bool]]:
     """Yield each captioned photo of a file: its name, its captions, and whether the name is relative to the file.
 
-    Rows are capcli's, with `path` and `caption`, or ImageFolder's, with `file_name` and `text`. Those with an error and
-    those without a caption are passed over.
+    Rows are capcli's, with `path` and `caption`, ImageFolder's, with `file_name` and `text`, or others', with `image`
+    and `caption`, or `image_name` and `comment`. Those with an error and those without a caption are passed over.
 
-    path: of JSON Lines, CSV or TSV; others are JSON Lines to it.
+    path: of JSON Lines, of CSV, with commas or bars, or of TSV; others are JSON Lines to it.
 
     Raises ValueError, which says what is wrong and where, and OSError.
     """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    if path.suffix.lower() in (".csv", ".tsv"):
+    rows: Iterator[tuple[int, Any]]
+    if path.suffix.lower() in (".csv", ".txt") and "|" in text.partition("\n")[0]:
+        rows = barred(text)
+    elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        rows: Iterator[tuple[int, Any]] = ((table.line_num, row) for row in table)
+        rows = ((table.line_num, row) for row in table)
     else:
         rows = json_lines(text)
     try:
         for number, row in rows:
             try:
-                found = read_row(row)
+                found = read_caption_row(row)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from None
             if found[1]:
                 yield found
     except csv.Error as error:
         raise ValueError(str(error)) from None
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file's first line names a column of photos as Kaggle's data sets do. Raises no error."""
+    try:
+        if not path.is_file() or path.suffix.lower() not in (".txt", ".csv"):
+            return False
+        with path.open("rb") as file:
+            head = file.readline(1000).decode("utf-8-sig", "replace")
+    except OSError:
+        return False
+    return not {cell.strip() for cell in re.split("[,|]", head)}.isdisjoint(IMAGES)
+
+
+def barred(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number and the cells of each row of Flickr30k's table, whose cells are between `|` and never quoted."""
+    head, *lines = text.splitlines()
+    names = [name.strip() for name in head.split("|")]
+    for number, line in enumerate(lines, 2):
+        # One row of it has blanks where the second bar should be.
+        line = re.sub(r"^([^|]*\|\s*\d+)\s+(?![\s|])", r"\1|", line)
+        cells = [cell.strip() for cell in line.split("|", len(names) - 1)]
+        if line.strip():
+            yield number, dict(zip(names, cells, strict=False))
 
 
 def json_lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -57,17 +87,18 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
                 raise ValueError(f"line {number} is not JSON") from None
 
 
-def read_row(row: Any) -> tuple[str, list[str], bool]:
-    """Return the name of a row's photo, its captions, and whether the name is ImageFolder's. Raises ValueError."""
+def read_caption_row(row: Any) -> tuple[str, list[str], bool]:
+    """Return the name of a row's photo, its captions, whether its name is relative to the file. Raises ValueError."""
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
-    relative = "file_name" in row
-    name = row.get("file_name" if relative else "path")
+    column = next((column for column in ("file_name", *IMAGES) if column in row), "path")
+    name, relative = row.get(column), column != "path"
     if not isinstance(name, str) or not name:
-        raise ValueError("no path or file_name")
+        raise ValueError("no path, file_name or image")
     if row.get("error"):
         return name, [], relative
-    key = next((key for key in (("text", "caption") if relative else ("caption", "text")) if key in row), None)
+    keys = ("text", "caption", "comment") if column == "file_name" else ("caption", "text", "comment")
+    key = next((key for key in keys if key in row), None)
     if key is None:
         raise ValueError(f"no caption or text of {name}")
     found = row[key] if isinstance(row[key], list) else [row[key]]
@@ -84,10 +115,11 @@ def read_row(row: Any) -> tuple[str, list[str], bool]:
     return name, captions, relative
 
 
-def read_sidecars(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+def read_sidecars(folder: Path, check: Callable[[Path], None]) -> Iterator[tuple[Path, list[str]]]:
     """Yield each photo in a folder and below that has a text beside it, and the text's lines, each a caption.
 
     folder: of photos, and `.caption` or `.txt` files named as they are.
+    check: raises an error of its own for a text that may not be read.
 
     Raises ValueError and OSError.
     """
@@ -96,6 +128,7 @@ def read_sidecars(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         sidecar = next((path for path in beside if path.is_file()), None)
         if sidecar is None or not isinstance(image, str):
             continue
+        check(sidecar)
         try:
             lines = sidecar.read_text("utf-8-sig").splitlines()
         except UnicodeError:

@@ -1,12 +1,15 @@
-"""Captioned photos: read from the Flickr8k layout, Karpathy's JSON or a plain list, and put into batches."""
+"""Captioned photos: read from the forms in which data sets come, and put into batches."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -15,11 +18,14 @@ import torch
 from torch import Tensor
 
 from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
-from capcli.training.captions import METADATA, ROWS, read_rows, read_sidecars
+from capcli.training.captions import METADATA, ROWS, TABLES, is_table, read_caption_row, read_rows, read_sidecars
 
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
+FLICKR30K_FOLDERS = ("flickr30k_images", "flickr30k-images")
+COCO_LISTS = ("captions_*20??.json", "annotations/captions_*20??.json")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
 FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
+SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|dev|val|test)(?![a-z])")  # of a JSON file that holds one split
 HELD_OUT = 20  # one photo in this many becomes a dev photo, if a data set names no splits
 CAPTIONS_AT_ONCE = 5
 PLAIN_LIST = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
@@ -70,17 +76,17 @@ class DataSet:
         raise DataError(f"{self.name}: no photos in split {name!r}; there are {known}")
 
 
-def read_data_set(argument: str, hold_out: bool = True) -> DataSet:
+def read_data_set(argument: str, hold_out: bool = True, allow_outside: bool = False) -> DataSet:
     """Return the data set that a command line argument names.
 
-    PATH is a folder in the Flickr8k layout (`*.token.txt`, `*trainImages.txt`, `*devImages.txt`), a folder with one
-    JSON file, or a JSON file: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}` or
-    `[{"file_path", "captions"}]`. Photos are in `images/`, in `Flicker8k_Dataset/` or beside the file. It is also what
-    capcli writes: JSON Lines, CSV or TSV, a folder with ImageFolder's `metadata.jsonl` or `metadata.csv`, or a folder
-    of photos with sidecars. If no photo names its split, every twentieth is held out as a dev photo.
+    PATH is a file, see `read_list`, or a folder with one, see `find_lists`, or a folder of photos with sidecars. Photos
+    are in `images/`, in `Flicker8k_Dataset/` or beside the file, COCO's in `train2017/` and its like. If no photo has a
+    split, every twentieth is held out as a dev photo.
 
     argument: `PATH` or `PATH=N`, where N is how often an epoch shows each photo.
     hold_out: whether to hold photos out as dev where none names its split; else all are train.
+    allow_outside: whether to read what lies outside the data set's folder, too: a stranger's list or link may name a
+        private photo.
 
     Raises DataError, also for photos that are missing.
     """
@@ -93,37 +99,91 @@ def read_data_set(argument: str, hold_out: bool = True) -> DataSet:
     path = Path(argument)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    if path.is_dir() and (tokens := sorted(path.glob("*.token.txt"))):
-        photos = read_flickr(tokens[0])
-    elif path.is_dir() and (metadata := [path / name for name in METADATA if (path / name).is_file()]):
-        photos = read_caption_rows(metadata[0])
-    elif path.suffix.lower() in ROWS and path.is_file():
-        photos = read_caption_rows(path)
-    elif path.is_dir() and not any(path.glob("*.json")):
-        photos = read_captioned_folder(path)
+    home = path if path.is_dir() else path.parent
+    check = (lambda _: None) if allow_outside else stay_below(home)
+    lists = find_lists(path) if path.is_dir() else [path]
+    if path.is_dir():
+        for file in lists:
+            check(file)
+    if len(lists) > 1:
+        parts = [(split_in_name(file), photo) for file in lists for photo in read_list(file, check)]
+        photos = join(path, (photo if photo.split else replace(photo, split=split) for split, photo in parts))
     else:
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        if path.is_dir() and (path / "dataset.json") in files:
-            files = [path / "dataset.json"]
-        if len(files) != 1:
-            raise DataError(f"{path}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
-        photos = read_photo_json(files[0])
+        photos = read_list(lists[0], check) if lists else read_captioned_folder(path, check)
     if not photos:
         raise DataError(f"{path}: no captioned photos")
     missing = [photo.path for photo in photos if not photo.path.is_file()]
     if missing:
         several = f"{len(missing)} photos are missing, the first of them" if len(missing) > 1 else "a photo is missing:"
         raise DataError(f"{path}: {several} {missing[0]}")
+    for photo in photos:
+        check(photo.path)
     if hold_out and not any(photo.split for photo in photos):
         photos = [replace(p, split="dev" if i % HELD_OUT == 0 else "train") for i, p in enumerate(photos)]
     photos = [p if p.split else replace(p, split="train") for p in photos]
-    return DataSet((path if path.is_dir() else path.parent).resolve().name, photos, repeat)
+    return DataSet(home.resolve().name, photos, repeat)
 
 
-def read_flickr(tokens: Path) -> list[Photo]:
+def stay_below(home: Path) -> Callable[[Path], None]:
+    """Return a function that raises DataError for a file that is not below a folder, once links are followed."""
+    root = os.path.realpath(home)
+    real = cache(os.path.realpath)
+
+    def check(path: Path) -> None:
+        # Most files are no links, and share their folders: a look at each is enough.
+        place = os.path.realpath(path) if path.is_symlink() else os.path.join(real(path.parent), path.name)
+        if not Path(place).is_relative_to(root):
+            raise DataError(f"{path}: not below {home}, once links are followed; --allow-outside reads it nevertheless")
+
+    return check
+
+
+def find_lists(folder: Path) -> list[Path]:
+    """Return the file that lists a folder's photos, or one for each split; none if there are no such files.
+
+    It is `*.token.txt`; ImageFolder's metadata; `captions.txt` or `results.csv`, as Kaggle has Flickr8k and Flickr30k;
+    `dataset.json`; COCO's own files, beside the photos' folders or in `annotations/`; or any other JSON.
+
+    Raises DataError for several JSON files that are not one for each split.
+    """
+    first = sorted(folder.glob("*.token.txt"))
+    first += [path for name in METADATA if (path := folder / name).is_file()]
+    first += [path for name in TABLES if is_table(path := folder / name)]
+    first += [path for name in ("dataset.json",) if (path := folder / name).is_file()]
+    if first:
+        return first[:1]
+    files = sorted(file for pattern in COCO_LISTS for file in folder.glob(pattern)) or sorted(folder.glob("*.json"))
+    splits = {split_in_name(file) for file in files} - {""}
+    if len(files) > 1 and len(splits) < len(files):
+        raise DataError(f"{folder}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
+    return files
+
+
+def split_in_name(file: Path) -> str:
+    """Return the split that a file's name tells, as in `captions_val2017.json`; empty if it tells none."""
+    found = SPLIT_IN_NAME.search(file.stem.lower())
+    return SPLITS[found[1]] if found else ""
+
+
+def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
+    """Return the photos that a file lists: Flickr8k's, rows, or JSON.
+
+    check: raises DataError for another file that may not be read.
+
+    Raises DataError.
+    """
+    if file.name.endswith(".token.txt"):
+        return read_flickr(file, check)
+    if file.suffix.lower() in ROWS or is_table(file):
+        return read_caption_rows(file, check)
+    return read_photo_json(file)
+
+
+def read_flickr(tokens: Path, check: Callable[[Path], None]) -> list[Photo]:
     """Return the photos of a data set in the Flickr8k layout.
 
     tokens: a file with lines `name.jpg#0<TAB>caption`, beside which there is a list of names for each split.
+    check: see `read_list`.
 
     Raises DataError.
     """
@@ -135,47 +195,74 @@ def read_flickr(tokens: Path) -> list[Photo]:
         if not tokenize(caption):
             raise DataError(f"{tokens}: line {number} has no word after the tab")
         captions.setdefault(name.rpartition("#")[0], []).append(caption.strip())
-    photos = []
-    for split, pattern in FLICKR_SPLITS.items():
-        for listing in sorted(tokens.parent.glob(pattern)):
-            for name in filter(None, map(str.strip, read_lines(listing))):
-                if name not in captions:
-                    raise DataError(f"{listing}: {name} has no caption in {tokens.name}")
-                photos.append(Photo(locate(tokens.parent, name), tuple(captions[name]), split))
+    photos = divide(tokens, captions, check)
     if not photos:
         raise DataError(f"{tokens.parent}: no *trainImages.txt beside {tokens.name}")
-    splits: dict[Path, str] = {}
-    for photo in photos:
-        if splits.setdefault(photo.path, photo.split) != photo.split:
-            raise DataError(f"{tokens.parent}: {photo.path.name} is listed as {splits[photo.path]} and {photo.split}")
     return photos
 
 
-def read_caption_rows(path: Path) -> list[Photo]:
-    """Return the photos in rows that capcli or ImageFolder has written. Raises DataError.
+def divide(source: Path, captions: Mapping[str, Sequence[str]], check: Callable[[Path], None]) -> list[Photo]:
+    """Return the photos in Flickr8k's lists of names, one for each split, beside a file; none without such lists.
+
+    source: the file.
+    captions: that it has, by the photo's name.
+    check: see `read_list`.
+
+    Raises DataError.
+    """
+    photos = []
+    for split, pattern in FLICKR_SPLITS.items():
+        for listing in sorted(source.parent.glob(pattern)):
+            check(listing)
+            for name in filter(None, map(str.strip, read_lines(listing))):
+                if name not in captions:
+                    raise DataError(f"{listing}: {name} has no caption in {source.name}")
+                photos.append(Photo(locate(source.parent, name), tuple(captions[name]), split))
+    splits: dict[Path, str] = {}
+    for photo in photos:
+        if splits.setdefault(photo.path, photo.split) != photo.split:
+            raise DataError(f"{source.parent}: {photo.path.name} is listed as {splits[photo.path]} and {photo.split}")
+    return photos
+
+
+def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
+    """Return the photos in rows that capcli, ImageFolder, or Kaggle's Flickr8k or Flickr30k has.
 
     A path in capcli's rows is as it was given, relative to the folder where the command was run; where there is no such
-    photo, it is looked for below the file's folder.
+    photo, and in other rows, it is looked for below the file's folder.
+
+    check: see `read_list`.
+
+    Raises DataError.
     """
+
+    def place(name: str, relative: bool) -> Path:
+        first = path.parent / name if relative else Path(name)
+        return first if first.is_file() else locate(path.parent, name, FLICKR30K_FOLDERS)
+
     try:
-        return join_rows(
-            Photo(
-                path.parent / name if relative else Path(name) if Path(name).is_file() else locate(path.parent, name),
-                tuple(captions),
-                "",
-            )
-            for name, captions, relative in read_rows(path)
-        )
+        rows = list(read_rows(path))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    by_name: dict[str, list[str]] = {}
+    for name, captions, _ in rows:
+        by_name.setdefault(name, []).extend(captions)
+    return divide(path, by_name, check) or join(
+        path, (Photo(place(name, relative), tuple(captions), "") for name, captions, relative in rows)
+    )
 
 
-def read_captioned_folder(path: Path) -> list[Photo]:
-    """Return the photos of a folder that have sidecars. Raises DataError, also if none has one."""
+def read_captioned_folder(path: Path, check: Callable[[Path], None]) -> list[Photo]:
+    """Return the photos of a folder that have sidecars.
+
+    check: see `read_list`.
+
+    Raises DataError, also if none has one.
+    """
     try:
-        photos = [Photo(photo, tuple(captions), "") for photo, captions in read_sidecars(path)]
+        photos = [Photo(photo, tuple(captions), "") for photo, captions in read_sidecars(path, check)]
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
@@ -188,18 +275,45 @@ def read_captioned_folder(path: Path) -> list[Photo]:
 
 
 def read_photo_json(path: Path) -> list[Photo]:
-    """Return the photos in Karpathy's `{"images": […]}` or a plain `[{"file_path", "captions"}]`. Raises DataError."""
+    """Return the photos in a JSON file.
+
+    It is Karpathy's `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`, COCO's own `{"images": [{"id",
+    "file_name"}], "annotations": [{"image_id", "caption"}]}`, or a plain list, `[{"file_path", "captions"}]` or
+    `[{"image", "caption"}]`.
+
+    Raises DataError.
+    """
     content = load_json(path, f"captioned photos are {PLAIN_LIST} or a folder in the Flickr8k layout")
     plain = not isinstance(content, dict)
     rows = content if plain else content.get("images")
     if not isinstance(rows, list):
         raise DataError(f"{path}: not a list of captioned photos, {PLAIN_LIST}")
-    try:
-        return join_rows(read_row(path.parent, row, plain) for row in rows)
-    except KeyError as error:
-        raise DataError(f"{path}: not a list of captioned photos (a row has no {error})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not a list of captioned photos ({error})") from None
+    if not plain and isinstance(content.get("annotations"), list):
+        return join(path, read_coco(path, rows, content["annotations"]))
+    return join(path, (read_row(path.parent, row, plain) for row in rows))
+
+
+def read_coco(path: Path, images: list[Any], annotations: list[Any]) -> Iterator[Photo]:
+    """Yield the photos of COCO's own file, looked for in the folder that its name tells, too: `train2017/`.
+
+    path: of the file.
+    images, annotations: decoded rows, which may be anything.
+
+    Raises KeyError and ValueError.
+    """
+    captions: dict[str, list[str]] = {}
+    for row in annotations:
+        if not isinstance(row, dict) or not isinstance(row["caption"], str):
+            raise ValueError(f"{brief(row)} where a caption should be")
+        if tokenize(row["caption"]):
+            captions.setdefault(repr(row["image_id"]), []).append(row["caption"].strip())
+    part = path.stem.removeprefix("captions_")
+    folder = next((home / part for home in path.parents[:2] if (home / part).is_dir()), path.parent)
+    for row in images:
+        if not isinstance(row, dict) or not isinstance(row["file_name"], str):
+            raise ValueError(f"{brief(row)} where a photo should be")
+        if said := captions.get(repr(row["id"])):  # photos for other tasks have none
+            yield Photo(locate(folder, row["file_name"]), tuple(said), "")
 
 
 def load_json(path: Path, wanted: str) -> Any:
@@ -214,15 +328,25 @@ def load_json(path: Path, wanted: str) -> Any:
         raise DataError(f"{path}: not JSON{where}; {wanted}") from None
 
 
-def join_rows(rows: Iterable[Photo]) -> list[Photo]:
-    """Return one entry per photo, with the captions of all its rows. Raises ValueError for a photo in two splits."""
+def join(source: Path, rows: Iterable[Photo]) -> list[Photo]:
+    """Return one entry per photo, with the captions of all its rows.
+
+    source: for the message.
+
+    Raises DataError for a photo in two splits, and for what goes wrong with a row.
+    """
     photos: dict[Path, Photo] = {}
-    for row in rows:
-        photo = photos.setdefault(row.path, row)
-        if row.split != photo.split:
-            raise ValueError(f"{row.path.name} is marked {photo.split or 'nothing'} and {row.split or 'nothing'}")
-        if row is not photo:
-            photos[row.path] = replace(photo, captions=photo.captions + row.captions)
+    try:
+        for row in rows:
+            photo = photos.setdefault(row.path, row)
+            if row.split != photo.split:
+                raise ValueError(f"{row.path.name} is marked {photo.split or 'nothing'} and {row.split or 'nothing'}")
+            if row is not photo:
+                photos[row.path] = replace(photo, captions=photo.captions + row.captions)
+    except KeyError as error:
+        raise DataError(f"{source}: not a list of captioned photos (a row has no {error})") from None
+    except ValueError as error:
+        raise DataError(f"{source}: not a list of captioned photos ({error})") from None
     return list(photos.values())
 
 
@@ -237,7 +361,10 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
     """
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
-    if "file_path" in row or (plain and "filename" not in row):
+    if "image" in row and "file_path" not in row:
+        name, captions, _ = read_caption_row(row)
+        parts = [name]
+    elif "file_path" in row or (plain and "filename" not in row):
         parts, captions = [row["file_path"]], row["captions"]
     else:
         parts, captions = [row.get("filepath", ""), row["filename"]], row["sentences"]
@@ -257,9 +384,14 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
     return Photo(locate(folder, name), tuple(captions), SPLITS.get(split, ""))
 
 
-def locate(folder: Path, name: str) -> Path:
-    """Return the path of a photo; if it does not exist, where it should be, for the error message."""
-    candidates = [folder / place / name for place in PHOTO_FOLDERS]
+def locate(folder: Path, name: str, more: Iterable[str] = ()) -> Path:
+    """Return the path of a photo; if it does not exist, where it should be, for the error message.
+
+    folder: of the list.
+    name: in it.
+    more: folders to look into first.
+    """
+    candidates = [folder / place / name for place in (*more, *PHOTO_FOLDERS)]
     there = (path for path in candidates if path.is_file())
     return next(there, next((path for path in candidates if path.parent.is_dir()), candidates[-1]))
 

@@ -73,6 +73,7 @@ class TrainOptions:
     beam, length_penalty, no_repeat, no_echo: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
     precision: number format, as `choose_training_precision` takes it; a run records what auto has chosen.
     seed: of the random numbers, 0 to 2³² − 1.
+    allow_outside: whether data may name photos outside its folders; the result does not depend on it.
 
     Raises ValueError for a value outside LIMITS, and for options that need init, or cannot be combined with it.
     """
@@ -117,6 +118,7 @@ class TrainOptions:
     no_echo: bool | None = None
     precision: str = "auto"
     seed: int = 1
+    allow_outside: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():

@@ -131,7 +131,7 @@ def set_up(
     Raises DataError, ModelError, ValueError and OSError, and ImportError without the `train` extra.
     """
     options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
-    sets = read_data_sets(options.data)
+    sets = read_data_sets(options.data, options.allow_outside)
     photos = [photo for data_set in sets for photo in data_set.split("train")]
     if not photos:
         raise DataError("none of the data sets has training photos")
@@ -210,14 +210,15 @@ class Lent:
         return dataclasses.replace(batch, photos=self.photos[batch.photos])
 
 
-def read_data_sets(arguments: tuple[str, ...]) -> list[DataSet]:
+def read_data_sets(arguments: tuple[str, ...], allow_outside: bool = False) -> list[DataSet]:
     """Return data sets.
 
     arguments: one for each, as `read_data_set` takes it.
+    allow_outside: see there.
 
     Raises DataError, also for two data sets of the same name.
     """
-    sets = [read_data_set(argument) for argument in arguments]
+    sets = [read_data_set(argument, allow_outside=allow_outside) for argument in arguments]
     names = [data_set.name for data_set in sets]
     if len(set(names)) < len(names):
         raise DataError(f"two data sets are named {max(names, key=names.count)}; give their folders other names")
@@ -282,7 +283,7 @@ def build_model(
     record["options"] = {
         name: getattr(model.config, name) if name in names else value
         for name, value in dataclasses.asdict(options).items()
-        if name != "data"
+        if name not in ("data", "allow_outside")
     }
     model.config = dataclasses.replace(model.config, training=record)
     return model

@@ -102,7 +102,7 @@ def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
     options = dataclasses.asdict(setup.options) | {"data": list(setup.options.data)}
     # The snapshots of older versions do not have the options that came later.
     missing = {field.name: field.default for field in dataclasses.fields(setup.options) if field.name != "data"}
-    for name, value in (missing | record["options"]).items():
+    for name, value in (missing | record["options"] | {"allow_outside": setup.options.allow_outside}).items():
         if options[name] != value:
             raise DataError(f"{folder}: was started with {name} {value!r}; it cannot be resumed with {options[name]!r}")
     # The snapshots of older versions do not have these digests.

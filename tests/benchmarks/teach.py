@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, nargs="*", default=[10, 25, 50, 100])
     parser.add_argument("--draws", type=int, default=3)
     options = parser.parse_args()
-    taught, *others = (read_data_set(data) for data in (options.data, *options.forget))
+    taught, *others = (read_data_set(data, allow_outside=True) for data in (options.data, *options.forget))
     taught = DataSet(taught.name, taught.photos[options.skip :])
     bundled = bundled_checkpoint()
     print(f"{'photos':>6} {'draw':>4} {'s':>4}", *(f"{data.name:>9}" for data in (taught, *others)))

@@ -19,6 +19,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
 def read(path: Path) -> dict[str, tuple[str, ...]]:
     return {photo.path.name: photo.captions for photo in read_data_set(str(path)).photos}
 
@@ -55,7 +61,9 @@ def test_paths_are_those_of_the_current_folder_first(folder: Path) -> None:
     (folder / "rows.jsonl").write_text(json.dumps(CAT) + "\n")
     assert read_data_set(str(folder / "rows.jsonl")).photos[0].path == folder / "a.jpg"
     Image.new("RGB", (8, 8)).save("a.jpg")
-    assert read_data_set(str(folder / "rows.jsonl")).photos[0].path == Path("a.jpg")
+    assert read_data_set(str(folder / "rows.jsonl"), allow_outside=True).photos[0].path == Path("a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: not below .*photos, once links are followed; --allow-outside"):
+        read_data_set(str(folder / "rows.jsonl"))
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.jpg", "text": "a cat"}) + "\n")
     assert read_data_set(str(folder)).photos == [Photo(folder / "a.jpg", ("a cat",), "dev")]
     (folder / "rows.jsonl").write_text(json.dumps({**CAT, "path": "no-such.jpg"}) + "\n")
@@ -85,10 +93,10 @@ def test_sidecars(folder: Path) -> None:
     [
         ("rows.jsonl", '{"path": "a.jpg", "caption": "a cat"}\n{"pa', "line 2 is not JSON"),
         ("rows.jsonl", "7", "line 1: 7 where a photo should be"),
-        ("rows.jsonl", '{"caption": "a cat"}', "line 1: no path or file_name"),
+        ("rows.jsonl", '{"caption": "a cat"}', "line 1: no path, file_name or image"),
         ("rows.jsonl", '{"path": "a.jpg"}', "line 1: no caption or text of a.jpg"),
         ("rows.jsonl", '{"path": "a.jpg", "caption": "!"}', "line 1: a caption of a.jpg has no word: '!'"),
-        ("rows.csv", "file,caption\na.jpg,a cat\n", "line 2: no path or file_name"),
+        ("rows.csv", "file,caption\na.jpg,a cat\n", "line 2: no path, file_name or image"),
         ("rows.csv", "", "no captioned photos"),
     ],
 )
@@ -96,3 +104,33 @@ def test_what_is_wrong_is_one_line(folder: Path, name: str, text: str, said: str
     (folder / name).write_text(text)
     with pytest.raises(DataError, match=f"{name}: {re.escape(said)}"):
         read_data_set(str(folder / name))
+
+
+def test_flickr8k_as_kaggle_has_it(tmp_path: Path) -> None:
+    touch(tmp_path, "Images/a.jpg", "Images/b.jpg", "Images/c.jpg")
+    text = 'image,caption\na.jpg,"A dog , running ."\na.jpg,A dog .\nb.jpg,A cat .\nc.jpg,"A ""cat"" ."\n'
+    (tmp_path / "captions.txt").write_text(text)
+    said = {"a.jpg": ("A dog , running .", "A dog ."), "b.jpg": ("A cat .",), "c.jpg": ('A "cat" .',)}
+    assert read(tmp_path) == read(tmp_path / "captions.txt") == said
+    (tmp_path / "Flickr_8k.trainImages.txt").write_text("a.jpg\nb.jpg\n")
+    (tmp_path / "Flickr_8k.devImages.txt").write_text("c.jpg\n")
+    assert [photo.split for photo in read_data_set(str(tmp_path)).photos] == ["train", "train", "dev"]
+
+
+def test_flickr30k_as_kaggle_has_it(tmp_path: Path) -> None:
+    touch(tmp_path, "flickr30k_images/1.jpg", "flickr30k_images/2.jpg")
+    lines = [
+        "image_name| comment_number| comment",
+        '1.jpg| 0| Two men , " friends " .',
+        "1.jpg| 1| 2 men | outside .",
+        "2.jpg| 4   A dog runs across the grass .",  # as one row of the real file is
+    ]
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    said = {"1.jpg": ('Two men , " friends " .', "2 men | outside ."), "2.jpg": ("A dog runs across the grass .",)}
+    assert read(tmp_path) == read(tmp_path / "results.csv") == said
+
+
+def test_a_sidecar_is_no_table(folder: Path) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "captions.jpg")
+    (folder / "captions.txt").write_text("an image, of captions\n")
+    assert read(folder) == {"captions.jpg": ("an image, of captions",)}

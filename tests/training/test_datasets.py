@@ -185,3 +185,139 @@ def test_a_photo_has_one_split(tmp_path: Path) -> None:
     (tmp_path / "Flickr_8k.devImages.txt").write_text("a.jpg\n")
     with pytest.raises(DataError, match=r"a\.jpg is listed as train and dev"):
         read_data_set(str(tmp_path))
+
+
+def write_coco(folder: Path, part: str, names: list[str]) -> None:
+    """COCO's own file, and empty photos; the last photo has no caption."""
+    touch(folder.parent if folder.name == "annotations" else folder, *(f"{part}/{name}" for name in names))
+    folder.mkdir(exist_ok=True)
+    images = [{"id": i, "file_name": name, "height": 8} for i, name in enumerate(names)]
+    rows = [{"image_id": i, "id": i + 9 * j, "caption": "A cat.\n"} for j in (0, 1) for i in range(len(names) - 1)]
+    rows.append({"image_id": 0, "id": 99, "caption": "."})
+    content = {"info": {}, "images": images, "licenses": [], "annotations": rows}
+    (folder / f"captions_{part}.json").write_text(json.dumps(content))
+
+
+def test_cocos_own_files(tmp_path: Path) -> None:
+    places = tmp_path / "annotations"
+    write_coco(places, "train2017", ["1.jpg", "2.jpg", "3.jpg"])
+    write_coco(places, "val2017", ["7.jpg", "8.jpg"])
+    (places / "instances_val2017.json").write_text("{}")
+    photos = read_data_set(str(tmp_path)).photos
+    found = [(photo.path.relative_to(tmp_path).as_posix(), photo.split) for photo in photos]
+    assert found == [("train2017/1.jpg", "train"), ("train2017/2.jpg", "train"), ("val2017/7.jpg", "dev")]
+    assert {photo.captions for photo in photos} == {("A cat.", "A cat.")}
+    alone = read_data_set(str(places / "captions_train2017.json"), allow_outside=True)
+    assert [len(alone.split(name)) for name in ("train", "dev")] == [1, 1]  # which one holds out
+    with pytest.raises(DataError, match=r"1\.jpg: not below .*annotations, once links .*; --allow-outside reads it"):
+        read_data_set(str(places / "captions_train2017.json"))
+    write_coco(places, "train2014", ["1.jpg", "2.jpg"])
+    with pytest.raises(DataError, match=r"3 JSON files and no .*; name the JSON file itself"):
+        read_data_set(str(tmp_path))
+
+
+def test_cocos_own_file_beside_its_photos(tmp_path: Path) -> None:
+    write_coco(tmp_path, "train2017", ["1.jpg", "2.jpg", "3.jpg"])
+    assert len(read_data_set(str(tmp_path)).photos) == len(
+        read_data_set(str(tmp_path / "captions_train2017.json")).photos
+    )
+
+
+def test_a_list_of_images_in_a_file_for_each_split(tmp_path: Path) -> None:
+    touch(tmp_path, "images/val2014/a.jpg", "b.jpg", "c.jpg")
+    for split, rows in {
+        "train": [{"image": "val2014/a.jpg", "caption": "a cat", "image_id": "coco_1"}] * 2,
+        "val": [{"image": "b.jpg", "caption": ["a dog", "dogs"]}],
+        "test": [{"image": "c.jpg", "caption": "a boat"}],
+    }.items():
+        (tmp_path / f"coco_karpathy_{split}.json").write_text(json.dumps(rows))
+    photos = read_data_set(str(tmp_path)).photos
+    assert {photo.path.name: (photo.split, photo.captions) for photo in photos} == {
+        "a.jpg": ("train", ("a cat", "a cat")),
+        "b.jpg": ("dev", ("a dog", "dogs")),
+        "c.jpg": ("test", ("a boat",)),
+    }
+    (tmp_path / "coco_karpathy_test.json").write_text('[{"image": "b.jpg", "caption": "a dog"}]')
+    with pytest.raises(DataError, match=r"b\.jpg is marked test and dev|b\.jpg is marked dev and test"):
+        read_data_set(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": [{"id": 1}], "annotations": []}, "a row has no 'file_name'"),
+        ({"images": [{"file_name": "a.jpg"}], "annotations": []}, "a row has no 'id'"),
+        ({"images": [7], "annotations": []}, "7 where a photo should be"),
+        ({"images": [], "annotations": [7]}, "7 where a caption should be"),
+        ({"images": [], "annotations": [{"bbox": []}]}, "a row has no 'caption'"),
+        ({"images": [{"id": [], "file_name": "a.jpg"}], "annotations": []}, "no captioned photos"),
+        ([{"image": "a.jpg"}], "no caption or text of a.jpg"),
+        ([{"image": "a.jpg", "caption": None}], "the captions of a.jpg are not a list with at least one"),
+        ([{"image": 7, "caption": "a cat"}], "no path, file_name or image"),
+    ],
+)
+def test_bad_rows_of_others(tmp_path: Path, content: object, message: str) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read_data_set(str(tmp_path / "data.json"))
+
+
+def outside(form: str, folder: Path, secret: Path) -> Path:
+    """Write a stranger's data set that names a file elsewhere; return what to name."""
+    folder.mkdir()
+    if form == "photo linked":
+        (folder / "me.jpg").symlink_to(secret / "me.jpg")
+        (folder / "me.txt").write_text("a cat")
+    elif form == "sidecar linked":
+        touch(folder, "a.jpg")
+        (folder / "a.txt").symlink_to(secret / "diary.txt")
+    elif form == "list linked":
+        (folder / "metadata.jsonl").symlink_to(secret / "metadata.jsonl")
+        touch(folder, "me.jpg")
+    elif form == "folder linked":
+        (folder / "images").symlink_to(secret)
+        (folder / "dataset.json").write_text('[{"file_path": "me.jpg", "captions": ["a cat"]}]')
+    elif form == "split linked":
+        touch(folder, "me.jpg")
+        (folder / "a.token.txt").write_text("me.jpg#0\ta cat\n")
+        (folder / "trainImages.txt").symlink_to(secret / "names.txt")
+    else:
+        name = str(secret / "me.jpg") if form.startswith("absolute") else "../secret/me.jpg"
+        row = {"file_name": name, "text": "a cat"} if form.endswith("row") else {"file_path": name, "captions": ["a"]}
+        (folder / ("metadata.jsonl" if form.endswith("row") else "dataset.json")).write_text(
+            json.dumps(row if form.endswith("row") else [row])
+        )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("photo linked", "sidecar linked", "list linked", "folder linked", "split linked"),
+        *("absolute row", "relative row", "absolute path", "relative path"),
+    ],
+)
+def test_a_strangers_data_set_stays_in_its_folder(tmp_path: Path, form: str) -> None:
+    secret = tmp_path / "secret"
+    touch(secret, "me.jpg")
+    (secret / "diary.txt").write_text("dear diary")
+    (secret / "names.txt").write_text("me.jpg\n")
+    (secret / "metadata.jsonl").write_text('{"file_name": "me.jpg", "text": "a cat"}')
+    try:
+        named = outside(form, tmp_path / "stranger", secret)
+    except OSError:
+        pytest.skip("links need a permission here")
+    with pytest.raises(DataError, match=r"not below .*stranger, once links are followed; --allow-outside reads it"):
+        read_data_set(str(named))
+    assert len(read_data_set(str(named), allow_outside=True).photos) == 1
+
+
+def test_links_inside_a_data_set_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.jpg")
+    try:
+        (tmp_path / "images").symlink_to(tmp_path / "real")
+    except OSError:
+        pytest.skip("links need a permission here")
+    (tmp_path / "dataset.json").write_text('[{"file_path": "a.jpg", "captions": ["a cat"]}]')
+    assert read_data_set(str(tmp_path)).photos[0].path == tmp_path / "images" / "a.jpg"

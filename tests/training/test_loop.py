@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,8 +118,10 @@ def test_one_choice_of_number_format_for_all_of_a_run(
 def test_the_learning_rate_keeps_to_its_schedule_though_epochs_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("chelsea.jpg", "coffee.jpg"):
+        shutil.copy(PHOTOS / name, tmp_path)
     rows = [
-        {"file_path": str(PHOTOS / name), "captions": captions, "split": "train"}
+        {"file_path": name, "captions": captions, "split": "train"}
         for name, captions in (("chelsea.jpg", ["a cat"]), ("coffee.jpg", ["a cup", "a table"]))
     ]
     (tmp_path / "two.json").write_text(json.dumps(rows))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from capcli.training.setup import set_up
 
 @pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])
 def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> None:
-    rows = [{"file_path": str(PHOTOS / "chelsea.jpg"), "captions": ["a man looks"] * 2, "split": "train"}]
+    shutil.copy(PHOTOS / "chelsea.jpg", tmp_path)
+    rows = [{"file_path": "chelsea.jpg", "captions": ["a man looks"] * 2, "split": "train"}]
     (tmp_path / "one.json").write_text(json.dumps(rows))
     (tmp_path / "boxes.json").write_text(json.dumps({"chelsea.jpg": [box]}))
     # Of three words in all, those that may follow are so few that short sentences would fill the beam.

@@ -26,7 +26,8 @@ NAMES = ("chelsea.jpg", "coffee.jpg", "astronaut.jpg", "again.jpg")
 
 @pytest.fixture
 def setup(tmp_path: Path, no_java: None) -> Setup:
-    rows = [{"file_path": str(PHOTOS / "coffee.jpg"), "captions": SAID[1], "split": "train"}]
+    shutil.copy(PHOTOS / "coffee.jpg", tmp_path / "taught.jpg")
+    rows = [{"file_path": "taught.jpg", "captions": SAID[1], "split": "train"}]
     for name, captions in zip(NAMES, SAID, strict=True):
         shutil.copy(PHOTOS / name.replace("again", "chelsea"), tmp_path / name)
         rows.append({"file_path": name, "captions": captions, "split": "dev"})
