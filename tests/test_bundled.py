@@ -1,15 +1,22 @@
 """The checkpoint in the box, on photos that nobody trained on."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import PHOTOS
 from PIL import Image
+from typer.testing import CliRunner
 
 from capcli import Captioner
+from capcli.checkpoints.card import data_line, data_of, license_of
 from capcli.checkpoints.hub import bundled_checkpoint
+from capcli.checkpoints.store import read_config
+from capcli.cli.app import app
 from capcli.explain import explain
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import fold_batch_norm
@@ -53,6 +60,36 @@ def test_its_card_and_config_agree() -> None:
         assert f"{scores['cider']:g}" in card
         assert f"{scores['bleu_4']:g}" in card
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
+
+
+def test_its_licence_and_all_its_data_are_told_where_it_is_first_mentioned() -> None:
+    folder = bundled_checkpoint()
+    card, terms = ((folder / name).read_text("utf-8") for name in ("README.md", "LICENSE"))
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert (head["license"], head["license_name"], head["license_link"]) == (
+        "other",
+        "research use, no warranty",
+        "LICENSE",
+    )
+    config = read_config(folder)
+    rows = data_of(config.training)
+    assert [row["name"] for row in rows] == ["flickr8k", "coco", "web"]
+    for row in rows:
+        assert f"- {data_line(row)}" in card
+    assert license_of({"data": [], "begun_from": config.training}) == head["license_name"]  # what is taught from it
+    info = CliRunner().invoke(app, ["info"]).stdout
+    assert "\nlicence      research use, no warranty\n" in info
+    assert f"trained on   {data_line(rows[2])}" in info
+    for text in (terms, card):
+        for name in ("Flickr8k", "COCO", "CC BY 4.0", "9,277", "EfficientNet-Lite2", "Apache", "warranty"):
+            assert name in text, name
+    root = Path(__file__).parent.parent
+    readme = (root / "README.md").read_text("utf-8")
+    assert "weights/LICENSE" in readme[: readme.index("## Install")]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["license"] == "MIT AND LicenseRef-capcli-weights"
+    assert all((root / name).is_file() for name in project["license-files"])
+    assert "weights/LICENSE" in project["license-files"]
 
 
 def test_half_precision_keeps_the_annotation_vectors() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
-from capcli.model.config import ModelConfig
+from capcli.model.config import ModelConfig, runs_of
 
 CARD_FILE = "README.md"
 MAX_CARD_BYTES = 1 << 20
@@ -72,6 +72,7 @@ def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) ->
         "bytes": sum((folder / name).stat().st_size for name in CHECKPOINT_FILES),
         "decoding": config.decoding,
         "unsure_below": config.unsure_below,
+        "license": license_of(config.training),
         "training": config.training,
         "scores": config.scores,
         "engine": engine,
@@ -100,7 +101,9 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
     ]
     if d["unsure_below"] is not None:
         lines += [f"unsure       {unsure_clause(d['unsure_below'])}"]
-    lines += [f"trained on   {data_line(row)}" for row in d["training"].get("data", [])]
+    lines += [f"trained on   {data_line(row)}" for row in data_of(d["training"])]
+    if d["license"] is not None:
+        lines += [f"licence      {d['license']}"]
     lines += [f"dev scores   {name}: {score_line(scores)}" for name, scores in d["scores"].items()]
     lines += [f"engine       {d['engine']}", f"device       {d['device']}"]
     if card and d["card"]:
@@ -121,6 +124,20 @@ def decoding_clause(
 def unsure_clause(least: float) -> str:
     """Return in a few words what marks a caption as unsure. least: the gain, in natural logarithms."""
     return f"below a gain of {least:g}, the log-probability that the photo adds to the caption over a blank picture"
+
+
+def data_of(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the data sets of a training and of those that it began from, of each the last one's row."""
+    rows: dict[str, dict[str, Any]] = {}
+    for run in runs_of(training):
+        for row in run.get("data", []):
+            rows.setdefault(row["name"], row)
+    return list(rows.values())
+
+
+def license_of(training: dict[str, Any]) -> str | None:
+    """Return the terms of use of a training, or of the last that it began from and that has some; None if none has."""
+    return next((run["license"] for run in runs_of(training) if run.get("license")), None)
 
 
 def data_line(row: dict[str, Any]) -> str:
@@ -184,7 +201,7 @@ def model_card(facts: Facts, name: str = "FOLDER") -> str:
         f"```sh\npip install capcli\ncapcli caption --model {name} photo.jpg\n```",
         f'```python\nfrom capcli import Captioner\n\nprint(Captioner.load("{name}").caption("photo.jpg").text)\n```',
         "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(facts)),
-        "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in records["data"]) if records.get("data") else "",
+        "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in rows) if (rows := data_of(records)) else "",
         training_section(records),
         scores_section(facts),
         "## Limits\n\nIt knows what its training photos showed and how their captions spoke: other subjects, drawings "
@@ -200,8 +217,10 @@ def metadata(facts: Facts, name: str) -> str:
 
     Strings are written as JSON, which is valid YAML.
     """
+    terms = license_of(facts.config.training)
     lines = [
         "language: en",
+        *(["license: other", f"license_name: {json.dumps(terms)}"] if terms else []),
         "library_name: capcli",
         "pipeline_tag: image-to-text",
         "tags: [image-captioning, visual-attention, lstm]",
@@ -250,14 +269,12 @@ def training_section(records: dict[str, Any]) -> str:
         command = records.get("command") or "capcli train RECIPE.toml --output RUN"
         return f"## Training\n\n```sh\n{command}\n```\n\n```toml\n{recipe.strip()}\n```"
     parts: list[str] = []
-    run: Any = records
-    while isinstance(run, dict):
+    for run in runs_of(records):
         command, options = run.get("command"), run.get("options")
         part = [f"```sh\n{command}\n```"] if isinstance(command, str) else []
         if isinstance(options, dict) and options:
             part.append(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items()) + ".")
         parts = part + parts
-        run = run.get("begun_from")
     return "\n\n".join(["## Training", *parts]) if parts else ""
 
 

@@ -14,6 +14,7 @@ from capcli.checkpoints.kinds import KINDS_FILE
 from capcli.checkpoints.store import (
     CHECKPOINT_FILES,
     CONFIG_FILE,
+    LICENSE_FILE,
     MEMORY_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
@@ -154,7 +155,8 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
         if private and not api.model_info(repository).private:
             raise ModelError(f"{repository}: exists and is public; make it private in its settings first")
         operations = [CommitOperationAdd(CARD_FILE, card.encode())]
-        sent = [file for file in (*CHECKPOINT_FILES, KINDS_FILE, MEMORY_FILE) if (folder / file).exists()]
+        files = (*CHECKPOINT_FILES, KINDS_FILE, MEMORY_FILE, LICENSE_FILE)
+        sent = [file for file in files if (folder / file).is_file()]
         operations += [CommitOperationAdd(file, folder / file) for file in sent]
         return str(api.create_commit(repository, operations, commit_message=message).commit_url)
     except ModelError:

@@ -22,6 +22,7 @@ FORMAT_VERSION = 1
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
 CHECKPOINT_FILES = (CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE)
 MEMORY_FILE = "memory.safetensors"  # only `capcli teach` reads it, see training/memory.py
+LICENSE_FILE = "LICENSE"  # where there are terms of use
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
 MAX_WORDS = 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import Any
@@ -191,19 +192,30 @@ class ModelConfig:
 def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
     """Check that the model card can be written from these records.
 
-    training: "command" is the command line or None, "data" a list of the data sets trained on; both may be missing.
+    training: "command" is the command line or None, "data" a list of the data sets trained on, "license" the terms of
+        use in a few words, "begun_from" the same of the run that it began from; all may be missing.
     scores: for each data set by name, its figures and remarks by name.
 
     Raises ValueError for anything else.
     """
-    if not isinstance(training.get("command"), str | None):
-        raise ValueError(f"training.command is {brief(training['command'])}, not a text")
-    rows = training.get("data", [])
-    if not isinstance(rows, list) or not all(map(is_data_row, rows)):
-        raise ValueError(f"training.data is {brief(rows)}, not a list of {{name, photos, captions, repeat}}")
+    for run in runs_of(training):
+        for name in ("command", "license"):
+            if not isinstance(run.get(name), str | None):
+                raise ValueError(f"training.{name} is {brief(run[name])}, not a text")
+        rows = run.get("data", [])
+        if not isinstance(rows, list) or not all(map(is_data_row, rows)):
+            raise ValueError(f"training.data is {brief(rows)}, not a list of {{name, photos, captions, repeat}}")
     for name, figures in scores.items():
         if not isinstance(figures, dict) or not all(map(is_figure, figures.values())):
             raise ValueError(f"scores of {brief(name)} are {brief(figures)}, not figures with their names")
+
+
+def runs_of(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the record of each training run, the last one first. training: see `check_records`."""
+    run: Any = training
+    while isinstance(run, dict):
+        yield run
+        run = run.get("begun_from")
 
 
 def is_data_row(row: Any) -> bool:
