@@ -161,7 +161,9 @@ def read_card(folder: Path) -> str | None:
     """Return the model card in a checkpoint's folder; None if there is none that can be read."""
     path = folder / CARD_FILE
     try:
-        return path.read_text("utf-8", "replace") if path.stat().st_size <= MAX_CARD_BYTES else None
+        # A pipe would be waited for, and a device may never end; their size is 0.
+        fits = path.is_file() and path.stat().st_size <= MAX_CARD_BYTES
+        return path.read_text("utf-8", "replace") if fits else None
     except OSError:
         return None
 

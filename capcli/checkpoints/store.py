@@ -217,6 +217,8 @@ def check_header(path: Path) -> int:
 
     Raises ModelError unless it is plausible.
     """
+    if not path.is_file():  # opening a pipe would wait for ever, and a device may never end
+        raise ModelError(f"{path}: not a file")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     size = path.stat().st_size

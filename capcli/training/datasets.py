@@ -146,13 +146,14 @@ def find_lists(folder: Path) -> list[Path]:
 
     Raises DataError for several JSON files that are not one for each split.
     """
-    first = sorted(folder.glob("*.token.txt"))
+    first = sorted(filter(Path.is_file, folder.glob("*.token.txt")))
     first += [path for name in METADATA if (path := folder / name).is_file()]
     first += [path for name in TABLES if is_table(path := folder / name)]
     first += [path for name in ("dataset.json",) if (path := folder / name).is_file()]
     if first:
         return first[:1]
     files = sorted(file for pattern in COCO_LISTS for file in folder.glob(pattern)) or sorted(folder.glob("*.json"))
+    files = list(filter(Path.is_file, files))  # a pipe would be waited for
     splits = {split_in_name(file) for file in files} - {""}
     if len(files) > 1 and len(splits) < len(files):
         raise DataError(f"{folder}: {len(files)} JSON files and no *.token.txt; name the JSON file itself")
@@ -212,7 +213,7 @@ def divide(source: Path, captions: Mapping[str, Sequence[str]], check: Callable[
     """
     photos = []
     for split, pattern in FLICKR_SPLITS.items():
-        for listing in sorted(source.parent.glob(pattern)):
+        for listing in sorted(filter(Path.is_file, source.parent.glob(pattern))):
             check(listing)
             for name in filter(None, map(str.strip, read_lines(listing))):
                 if name not in captions:

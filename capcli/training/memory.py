@@ -5,6 +5,7 @@ No photo can be made out of them: 64 numbers for each cell of a grid of some eig
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.checkpoints.store import MEMORY_FILE, ModelError, one_line
+from capcli.checkpoints.store import MEMORY_FILE, ModelError, check_header, one_line
 from capcli.files import write_whole
 from capcli.model.encoders import Features
 from capcli.training.datasets import Photo
@@ -22,6 +23,8 @@ from capcli.training.features import encode_views, hash_weights
 PHOTOS = 800
 DIMENSIONS = 64  # of an annotation vector; half as many hold on to a little less, and twice as many to no more
 LEVELS = 127
+MOST_PHOTOS = 100_000  # that any memory may hold
+LARGEST = 1e4  # absolute value of a feature; EfficientNet-Lite2's stay below 10
 
 
 def write_memory(folder: Path, model: CaptionModel, photos: Sequence[Photo], device: torch.device, seed: int) -> None:
@@ -71,26 +74,37 @@ def read_memory(folder: Path, model: CaptionModel) -> Features:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = folder / MEMORY_FILE
+    path, kind, cells = folder / MEMORY_FILE, model.config.encoder_kind, math.prod(model.config.grid)
     if not path.is_file():
         raise ModelError(
             f"{folder}: no {MEMORY_FILE}, by which teaching knows what not to forget; capcli train makes it"
         )
     try:
+        check_header(path)
         with safe_open(path, "pt") as file:
-            encoder, tensors = (file.metadata() or {}).get("encoder"), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+            encoder = (file.metadata() or {}).get("encoder")
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            (count, _, dimensions), size = shapes["codes"], kind.annotation_size
+            expected = {
+                "mean": (size,),
+                "basis": (size, dimensions),
+                "codes": (count, cells, dimensions),
+                "scales": (dimensions,),
+                "vector_codes": (count, kind.global_size),
+                "vector_scales": (kind.global_size,),
+            }
+            if shapes != expected or not 0 < count <= MOST_PHOTOS or not 0 < dimensions <= size:
+                raise ModelError(f"{path}: not the memory of this checkpoint")
+            tensors = {name: file.get_tensor(name) for name in expected}
         if encoder != hash_weights(model.encoder).hexdigest():
             raise ModelError(f"{path}: made with another encoder than this checkpoint's")
-        cells = tensors["codes"].float() * tensors["scales"]
-        annotations = cells @ tensors["basis"].float().T + tensors["mean"]
+        annotations = (tensors["codes"].float() * tensors["scales"]) @ tensors["basis"].float().T + tensors["mean"]
         vectors = tensors["vector_codes"].float() * tensors["vector_scales"]
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
-    kind, (rows, columns) = model.config.encoder_kind, model.config.grid
-    count = len(vectors)
-    expected = [(count, rows * columns, kind.annotation_size), (count, kind.global_size)]
-    if [tuple(annotations.shape), tuple(vectors.shape)] != expected or not annotations.isfinite().all():
-        raise ModelError(f"{path}: not the memory of this checkpoint")
+    for values in (annotations, vectors):
+        if not values.abs().max() <= LARGEST:  # true of nan too
+            raise ModelError(f"{path}: holds values that no photo has, above {LARGEST:g} or not finite")
     return Features(annotations, vectors)
 
 

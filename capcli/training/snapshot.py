@@ -73,6 +73,8 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
     """
     path = folder / LAST_FILE
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("not a file")
         with safe_open(path, "pt") as file:
             record = json.loads(file.metadata()["run"])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pickle
 import random
 import struct
@@ -17,6 +18,7 @@ from conftest import TINY, WORDS
 from safetensors.torch import load_file, save_file
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import read_card
 from capcli.checkpoints.store import CHECKPOINT_FILES, ModelError, parse_config
 from capcli.files import write_together
 from capcli.model.config import ModelConfig
@@ -268,6 +270,24 @@ def test_a_full_disk_leaves_the_old_checkpoint_whole(tiny_model: CaptionModel, t
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "model.safetensors", "README.md"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_regular_files_are_read(tiny_model: CaptionModel, tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe would be waited for, and a device never ends: the limit on a test's time would be reached."""
+    tiny_model.save(tmp_path)
+    (tmp_path / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    if name == "README.md":
+        assert read_card(tmp_path) is None
+    else:
+        with pytest.raises(ModelError, match=rf"{name}: not a file$"):
+            CaptionModel.load(tmp_path)
 
 
 def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
