@@ -76,11 +76,12 @@ class CaptionModel(nn.Module):
             for name, tensor in self.state_dict().items()
             if not name.endswith("num_batches_tracked")  # a training counter that nothing reads
         }
+        # Killed on the way, this leaves words and settings, which the next run may replace, or a whole checkpoint.
         write_together(
             {
-                folder / WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
                 folder / VOCABULARY_FILE: json_bytes(self.vocabulary.words),
                 folder / CONFIG_FILE: config_bytes(self.config),
+                folder / WEIGHTS_FILE: save(tensors, metadata={"format": "pt"}),
                 folder / CARD_FILE: model_card(self.facts).encode(),
             }
         )

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from capcli.cli.learning import failures_told, typed_command
-from capcli.cli.messages import fail
+from capcli.cli.learning import failures_told, require_room, typed_command
 from capcli.cli.options import AllowOutside, Device
 
 
@@ -45,14 +44,13 @@ def agree(
     The last step of a training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
     """
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import WEIGHTS_FILE
+    from capcli.checkpoints.store import MEMORY_FILE
     from capcli.cli.process import set_up_process
     from capcli.files import LockedFolder
 
     set_up_process()
-    if (output / WEIGHTS_FILE).exists():
-        fail(f"{output}: holds a checkpoint; name another folder")
     with failures_told():
+        require_room(output, [MEMORY_FILE])
         from capcli.engines.torch import choose_device
         from capcli.training.agreement import learn_agreement
         from capcli.training.setup import read_data_sets

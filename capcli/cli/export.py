@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from capcli.cli.folders import require_vacant
 from capcli.cli.messages import fail
 
 
@@ -31,9 +32,8 @@ def export(
     from capcli.engines.onnx import tensor_shapes
     from capcli.files import OutputError
 
-    existing = next((output / name for name in FILES if (output / name).exists()), None)
-    if existing is not None and not overwrite:
-        fail(f"{existing}: exists; say --overwrite, or name another folder")
+    if not overwrite:
+        require_vacant(output, FILES, "say --overwrite, or name another folder")
     try:
         written = write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
     except (ModelError, ValueError) as error:  # a network of which there is no graph

@@ -1,13 +1,15 @@
-"""What `train`, `teach` and `agree` share: the command line for the model card, and what goes wrong as a line."""
+"""What `train`, `teach` and `agree` share: the command line for the card, the folder, what goes wrong as a line."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
+from capcli.cli.folders import require_vacant
 from capcli.cli.messages import fail
 
 
@@ -18,6 +20,43 @@ def typed_command(name: str, *before: str) -> str | None:
     before: what stands before `capcli` in it.
     """
     return shlex.join([*before, "capcli", *sys.argv[1:]]) if sys.argv[1:2] == [name] else None
+
+
+def require_room(folder: Path, names: Iterable[str] = (), stop: Callable[[object], NoReturn] = fail) -> None:
+    """Stop with a line if a folder holds a checkpoint, or files that the new one would replace.
+
+    Those that a run left there which was cut off before it had a checkpoint are no hindrance.
+
+    folder: of the new checkpoint; may not exist.
+    names: of files that are written beside it.
+    stop: writes the line, and exits.
+    """
+    from capcli.checkpoints.card import CARD_FILE
+    from capcli.checkpoints.store import CHECKPOINT_FILES
+
+    if all((folder / name).exists() for name in CHECKPOINT_FILES):
+        stop(f"{folder}: holds a checkpoint; name another folder")
+    written = (*CHECKPOINT_FILES, CARD_FILE, *names)
+    require_vacant(folder, (name for name in written if not is_left_over(folder / name)), stop=stop)
+
+
+def is_left_over(path: Path) -> bool:
+    """Return whether a file begins as capcli's do which are written before a checkpoint is whole."""
+    from capcli.checkpoints.store import CONFIG_FILE, VOCABULARY_FILE, json_bytes
+    from capcli.model.vocabulary import SPECIAL_WORDS
+
+    beginnings = {
+        CONFIG_FILE: b'{\n "format_version": ',
+        VOCABULARY_FILE: json_bytes(SPECIAL_WORDS).rstrip(b"\n]"),
+        "curves.html": b'<!doctype html>\n<html lang="en">\n<head>\n<meta name="generator" content="capcli">\n',
+        "log.jsonl": b'{"epoch": 1, ',  # or nothing yet
+    }
+    beginning = beginnings.get(path.name)
+    if beginning is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        found = file.read(len(beginning))
+    return found == beginning or (not found and path.name == "log.jsonl")
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from capcli.cli.learning import failures_told, typed_command
-from capcli.cli.messages import fail
+from capcli.cli.learning import failures_told, require_room, typed_command
 from capcli.cli.options import AllowOutside, TensorBoard
 
 
@@ -43,17 +42,16 @@ def teach(
     To teach more later, teach the same checkpoint again with all captions.
     """
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import WEIGHTS_FILE
     from capcli.cli.process import set_up_process
     from capcli.files import LockedFolder
 
     set_up_process()
-    if (output / WEIGHTS_FILE).exists():
-        fail(f"{output}: holds a checkpoint; name another folder")
     with failures_told():
         from capcli.training.datasets import read_data_set
         from capcli.training.teaching import teach as teach_captioner
+        from capcli.training.watching import PAGE_FILE
 
+        require_room(output, [PAGE_FILE])
         data_set = read_data_set(data, hold_out=False, allow_outside=allow_outside)
         with closing(LockedFolder(output)):
             teach_captioner(data_set, find_checkpoint(init), output, seed, typed_command("teach"), tensorboard)

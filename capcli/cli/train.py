@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from capcli.cli.learning import failures_told, typed_command
+from capcli.cli.learning import failures_told, is_left_over, require_room, typed_command
 from capcli.cli.messages import fail
 from capcli.cli.options import AllowOutside, Device, TensorBoard, finite, one_of
 from capcli.cli.signals import Stop
@@ -259,11 +259,12 @@ def train(
         raise typer.Exit(status)
 
     with failures_told(stop):
-        from capcli.checkpoints.store import WEIGHTS_FILE
+        from capcli.checkpoints.store import MEMORY_FILE, WEIGHTS_FILE
         from capcli.training.loop import train as train_captioner
         from capcli.training.options import TrainOptions
         from capcli.training.ranks import RankLost, Ranks
         from capcli.training.snapshot import LAST_FILE, LOG_FILE
+        from capcli.training.watching import PAGE_FILE
 
         try:
             ranks = Ranks.started()
@@ -273,6 +274,8 @@ def train(
                 stop(f"{output}: is the checkpoint of --init; name another folder")
             if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
                 stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")
+            if not (resume and ((output / LAST_FILE).exists() or is_left_over(output / LOG_FILE))):
+                require_room(output, [MEMORY_FILE, PAGE_FILE, LOG_FILE], stop)
             values["data"] = tuple(data)
             names = {field.name for field in dataclasses.fields(TrainOptions)}
             options = TrainOptions(**{name: value for name, value in values.items() if name in names})

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from capcli.maps.page import sentence
 from capcli.model.precision import autocast
+from capcli.model.vocabulary import SPECIAL_WORDS
 from capcli.progress import progress
 from capcli.training.curves import news_of, thin_out
 from capcli.training.datasets import DataError
-from capcli.training.options import TrainOptions
+from capcli.training.options import MIN_COUNT, TrainOptions
 from capcli.training.ranks import Ranks
 from capcli.training.reports import report
 from capcli.training.setup import set_up
@@ -24,6 +25,7 @@ from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, 
 from capcli.training.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
 from capcli.training.watching import Watcher
 
+FEW = 1000  # photos; those that the bundled decoder learnt from were 12,000, and at first 9,000
 WARM_UP = 0.05  # the share of a run in which the learning rate rises
 FINAL_RATE = 0.02  # the learning rate at the end of the cosine, as a share of the peak
 GRADIENT_NORM = 1.0  # above which gradients are clipped
@@ -70,6 +72,14 @@ def train(
     if not finished:
         several = f", in {ranks.count} processes" if ranks.count > 1 else ""
         console.print(f"training on {device} in {options.precision}{several}", markup=False)
+        if not options.init and len(setup.photos) < FEW:
+            words, least = len(model.vocabulary) - len(SPECIAL_WORDS), options.min_count or MIN_COUNT
+            console.print(
+                f"{len(setup.photos)} training photos and {words} words that are in captions {least} times or more are too "
+                "little for a new decoder, which may say the same of every photo: it takes thousands of photos; --init "
+                "begins with a checkpoint that can describe, and capcli teach makes do with twenty photos",
+                markup=False,
+            )
         if ranks.leads:
             inputs.open(console)
         ranks.wait_for_leader()

@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from tiny_runs import SMALLER
 
+from capcli.cli.learning import is_left_over
 from capcli.maps.page import sentence
 from capcli.results import AttentionMap, Candidate
 from capcli.training import loop
@@ -110,6 +111,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(tmp_path: Path, photos
     parser.feed(text)
     assert parser.open == []
     assert text.startswith("<!doctype html>\n")
+    assert is_left_over(tmp_path / "run" / "curves.html")
     assert text.endswith("</html>\n")
     assert "<script>alert" not in text
     assert escape(NASTY) in text

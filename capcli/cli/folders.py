@@ -1,0 +1,28 @@
+"""Folders that commands write into: what is there already is not replaced unasked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from capcli.cli.messages import fail
+
+
+def require_vacant(
+    folder: Path,
+    names: Iterable[str],
+    remedy: str = "name another folder",
+    stop: Callable[[object], NoReturn] = fail,
+) -> None:
+    """Stop with a line if one of the files that a command writes is in its folder.
+
+    folder: may not exist.
+    names: of the files.
+    remedy: what to do then.
+    stop: writes the line, and exits.
+    """
+    for name in names:
+        if os.path.lexists(folder / name):
+            stop(f"{folder / name}: exists; {remedy}")
