@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -33,6 +34,7 @@ class TextRows(Rows):
     name = "text"
     endings = (".txt",)
     templated = True
+    shows_end = False
 
     def row(self, result: Caption | ImageError) -> str:
         """Return a line for each candidate, worded as the template has it, and nothing for a failure."""
@@ -158,22 +160,28 @@ class CsvRows(Rows):
 
     def encode(self, row: dict[str, Any]) -> str:
         """Return a record, preceded by the heading if it is the first."""
-        cells: list[Any] = []
+        cells: list[Any] = [row["path"]]
         for candidate in row.get("candidates", [row] if "caption" in row else []):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
-        cells += [None] * (3 * self.layout.num - len(cells))
+        cells += [None] * (1 + 3 * self.layout.num - len(cells))
+        keywords = [SEPARATOR.join(row.get("keywords", ()))] if self.layout.keywords else []
+        cells += [row.get("error"), "true" if row.get("unsure") else None, *keywords]
+        heading, self.heading = self.heading, ""
+        return heading + self.record_of(cells)
+
+    @classmethod
+    def record_of(cls, cells: list[Any]) -> str:
+        """Return a record. cells: the first one is text."""
         text = io.StringIO(newline="")
         # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
         table = csv.writer(
             text,
-            delimiter=self.delimiter,
+            delimiter=cls.delimiter,
             lineterminator="\n",
-            quoting=csv.QUOTE_ALL if "\r" in row["path"] else csv.QUOTE_MINIMAL,
+            quoting=csv.QUOTE_ALL if "\r" in cells[0] else csv.QUOTE_MINIMAL,
         )
-        keywords = [SEPARATOR.join(row.get("keywords", ()))] if self.layout.keywords else []
-        table.writerow([row["path"], *cells, row.get("error"), "true" if row.get("unsure") else None, *keywords])
-        heading, self.heading = self.heading, ""
-        return heading + text.getvalue()
+        table.writerow(cells)
+        return text.getvalue()
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
@@ -181,12 +189,43 @@ class CsvRows(Rows):
         return (cls.delimiter.join(columns(layout)) + "\n").encode()
 
     @classmethod
+    def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+        """Yield records as this command writes them, also where a spreadsheet chose other delimiters or decimal commas.
+
+        See `Rows.records`. Raises UnicodeDecodeError for such a file that is not UTF-8.
+        """
+        records = super().records(file)
+        first, complete = next(records, (b"", True))
+        delimiter, names = next(
+            (
+                (delimiter, names)
+                for delimiter in (cls.delimiter, ";", ",", "\t")
+                for names in csv.reader([first[:100_000].decode("utf-8", "replace")], delimiter=delimiter)
+                if names[:2] == ["path", "caption"]
+            ),
+            (cls.delimiter, []),
+        )
+        if first:
+            yield cls.record_of(names).encode() if names else first, complete
+        for record, complete in records:
+            if delimiter != cls.delimiter:
+                cells = []
+                with contextlib.suppress(csv.Error, StopIteration):
+                    cells = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=delimiter))
+                if len(cells) == len(names):
+                    numbers = [name.startswith(("log_prob", "score")) for name in names]
+                    cells = [c.replace(",", ".") if number else c for c, number in zip(cells, numbers, strict=True)]
+                    record = cls.record_of(cells).encode()
+            yield record, complete
+
+    @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
         """Return a record as the row it was made of; that of the heading is empty. See `Rows.read_row`."""
         if record == cls.beginning(layout):
             return {}
         text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
-        cells = dict(zip(columns(layout), next(csv.reader(text, delimiter=cls.delimiter)), strict=True))
+        cells = dict(zip(columns(layout), next(csv.reader(text, delimiter=cls.delimiter, strict=True)), strict=True))
+        cells["caption"].encode()  # ours are UTF-8 always, whereas a path may be any bytes
         if cells["error"]:
             return {"path": cells["path"], "error": cells["error"]}
         candidates = [
@@ -195,7 +234,7 @@ class CsvRows(Rows):
             for caption, log_prob, score in [[cells[f"{name}{number}"] for name in ("caption", "log_prob", "score")]]
             if not number or caption or score
         ]
-        unsure = {"": {}, "true": {"unsure": True}}[cells["unsure"]]
+        unsure = {"": {}, "true": {"unsure": True}}[cells["unsure"].lower()]  # spreadsheets write TRUE
         several = {"candidates": candidates} if layout.num > 1 else {}
         keywords = {"keywords": cells["keywords"].split(SEPARATOR)} if cells.get("keywords") else {}
         return {"path": cells["path"], **candidates[0], **unsure, **several, **keywords}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
 from capcli.outputs.parquet import (
@@ -23,6 +24,7 @@ from capcli.outputs.rows import Layout, Rows, as_read
 from capcli.outputs.sink import Sink
 
 Judgement = TypeVar("Judgement")
+NOT_UTF_8 = "not in UTF-8; left as it is: save it in UTF-8"
 
 
 def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
@@ -99,9 +101,9 @@ def open_rows(
         with discarding(file):
             check_output(path, resume or overwrite, how_to_replace(kind))
             if resume and os.path.isfile(path):
-                finished, size = read_rows(path, kind, layout)
+                finished, stays = read_rows(path, kind, layout)
                 file.replace = not finished
-                if finished and size < os.path.getsize(path):
+                if finished and not stays:
                     file.rewrite(record for record, _ in kept_records(path, kind, layout))
         return kind(file, layout, finished if kind.resumable else None)
     except OSError as error:
@@ -142,8 +144,8 @@ def finished_images(path: str, kind: type[Rows], layout: Layout) -> dict[str, bo
     return read_rows(path, kind, layout)[0] if os.path.isfile(path) else {}
 
 
-def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], int]:
-    """Return the images that a file of rows is done with, and how many bytes their records take.
+def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], bool]:
+    """Return the images that a file of rows is done with, and whether it holds just their records, as we write them.
 
     The images are path → whether the row has a caption, which it has not if its score was too low.
 
@@ -152,16 +154,19 @@ def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bo
 
     Raises OutputError if it holds anything else, or cannot be read.
     """
-    finished, size = {}, 0
-    for record, row in kept_records(path, kind, layout):
-        size += len(record)
-        if row:
-            finished[row["path"]] = bool(row["caption"])
-    return finished, size
+    finished, stays = {}, True
+    with OutputError.about(path), open(path, "rb") as file:
+        for record, row in kept_records(path, kind, layout):
+            stays = stays and file.read(len(record)) == record
+            if row:
+                finished[row["path"]] = bool(row["caption"])
+        return finished, stays and not file.read(1)
 
 
 def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Yield the records of a file that are complete and whose images are done, each with its row; a heading's is empty.
+
+    Records are as this command writes them, though an editor or a spreadsheet may have saved the file.
 
     path, kind, layout: as `read_rows` takes them.
 
@@ -184,8 +189,8 @@ def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
         check_parquet(path)
         yield from read_parquet(path)
         return
-    with OutputError.about(path), open(path, "rb") as file:
-        layout = kind.layout_of(file.readline())
+    with OutputError.about(path), opened(path) as file:
+        layout = kind.layout_of(next(kind.records(file), (b"", True))[0])
     for _, row, clean in read_records(path, kind, layout, lambda row: as_read(row) if row else None, half=False):
         if row and clean:
             yield clean
@@ -205,23 +210,41 @@ def read_records(
     """
     start = kind.beginning(layout)
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             for number, (record, complete) in enumerate(kind.records(file), 1):
-                if number == 1 and not record.startswith(start) and (complete or not start.startswith(record)):
+                if number == 1 and not record.startswith(start) and (complete or not start.startswith(record[:-1])):
                     raise OutputError(path, f"not {kind.name} as this command writes it; left as it is")
-                if not complete and half:
-                    return
-                if not complete:
-                    raise OutputError(path, f"record {number} is half written; complete it with --resume")
                 try:
                     row = kind.read_row(record, layout)
                     judgement = judge(row)
-                except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error):
-                    reason = f"record {number} is not {kind.name} as this command writes it; left as it is"
-                    raise OutputError(path, reason) from None
+                    if not (complete or kind.shows_end):
+                        raise ValueError
+                except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error) as error:
+                    if not complete and half:
+                        return
+                    reason = f"not {kind.name} as this command writes it; left as it is"
+                    if not complete:
+                        how = "complete it with --resume" if kind.resumable else "mend it, or end it with a line end"
+                        reason = f"half written; {how}"
+                    elif isinstance(error, UnicodeError):
+                        reason = NOT_UTF_8
+                    raise OutputError(path, f"record {number} is {reason}") from None
                 yield record, row, judgement
+    except UnicodeDecodeError:
+        raise OutputError(path, NOT_UTF_8) from None
     except OSError as error:
         raise OutputError(path, error) from None
+
+
+def opened(path: str) -> BinaryIO:
+    """Return a file of text, open after the mark of its encoding. Raises OSError, and OutputError if it is UTF-16."""
+    file = open(path, "rb")  # noqa: SIM115 (whoever calls closes it)
+    mark = file.read(3)
+    if mark[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        file.close()
+        raise OutputError(path, "is in UTF-16; save it in UTF-8")
+    file.seek(3 if mark == codecs.BOM_UTF8 else 0)
+    return file
 
 
 def is_done(row: dict[str, Any], min_score: float | None) -> bool:

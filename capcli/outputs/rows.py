@@ -54,6 +54,7 @@ class Rows(Sink):
     templated: whether its captions are worded as the template has it.
     joins: whether several candidates become one text.
     line_ends_quoted: whether a line end between quotation marks is part of the record.
+    shows_end: whether a record shows by itself that it is complete, so that the last one needs no line end.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Rows(Sink):
     templated: ClassVar[bool] = False
     joins: ClassVar[bool] = False
     line_ends_quoted: ClassVar[bool] = False
+    shows_end: ClassVar[bool] = True
     path: str | os.PathLike[str]
 
     def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
@@ -180,15 +182,18 @@ class Rows(Sink):
 
     @classmethod
     def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield each record of a file with its line end, and whether it is complete, which the last one may not be."""
+        """Yield each record of a file, ending in a line feed, and whether the file has its line end.
+
+        Only the last one may lack it: a killed run left half of it, or an editor saved the file so.
+        """
         record = b""
         for line in file:
             record += line
             if line.endswith(b"\n") and not (cls.line_ends_quoted and record.count(b'"') % 2):
-                yield record, True
+                yield (record[:-2] + b"\n" if record.endswith(b"\r\n") else record), True
                 record = b""
         if record:
-            yield record, False
+            yield record.removesuffix(b"\r") + b"\n", False
 
 
 def is_rejected(candidate: Any, min_score: float | None) -> bool:

@@ -1,4 +1,6 @@
 import contextlib
+import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from capcli.cli.streams import NoOutput
 from capcli.files import OutputError, WholeFile
 from capcli.outputs.formats import FORMATS as KINDS
 from capcli.outputs.formats import JsonLinesRows, TextRows
-from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows
+from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, whole_rows
 from capcli.outputs.rows import Layout, Rows
 from capcli.outputs.sidecars import Sidecars
 
@@ -38,13 +40,65 @@ def test_an_output_cut_anywhere_is_repaired(tmp_path: Path, name: str) -> None:
     for length in range(len(content) + 1):
         path = tmp_path / f"{length}"
         path.write_bytes(content[:length])
-        whole = max((i for i in range(4) if ends[i] <= length), default=0)
+        # An editor may have left out the last line end.
+        whole = max((i for i in range(1, 4) if ends[i] - 1 <= length), default=0)
         assert list(resume_output(str(path), name, 1)) == [r.path for r in results[:whole]]
         kept = path.read_bytes()
         assert kept == content[: ends[whole] if whole else length]  # the first new row replaces a file without any
         # What is added next reads on from there.
         rest = as_bytes(write(name, *results[whole:], heading=not whole))
         assert (kept if whole else b"") + rest == content
+
+
+def test_a_whole_row_without_a_line_end_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    row = '{"file_name": "cat.jpg", "text": "a cat"}'
+    path.write_text(row)
+    assert resume_output(str(path), "imagefolder", 1) == {"cat.jpg": True}
+    assert path.read_text() == row + "\n"
+    path.write_text(row[:-1])
+    assert resume_output(str(path), "imagefolder", 1) == {}
+
+
+@pytest.mark.parametrize("num", [1, 2])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+def test_a_table_that_a_spreadsheet_saved_is_continued(tmp_path: Path, name: str, delimiter: str, num: int) -> None:
+    layout, ours = Layout(num, keywords=True), {"csv": ",", "tsv": "\t"}[name]
+    unsure = Found("é.jpg", "a red, round ball; or a plum", unsure=True, keywords=("ball", "plum"))
+    two = Found("cat.jpg", 'a "cat"', candidates=[CAT, DOG], keywords=())
+    content = write(name, unsure, two, num=num, keywords=True)
+    with io.StringIO(newline="") as saved:
+        table = csv.writer(saved, delimiter=delimiter, lineterminator="\r\n", quoting=csv.QUOTE_ALL)
+        for cells in csv.reader(io.StringIO(content), delimiter=ours):
+            comma = "," if delimiter == ";" else "."
+            table.writerow(c.replace(".", comma) if c.startswith("-") else c.replace("true", "TRUE") for c in cells)
+        text = saved.getvalue()
+    path = tmp_path / f"out.{name}"
+    for last in ("\r\n", ""):
+        path.write_bytes(("\ufeff" + text.removesuffix("\r\n") + last).encode())
+        assert next(whole_rows(str(path), KINDS[name]))["unsure"]
+        rows = open_rows(str(path), KINDS[name], layout, True, False)
+        assert rows.finished == {"é.jpg": True, "cat.jpg": True}
+        rows.write(BAD)
+        rows.close()
+        kept = path.read_text().replace("TRUE", "true")
+        added = write(name, BAD, num=num, keywords=True, heading=False)
+        assert [*csv.reader(io.StringIO(kept), delimiter=ours)] == [
+            *csv.reader(io.StringIO(content + added), delimiter=ours)
+        ]
+
+
+@pytest.mark.parametrize("content", ["utf-16", "cp1252"])
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "out.csv"
+    for delimiter in ",;":
+        text = write("csv", Found("a.jpg", "a café")).replace(",", delimiter)
+        path.write_bytes(text.encode(content))
+        old = path.read_bytes()
+        with pytest.raises(OutputError, match=r"UTF-(16|8); .*save it in UTF-8"):
+            resume_output(str(path), "csv", 1)
+        assert path.read_bytes() == old
 
 
 @pytest.mark.parametrize("name", FORMATS)
