@@ -130,13 +130,16 @@ def caption(
         output = os.path.join(str(output), FILE)
     overwrite = writing.existing == "overwrite"
     check_sources(paths, sources)
-    kind = check_writing(output, writing, sources, views, dry_run)
+    files: dict[str, str | Path | None] = {"--files-from": sources.files_from, "--output": output, "--html": views.html}
+    files |= {"--summary": writing.summary, "--cache": writing.cache}
+    kind = check_writing(output, writing, files, views, dry_run)
     template = read_template(writing.template)
     check_joining(writing, template, kind, num)
     most_keywords = check_keywords(writing, template, kind, views.html is not None)
     replacements = read_replacements(writing.replace)
     check_caching(writing.cache, decoding)
     check_presence(paths, sources)
+    check_inputs(files, paths, model.model)
 
     files_from = sources.files_from
     one = len(paths) == 1 and files_from is None and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
@@ -144,7 +147,7 @@ def caption(
         *(num, writing.min_score, template, not one, output is None and sys.stdout.isatty(), most_keywords > 0),
         "\n" if writing.separator is None else writing.separator,
     )
-    places = open_places(paths, writing, output, template, num)
+    places = open_places(paths, writing, files, template, num)
 
     def listing(pass_over: Callable[[str], object]) -> Iterator[str | ImageError]:
         yield from find_images(paths, sources.selection, pass_over)
@@ -252,11 +255,14 @@ def check_sources(paths: list[str], sources: Sources) -> None:
         fail("stdin cannot be both an image and --files-from")
 
 
-def check_writing(output: str | None, writing: Writing, sources: Sources, views: Views, dry_run: bool) -> type[Rows]:
+def check_writing(
+    output: str | None, writing: Writing, files: dict[str, str | Path | None], views: Views, dry_run: bool
+) -> type[Rows]:
     """Return the format of the output, after refusing options that contradict each other.
 
     output: the file; None for stdout.
-    writing, sources, views: the options of these groups.
+    writing, views: the options of these groups.
+    files: those that options name, by option.
     dry_run: whether nothing is to be written.
     """
     from capcli.images.find import SUFFIXES
@@ -269,8 +275,7 @@ def check_writing(output: str | None, writing: Writing, sources: Sources, views:
     for option, name in (("--output", output), ("--summary", writing.summary), ("--cache", writing.cache)):
         if name is not None and os.path.splitext(name)[1].lower() in SUFFIXES:
             fail(f"{option} {name}: ends like an image's name; name another file")
-    files = {"--files-from": sources.files_from, "--output": output, "--html": views.html}
-    check_different({**files, "--summary": writing.summary, "--cache": writing.cache})
+    check_different(files)
     if dry_run and writing.summary:
         fail("--dry-run writes nothing, so it cannot be combined with --summary")
     replaceable = output or views.html or views.attention
@@ -295,6 +300,23 @@ def check_different(files: dict[str, str | Path | None]) -> None:
             fail(f"{seen[real]} and {option} are the same file, {name}")
         if name is not None:
             seen[real] = option
+
+
+def check_inputs(files: dict[str, str | Path | None], paths: list[str], model: str | None) -> None:
+    """Refuse to write into an image to caption, or into the checkpoint.
+
+    files: by option.
+    paths: the arguments.
+    model: the checkpoint's folder or name; None for the bundled one.
+    """
+    from capcli.checkpoints.card import CARD_FILE
+    from capcli.checkpoints.store import CHECKPOINT_FILES, MEMORY_FILE
+
+    parts = [os.path.join(model or "", name) for name in (*CHECKPOINT_FILES, MEMORY_FILE, CARD_FILE)]
+    read = {os.path.realpath(path) for path in (*paths, *(parts if model else ()))}
+    for option, name in files.items():
+        if option != "--files-from" and name is not None and os.path.realpath(name) in read and os.path.isfile(name):
+            fail(f"{option} {name}: is read by this command; name another file")
 
 
 def read_shard(text: str | None) -> Shard | None:

@@ -59,7 +59,7 @@ def explain(
         sentences = [str(sentence)]
     else:
         try:
-            sentences = [line.strip() for line in text_file.read_text("utf-8").splitlines() if line.strip()]
+            sentences = [line.strip() for line in text_file.read_text("utf-8-sig").splitlines() if line.strip()]
         except (OSError, UnicodeError) as error:
             fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
         if not sentences:

@@ -167,7 +167,7 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
         fail("{existing} in --template is for capcli caption: here a text may be corrected several times")
     keywords = check_keywords(Writing(**vars(placing)), template, None)
     sinks = [
-        open_places([folder], Writing(**vars(each)), os.fspath(file), template, 1)
+        open_places([folder], Writing(**vars(each)), {"--corrections": file}, template, 1)
         for each in (placing, replace(placing, existing="overwrite" if placing.into_images else None))
     ]
     shows_scores = bool({"score", "log_prob"} & set(template.fields))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.cli.messages import fail
@@ -180,12 +181,14 @@ def read_replacements(pairs: list[str] | None) -> Replacements:
         fail(f"--replace: {error}")
 
 
-def open_places(paths: list[str], writing: Writing, output: str | None, template: Template, num: int) -> list[Sink]:
+def open_places(
+    paths: list[str], writing: Writing, files: Mapping[str, str | Path | None], template: Template, num: int
+) -> list[Sink]:
     """Return the sinks that keep captions beside the images or inside them.
 
     paths: the arguments.
     writing: the options that ask for these sinks.
-    output: the output file, which no sidecar may take; None for stdout.
+    files: option → file, which no sidecar may take; None for none.
     template: makes the text from a caption.
     num: candidates per image, 1 or more.
     """
@@ -211,8 +214,8 @@ def open_places(paths: list[str], writing: Writing, output: str | None, template
             XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields, writing.separator)
         )
     for each in sidecars:
-        for option, name in (("--output", output), ("--summary", writing.summary), ("--cache", writing.cache)):
-            if name is not None:
+        for option, name in files.items():
+            if name not in (None, STANDARD_INPUT):
                 each.keep_off(os.fspath(name), option)
     places: list[Sink] = [*sidecars]
     if writing.write_metadata:

@@ -285,6 +285,18 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     return HeifImageFile(file)
 
 
+def holds_image(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file holds an image, whatever its name. path: of a file that is not empty. Raises OSError."""
+    with open(path, "rb") as file:
+        try:
+            open_image(file, "").close()
+        except Image.UnidentifiedImageError:
+            return False
+        except Exception:  # one that is too large, damaged or needs an extra package
+            return True
+    return True
+
+
 def resize_upright(image: Image.Image, fit: Fit) -> Image.Image:
     """Return an image upright, RGB and resized. It is resized before it is turned, which is cheaper."""
     orientation = orientation_of(image)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
+from capcli.images.decode import holds_image
 from capcli.outputs.parquet import (
     ParquetFolder,
     ParquetRows,
@@ -28,7 +29,7 @@ NOT_UTF_8 = "not in UTF-8; left as it is: save it in UTF-8"
 
 
 def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
-    """Refuse a file that cannot be written or is not empty, as far as can be told without touching anything.
+    """Refuse a file that cannot be written, is not empty or is an image, as far as can be told without touching it.
 
     path: of the file; None for none.
     overwrite: whether the content of the file may be replaced or continued.
@@ -47,8 +48,13 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
         reason = 0 if os.path.exists(path) or is_writable(folder) else errno.EACCES
     if reason:
         raise OutputError(path, OSError(reason, os.strerror(reason)))
-    if not overwrite and os.path.isfile(path) and os.path.getsize(path):
+    if not (os.path.isfile(path) and os.path.getsize(path)):
+        return
+    if not overwrite:
         raise OutputError(path, f"exists; use {how}, or name another file")
+    with OutputError.about(path):
+        if holds_image(path):  # whichever list or folder may name it
+            raise OutputError(path, "is an image; name another file")
 
 
 def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> None:

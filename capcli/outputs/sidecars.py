@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.originals import UntouchableError, folders_of, original
-from capcli.outputs.rows import is_rejected
+from capcli.outputs.rows import is_encodable, is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from capcli.results import Caption
 
 ENDING = ".txt"
+MARKS = {"utf-8": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+NO_TEXT = "not a text file; left as it is"
 
 
 class Beside(Sink):
@@ -65,9 +67,12 @@ class Beside(Sink):
     def check_writable(self, image: str, sidecar: str) -> None:
         """Raise ImageError if a sidecar must not be written to, and OutputError if no other could be either."""
         try:
-            original(sidecar, self.folders)
+            self.check_content(original(sidecar, self.folders))
         except (UntouchableError, OSError) as error:
             raise failed_write(image, sidecar, error) from None
+
+    def check_content(self, sidecar: Path) -> None:
+        """Raise UntouchableError if what is in a sidecar is not for us to change, and OSError."""
 
 
 class Sidecars(Beside):
@@ -132,6 +137,10 @@ class Sidecars(Beside):
         self.check_writable(image, sidecar)
         return True
 
+    def check_content(self, sidecar: Path) -> None:
+        """Raise UntouchableError if a sidecar is not text, and OSError."""
+        read_text(sidecar)
+
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, completely or not at all.
 
@@ -151,11 +160,11 @@ class Sidecars(Beside):
             # Ours from reading to writing. No waiting for the disk: after a power cut the caption can be made again,
             # the photo is untouched.
             with WholeFile(target, durable=False, like=like, timeout=REPLACE_TIMEOUT) as file:
-                old = read_text(sidecar)
+                old, mark = read_text(target)
                 text = combine(old, new, self.existing, self.separator)
                 if text == old:
                     return
-                file.write(text + "\n")
+                file.write_bytes(encoded(text + "\n", old, mark if old and old in text else b""))
             self.replaced += bool(old) and self.existing == "overwrite" and HOLE not in new
         except (UntouchableError, OSError) as error:
             raise failed_write(result.path, sidecar, error) from None
@@ -174,11 +183,44 @@ def has_content(path: str) -> bool:
         return False
 
 
-def read_text(path: str) -> str:
-    """Return the content of a text file without line ends at its end; empty if there is no file."""
-    with contextlib.suppress(FileNotFoundError):
-        return Path(path).read_bytes().decode("utf-8", "surrogateescape").rstrip("\r\n")
-    return ""
+def read_text(path: Path) -> tuple[str, bytes]:
+    """Return the content of a text file without line ends at its end, and the mark of its encoding; "" without a file.
+
+    Raises UntouchableError if it is not text, and OSError.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "", b""
+    codec, mark = next(((codec, mark) for codec, mark in MARKS.items() if content.startswith(mark)), ("utf-8", b""))
+    try:
+        text = content[len(mark) :].decode(codec, "surrogateescape" if codec == "utf-8" else "strict")
+    except UnicodeDecodeError:
+        raise UntouchableError(NO_TEXT) from None
+    if "\0" in text:  # an image, say, or UTF-16 without a mark
+        raise UntouchableError(NO_TEXT)
+    return text.rstrip("\r\n"), mark
+
+
+def encoded(text: str, old: str, mark: bytes) -> bytes:
+    """Return the bytes of a text that takes the place of another.
+
+    text: which may hold the old one.
+    old: as `read_text` returns it.
+    mark: of the old one's encoding, which is kept; empty for none.
+
+    Raises UntouchableError if the old text's encoding is not known, and the new one would be mixed with it, or if it
+    cannot hold the new one.
+    """
+    if old in text and not is_encodable(old):
+        added = text.replace(old, "", 1)
+        if not added.isascii() and is_encodable(added):
+            raise UntouchableError("its text is not UTF-8, and the caption would be; left as it is")
+    codec = next((codec for codec, each in MARKS.items() if each == mark), "utf-8")
+    try:
+        return mark + text.encode(codec, "surrogateescape" if codec == "utf-8" else "strict")
+    except UnicodeEncodeError:
+        raise UntouchableError(f"its text is in {codec}, which cannot hold the caption; left as it is") from None
 
 
 def common_root(arguments: list[str]) -> str:

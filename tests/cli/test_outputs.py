@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,33 @@ def test_what_exists_is_replaced_only_if_that_is_wanted(tiny_checkpoint: Path, t
     assert (status, errors) == (0, "")
     assert everything(tmp_path) != before
     assert not list(tmp_path.rglob(".capcli*"))
+
+
+def test_an_input_is_never_an_output(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photo, *_ = make_photos(tmp_path / "photos", 2)
+    odd = photo.rename(photo.with_name("photo"))  # an image without an ending
+    page = Path(shutil.copy(odd, tmp_path / "page.html"))
+    names = tmp_path / "photos" / "photo1.txt"  # which would be the sidecar of photo1.jpg
+    names.write_text(f"{odd}\n{odd.with_name('photo1.jpg')}\n{page}\n")
+    before = everything(tmp_path)
+    overwrite = ("--model", tiny_checkpoint, "--existing", "overwrite")
+    listed = ("caption", "--files-from", names, *overwrite)
+    for arguments in (
+        ("caption", odd, *overwrite, "--format", "csv", "-o", odd),
+        ("caption", odd, page, *overwrite, "--html", page),
+        (*listed, "--format", "jsonl", "-o", odd),
+        (*listed, "--format", "json", "-o", odd),
+        (*listed, "--html", page),
+        ("caption", odd, *overwrite, "-o", tiny_checkpoint / "config.json"),
+    ):
+        status, printed, errors = run(*arguments)
+        assert (status, printed, errors.count("\n")) == (2, "", 1), errors
+        assert everything(tmp_path) == before
+    status, _, errors = run(*listed, "--sidecar")
+    assert status == 1
+    assert "it would share its sidecar" in errors
+    assert "with --files-from" in errors
+    assert names.read_text() == before["photos/photo1.txt"].decode()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

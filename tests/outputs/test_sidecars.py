@@ -172,6 +172,42 @@ def test_a_name_that_is_not_utf_8_goes_into_a_sidecar_as_it_is(tmp_path: Path) -
     assert (tmp_path / "a\udcff.txt").read_bytes() == b"a\xff: a cat\n"
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_a_sidecar_keeps_its_encoding(tmp_path: Path, codec: str) -> None:
+    sidecar = tmp_path / "a.txt"
+    sidecar.write_bytes("mine, é\r\n".encode(codec))
+    for existing, expected in (
+        ("append", "mine, é, a cat"), ("prepend", "a cat, mine, é, a cat"), ("prepend", "a cat, mine, é, a cat"),
+    ):  # fmt: skip
+        Sidecars(existing).write(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+        assert sidecar.read_bytes() == (expected + "\n").encode(codec)
+    Sidecars("overwrite").write(Found(str(tmp_path / "a.jpg"), "a dog"))  # type: ignore[arg-type]
+    assert sidecar.read_bytes() == b"a dog\n"
+
+
+def test_encodings_are_not_mixed(tmp_path: Path) -> None:
+    sidecar = tmp_path / "a.txt"
+    sidecar.write_bytes("mine, é".encode("cp1252"))
+    Sidecars("append").write(Found(str(tmp_path / "a.jpg"), "a cat"))  # type: ignore[arg-type]
+    assert sidecar.read_bytes() == "mine, é, a cat\n".encode("cp1252")
+    with pytest.raises(ImageError, match="not UTF-8, and the caption would be"):
+        Sidecars("append").write(Found(str(tmp_path / "a.jpg"), "a café"))  # type: ignore[arg-type]
+    assert sidecar.read_bytes() == "mine, é, a cat\n".encode("cp1252")
+
+
+def test_what_is_no_text_is_no_sidecar(tmp_path: Path) -> None:
+    sidecar = tmp_path / "a.txt"
+    Image.new("RGB", (8, 8)).save(sidecar, "PNG")
+    for content in (sidecar.read_bytes(), "mine".encode("utf-16-le"), b"\xff\xfe\0"):
+        sidecar.write_bytes(content)
+        for existing in ("overwrite", "append"):
+            sidecars = Sidecars(existing)
+            for attempt in (sidecars.wants, lambda image: sidecars.write(Found(image, "a cat"))):  # type: ignore[arg-type] # noqa: B023
+                with pytest.raises(ImageError, match="not a text file"):
+                    attempt(str(tmp_path / "a.jpg"))
+            assert sidecar.read_bytes() == content
+
+
 def test_two_images_never_share_a_sidecar(tmp_path: Path) -> None:
     sidecars = Sidecars("overwrite")
     assert sidecars.wants(str(tmp_path / "a.jpg"))
