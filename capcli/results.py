@@ -48,7 +48,8 @@ class Candidate:
     words: its words.
     word_log_probs: natural logarithms, one for each word and one for `<end>`.
     log_prob: their sum.
-    score: log_prob / nᵅ, where n counts `<end>` too and α is the length penalty, and what agreement adds to it.
+    score: log_prob / nᵅ + W × agreement, where n counts `<end>` too, α is the length penalty, and agreement is the
+        sentence's cosine with the photo; nothing is added if the checkpoint cannot compare them.
     attention_map: where the decoder looked; None for one without attention.
     """
 

@@ -191,7 +191,8 @@ LengthPenalty = Annotated[
         max=10,
         metavar="ALPHA",
         callback=finite,
-        help="α in score = log_prob / nᵅ, where n counts the words and <end>; 0 ranks by log_prob.  "
+        help="α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end>; 0 takes log_prob as it "
+        "is.  "
         "[default: the checkpoint's]",
     ),
 ]

@@ -203,7 +203,7 @@ def train(
             max=10,
             metavar="ALPHA",
             callback=finite,
-            help="α in score = log_prob / nᵅ.  [default: --init's, otherwise 1]",
+            help="α in log_prob / nᵅ, which ranks captions.  [default: --init's, otherwise 1]",
         ),
     ] = None,
     no_repeat: Annotated[

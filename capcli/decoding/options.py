@@ -12,12 +12,13 @@ class BeamOptions:
 
     beam: hypotheses kept, and sentences returned, per image, 1 or more.
     max_length: the most words in a sentence, not counting `<end>`, 1 or more.
-    length_penalty: α in score = log_prob / nᵅ, where n counts the words and `<end>`; 0 ranks by log_prob alone.
+    length_penalty: α in score = log_prob / nᵅ + W × agreement, where n counts the words and `<end>`; 0 takes log_prob
+        as it is.
     no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
     no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
         "broccoli and broccoli".
-    agreement: what a sentence's agreement with the photo counts, 0 or more: so many times their cosine is added to the
-        score once the sentences are found, if the checkpoint can compare them; see `model.agreement`.
+    agreement: W, what a sentence's agreement with the photo counts, 0 or more: so many times their cosine is added to
+        the score once the sentences are found, if the checkpoint can compare them; see `model.agreement`.
     ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
     """
 

@@ -70,8 +70,8 @@ class Template:
             text = self.text.format(
                 caption=candidate.text,
                 keywords=SEPARATOR.join(keywords or ()),
-                score=candidate.score,
-                log_prob=candidate.log_prob,
+                score=round(candidate.score, 4),  # as in rows
+                log_prob=round(candidate.log_prob, 4),
                 path=escape(path),
                 name=escape(os.path.splitext(os.path.basename(path))[0]),
                 folder=escape(os.path.basename(os.path.dirname(os.path.abspath(path)))),

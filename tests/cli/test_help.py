@@ -12,6 +12,9 @@ from capcli import __version__
 from capcli.cli.app import COMMANDS as SHORT_HELP
 from capcli.cli.app import app
 from capcli.cli.help import PANELS, TRAINING_PANELS
+from capcli.decoding.options import BeamOptions
+from capcli.results import Candidate
+from capcli.serve.parameters import DECODING
 
 ROOT = typer.main.get_command(app)
 COMMANDS = {name: ROOT.get_command(None, name) for name in SHORT_HELP}  # type: ignore[attr-defined]
@@ -40,6 +43,13 @@ def test_help_names_no_types_of_python(name: str) -> None:
     fields = "caption|keywords|name|folder|date|existing|path|score|shard"  # of --template, and what --shard fills in
     shown = re.sub(rf"\{{({fields})\}}", "", shown)
     assert not re.search(r"<(str|int|float|path|list)|\{\w+\}", shown)
+
+
+def test_the_score_is_explained_with_all_that_is_in_it() -> None:
+    shown = CliRunner().invoke(app, ["caption", "--help"], env={"COLUMNS": "200"}).output
+    assert " ".join(shown.split()).count("score = log_prob / nᵅ + W × agreement") == 2  # at the top, and of α
+    said = [str(DECODING["length_penalty"]), BeamOptions.__doc__, Candidate.__doc__]
+    assert all("log_prob / nᵅ + W × agreement" in str(each) for each in said)
 
 
 def test_panels_name_options_that_exist() -> None:

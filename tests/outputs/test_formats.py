@@ -55,6 +55,11 @@ def write(name: str, *results: object, heading: bool = True, **layout: object) -
     return file.getvalue()
 
 
+def test_a_template_shows_scores_as_rows_do() -> None:
+    found = Found("a.jpg", "a cat", -1.2345678901, -6.05000001)
+    assert Template("{score} {log_prob} {score:.1f}").fill("a.jpg", found) == "-1.2346 -6.05 -1.2"
+
+
 def test_a_template_knows_folder_and_date(tmp_path: Path) -> None:
     photo = tmp_path / "my photos" / "a.jpg"
     photo.parent.mkdir()
