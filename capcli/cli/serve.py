@@ -58,6 +58,16 @@ def serve(
             "environment is safer, as others see what a command was given.  [default: a new one for each run]",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Answer to this name too, as a proxy passes it on; may be given several times. Only a name of your "
+            "own: whoever decides where it leads can use the server through browsers that were let in under it. And "
+            "whoever reaches the proxy reaches the server: have it speak HTTPS.",
+            show_default=False,
+        ),
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     batch_size: BatchSize = 32,
 ) -> None:
@@ -80,7 +90,7 @@ def serve(
 
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
-    from capcli.serve.access import LEAST_TOKEN, Access, is_loopback
+    from capcli.serve.access import LEAST_TOKEN, Access, is_loopback, name_in
     from capcli.serve.api import Api
     from capcli.serve.app import make_app
     from capcli.serve.folder_page import FolderPage
@@ -91,6 +101,9 @@ def serve(
         fail(f"--token: {LEAST_TOKEN} characters or more, and only ASCII, such as `openssl rand -hex 16` makes")
     if token is None and not is_loopback(host):
         fail(f"--host {host} needs --token TEXT, or CAPCLI_TOKEN in the environment")
+    for name in allow_host or ():
+        if name_in(name) != name.lower():
+            fail(f"--allow-host {name}: not a name alone, such as photos.example.org")
     check_folder(folder, placing, corrections)
     try:
         listening = listen(host, port)
@@ -103,7 +116,7 @@ def serve(
         captioner.engine.prepare()
         album = None if folder is None else open_album(folder, placing, corrections, captioner)
         shown, port = listening.getsockname()[:2]
-        access = Access(host, port, token)
+        access = Access(host, port, token, allow_host or ())
         api = Api(captioner, Gate(), choosing.max_pixels, batch_size)
         named = "127.0.0.1" if shown in ("0.0.0.0", "::") else f"[{shown}]" if ":" in shown else shown
         address = f"http://{named}:{port}/?token={access.once}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from collections.abc import Iterable
 
+from starlette.datastructures import Headers
+
+# A Host header: a name, an IPv4 address, or an IPv6 address in brackets; then the port, and nothing else.
+HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@\\*]+))(?::\d{1,5})?", re.IGNORECASE)
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 LEAST_TOKEN = 16  # characters
 
@@ -21,18 +24,19 @@ class Access:
     cookie_name: of the cookie of browsers that were let in; cookies are shared by all ports of a machine.
     """
 
-    def __init__(self, host: str, port: int, token: str | None = None) -> None:
+    def __init__(self, host: str, port: int, token: str | None = None, allowed: Iterable[str] = ()) -> None:
         """Make the secrets that are not given.
 
         host: the address that the server listens on.
         port: its port.
         token: of LEAST_TOKEN characters or more; None makes one.
+        allowed: more names that the server may be called by.
         """
         self.token = token or secrets.token_urlsafe(24)
         self.once: str | None = secrets.token_urlsafe(24)
         self.cookie_name, self.cookie = f"capcli-{port}", secrets.token_urlsafe(32)
         self.lock = threading.Lock()
-        self.names = set(LOOPBACK_NAMES)
+        self.names = {*LOOPBACK_NAMES, *map(str.lower, allowed)}
         self.beyond_loopback = not is_loopback(host)
         if self.beyond_loopback:
             own = socket.gethostname().lower()
@@ -50,18 +54,22 @@ class Access:
         """Return whether this is the token."""
         return same(text, self.token)
 
-    def has_token(self, headers: Mapping[str, str]) -> bool:
+    def is_in(self, headers: Headers) -> bool:
+        """Return whether a request comes from somebody who was let in. headers: of the request."""
+        return self.has_token(headers) or self.has_cookie(headers)
+
+    def has_token(self, headers: Headers) -> bool:
         """Return whether a request brings the token. headers: of the request."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.is_token(token.strip())
 
-    def has_cookie(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request comes from a browser that was let in. headers: of the request."""
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie_name)
-        except CookieError:
-            return False
-        return morsel is not None and same(morsel.value, self.cookie)
+    def has_cookie(self, headers: Headers) -> bool:
+        """Return whether a request comes from a browser that was let in. headers: of the request.
+
+        Other programs on this machine set cookies too, which may have any form, and even our name.
+        """
+        pieces = [piece.partition("=") for line in headers.getlist("cookie") for piece in line.split(";")]
+        return any(name.strip() == self.cookie_name and same(value.strip(), self.cookie) for name, _, value in pieces)
 
     def set_cookie(self) -> str:
         """Return the header that lets a browser in; scripts cannot read the cookie, other sites cannot make it sent."""
@@ -73,11 +81,14 @@ class Access:
         host: the request's Host, with or without a port. Any port will do, as a tunnel has its own. With `--host`,
         any IP address will do: it takes a name for another site to lead a browser here.
         """
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        return name in self.names or (self.beyond_loopback and is_address(name))
+        name = name_in(host)
+        return name is not None and (name in self.names or (self.beyond_loopback and is_address(name)))
+
+
+def name_in(host: str) -> str | None:
+    """Return the name or address in a Host header, in small letters; None for what browsers would not send."""
+    found = HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else None
 
 
 def same(given: str, secret: str) -> bool:

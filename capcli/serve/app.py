@@ -75,7 +75,7 @@ class Pages:
             if request.method == "GET" and self.access.spend(once):
                 return self.let_in()
             return self.render("login.html", 403, problem="This address has been used already, or is an old one.")
-        if not self.access.has_cookie(request.headers) and not self.access.has_token(request.headers):
+        if not self.access.is_in(request.headers):
             return self.render("login.html", 401, problem="")
         if self.album is None:
             return await self.trying(request)

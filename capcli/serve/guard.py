@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -89,7 +88,7 @@ class Guard:
         path, method = scope["path"], scope["method"]
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.is_called(hosts[0]):
-            return Refusal(421, "this server is not called so; use the address that it printed")
+            return Refusal(421, "this server is not called so; use the address that it printed, or --allow-host")
         has_token = self.access.has_token(headers)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and not is_same(origin, hosts[0]):
@@ -111,8 +110,7 @@ class Guard:
 
 def is_same(origin: str, host: str) -> bool:
     """Return whether an origin is this server's, as the request calls it; a proxy may have made it https."""
-    parts = urlsplit(origin) if origin.isascii() else None
-    return parts is not None and parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+    return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
 def refused(refusal: Refusal) -> Response:

@@ -86,10 +86,28 @@ def test_the_token_can_be_typed(server: Running) -> None:
     assert right.headers["set-cookie"].startswith(f"capcli-{server.port}=")
 
 
+@pytest.mark.parametrize(
+    "other", ['a={"a":1}', "a=b c", 'a="b', "a=\xe9", "k[]=1", "m@il=1", "plain", "", "=", "capcli-{port}=another's"]
+)
+def test_cookies_of_other_programs_do_not_matter(server: Running, other: str) -> None:
+    ours, others = server.cookie["Cookie"], other.format(port=server.port) if "port" in other else other
+    for cookie in (f"{others}; {ours}", f"{ours}; {others}", f"{others};{ours};;{others}"):
+        assert server.ask("/v1/caption", COFFEE, server.cookie | {"Cookie": cookie}).status == 200
+    assert server.ask("/v1/caption", COFFEE, server.cookie | {"Cookie": others}).status == 401
+    assert server.ask("/v1/caption", COFFEE, server.cookie | {"Cookie": f"x{ours}; {ours}x"}).status == 401
+
+
 # Host and Origin are checked, there is no CORS, and the cookie is for this site only.
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "192.168.0.7", "[::2]", "", "a b", "[x"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example:80", "192.168.0.7", "[::2]", "", "a b", "[x", "::1", "[localhost]"),
+        *("user@127.0.0.1:1", "user:password@localhost", "127.0.0.1/a", "127.0.0.1:1/a", "localhost?a", "localhost#a"),
+        *("localhost:", "localhost:a", "localhost:1:2", "localhost\\a", "evil.example, localhost"),
+    ],
+)
 def test_other_names_are_refused(server: Running, host: str) -> None:
     assert server.ask("/v1/caption", COFFEE, BEARER | {"Host": host}).status in (400, 421)
     assert server.ask("/", headers={"Host": host}).status in (400, 421)
@@ -106,6 +124,22 @@ def test_beyond_the_loopback_addresses_are_names_too() -> None:
     assert access.is_called("[fe80::1]")
     assert access.is_called(f"{socket.gethostname()}:80")
     assert not access.is_called("evil.example")
+
+
+def test_a_proxys_name_is_answered_to_where_that_is_allowed() -> None:
+    access = Access("127.0.0.1", 1, TOKEN, ["Photos.example.org"])
+    assert access.is_called("photos.example.org")
+    assert access.is_called("PHOTOS.example.org:443")
+    for host in ("example.org", "a.photos.example.org", "photos.example.org.evil.example", "x@photos.example.org"):
+        assert not access.is_called(host)
+
+
+@pytest.mark.parametrize("name", ["*", "*.example.org", "https://example.org", "example.org:80", "example.org/a", ""])
+def test_what_is_no_name_cannot_be_allowed(name: str) -> None:
+    command = [sys.executable, "-m", "capcli", "serve", "--port", "0", "--allow-host", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    line = f"capcli: --allow-host {name}: not a name alone, such as photos.example.org\n"
+    assert (done.returncode, done.stderr) == (2, line)
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1", "é"])
