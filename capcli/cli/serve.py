@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,8 +88,6 @@ def serve(
 
     if not are_installed("starlette", "uvicorn", "python_multipart"):
         fail(f"serve needs Starlette, uvicorn and python-multipart: {INSTALL}")
-    import webbrowser
-
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
     from capcli.serve.access import LEAST_TOKEN, Access, is_loopback, name_in
@@ -109,7 +109,7 @@ def serve(
         listening = listen(host, port)
     except OSError as error:
         fail(error.strerror, 1)
-    with listening:
+    with listening, contextlib.ExitStack() as until_the_end:
         captioner = load_captioner(model, choosing.max_pixels)
         captioner.options = decoding_options(captioner, decoding, 2)
         one_core_per_batch(captioner, captioner.options)
@@ -126,7 +126,7 @@ def serve(
             if token is None:
                 say(f"token for programs and other browsers: {access.token}")
             if open_page:
-                webbrowser.open(address)
+                until_the_end.enter_context(browsing(address))
 
         page = None
         if album is not None:
@@ -139,6 +139,23 @@ def serve(
             api.close()
             if album is not None:
                 album.close()
+
+
+@contextlib.contextmanager
+def browsing(address: str) -> Iterator[None]:
+    """Open an address in the browser, which still has what it needs for that until the block is left.
+
+    What a command is given can be read by every user of the machine, and the address lets in. So the browser is given
+    a file that leads there, and that nobody else can read.
+    """
+    import tempfile
+    import webbrowser
+
+    with tempfile.TemporaryDirectory(prefix="capcli-", ignore_cleanup_errors=True) as private:
+        page = Path(private, "open.html")
+        page.write_text(f'<!doctype html><title>capcli</title><meta http-equiv="refresh" content="0; url={address}">\n')
+        webbrowser.open(page.as_uri())
+        yield
 
 
 def check_folder(folder: str | None, placing: Placing, corrections: Path | None) -> None:
@@ -168,6 +185,7 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
 
     from capcli.explain import explain
     from capcli.files import is_writable
+    from capcli.outputs.sidecars import Beside
     from capcli.serve.album import Album
     from capcli.serve.corrections import FILE, Corrections, CorrectionsError
     from capcli.serve.keeping import Keeper
@@ -183,6 +201,9 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
         open_places([folder], Writing(**vars(each)), {"--corrections": file}, template, 1)
         for each in (placing, replace(placing, existing="overwrite" if placing.into_images else None))
     ]
+    for sink in sinks[0] + sinks[1]:
+        if isinstance(sink, Beside):
+            sink.keep_off(os.fspath(file), "the corrections")
     shows_scores = bool({"score", "log_prob"} & set(template.fields))
 
     def score(path: str, text: str) -> tuple[float, float]:

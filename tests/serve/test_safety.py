@@ -69,6 +69,31 @@ def test_the_command_listens_on_the_loopback_and_its_address_works_once(tiny_fil
     assert process.returncode == 128 + 15
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the browser that is opened here is a shell script")
+def test_no_command_is_given_the_address_that_lets_in(tiny_files: Path, tmp_path: Path) -> None:
+    """Every user of a machine can read what commands were given."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    script = f'exec > {seen}\necho "$1"\npage="${{1#file://}}"\ncat "$page"\nls -ld "$(dirname "$page")"\n'
+    browser.write_text(f"#!/bin/sh\n{script}")
+    browser.chmod(0o755)
+    command = [sys.executable, "-m", "capcli", "serve", "--open", "--port", "0", "--model", str(tiny_files)]
+    environment = os.environ | {"CAPCLI_TOKEN": TOKEN, "BROWSER": f"{browser} %s"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        address = re.findall(r"open (\S+) \(works once\)", process.stderr.readline())[0]
+        port = int(re.findall(r":(\d+)/", address)[0])
+        here = Running(None, Access("127.0.0.1", port, TOKEN), port)  # type: ignore[arg-type]
+        assert here.ask("/health").status == 200  # which is answered once the browser has been started
+        process.terminate()
+        assert process.stderr.read() == "capcli: interrupted\n"
+    given, page, folder = seen.read_text().splitlines()
+    assert given.startswith("file:///")
+    assert "token" not in given
+    assert f'content="0; url={address}"' in page
+    assert folder.startswith("drwx------")
+    assert not Path(given.removeprefix("file://")).parent.exists()
+
+
 def test_without_a_token_nothing_is_told(server: Running) -> None:
     for path in ("/v1/caption", "/v1/explain?sentence=a", "/v1/attention"):
         for headers in (None, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Cookie": "capcli-1=x"}):
