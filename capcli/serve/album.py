@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -229,7 +230,9 @@ class Album:
     def read(self, photo: Photo) -> bytes:
         """Return a photo's file. Raises ImageError, also for one that leads out of the folder."""
         try:
-            with open(photo.path, "rb") as file:
+            with open(photo.path, "rb", opener=without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ImageError(photo.name, "not a regular file")
                 # Looked at when it is open, so that nobody can put another file there in between.
                 real = os.path.realpath(photo.path)
                 if not self.is_inside(real) or not os.path.samestat(os.fstat(file.fileno()), os.stat(real)):
@@ -379,6 +382,11 @@ class Album:
         words = tuple(tokenize(text))
         caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
         return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Open a file, even a pipe that nobody writes to, which somebody may have put there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def begun_in(row: Row | None) -> list[str]:

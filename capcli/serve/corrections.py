@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ class Corrections:
         """
         self.path = Path(os.path.realpath(path))
         with errors_name(path):
-            self.lock = WholeFile(self.path.with_name(f"{self.path.name}.lock"))  # never written
+            self.lock = WholeFile(
+                self.path.with_name(f".{self.path.name}.lock")
+            )  # never written; hidden: no photo's sidecar
         self.rows: dict[str, Row] = {}
         self.state: tuple[int, ...] | None = None
         try:
@@ -69,11 +72,13 @@ class Corrections:
         return True
 
     def look(self) -> tuple[int, ...] | None:
-        """Return what changes when the file does; None while there is none."""
+        """Return what changes when the file does; None while there is none. Raises CorrectionsError."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+            raise CorrectionsError(f"{self.path}: not a regular file")
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def parse(self, content: bytes) -> list[Row]:

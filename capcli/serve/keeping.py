@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ class Keeper:
                     problems.append(f"{written.path}: changed since; left as it is")
                     continue
                 put(written.path, written.before)
-            except OSError as error:
+            except (OutputError, OSError) as error:
                 problems.append(str(error))
                 continue
             if written.ours is None:
@@ -166,8 +167,10 @@ def holds(overwriting: Sink, caption: Caption, target: str, content: bytes | Non
 
 
 def read(path: str) -> bytes | None:
-    """Return a file's content, None if there is none. Raises OSError."""
+    """Return a file's content, None if there is none. Raises OutputError for a pipe or a device, and OSError."""
     with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise OutputError(path, "not a regular file")
         return Path(path).read_bytes()
     return None
 

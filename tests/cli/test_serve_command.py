@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 
 from capcli.cli import serve as command
 from capcli.cli.app import app
+from capcli.cli.options import Placing
+from capcli.results import ImageError
 
 
 def test_an_address_in_use_is_told_before_a_model_is_loaded() -> None:
@@ -34,6 +37,25 @@ def test_keywords_that_would_go_nowhere_are_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["serve", str(tmp_path), "--sidecar", "--keywords", "3"])
     assert done.exit_code == 2
     assert done.stderr == "capcli: --keywords needs {keywords} in --template, or --fields keywords\n"
+
+
+def test_no_sidecar_takes_the_place_of_the_corrections(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    placing = Placing(sidecar=True, sidecar_ext=".json")
+    album = command.open_album(str(tmp_path), placing, None, None)  # type: ignore[arg-type]
+    for sink in album.keeper.sinks[0]:
+        with pytest.raises(ImageError, match=r"it would share its sidecar .*corrections\.json with the corrections"):
+            sink.wants(str(tmp_path / "corrections.jpg"))
+    album.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_corrections_in_a_pipe_are_refused(tmp_path: Path, tiny_files: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    os.mkfifo(tmp_path / "corrections.json")
+    done = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0", "--model", str(tiny_files)])
+    line = f"capcli: {os.path.realpath(tmp_path)}/corrections.json: not a regular file\n"
+    assert (done.exit_code, done.stderr) == (1, line)
 
 
 def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

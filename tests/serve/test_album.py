@@ -307,3 +307,34 @@ def test_changes_are_told_once(tmp_path: Path) -> None:
     save(album, 2, "a boat")
     assert [photo["saved"] for photo in album.since(first["change"])["photos"]] == ["a boat"]
     album.close()
+
+
+@pytest.mark.parametrize("name", ["corrections.json.jpg", "corrections.jpg", "corrections.json.lock.jpg"])
+@pytest.mark.parametrize("ending", [".txt", ".lock", ".json"])
+def test_photos_named_as_the_corrections_are(tmp_path: Path, name: str, ending: str) -> None:
+    (tmp_path / name).write_bytes(photo_bytes(0))
+    album = open_album(tmp_path, number=0)
+    album.keeper = Keeper([Sidecars(ending=ending)], [Sidecars("overwrite", ending=ending)], "skip")
+    list(album.listing([str(tmp_path / name)]))
+    sidecar = (tmp_path / name).with_suffix(ending)
+    if sidecar == album.corrections.path:
+        return  # refused by the command; see test_serve_command.py
+    assert save(album, 0, "a boat").problems == []
+    assert sidecar.read_text() == "a boat\n"
+    assert rows(tmp_path)[0]["captions"] == ["a boat"]
+    album.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_place_of_files_are_not_waited_for(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "s")
+    os.mkfifo(tmp_path / "photo0.txt")
+    assert save(album, 0, "a boat").problems == [f"photo0.jpg: {tmp_path / 'photo0.txt'}: not a regular file"]
+    saved = save(album, 1, "a boat")
+    for name in ("photo1.txt", "photo1.jpg"):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+    assert album.undo(saved.save).problems == [f"photo1.jpg: {tmp_path / 'photo1.txt'}: not a regular file"]  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match="not a regular file"):
+        album.read(album.photos[1])
+    album.close()

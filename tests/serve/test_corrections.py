@@ -103,6 +103,20 @@ def test_another_kind_of_file_is_refused_and_left(folder: Path, content: str) ->
     assert file.read_text() == content
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
+    file = folder / "corrections.json"
+    os.mkfifo(file)
+    with pytest.raises(CorrectionsError, match=r"corrections\.json: not a regular file"):
+        Corrections(file)
+    file.unlink()
+    corrections = Corrections(file)
+    os.mkfifo(file)
+    with pytest.raises(CorrectionsError, match="not a regular file"):
+        corrections.read()
+    corrections.close()
+
+
 def test_one_run_at_a_time_has_the_file(folder: Path) -> None:
     first = Corrections(folder / "corrections.json")
     with pytest.raises(OSError, match="in use by another run"):
