@@ -84,9 +84,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(api: Api, **options: Any) -> Iterator[Running]:
-    """Run a server while a test lasts. options: of make_app."""
-    listening = listen("127.0.0.1", 0)
+def running(api: Api, port: int = 0, **options: Any) -> Iterator[Running]:
+    """Run a server while a test lasts. port: 0 takes a free one. options: of make_app."""
+    listening = listen("127.0.0.1", port)
     port = listening.getsockname()[1]
     here = Running(api, Access("127.0.0.1", port, TOKEN), port)
     started = threading.Event()
@@ -105,9 +105,13 @@ def running(api: Api, **options: Any) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def serving_folder(
-    captioner: Captioner, folder: Path, sinks: Callable[[str], list[Sink]] = lambda existing: []
+    captioner: Captioner, folder: Path, sinks: Callable[[str], list[Sink]] = lambda existing: [], port: int = 0
 ) -> Iterator[tuple[Running, Album]]:
-    """Run a server of a folder's page, with captions of all its photos. sinks: that captions go to."""
+    """Run a server of a folder's page, with captions of all its photos.
+
+    sinks: that captions go to.
+    port: 0 takes a free one.
+    """
     api = Api(captioner, Gate())
     keeper = Keeper(sinks("skip"), sinks("overwrite"), "skip")
     album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
@@ -115,7 +119,7 @@ def serving_folder(
     assert album.thread is not None
     album.thread.join(PATIENCE)
     try:
-        with running(api, folder=FolderPage(api, album)) as here:
+        with running(api, port, folder=FolderPage(api, album)) as here:
             yield here, album
     finally:
         album.close()

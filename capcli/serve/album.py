@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -32,6 +33,7 @@ class Photo:
     number: its place in the listing, which names it in requests.
     path: of the file.
     name: relative to the folder.
+    content: names what the file held when it was captioned; no other content of any file has this name.
     candidates: `{"caption", "log_prob", "score"}`, best first; empty until it is captioned.
     unsure: as of the caption.
     error: why it cannot be captioned.
@@ -44,6 +46,7 @@ class Photo:
     number: int
     path: str
     name: str
+    content: str = ""
     candidates: list[dict[str, Any]] = field(default_factory=list)
     unsure: bool = False
     error: str | None = None
@@ -118,7 +121,8 @@ class Album:
         self.lock, self.saving = threading.RLock(), threading.Lock()
         self.photos: list[Photo] = []
         self.saves: OrderedDict[int, Save] = OrderedDict()
-        self.change = self.last_save = 0
+        self.change = 0
+        self.last_save = secrets.randbits(48)  # so that a save of another run is none of this one
         self.listed = self.complete = self.closed = False
         self.thread: threading.Thread | None = None
 
@@ -177,6 +181,7 @@ class Album:
             for photo, result in zip(self.photos[number:], batch, strict=False):
                 self.change += 1
                 photo.changed = self.change
+                photo.content = content_of(photo.path)
                 if isinstance(result, ImageError):
                     photo.error = result.reason
                 else:
@@ -203,6 +208,7 @@ class Album:
             "id": photo.number,
             "name": photo.name,
             "tag": self.tag(photo),
+            "content": photo.content,
             "candidates": photo.candidates,
             "unsure": photo.unsure,
             "error": photo.error,
@@ -382,6 +388,19 @@ class Album:
         words = tuple(tokenize(text))
         caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
         return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word
+
+
+def content_of(path: str) -> str:
+    """Return a name for what a file holds, which changes with it.
+
+    It is made of the file's place, size and times, as a large folder would have to be read twice for a digest.
+    """
+    try:
+        found = os.stat(path)
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    except OSError:
+        state = ()
+    return hashlib.sha256(os.fsencode(f"{os.path.realpath(path)}{state}")).hexdigest()[:32]
 
 
 def without_waiting(path: str, flags: int) -> int:

@@ -45,9 +45,9 @@ class FolderPage:
         return answer(self.album.since(int(text) if text.isdecimal() and len(text) < 16 else 0))
 
     async def picture(self, request: Request) -> Response:
-        """Answer with a photo, as a JPEG."""
+        """Answer with a photo, as a JPEG; its address names the content, so that no cache mistakes it."""
         photo, side = self.photo_of(request), int(request.path_params["side"])
-        if side not in SIDES:
+        if side not in SIDES or request.path_params["content"] != photo.content:
             raise Refusal(404, "there is nothing here")
 
         def make() -> bytes:
@@ -75,6 +75,7 @@ class FolderPage:
         tag = request.headers.get("if-match", "").strip('"')
         if not tag:
             raise Refusal(428, "If-Match has to name the version that was seen")
+        self.check_run(tag)
         text = checked((await self.json_of(request)).get("caption"))
         saved = await self.in_turn(lambda: self.album.save([(photo, tag, text)]))
         return self.outcome(saved, 409 if saved.conflicts else 200)
@@ -90,6 +91,7 @@ class FolderPage:
             photo = self.album.photo(number) if type(number) is int else None
             if photo is None or not isinstance(tag, str):
                 raise Refusal(422, "a photo is {id, tag}")
+            self.check_run(tag)
             if not photo.candidates or not tokenize(photo.candidates[0]["caption"]):
                 raise Refusal(422, f"{photo.name} has no caption yet")
             accepted.append((photo, tag, photo.candidates[0]["caption"]))
@@ -109,6 +111,11 @@ class FolderPage:
         if photo is None:
             raise Refusal(404, "there is no such photo")
         return photo
+
+    def check_run(self, tag: str) -> None:
+        """Refuse a page of another run, whose numbers are other photos'. tag: of a photo, as the page has it."""
+        if tag.partition("-")[0] != self.album.run:
+            raise Refusal(410, "capcli serve was started anew: reload this page")
 
     async def json_of(self, request: Request) -> dict[str, Any]:
         """Return the JSON object that is a request's body. Raises Refusal."""
@@ -158,7 +165,7 @@ class FolderPage:
             Route("/page/photos/{number:int}/read", self.read, methods=["POST"]),
             Route("/page/accept", self.accept, methods=["POST"]),
             Route("/page/undo", self.undo, methods=["POST"]),
-            Route("/photos/{number:int}/{side:int}", self.picture),
+            Route("/photos/{number:int}/{content}/{side:int}", self.picture),
         ]
 
 

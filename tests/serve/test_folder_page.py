@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 KILLS = 40 if os.environ.get("CAPCLI_FULL_TESTS") else 3
 SAVES_EACH = 5
+PIXEL = """() => {
+  const canvas = document.createElement("canvas").getContext("2d");
+  canvas.drawImage(document.querySelector("#photo"), 0, 0);
+  return canvas.getImageData(9, 9, 1, 1).data.join();
+}"""
 CANVAS = "document.querySelector('canvas')?.toDataURL() ?? null"
 
 
@@ -55,6 +60,10 @@ def post(server: Running, path: str, value: object) -> Answer:
     return server.ask(path, json.dumps(value), server.cookie)
 
 
+def picture(photo: dict[str, Any]) -> str:
+    return f"/photos/{photo['id']}/{photo['content']}/160"
+
+
 def photos_of(server: Running) -> dict[str, dict[str, Any]]:
     return {photo["name"]: photo for photo in server.ask("/page/photos", headers=server.cookie).json["photos"]}
 
@@ -78,13 +87,16 @@ def test_photos_come_with_their_captions(album_served: tuple[Running, Album], ti
 def test_pictures_are_made_small_and_only_of_the_folders_photos(album_served: tuple[Running, Album]) -> None:
     server, album = album_served
     photos = photos_of(server)
-    answer = server.ask(f"/photos/{photos['photo1.jpg']['id']}/160", headers=server.cookie)
+    answer = server.ask(picture(photos["photo1.jpg"]), headers=server.cookie)
     assert answer.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(answer.body)).size == (90, 70)
-    assert server.ask(f"/photos/{photos['bad.jpg']['id']}/160", headers=server.cookie).status == 422
-    for path in ("/photos/99/160", "/photos/0/161", "/photos/-1/160", "/photos/..%2f..%2fetc%2fpasswd/160"):
+    assert server.ask(picture(photos["bad.jpg"]), headers=server.cookie).status == 422
+    assert server.ask(picture(photos["photo1.jpg"] | {"content": "another"}), headers=server.cookie).status == 404
+    content = photos["photo1.jpg"]["content"]
+    for place in ("99/{}/160", "0/{}/161", "-1/{}/160", "0/160", "0//160", "..%2f..%2fetc%2fpasswd/{}/160"):
+        path = f"/photos/{place.format(content)}"
         assert server.ask(path, headers=server.cookie).status == 404
-    assert server.ask("/photos/0/160", headers=None).status == 401
+    assert server.ask(picture(photos["photo1.jpg"]), headers=None).status == 401
     # A link that somebody puts there later leads nowhere.
     outside = Path(album.folder).parent / "outside.jpg"
     outside.write_bytes((Path(album.folder) / "photo1.jpg").read_bytes())
@@ -93,9 +105,52 @@ def test_pictures_are_made_small_and_only_of_the_folders_photos(album_served: tu
         (Path(album.folder) / "photo1.jpg").symlink_to(outside)
     except OSError:
         return
-    gone = server.ask(f"/photos/{photos['photo1.jpg']['id']}/160", headers=server.cookie)
+    gone = server.ask(picture(photos["photo1.jpg"]), headers=server.cookie)
     assert (gone.status, gone.json["path"]) == (422, "photo1.jpg")
     assert post(server, f"/page/photos/{photos['photo1.jpg']['id']}/read", {"sentences": ["a cat"]}).status == 422
+
+
+def test_a_photos_address_names_its_content(tiny_captioner: Captioner, tmp_path: Path) -> None:
+    """Whatever a folder holds in another run: other photos, more photos, or another photo of the same name and size."""
+    file = tmp_path / "photos" / "b.bmp"
+    file.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(file)
+    addresses = []
+    for change in ("none", "another before it", "replaced", "elsewhere"):
+        if change == "another before it":
+            Image.new("RGB", (8, 8), "green").save(file.with_name("a.bmp"))
+        elif change == "replaced":
+            before = file.stat()
+            Image.new("RGB", (8, 8), "blue").save(file)
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        elif change == "elsewhere":
+            os.replace(file.parent, tmp_path / "moved")
+            file = tmp_path / "moved" / "b.bmp"
+        with serving_folder(tiny_captioner, file.parent) as (server, _):
+            photo = photos_of(server)["b.bmp"]
+            for address in addresses:
+                assert server.ask(address, headers=server.cookie).status == 404
+            addresses.append(picture(photo))
+            answer = server.ask(addresses[-1], headers=server.cookie)
+            red, _, blue = Image.open(io.BytesIO(answer.body)).convert("RGB").getpixel((4, 4))  # type: ignore[misc]
+            assert (red > blue) == (change in ("none", "another before it"))
+    assert len(set(addresses)) == 4
+
+
+def test_a_page_of_another_run_changes_nothing(tiny_captioner: Captioner, folder: Path) -> None:
+    with serving_folder(tiny_captioner, folder) as (server, _):
+        photo = photos_of(server)["photo1.jpg"]
+        save = put(server, photo, "a boat").json["save"]
+    with serving_folder(tiny_captioner, folder) as (server, _):
+        assert put(server, photos_of(server)["photo2.jpg"], "a dog").status == 200
+        for answer in (
+            put(server, photo, "another"),
+            post(server, "/page/accept", {"photos": [{"id": photo["id"], "tag": photo["tag"]}]}),
+            post(server, "/page/undo", {"save": save}),
+        ):
+            assert answer.status == 410
+        assert "conflicts" not in put(server, photo, "another").json  # which the page would take for its own photos
+    assert rows(folder) == {"photo1.jpg": ["a boat"], "photo2.jpg": ["a dog"]}
 
 
 def test_saves_conflicts_and_undoing(album_served: tuple[Running, Album], folder: Path) -> None:
@@ -342,6 +397,40 @@ def test_two_tabs_do_not_overwrite_each_other(opened: Page, album_served: tuple[
     two.get_by_text("2 of 9: ").first.wait_for()
     assert rows(folder) == {name: ["the third"]}
     two.close()
+
+
+def test_another_runs_photos_are_not_shown(page: Page, tiny_captioner: Captioner, tmp_path: Path) -> None:
+    port = 0
+    for color in ("red", "blue"):
+        (tmp_path / color).mkdir()
+        Image.new("RGB", (60, 60), color).save(tmp_path / color / "photo.png")
+        with serving_folder(tiny_captioner, tmp_path / color, port=port) as (server, _):
+            port = server.port
+            page.goto(f"{server.address}/?token={server.access.once}")
+            page.locator("#stage").wait_for()
+            page.wait_for_function("document.querySelector('#photo').naturalWidth > 0")
+            red, _, blue, _ = map(int, page.evaluate(PIXEL).split(","))
+            assert (red > 200, blue > 200) == (color == "red", color == "blue")
+
+
+def test_a_tab_of_another_run_asks_to_be_loaded_anew(page: Page, tiny_captioner: Captioner, tmp_path: Path) -> None:
+    for name in "ab":
+        make_photos(tmp_path / name, 3)
+    with serving_folder(tiny_captioner, tmp_path / "a") as (server, _):
+        port = server.port
+        page.goto(f"{server.address}/?token={server.access.once}")
+        page.locator("#field").fill("a boat")
+    with serving_folder(tiny_captioner, tmp_path / "b", port=port) as (server, _):
+        other = page.context.new_page()
+        other.goto(f"{server.address}/?token={server.access.once}")
+        other.locator("#stage").wait_for()
+        page.get_by_text("capcli serve was started anew: reload this page.").wait_for()
+        page.locator("#field").press("Enter")
+        page.locator("#save:not([disabled])").wait_for()
+        assert "capcli serve was started anew" in page.locator("#problem").text_content()
+        assert page.locator("#field").input_value() == "a boat"
+        assert not (tmp_path / "b" / "corrections.json").exists()
+        other.close()
 
 
 def test_the_page_names_what_teaches(opened: Page, folder: Path) -> None:

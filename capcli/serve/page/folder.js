@@ -79,7 +79,7 @@ function go(id) {
   at.own.replaceChildren();
   if (id === null) return;
   const photo = photos.get(id);
-  at.photo.src = `/photos/${id}/${LARGE}`;
+  at.photo.src = `/photos/${id}/${photo.content}/${LARGE}`;
   at.photo.alt = photo.saved ?? best(photo);
   at.field.value = drafts.get(id) ?? photo.saved ?? best(photo);
   mark();
@@ -125,7 +125,7 @@ function drawStrip() {
   at.strip.dataset.shows = wanted;
   at.strip.replaceChildren(...some.map(photo => {
     const button = make("button", {type: "button", class: describe(photo), "aria-current": photo.id === current ? "true" : null, title: photo.name},
-      make("img", {src: `/photos/${photo.id}/${SMALL}`, alt: `${photo.name}, ${describe(photo)}`, loading: "lazy"}));
+      make("img", {src: `/photos/${photo.id}/${photo.content}/${SMALL}`, alt: `${photo.name}, ${describe(photo)}`, loading: "lazy"}));
     button.dataset.id = photo.id;
     button.addEventListener("click", () => go(photo.id));
     return make("li", {}, button);
@@ -323,6 +323,10 @@ async function follow() {
     try {
       const answer = await ask(`/page/photos?since=${change}`);
       const before = photos.get(current)?.tag;
+      if (answer.run !== (known.run ?? answer.run)) {  // its numbers are of other photos
+        at.problem.textContent = "capcli serve was started anew: reload this page.";
+        return;
+      }
       ({change} = answer);
       if (lost) at.problem.textContent = "";
       lost = false;
