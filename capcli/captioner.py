@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from capcli.model.config import ModelConfig
 from capcli.model.kinds import Kinds
 from capcli.model.vocabulary import END, START, Vocabulary
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
-from capcli.streaming import LookAhead, Workers
+from capcli.streaming import Aside, LookAhead, Workers
 
 Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if it is kept
 Opened = tuple[str, Pictures | Caption | ImageError]  # its name, and what became of it
@@ -182,21 +181,14 @@ class Captioner:
         at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
-        ahead = LookAhead(open_image, self.begun(taken(images)), limit, options.seed is not None)
+        preparing = Aside(self.engine.prepare)
+        ahead = LookAhead(open_image, begun(taken(images), preparing), limit, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work)
         try:
             yield from workers
         finally:
             workers.close()
-
-    def begun(self, images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
-        """Yield images, and have the engine get ready while the first that it is needed for is opened."""
-        needed = False
-        for image in images:
-            if not (needed or isinstance(image, (Caption, ImageError))):
-                needed = True
-                threading.Thread(target=self.engine.prepare).start()
-            yield image
+            preparing.close()
 
     def open(self, image: Source | Caption | ImageError, photo_side: int = 0, max_pixels: int | None = None) -> Opened:
         """Return an image's name, and either its pictures or the ImageError of one that cannot be read.
@@ -397,4 +389,16 @@ def taken(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | 
                 image = read_whole(image)
             except ImageError as error:
                 image = error
+        yield image
+
+
+def begun(images: Iterable[Source | Caption | ImageError], preparing: Aside) -> Iterator[Source | Caption | ImageError]:
+    """Yield images, and have the engine get ready while the first that it is needed for is opened.
+
+    images: as `Captioner.stream` takes them.
+    preparing: gets the engine ready.
+    """
+    for image in images:
+        if not isinstance(image, (Caption, ImageError)):
+            preparing.start()
         yield image

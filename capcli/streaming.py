@@ -1,4 +1,9 @@
-"""Working ahead in threads: LookAhead opens items, and Workers work on batches of what is ready, side by side."""
+"""Working ahead in threads: LookAhead opens items, and Workers work on batches of what is ready, side by side.
+
+Threads that may be in C code have ended before the interpreter does: it stops those that still run, and where there is
+C++ below them that aborts the process. They are daemons all the same, as the interpreter waits for others before
+anybody is asked to close them.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ S = TypeVar("S")
 
 FULL_BATCH_TIMEOUT = 0.5  # seconds to wait for a full batch if a smaller one is ready
 LAST_WAIT = 1.0  # seconds for threads to end in that have nothing more to do; one that a disk holds up is left behind
+EXIT_WAIT = 60.0  # the same when the interpreter ends: longer than any image takes, but a disk may hang for ever
 THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than there are cores, since some wait for the disk
 
 
@@ -58,6 +64,7 @@ class LookAhead(Generic[T, R]):
         self.waiting = threading.Semaphore(working)
         self.threads = [threading.Thread(target=self.read, args=(iter(items),), daemon=True)]
         self.threads += [threading.Thread(target=self.work, daemon=True) for _ in range(working)]
+        atexit.register(self.end)
         for thread in self.threads:
             thread.start()
 
@@ -127,8 +134,7 @@ class LookAhead(Generic[T, R]):
     def close(self) -> None:
         """Let the threads end, and `take` return without waiting.
 
-        Threads that can end have ended then: the interpreter, as it ends, stops those that still run, which aborts the
-        process now and then where PyTorch is loaded.
+        Threads that can end within LAST_WAIT have ended then; the others are waited for when the interpreter ends.
         """
         with self.changed:
             self.closed = True
@@ -137,9 +143,21 @@ class LookAhead(Generic[T, R]):
         self.waiting.release()
         for _ in self.threads:
             self.tasks.put(None)
-        deadline = time.monotonic() + LAST_WAIT
-        for thread in self.threads:
+        if self.join(self.threads, LAST_WAIT):
+            atexit.unregister(self.end)
+
+    def end(self) -> None:
+        """Close, and wait for the threads that call the function; the items may be of a kind that waits for ever."""
+        self.close()
+        self.join(self.threads[1:], EXIT_WAIT)
+
+    @staticmethod
+    def join(threads: Sequence[threading.Thread], seconds: float) -> bool:
+        """Wait for threads together, and return whether all have ended."""
+        deadline = time.monotonic() + seconds
+        for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
@@ -193,8 +211,6 @@ class Workers(Generic[R, S]):
         self.results: SimpleQueue[dict[int, S] | None] = SimpleQueue()  # by index; None says that a thread has ended
         self.failure: BaseException | None = None
         self.closed = False
-        # Daemons, because otherwise a program that does not read all results would never end. But the interpreter must
-        # not end while a thread computes, so they are closed at exit.
         self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
         atexit.register(self.close)
         for thread in self.threads:
@@ -242,4 +258,30 @@ class Workers(Generic[R, S]):
         self.ahead.close()
         for thread in self.threads:
             thread.join()
+        atexit.unregister(self.close)
+
+
+class Aside:
+    """Call a function once, in a thread of its own, if it is wanted at all."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        """Prepare. function: is called by `start`."""
+        self.thread = threading.Thread(target=function, daemon=True)
+        self.lock = threading.Lock()
+        self.done = False  # whether it is too late to start, or too early to start again
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Start the thread, unless that was done or it is closed."""
+        with self.lock:
+            if not self.done:
+                self.done = True
+                self.thread.start()
+
+    def close(self) -> None:
+        """Wait for the thread, if it was started."""
+        with self.lock:
+            self.done = True
+        if self.thread.ident is not None:
+            self.thread.join()
         atexit.unregister(self.close)

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import io
 import subprocess
 import sys
@@ -391,3 +392,19 @@ def test_absurd_numbers_are_refused(captioner: Captioner) -> None:
     for numbers in ({"num": 0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="both are 1 or more"):
             next(captioner.stream([PHOTOS / "coffee.jpg"], **numbers))
+
+
+def test_the_engine_has_got_ready_when_a_stream_ends(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ready = threading.Event(), []
+
+    def prepare() -> None:
+        begun.set()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)  # C code, without Python's lock
+        ready.append(True)
+
+    monkeypatch.setattr(captioner.engine, "prepare", prepare)
+    stream = captioner.stream([b""])
+    assert isinstance(next(stream), ImageError)
+    assert begun.wait(60)
+    stream.close()
+    assert ready

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from capcli.streaming import LookAhead, Workers, ahead
+from capcli.streaming import Aside, LookAhead, Workers, ahead
 
 
 def square(x: int) -> int:
@@ -107,3 +107,41 @@ def test_what_is_worked_on_ahead_comes_in_order_and_fails_in_its_turn() -> None:
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert list(ahead(halve, [], 3)) == []
+
+
+COMPUTING = """
+import hashlib, threading
+from capcli import streaming
+begun = threading.Event()
+def compute(*_):
+    begun.set()
+    hashlib.pbkdf2_hmac("sha256", b"a photo", b"", 1_000_000)  # C code, without Python's lock
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "streaming.Aside(compute).start()",
+        "kept = streaming.LookAhead(compute, [1], 1)",
+        "streaming.LAST_WAIT = 0.0\nkept = streaming.LookAhead(compute, [1], 1)\nbegun.wait()\nkept.close()",
+    ],
+)
+def test_no_thread_is_in_c_code_when_the_interpreter_ends(script: str) -> None:
+    script = f"{COMPUTING}{script}\nbegun.wait()\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_what_goes_on_aside_is_done_once_or_not_at_all() -> None:
+    done: list[int] = []
+    aside = Aside(lambda: done.append(1))
+    aside.start()
+    aside.start()
+    aside.close()
+    assert done == [1]
+    unwanted = Aside(lambda: done.append(2))
+    unwanted.close()
+    unwanted.start()
+    assert done == [1]

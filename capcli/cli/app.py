@@ -6,7 +6,9 @@ A command's file is imported when the command is called, and anything heavy only
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -98,7 +100,12 @@ def main() -> None:
             raise
         say_lost(error.filename, error)
         status = 1
-    sys.exit(status if flush_streams() else 1)
+    status = status if flush_streams() else 1
+    if any(thread.daemon for thread in threading.enumerate()):
+        # One that a disk, or a pipe that nobody writes to, holds up. The interpreter would stop it wherever it is, and
+        # abort if that is in C++ or while it holds standard input.
+        os._exit(status or 0)
+    sys.exit(status)
 
 
 def print_version(wanted: bool) -> None:

@@ -78,12 +78,14 @@ class Cluster:
             for number, handler in handlers.items():  # Ray sets its own
                 with contextlib.suppress(ValueError):  # not the main thread
                     signal.signal(number, handler)
+        watching = threading.Thread(target=self.watch, daemon=True)
+        watching.start()
         self.cleanup.callback(ray.shutdown)
+        self.cleanup.callback(watching.join)  # it asks Ray, in C++
         self.cleanup.callback(self.ended.set)
         # Where Ray prints pages of its logs when a machine is lost, which is said in one line here.
         nowhere = self.cleanup.enter_context(open(os.devnull, "w", encoding="utf-8"))
         self.cleanup.enter_context(contextlib.redirect_stdout(nowhere))
-        threading.Thread(target=self.watch, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

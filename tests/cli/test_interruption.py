@@ -168,6 +168,17 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, 
     assert rows(output)[: len(some)] == some
 
 
+def test_the_end_does_not_wait_for_standard_input(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with subprocess.Popen(
+        command(tmp_path / "empty.jpg", "-", "--model", tiny_checkpoint, "--on-error", "fail"),
+        env=ENVIRONMENT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert process.wait(120) == 1
+        assert process.stderr.read() == f"capcli: {tmp_path / 'empty.jpg'}: the file is empty\n"
+
+
 def test_a_closed_pipe_ends_quietly(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 300)
     process = subprocess.Popen(
