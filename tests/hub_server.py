@@ -48,6 +48,7 @@ class HubServer(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.agents: set[str] = set()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -96,6 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append(f"{self.command} {path}")
+        self.server.agents.add(self.headers.get("User-Agent", ""))
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             for method, pattern, handle in ROUTES:

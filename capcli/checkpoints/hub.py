@@ -31,6 +31,8 @@ REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
 HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # huggingface_hub has used these; their errors mean a network problem
 BUNDLED = "bundled"  # the bundled checkpoint as a --model, unless there is a folder of this name
+# Before huggingface_hub is imported: with each request it would tell more of this machine than the Hub needs.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 LOG_IN = "set HF_TOKEN or run `hf auth login`"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import onnxruntime
-
 from capcli.checkpoints.store import VOCABULARY_FILE, Checkpoint
 from capcli.engines.agreement_graphs import compared_sentences
 from capcli.engines.graph import OPSET
 from capcli.engines.onnx import make_graphs
+from capcli.engines.runtime import onnxruntime
 from capcli.files import write_together
 from capcli.model.vocabulary import END, PAD, START
 
@@ -65,8 +64,10 @@ by row; `gate` is how much that counted, 0 to 1 (Xu et al. 2015, §4.2.1).
 """
 EXAMPLE = """\
 import json
+import os
 import sys
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or ONNX Runtime reports its use to its makers
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps

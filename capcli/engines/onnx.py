@@ -92,17 +92,17 @@ class OnnxEngine(Engine):
 
     def make_session(self, graph: Graph) -> InferenceSession:
         """Return a session for a graph with this checkpoint's weights."""
-        from onnxruntime import InferenceSession, OrtValue, SessionOptions
+        from capcli.engines.runtime import onnxruntime
 
-        options = SessionOptions()
+        options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         # Threads that wait by spinning would take the cores from other threads that caption at the same time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors, which are raised as well
         weights = graph.values(self.tensors)
-        values = [OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(weight) for weight in weights.values()]
         options.add_external_initializers(list(weights), values)
-        return InferenceSession(graph.as_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph.as_bytes(), options, providers=["CPUExecutionProvider"])
 
     def encode(self, pixels: np.ndarray) -> State:
         """Return features, as Engine.encode.

@@ -163,6 +163,21 @@ def test_what_is_pushed_comes_back(
     assert loaded == ["loaded 12"] * 2
 
 
+def test_the_hub_is_told_no_more_of_this_machine_than_it_needs(
+    hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes]
+) -> None:
+    hub.add("user/name", checkpoint_files)
+    load("user/name", environment=hub_environment)
+    assert hub.agents
+    for agent in hub.agents:
+        assert {part.strip().partition("/")[0] for part in agent.split(";")} <= {
+            "capcli",
+            "hf_hub",
+            "python",
+            "unknown",
+        }
+
+
 def test_a_local_checkpoint_needs_neither_network_nor_huggingface_hub(tiny_checkpoint: Path) -> None:
     code = (
         "import sys; from capcli import Captioner; Captioner.load(sys.argv[1], 'cpu')\n"

@@ -15,7 +15,7 @@ from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.encoders import make_encoder
 from capcli.model.vocabulary import Vocabulary
 
-onnxruntime = pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("capcli.engines.runtime").onnxruntime
 
 
 def test_every_encoder_has_a_graph() -> None:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from conftest import PHOTOS, TINY, WORDS
@@ -22,6 +21,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli.app import app
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.onnx import ENCODED_AT_ONCE, OnnxEngine
+from capcli.engines.runtime import onnxruntime
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.vocabulary import END, START, Vocabulary
 
