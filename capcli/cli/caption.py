@@ -150,19 +150,19 @@ def caption(
     )
     places = open_places(paths, writing, files, template, num)
 
-    def listing(pass_over: Callable[[str], object]) -> Iterator[str | ImageError]:
+    def listing(pass_over: Callable[[str, str], object]) -> Iterator[str | ImageError]:
         yield from find_images(paths, sources.selection, pass_over)
         if files_from is not None:
             yield from read_names(files_from, sources.null)
 
     elsewhere = False
 
-    def images(pass_over: Callable[[str], object] = ignore) -> Iterator[str | ImageError]:
+    def images(pass_over: Callable[[str, str], object] = ignore) -> Iterator[str | ImageError]:
         nonlocal elsewhere
         if shard is None:
             yield from listing(pass_over)
             return
-        for image in listing(lambda drawn: shard.takes(drawn) and pass_over(drawn)):
+        for image in listing(lambda path, reason: shard.takes(path) and pass_over(path, reason)):
             if shard.takes(image if isinstance(image, str) else image.path):
                 yield image
             else:

@@ -44,7 +44,9 @@ def list_images(run: Run, images: Iterable[str | ImageError], places: list[str],
             show_row("caption", image, ", ".join([*run.targets(image), *places]))
     if not quiet:
         would = f"{count(run.captioned, 'image')} would be captioned"
-        say(f"{would}, {run.skipped + run.drawn} skipped, {run.failed} failed; nothing was written")
+        say(
+            f"{would}, {run.skipped + run.drawn + run.system_folders} skipped, {run.failed} failed; nothing was written"
+        )
     return 1 if run.failed else 0
 
 

@@ -15,6 +15,7 @@ from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import NoOutput, StandardOutput
 from capcli.cli.summary import Summary
 from capcli.files import OutputError
+from capcli.images.find import DRAWN
 from capcli.outputs.rows import Rows, is_rejected
 from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
@@ -43,6 +44,8 @@ class Run:
     unsure: captions that are unsure.
     drawn: pictures skipped because capcli drew them.
     first_drawn: the path of the first of these, or empty.
+    system_folders: folders passed over because a system keeps them for itself.
+    first_system_folder: the path of the first of these, or empty.
     reasons: how many images failed for each reason, for the first 1,000 reasons.
     """
 
@@ -58,13 +61,19 @@ class Run:
     unsure: int = 0
     drawn: int = 0
     first_drawn: str = ""
+    system_folders: int = 0
+    first_system_folder: str = ""
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def pass_over(self, path: str) -> None:
-        """Count a picture that capcli drew."""
-        self.summary.skip(path, "drawn by capcli")
-        self.drawn += 1
-        self.first_drawn = self.first_drawn or path
+    def pass_over(self, path: str, reason: str) -> None:
+        """Count a picture that capcli drew, or a folder of the system's. reason: as `find_images` gives it."""
+        self.summary.skip(path, reason)
+        if reason == DRAWN:
+            self.drawn += 1
+            self.first_drawn = self.first_drawn or path
+        else:
+            self.system_folders += 1
+            self.first_system_folder = self.first_system_folder or path
 
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
         """Yield the images that still need captioning somewhere, and ImageErrors in place of those that cannot be.
@@ -220,6 +229,7 @@ class Run:
             "failed": self.failed,
             "skipped": self.skipped,
             "drawn_by_capcli": self.drawn,
+            "system_folders": self.system_folders,
             "earlier_captions_replaced": self.replaced,
         }
 
@@ -235,6 +245,9 @@ class Run:
             say(f"{count(self.skipped, 'image')} skipped: already captioned")
         if self.drawn:
             say(f"{count(self.drawn, 'picture')} skipped: drawn by capcli; the first is {self.first_drawn}")
+        if self.system_folders:
+            first = self.first_system_folder
+            say(f"{count(self.system_folders, 'folder')} of the system's own skipped; to take one, name it: {first}")
         if self.replaced:
             say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:

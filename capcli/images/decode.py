@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import io
+import math
 import os
 import re
 import stat
@@ -43,6 +44,8 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+NO_VALUE = 1e38  # programs write ±3.4e38, about the greatest number there is, where a pixel has no value
+GDAL_NODATA = 42113  # the TIFF tag that says, in ASCII, which value stands for no value
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})  # ISO/IEC 23008-12
 # A Pillow image is not thread-safe, and a caller may pass the same one several times.
 pillow_image_lock = threading.Lock()
@@ -323,15 +326,14 @@ def orientation_of(image: Image.Image) -> object:
 
 def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:
     """Return a large image as RGB, each pixel the mean of columns × rows, without ever converting the whole of it."""
-    if image.mode == "F":  # scaled by the whole image's darkest and brightest value, which no tile knows
-        return to_rgb(image.reduce((columns, rows)))
     image.load()
+    scale = range_of(image) if image.mode == "F" else None  # the whole image's, which no tile knows
     small = Image.new("RGB", (-(-image.width // columns), -(-image.height // rows)))
     width, height = columns * max(1, TILE // columns), rows * max(1, TILE // rows)
     for top in range(0, image.height, height):
         for left in range(0, image.width, width):
             tile = image.crop((left, top, min(left + width, image.width), min(top + height, image.height)))
-            small.paste(to_rgb(tile).reduce((columns, rows)), (left // columns, top // rows))
+            small.paste(to_rgb(tile, scale).reduce((columns, rows)), (left // columns, top // rows))
     return small
 
 
@@ -340,20 +342,45 @@ def is_plain(image: Image.Image) -> bool:
     return image.mode == "RGB" and "transparency" not in image.info
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any Pillow mode as RGB: transparency on white, 16-bit and floating-point greys as 8 bits."""
+def to_rgb(image: Image.Image, scale: tuple[float, float] | None = None) -> Image.Image:
+    """Return an image of any Pillow mode as RGB: transparency on white, 16-bit and floating-point greys as 8 bits.
+
+    scale: which floating-point greys become black and white; None takes the image's darkest and brightest.
+    """
     if is_plain(image):
         return image
     if image.mode.startswith("I"):  # 16-bit greys, which convert() would clip at 255 instead of scaling them
         return image.convert("I").point([i // 256 for i in range(65536)], "L").convert("RGB")
     if image.mode == "F":
-        low, high = image.getextrema()
-        scale = 255 / (high - low) if high > low else 0  # type: ignore[operator]
-        return image.point(lambda value: (value - low) * scale).convert("L").convert("RGB")
+        import numpy as np
+
+        low, high = scale or range_of(image)
+        lightness = (np.asarray(image, np.float64) - low) * (255 / (high - low) if high > low else 0)
+        grey = np.nan_to_num(lightness, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def range_of(image: Image.Image) -> tuple[float, float]:
+    """Return the least and the greatest value of an image of mode F, without the pixels that hold none.
+
+    These are NaN, infinite or beyond ±NO_VALUE, or what a TIFF says itself.
+    """
+    import numpy as np
+
+    empty = np.float32(np.nan)
+    with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
+        empty = np.float32(image.tag_v2[GDAL_NODATA].strip("\0 "))  # type: ignore[attr-defined]
+    low, high = math.inf, -math.inf
+    for top in range(0, image.height, TILE):
+        values = np.asarray(image.crop((0, top, image.width, min(top + TILE, image.height))))
+        values = values[(np.abs(values) < NO_VALUE) & (values != empty)]  # NaN is not below it
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return (low, high) if low < high else (0.0, 0.0)
 
 
 @functools.cache

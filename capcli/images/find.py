@@ -25,6 +25,13 @@ SUFFIXES = ENDINGS | frozenset(
     ".xpm".split()
 )
 
+# What NAS boxes and desktops keep in a person's folders: small copies of the photos, deleted ones, earlier states.
+SYSTEM_FOLDERS = frozenset(
+    "@eadir|@tmp|@recycle|@recently-snapshot|@__thumb|#recycle|#snapshot|$recycle.bin|recycler|lost+found|__macosx|"
+    "system volume information".split("|")
+)
+DRAWN, KEPT_BY_SYSTEM = "drawn by capcli", "a folder of the system's own"
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -60,12 +67,12 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
 EVERYTHING = Selection()
 
 
-def ignore(path: str) -> None:
+def ignore(path: str, reason: str) -> None:
     """Do nothing: the default for `pass_over`."""
 
 
 def find_images(
-    arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str], object] = ignore
+    arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str, str], object] = ignore
 ) -> Iterator[str | ImageError]:
     """Yield the image files that arguments stand for, lazily and in natural order.
 
@@ -73,8 +80,10 @@ def find_images(
 
     arguments: files, which are taken whatever their ending, folders, globs, and `-` for standard input.
     selection: which files in folders to take.
-    pass_over: called with the path of each picture in a folder that is left out because capcli drew it.
+    pass_over: called with the path of each picture in a folder that is left out, or of each folder, and why: DRAWN or
+        KEPT_BY_SYSTEM. A folder that is an argument itself is taken.
     """
+    passed_over: set[str] = set()
     for argument in arguments:
         if argument == STANDARD_INPUT or os.path.isfile(argument):
             yield argument
@@ -86,7 +95,11 @@ def find_images(
             if not found:
                 yield ImageError(argument, "no such file or folder")
             for match in found:
-                if not os.path.isdir(match):
+                if (kept := system_folder_of(match)) and not system_folder_of(argument):
+                    if kept not in passed_over:
+                        passed_over.add(kept)
+                        pass_over(kept, KEPT_BY_SYSTEM)
+                elif not os.path.isdir(match):
                     yield match
                 elif "**" not in argument:  # with ** the glob itself matches the files in the folder
                     yield from walk(match, selection, pass_over)
@@ -101,6 +114,13 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
     ]
 
 
+def system_folder_of(path: str) -> str:
+    """Return which of SYSTEM_FOLDERS a path names or leads through, as a path; empty if none."""
+    parts = path.replace(os.sep, "/").split("/")
+    ends = [i for i, part in enumerate(parts, 1) if part.casefold() in SYSTEM_FOLDERS]
+    return "/".join(parts[: ends[0]]) if ends else ""
+
+
 def is_image(name: str) -> bool:
     """Return whether a file is an image, by its ending."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
@@ -109,13 +129,13 @@ def is_image(name: str) -> bool:
 def walk(
     folder: str,
     selection: Selection = EVERYTHING,
-    pass_over: Callable[[str], object] = ignore,
+    pass_over: Callable[[str, str], object] = ignore,
     wanted: Callable[[str], bool] = is_image,
 ) -> Iterator[str | ImageError]:
     """Yield the image files, or others, in a folder and its subfolders: files first, in natural order.
 
-    Hidden names, links to folders (which may form a loop) and pictures that capcli drew are left out. An ImageError
-    takes the place of a folder that cannot be listed.
+    Hidden names, links to folders (which may form a loop), SYSTEM_FOLDERS and pictures that capcli drew are left out.
+    An ImageError takes the place of a folder that cannot be listed.
 
     selection, pass_over: see `find_images`.
     wanted: whether a file of this name is one to yield.
@@ -135,12 +155,16 @@ def walk(
         for entry in visible:
             if wanted(entry.name) and is_file_or_dangling(entry) and selection.takes(os.path.join(below, entry.name)):
                 if entry.name in drawn:
-                    pass_over(entry.path)
+                    pass_over(entry.path, DRAWN)
                 else:
                     yield entry.path
         for entry in reversed(visible) if selection.recursive else ():
             path = os.path.join(below, entry.name)
-            if is_folder(entry) and not matches(path, selection.exclude):
+            if not is_folder(entry) or matches(path, selection.exclude):
+                continue
+            if entry.name.casefold() in SYSTEM_FOLDERS:
+                pass_over(entry.path, KEPT_BY_SYSTEM)
+            else:
                 folders.append((entry.path, path))
 
 

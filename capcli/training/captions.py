@@ -12,7 +12,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from capcli.images.find import Selection, find_images
+from capcli.images.find import find_images
 from capcli.model.vocabulary import tokenize
 
 METADATA = ("metadata.jsonl", "metadata.csv")  # ImageFolder's
@@ -123,7 +123,7 @@ def read_sidecars(folder: Path, check: Callable[[Path], None]) -> Iterator[tuple
 
     Raises ValueError and OSError.
     """
-    for image in find_images([os.fspath(folder)], Selection(), lambda path: None):
+    for image in find_images([os.fspath(folder)]):
         beside = [Path(os.path.splitext(image)[0] + ending) for ending in SIDECARS] if isinstance(image, str) else []
         sidecar = next((path for path in beside if path.is_file()), None)
         if sidecar is None or not isinstance(image, str):

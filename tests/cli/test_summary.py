@@ -158,3 +158,17 @@ def test_an_empty_folder_leaves_no_output(tiny_checkpoint: Path, tmp_path: Path)
         assert done.returncode == 1
         assert done.stderr == f"capcli: no images in {tmp_path / 'empty'}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", tiny_checkpoint.name]
+
+
+def test_folders_of_the_system_are_counted(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    make_photos(photos, 1)
+    make_photos(photos / "@eaDir", 2)
+    done = capcli(photos, "--model", tiny_checkpoint, "--summary", tmp_path / "summary.json")
+    kept = str(photos / "@eaDir")
+    assert done.stderr == f"capcli: 1 folder of the system's own skipped; to take one, name it: {kept}\n"
+    assert len(done.stdout.splitlines()) == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["counts"]["system_folders"] == 1
+    assert summary["skipped"] == [{"path": kept, "reason": "a folder of the system's own"}]
+    assert len(capcli(kept, "--model", tiny_checkpoint).stdout.splitlines()) == 2

@@ -14,11 +14,21 @@ from typing import Any, BinaryIO
 
 import numpy
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from capcli.images import decode as images
 from capcli.images.decode import open_square, open_square_and_upright, open_upright, resize_upright, to_pixels
-from capcli.images.find import ENDINGS, SUFFIXES, Selection, check_arguments, find_images, natural, read_names, walk
+from capcli.images.find import (
+    ENDINGS,
+    KEPT_BY_SYSTEM,
+    SUFFIXES,
+    Selection,
+    check_arguments,
+    find_images,
+    natural,
+    read_names,
+    walk,
+)
 from capcli.results import ImageError
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -270,6 +280,29 @@ def test_a_persons_own_attention_json_hides_nothing(tmp_path: Path, content: byt
 
 
 @pytest.mark.skipif(os.name != "posix", reason="paths are shorter here")
+def test_folders_that_systems_keep_are_passed_over_until_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/b.jpg", "lost+found/c.jpg", "sub/@EADIR/d.jpg"]
+    for name in ("a.jpg", ".Trashes/e.jpg", "sub/f.jpg", *names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    passed: list[tuple[str, str]] = []
+    everything = {
+        ".": [f"./{name}" for name in ("a.jpg", "sub/f.jpg")],
+        "**/*.jpg": ["a.jpg", "sub/f.jpg"],
+        "*": ["a.jpg", "sub/f.jpg"],
+    }
+    for argument, found in everything.items():
+        passed.clear()
+        assert list(find_images([argument], pass_over=lambda *each: passed.append(each))) == found
+        folders = {"@eaDir", "#recycle", "lost+found", "sub/@EADIR"}
+        assert sorted(path.removeprefix("./") for path, _ in passed) == sorted(folders)
+        assert {reason for _, reason in passed} == {KEPT_BY_SYSTEM}
+    assert list(find_images(["@eaDir", "sub/@EADIR/*"])) == [names[0], names[3]]
+
+
 def test_folders_deeper_than_functions_can_call_each_other(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a"] * 300)
     deep.mkdir(parents=True)
@@ -352,6 +385,23 @@ def test_large_images_are_converted_piece_by_piece(monkeypatch: pytest.MonkeyPat
     pieces = resize_upright(image, lambda *_: (24, 24))
     difference = max(abs(a - b) for a, b in zip(whole.tobytes(), pieces.tobytes(), strict=True))
     assert difference <= (6 if mode == "F" else 2)
+
+
+@pytest.mark.parametrize("tile", [2048, 20])
+@pytest.mark.parametrize("empty", [numpy.nan, numpy.inf, -numpy.inf, -3.4028234663852886e38, -3.4e38, -9999])
+def test_pixels_without_a_value_do_not_scale_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: float, tile: int
+) -> None:
+    monkeypatch.setattr(images, "TILE", tile)
+    heights = numpy.linspace(0.2, 0.8, 64 * 64, dtype=numpy.float32).reshape(64, 64)
+    whole = to_pixels(open_square(Image.fromarray(heights), 32)).astype(int)
+    heights[0, 0] = empty
+    said = TiffImagePlugin.ImageFileDirectory_v2()
+    said[42113] = f"{empty}\0"  # as GDAL does
+    Image.fromarray(heights).save(tmp_path / "a.tif", tiffinfo=said)
+    holed = to_pixels(open_square(tmp_path / "a.tif", 32)).astype(int)
+    assert abs(holed - whole)[2:].max() <= 1
+    assert open_square(Image.new("F", (9, 9), numpy.nan), 32).getpixel((16, 16)) == (0, 0, 0)
 
 
 def test_wrong_endings_do_not_matter(tmp_path: Path) -> None:
