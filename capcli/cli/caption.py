@@ -101,7 +101,7 @@ def caption(
     import warnings
 
     from capcli.cli.process import one_core_per_batch
-    from capcli.cli.run import Run
+    from capcli.cli.run import Run, tell_nothing_found
     from capcli.cli.summary import Summary, check_summary, write_summary
     from capcli.files import OutputError
     from capcli.images.decode import STANDARD_INPUT
@@ -176,7 +176,6 @@ def caption(
         fail(error)
     # Those who have captions written elsewhere do not want a screenful of them.
     unseen = not (shown or output or views.show) and bool(places or views.html) and sys.stdout.isatty()
-    nothing = "no images in " + ", ".join([*paths, *([files_from] if files_from else [])])
     if dry_run:
         from capcli.cli.dry_run import Listing, list_images
 
@@ -186,7 +185,7 @@ def caption(
         besides = [os.fspath(view) for view in (views.html, views.attention) if view is not None]
         status = list_images(run, images(run.pass_over), besides, quiet)
         if not (run.found or run.skipped or elsewhere):
-            fail(nothing, 1)
+            status = tell_nothing_found(paths, files_from)
         raise typer.Exit(status)
     captioner = load_captioner(model, sources.max_pixels)
     options = decoding_options(captioner, decoding, num)
@@ -226,6 +225,11 @@ def caption(
         elif taken > num:
             batches = keep_best(batches, num)
         status = run.execute(map(replacements.reword, batches), bar, quiet)
+        if not (status or run.found or run.skipped):
+            if elsewhere:  # as happens to small listings: no failure
+                say(f"no image of the listing is in shard {sources.shard}")
+            else:
+                status = tell_nothing_found(paths, files_from)
         if writing.summary is not None:
             try:
                 write_summary(writing.summary, record.as_json(run.counts(), status))
@@ -234,10 +238,6 @@ def caption(
                 status = status or 1
     if status > 128:
         say("interrupted" + how_to_go_on(rows if output else None, views.html is not None, places))
-    elif not (status or run.found or run.skipped):
-        if not elsewhere:
-            fail(nothing, 1)
-        say(f"no image of the listing is in shard {sources.shard}")  # as happens to small listings: no failure
     if status:
         raise typer.Exit(status)
 

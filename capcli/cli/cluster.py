@@ -23,7 +23,7 @@ from capcli.cli.options import (
     Writing,
     refuse_others,
 )
-from capcli.cli.run import Run, count
+from capcli.cli.run import Run, count, tell_nothing_found
 from capcli.cli.signals import Stop
 from capcli.cli.streams import NoOutput
 from capcli.cli.summary import Summary, check_summary, write_summary
@@ -211,7 +211,7 @@ def fill(
         if cluster.retry_failed:
             settle(output, shards)
     elif not (run.found or run.skipped):
-        fail("no images in " + ", ".join([*paths, *([sources.files_from] if sources.files_from else [])]), 1)
+        return tell_nothing_found(paths, sources.files_from)
     if status == 2 or status > 128:
         return status
     run.summarise(quiet)

@@ -291,6 +291,15 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
         errors.append(ImageError(path, f"{name}: {message}" if message else name, name))
 
 
+def tell_nothing_found(paths: Sequence[str], files_from: str | None) -> int:
+    """Say that there are no images, and return the exit status: 0 for a list alone, which `find` may leave empty.
+
+    paths, files_from: what was to name images.
+    """
+    say("no images in " + ", ".join([*paths, *([files_from] if files_from else [])]))
+    return 0 if files_from and not paths else 1
+
+
 def count(number: int, noun: str) -> str:
     """Return `1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -160,6 +160,23 @@ def test_an_empty_folder_leaves_no_output(tiny_checkpoint: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", tiny_checkpoint.name]
 
 
+def test_an_empty_list_is_no_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    output, summary = tmp_path / "a.jsonl", tmp_path / "summary.json"
+    common = ("--model", tiny_checkpoint, "--files-from", "-", "-0", "--summary", summary)
+    for options in (("-o", output), ("--sidecar",)):
+        done = capcli(*common, *options, input="")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "capcli: no images in -\n" in done.stderr
+        assert json.loads(summary.read_text())["exit_status"] == 0
+    assert not output.exists()
+    done = capcli(*common[2:-2], "--dry-run", "-q", input="")
+    assert (done.returncode, done.stderr) == (0, "capcli: no images in -\n")
+    (tmp_path / "empty").mkdir()
+    done = capcli(tmp_path / "empty", *common, input="")
+    assert (done.returncode, done.stderr) == (1, f"capcli: no images in {tmp_path / 'empty'}, -\n")
+    assert json.loads(summary.read_text())["exit_status"] == 1
+
+
 def test_folders_of_the_system_are_counted(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     make_photos(photos, 1)
