@@ -11,7 +11,9 @@ from capcli.cli.messages import fail
 
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` writes it.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` writes it, or bundled.")
+    ],
     repository: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it does not exist.")
     ],
@@ -26,9 +28,10 @@ def push(
     one commit, and prints its address. The token is HF_TOKEN, or the one that `hf auth login` stored.
     """
     from capcli.checkpoints.caption_model import push as push_run
+    from capcli.checkpoints.hub import BUNDLED, find_checkpoint
     from capcli.checkpoints.store import ModelError
 
     try:
-        typer.echo(push_run(run, repository, private, None, message))
+        typer.echo(push_run(find_checkpoint(run) if run == BUNDLED else Path(run), repository, private, None, message))
     except ModelError as error:
         fail(error)

@@ -35,7 +35,9 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", help="Start from this checkpoint, with its architecture, vocabulary and decoding."
+            metavar="MODEL",
+            help="Start from this checkpoint, with its architecture, vocabulary and decoding; bundled "
+            "is the one that came with capcli.",
         ),
     ] = None,
     self_critical: Annotated[
@@ -259,6 +261,7 @@ def train(
         raise typer.Exit(status)
 
     with failures_told(stop):
+        from capcli.checkpoints.hub import find_checkpoint
         from capcli.checkpoints.store import MEMORY_FILE, WEIGHTS_FILE
         from capcli.training.loop import train as train_captioner
         from capcli.training.options import TrainOptions
@@ -270,7 +273,7 @@ def train(
             ranks = Ranks.started()
             if not resume and any((output / name).exists() for name in (LAST_FILE, WEIGHTS_FILE)):
                 stop(f"{output}: holds a run; continue it with --resume, or name another folder")
-            if init is not None and output.resolve() == Path(init).resolve():
+            if init is not None and output.resolve() == find_checkpoint(init).resolve():
                 stop(f"{output}: is the checkpoint of --init; name another folder")
             if (output / WEIGHTS_FILE).exists() and not any((output / name).exists() for name in (LAST_FILE, LOG_FILE)):
                 stop(f"{output}: holds a checkpoint, but no run that could be resumed; name another folder")

@@ -32,8 +32,8 @@ class TrainOptions:
     Unless said otherwise, None takes the value of init's checkpoint or, without init, ModelConfig's default.
 
     data: the data sets, each as `read_data_set` takes it, `PATH` or `PATH=N`.
-    init: folder of a checkpoint to begin from, whose architecture and vocabulary are kept; None begins with a new
-        decoder.
+    init: a checkpoint to begin from, as `find_checkpoint` takes it, whose architecture and vocabulary are kept; None
+        begins with a new decoder.
     self_critical: whether to reward captions drawn from the decoder by their CIDEr-D, instead of teaching people's
         captions; needs init.
     epochs: passes over the training photos, 1 or more.

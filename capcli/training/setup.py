@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.hub import find_checkpoint
 from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.decoders import AttentionDecoder
 from capcli.model.encoders import pretrained_weights
@@ -257,7 +258,7 @@ def build_model(
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     asked = {name: value for name, value in vars(options).items() if name in names and value is not None}
     if options.init:
-        model = CaptionModel.load(Path(options.init))
+        model = CaptionModel.load(find_checkpoint(options.init))
         if model.config.words_before is not None:
             raise DataError(f"--init {options.init}: was taught, and holds two decoders; train what it began as")
         record["begun_from"] = model.config.training

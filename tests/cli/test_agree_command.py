@@ -10,6 +10,7 @@ import pytest
 from conftest import PHOTOS
 from typer.testing import CliRunner, Result
 
+from capcli.checkpoints import caption_model, hub
 from capcli.cli.app import app
 
 
@@ -45,6 +46,26 @@ def test_a_checkpoint_learns_to_rank_and_captions(data: Path, tiny_checkpoint: P
     assert ranked["score"] != plain["score"]
     again = run("agree", data, "--init", tiny_checkpoint, "--output", out)
     assert (again.exit_code, "holds a checkpoint; name another folder" in again.output) == (2, True)
+
+
+def test_bundled_is_a_name_for_every_command_that_takes_a_checkpoint(
+    data: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "bundled_checkpoint", lambda: tiny_checkpoint)
+    common = (data, "--init", "bundled", "--device", "cpu", "--output")
+    for command, more in (("train", ["--epochs", 1]), ("agree", ["--beam", 5])):
+        done = run(command, *common, tmp_path / command, *more)
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / command / "model.safetensors").exists()
+    record = json.loads((tmp_path / "train" / "config.json").read_text())["training"]
+    assert record["options"]["init"] == "bundled"
+    sent: list[Path] = []
+    monkeypatch.setattr(caption_model, "upload", lambda folder, *_: sent.append(folder) or "https://…")
+    assert run("push", "bundled", "me/x").stdout == "https://…\n"
+    assert run("push", tmp_path / "train", "me/x").exit_code == 0
+    assert sent == [tiny_checkpoint, tmp_path / "train"]
+    refused = run("train", *common, tiny_checkpoint, "--resume")
+    assert f"{tiny_checkpoint}: is the checkpoint of --init" in refused.output
 
 
 def test_bad_data_costs_a_line(tmp_path: Path) -> None:
