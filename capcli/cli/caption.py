@@ -88,7 +88,8 @@ def caption(
     line on stderr and, in JSON, a row {"path", "error"}.
 
     A caption is marked as unsure if the image makes it hardly more likely than a blank picture would: rows have
-    "unsure": true, and lines on a terminal end in (unsure).
+    "unsure": true, and lines on a terminal end in (unsure). Where nothing would mark it, in other text, sidecars and
+    metadata, it is left out unless --keep-unsure is given.
 
     An existing FILE is refused without --resume or --existing overwrite, and so is one that another run is writing.
     After Ctrl-C or a crash, --resume continues a jsonl, csv or tsv FILE; for sidecars and metadata, run the same
@@ -147,6 +148,7 @@ def caption(
     layout = Layout(
         *(num, writing.min_score, template, not one, output is None and sys.stdout.isatty(), most_keywords > 0),
         "\n" if writing.separator is None else writing.separator,
+        writing.keep_unsure,
     )
     places = open_places(paths, writing, files, template, num)
 
@@ -287,6 +289,10 @@ def check_writing(
         fail("a page shows one run: --html cannot be combined with --resume")
     if writing.template != "{caption}" and not (kind.templated or writing.into_images):
         fail(f"--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp, not to {format}")
+    if writing.keep_unsure and not (kind.templated or writing.into_images):
+        fail(
+            f"--keep-unsure is for text, imagefolder, --sidecar, --write-metadata and --xmp; {format} marks all of them"
+        )
     if views.gif and views.attention is None:
         fail("--gif needs --attention")
     return kind

@@ -27,7 +27,7 @@ PANELS: dict[str, tuple[str, ...]] = {
             "keywords",
             "min_keyword_score",
         ),
-        *("touch", "existing", "template", "separator", "replace", "min_score", "cache", "summary"),
+        *("touch", "existing", "template", "separator", "replace", "min_score", "keep_unsure", "cache", "summary"),
     ),
     "On a cluster": (*("ray", "column", "retry_failed", "actors", "gpus_per_actor", "block_rows", "allow_https"),),
     "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),

@@ -24,6 +24,9 @@ def merge(
         typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.", show_default=False),
     ] = None,
     format: Format = None,
+    keep_unsure: Annotated[
+        bool, typer.Option("--keep-unsure", help="Write unsure captions into text and imagefolder, too.")
+    ] = False,
     existing: Annotated[str | None, one_of(("overwrite",), "Replace an existing FILE.  [default: refuse it]")] = None,
 ) -> None:
     """Put outputs together, or convert them to another format.
@@ -62,7 +65,8 @@ def merge(
         merged.check()
     except OutputError as error:
         fail(error)
-    layout = Layout(merged.num, keywords=merged.keywords)
+    layout = Layout(merged.num, keywords=merged.keywords, keeps_unsure=keep_unsure)
+    left_out = 0
     try:
         rows = (
             kind(StandardOutput(), layout)
@@ -72,6 +76,7 @@ def merge(
         try:
             for row in merged.rows():
                 rows.copy(row)
+                left_out += rows.leaves_out(row)
             rows.close()
         except BaseException:
             rows.discard()
@@ -82,6 +87,8 @@ def merge(
         fail(error, 1)
     kept = f"{count(merged.captions, 'caption')} and {count(merged.failures, 'failure')}"
     say(f"{kept} from {count(len(files), 'file')}; {count(merged.dropped, 'duplicate')} left out")
+    if left_out:
+        say(f"{count(left_out, 'unsure caption')} left out: --keep-unsure writes them")
 
 
 def files_of(part: str) -> list[str]:

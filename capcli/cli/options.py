@@ -497,6 +497,13 @@ class Writing(Placing):
             metavar="S", callback=finite, help="Leave a caption empty if its score is below S.", show_default=False
         ),
     ] = None
+    keep_unsure: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unsure",
+            help="Write unsure captions where nothing marks them, too: into text, sidecars, metadata and imagefolder.",
+        ),
+    ] = False
     summary: Annotated[
         Path | None,
         typer.Option(

@@ -182,6 +182,8 @@ class Run:
         try:
             for sink in self.in_order():
                 for result, wrong in results:
+                    if self.leaves_out(sink, result):
+                        continue
                     with collecting(wrong, result.path, about=sink.path):
                         # A row says that an image is done, so it must not hide what went wrong before it.
                         sink.write(wrong[0] if wrong and sink is self.rows else result)
@@ -190,6 +192,11 @@ class Run:
             for _, wrong in results:
                 self.fail(wrong)
         return not (self.stop_at_failure and self.failed)
+
+    def leaves_out(self, sink: Sink, result: Caption | ImageError) -> bool:
+        """Return whether a caption is unsure, and not for this sink; the rows, which see to it themselves, get all."""
+        withheld = not (sink is self.rows or sink.marks_unsure or self.rows.layout.keeps_unsure)
+        return withheld and not isinstance(result, ImageError) and result.unsure
 
     def in_order(self) -> list[Sink]:
         """Return the sinks in the order in which to write to them.
@@ -220,11 +227,18 @@ class Run:
         """Return how many texts a different caption has replaced."""
         return sum(sink.replaced for sink in self.others)
 
+    @property
+    def left_out(self) -> int:
+        """Return how many unsure captions were left out of a place that would not mark them."""
+        marked = all(sink.marks_unsure for sink in (self.rows, *self.others))
+        return 0 if marked or self.rows.layout.keeps_unsure else self.unsure
+
     def counts(self) -> dict[str, int]:
         """Return the counts for --summary."""
         return {
             "captioned": self.captioned,
             "unsure": self.unsure,
+            "unsure_left_out": self.left_out,
             "below_min_score": self.rejected,
             "failed": self.failed,
             "skipped": self.skipped,
@@ -253,7 +267,8 @@ class Run:
         if self.rejected:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
-            say(f"{count(self.unsure, 'caption')} unsure: the model sees next to nothing in the image")
+            left_out = "; left out where nothing marks them: --keep-unsure writes them" if self.left_out else ""
+            say(f"{count(self.unsure, 'caption')} unsure: the model sees next to nothing in the image{left_out}")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")
             for reason, times in self.reasons.most_common(REASONS_SHOWN):

@@ -27,8 +27,8 @@ UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 class TextRows(Rows):
     """Write a line `[path<TAB>][score<TAB>]caption[<TAB>(unsure)]` for each candidate.
 
-    The score is given if there are several candidates, and the first of them is marked as unsure if the layout asks for
-    it.
+    The score is given if there are several candidates. If they are unsure, the first is marked so where the layout asks
+    for it; otherwise they are left empty, unless the layout keeps them.
     """
 
     name = "text"
@@ -51,7 +51,7 @@ class TextRows(Rows):
             score = candidate["score"]
             columns = [path] if layout.names_images else []
             columns += ["" if score is None else f"{score:.4f}"] if layout.num > 1 else []
-            columns += [candidate["caption"] or ""]
+            columns += ["" if self.leaves_out(row) else candidate["caption"] or ""]
             columns += ["(unsure)"] if layout.marks_unsure and row.get("unsure") and not rank else []
             lines.append("\t".join(columns) + "\n")
         return "".join(lines)

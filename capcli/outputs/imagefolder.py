@@ -62,7 +62,7 @@ class ImageFolderRows(Rows):
     def encode(self, row: dict[str, Any]) -> str:
         """Return a line, or nothing for a failure or where no caption is left. Raises ImageError."""
         texts = [each["caption"] for each in row.get("candidates", [row])[: self.layout.num] if each.get("caption")]
-        if not texts:
+        if not texts or self.leaves_out(row):
             return ""
         line = {"file_name": self.name_of(row["path"]), "text": self.layout.separator.join(texts)}
         text = json.dumps(line, ensure_ascii=False) + "\n"

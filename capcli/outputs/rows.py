@@ -32,6 +32,7 @@ class Layout:
         always do.
     keywords: whether there are keywords.
     separator: joins candidates that become one text.
+    keeps_unsure: whether texts that do not mark unsure captions have them all the same.
     """
 
     num: int = 1
@@ -41,6 +42,7 @@ class Layout:
     marks_unsure: bool = False
     keywords: bool = False
     separator: str = "\n"
+    keeps_unsure: bool = False
 
 
 class Rows(Sink):
@@ -76,6 +78,7 @@ class Rows(Sink):
             output that no later run can continue.
         """
         self.file, self.layout, self.path = file, layout, file.path
+        self.marks_unsure = layout.marks_unsure or not self.templated
         self.finished = finished or {}
         self.remembers = finished is not None
 
@@ -138,6 +141,10 @@ class Rows(Sink):
     def encode(self, row: dict[str, Any]) -> str:
         """Return the text to write for a row. row: as `as_row` makes it."""
         raise NotImplementedError
+
+    def leaves_out(self, row: dict[str, Any]) -> bool:
+        """Return whether a row's caption is unsure, and nothing here would say so. row: as `as_row` makes it."""
+        return bool(row.get("unsure")) and not (self.marks_unsure or self.layout.keeps_unsure)
 
     def end(self) -> str:
         """Return the text that completes the output."""

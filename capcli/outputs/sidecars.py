@@ -32,6 +32,7 @@ class Beside(Sink):
     """
 
     folders: tuple[str, ...] = ()
+    marks_unsure = False
 
     def __init__(self) -> None:
         self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise

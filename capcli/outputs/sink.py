@@ -28,12 +28,14 @@ class Sink:
     remembers: whether `wants` tells a later run that an image is done.
     replaced: how many texts a different caption has replaced so far.
     photo_side: the longest side, in pixels, of the photo that is drawn; 0 if none is.
+    marks_unsure: whether it can be seen here which captions are unsure.
     """
 
     path: str | os.PathLike[str] | None = None
     remembers = False
     replaced = 0
     photo_side = 0
+    marks_unsure = True
 
     def wants(self, image: str) -> bool | None:
         """Return whether an image still needs captioning here; None takes it only if another sink wants it.

@@ -279,6 +279,55 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
     assert "2 × more than the limit of 6,299\n" in done.stderr
 
 
+def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    sky = tmp_path / "photos" / "sky.png"
+    Image.new("RGB", (40, 30), "skyblue").save(sky)
+    common = (tmp_path / "photos", "--model", tiny_checkpoint)
+    summary = tmp_path / "summary.json"
+    places = ("--sidecar", "--xmp", "--write-metadata")
+    done = capcli(*common, *places, "-o", tmp_path / "all.jsonl", "--summary", summary)
+    assert done.returncode == 0, done.stderr
+    said = "1 caption unsure: the model sees next to nothing in the image"
+    assert f"capcli: {said}; left out where nothing marks them: --keep-unsure writes them\n" in done.stderr
+    counts = json.loads(summary.read_text())["counts"]
+    assert (counts["captioned"], counts["unsure"], counts["unsure_left_out"]) == (3, 1, 1)
+    assert [row.get("unsure", False) for row in rows(tmp_path / "all.jsonl")] == [False, False, True]
+    assert rows(tmp_path / "all.jsonl")[2]["caption"]
+    written = sorted(path.name for path in (tmp_path / "photos").iterdir())
+    assert written == [
+        "photo0.jpg",
+        "photo0.jpg.xmp",
+        "photo0.txt",
+        "photo1.jpg",
+        "photo1.jpg.xmp",
+        "photo1.txt",
+        "sky.png",
+    ]
+    assert [bool(read_caption(str(photo))) for photo in (*photos, sky)] == [True, True, False]
+    # Where all of them are marked, none is left out.
+    assert capcli(*common, "--format", "csv").stderr == f"capcli: {said}\n"
+
+    text = {name: done.stdout for name, done in (("", capcli(*common)), ("keep", capcli(*common, "--keep-unsure")))}
+    assert text[""].splitlines()[:2] == text["keep"].splitlines()[:2]
+    assert text[""].splitlines()[2] == f"{sky}\t"
+    assert len(text["keep"].splitlines()[2]) > len(f"{sky}\t")
+    capcli(*common, "--format", "imagefolder", "-o", tmp_path / "photos")
+    assert len((tmp_path / "photos" / "metadata.jsonl").read_text().splitlines()) == 2
+
+    merged = subprocess.run(
+        [sys.executable, "-m", "capcli", "merge", str(tmp_path / "all.jsonl"), "--format", "text"],
+        env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert merged.stdout == text[""]
+    assert merged.stderr.endswith("capcli: 1 unsure caption left out: --keep-unsure writes them\n")
+
+    done = capcli(*common, *places, "--existing", "overwrite", "--keep-unsure")
+    assert done.returncode == 0, done.stderr
+    assert sky.with_suffix(".txt").read_text().strip() == read_caption(str(sky)) == done.stdout.split("\t")[-1].strip()
+    assert "left out" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -311,6 +360,10 @@ def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path)
             "--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp",
         ),
         ((".", "--gif"), "--gif needs --attention"),
+        (
+            (".", "--keep-unsure", "--format", "csv"),
+            "--keep-unsure is for text, imagefolder, --sidecar, --write-metadata",
+        ),
         ((".", "--fields", "alt"), "--fields alt needs --write-metadata or --xmp"),
         (
             (".", "--xmp", "--fields", "alt,title"),

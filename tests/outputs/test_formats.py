@@ -189,8 +189,9 @@ def test_what_the_model_is_unsure_of_is_said() -> None:
     assert json.loads(write("json", grey))[0]["unsure"] is True
     table = list(csv.DictReader(io.StringIO(write("csv", CAT, grey, BAD))))
     assert [row["unsure"] for row in table] == ["", "true", ""]
-    # Programs get lines of text as ever, people a mark.
-    assert write("text", CAT, grey) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\n"
+    # People get a mark, and programs, for which text has none, only what they can rely on, unless they want all of it.
+    assert write("text", CAT, grey) == "cat.jpg\ta cat\ngrey.png\t\n"
+    assert write("text", CAT, grey, keeps_unsure=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\n"
     assert write("text", CAT, grey, marks_unsure=True) == "cat.jpg\ta cat\ngrey.png\ta man in a blue shirt\t(unsure)\n"
     two = Found("grey.png", "a man", candidates=[CAT, DOG], unsure=True)
     assert (

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Metadata(Sink):
     """Write captions into the images themselves."""
 
+    marks_unsure = False
+
     def __init__(
         self,
         existing: str = "skip",
