@@ -84,8 +84,8 @@ def caption(
     "caption", "log_prob", "score"}: log_prob is the sum of the natural log-probabilities of the words and <end>, and
     captions are ranked by score = log_prob / nᵅ + W × agreement, where n counts the words and <end>, α is
     --length-penalty, W is --agreement, and agreement, −1 to 1, is how well caption and photo go together; a checkpoint
-    that has not learnt that adds nothing. With --num, rows also have "candidates". An image that cannot be read costs one
-    line on stderr and, in JSON, a row {"path", "error"}.
+    that has not learnt that adds nothing. With --num, rows also have "candidates". An image that cannot be read costs
+    one line on stderr and, in JSON, a row {"path", "error"}.
 
     A caption is marked as unsure if the image makes it hardly more likely than a blank picture would: rows have
     "unsure": true, and lines on a terminal end in (unsure). Where nothing would mark it, in other text, sidecars and

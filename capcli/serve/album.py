@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -395,11 +396,10 @@ def content_of(path: str) -> str:
 
     It is made of the file's place, size and times, as a large folder would have to be read twice for a digest.
     """
-    try:
+    state: tuple[int, ...] = ()
+    with contextlib.suppress(OSError):
         found = os.stat(path)
         state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    except OSError:
-        state = ()
     return hashlib.sha256(os.fsencode(f"{os.path.realpath(path)}{state}")).hexdigest()[:32]
 
 
