@@ -6,12 +6,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "capcli"
-ANYONE = {"results", "files", "locks", "__init__"}
+ANYONE = {"results", "files", "locks", "settings", "__init__"}
 # What a room may import besides itself and what anyone may.
 BELOW = {
     "results": set(),
     "files": {"locks"},
     "locks": set(),
+    "settings": set(),
     "progress": set(),
     "model": set(),
     "decoding": {"model"},

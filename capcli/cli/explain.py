@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say, show_lines
-from capcli.cli.options import Decoding, LengthPenalty, ModelOptions, Views, grouped
+from capcli.cli.options import Changes, ModelOptions, Views, grouped
 from capcli.cli.views import open_views
+from capcli.decoding.options import DecodingOptions
 
 
 @grouped
 def explain(
     model: ModelOptions,
+    decoding: Annotated[dict[str, Any], Changes(DecodingOptions, ("length_penalty",))],
     views: Views,
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
@@ -27,7 +29,6 @@ def explain(
         typer.Option(metavar="FILE", help="Compare many sentences, one per line.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the weights of every word.")] = False,
-    length_penalty: LengthPenalty = None,
     existing: Annotated[
         str | None,
         typer.Option(metavar="overwrite", help="Replace an existing page or existing overlays.", show_default=False),
@@ -71,7 +72,7 @@ def explain(
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model)
-    captioner.options = decoding_options(captioner, Decoding(length_penalty=length_penalty), 1)
+    captioner.options = decoding_options(captioner, decoding, 1)
     with open_views(captioner, views, len(sentences), overwrite) as opened:
         try:
             photo_side = max((view.photo_side for view in opened), default=0)

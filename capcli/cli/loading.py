@@ -47,18 +47,18 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
     """Return a checkpoint's decoding options with changes, or say in one line what is wrong, and exit with status 2.
 
     captioner: its options are the checkpoint's.
-    asked: the changes; None in a field keeps the checkpoint's.
+    asked: the changes.
     num: candidates per image, 1 or more.
     """
     from dataclasses import replace
 
     from capcli.decoding.rules import Rules
 
-    if asked.sample and asked.diversity:
+    if asked.get("sample") and asked.get("diversity"):
         fail("--sample cannot be combined with --diversity")
     try:
-        options = replace(captioner.options, **{k: value for k, value in vars(asked).items() if value is not None})
-        options = replace(options, ban=check_ban(asked.ban or [], captioner.vocabulary))
+        options = replace(captioner.options, **asked)
+        options = replace(options, ban=check_ban(options.ban, captioner.vocabulary))
         Rules.of(options, captioner.vocabulary)
     except ValueError as error:
         fail(error)

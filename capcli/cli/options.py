@@ -6,18 +6,21 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from capcli.cli.messages import fail
+from capcli.decoding.options import DecodingOptions
 from capcli.engines.choose import ENGINES
+from capcli.model.config import TunedDecoding
 from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
+from capcli.settings import range_of, settings
 
 if TYPE_CHECKING:
     from capcli.images.find import Selection
@@ -27,15 +30,63 @@ STYLES = ("heat", "spotlight")
 SCALES = ("word", "caption")
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Mark a parameter of a command that takes those settings of a dataclass that were given, by name.
+
+    kind: the dataclass.
+    names: the settings that are options; empty for all.
+    default: what help says of settings that TunedDecoding has, whose values are the checkpoint's.
+    """
+
+    kind: type
+    names: tuple[str, ...] = ()
+    default: str = "the checkpoint's"
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        """Yield an option for each setting; it is None where it was not given."""
+        hints, defaults = get_type_hints(self.kind), {f.name: f.default for f in dataclasses.fields(self.kind)}
+        for name, declared in settings(self.kind).items():
+            if self.names and name not in self.names:
+                continue
+            told = self.default if name in settings(TunedDecoding) else defaults[name]
+            about = "repeatable" if declared.several else f"default: {told}"
+            text = declared.help + (f"  [{about}]" if about and told not in (None, False) else "")
+            flags = declared.flags or (f"--{name.replace('_', '-')}",)
+            plain = list[str] if declared.several else hints[name]
+            metavar = None if plain in (bool, bool | None) else declared.metavar
+            option = typer.Option(*flags, help=text, show_default=False, metavar=metavar)
+            annotation = Annotated[plain | None, option]  # type: ignore[valid-type]
+            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    def given(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Take the settings out of a command's values, and return those that were given, or exit for a wrong one."""
+        found = {}
+        for name, declared in settings(self.kind).items():
+            if self.names and name not in self.names:
+                continue
+            if (value := values.pop(name)) is None:
+                continue
+            if isinstance(value, int | float) and not declared.low <= value <= declared.high:
+                fail(f"--{name.replace('_', '-')} {value}: not {range_of(declared)}")
+            found[name] = tuple(value) if isinstance(value, list) else value
+        return found
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Return a function for Typer that takes groups of options one option at a time.
 
-    function: a command; parameters of it that are dataclasses are groups, and each of their fields is an option.
+    function: a command; parameters of it that are dataclasses are groups, and each of their fields is an option, and so
+        are the settings of those that are marked by Changes.
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
-    flat = []
+    changes = {n: mark for n, kind in hints.items() for mark in get_args(kind)[1:] if isinstance(mark, Changes)}
+    flat: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in changes:
+            flat += changes[parameter.name].options()
+            continue
         if parameter.name not in groups:
             flat.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
             continue
@@ -50,10 +101,11 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        made = {
+        made: dict[str, Any] = {
             name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
             for name, group in groups.items()
         }
+        made |= {name: mark.given(values) for name, mark in changes.items()}
         function(**made, **values)
 
     command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
@@ -184,18 +236,7 @@ TensorBoard = Annotated[
         help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the extra of this name.",
     ),
 ]
-LengthPenalty = Annotated[
-    float | None,
-    typer.Option(
-        min=-10,
-        max=10,
-        metavar="ALPHA",
-        callback=finite,
-        help="α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end>; 0 takes log_prob as it "
-        "is.  "
-        "[default: the checkpoint's]",
-    ),
-]
+Decoding = Annotated[dict[str, Any], Changes(DecodingOptions)]  # those that were given, by name
 BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Run N images through the model at once.")]
 Format = Annotated[str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -219,93 +260,6 @@ class ModelOptions:
         str,
         one_of(ENGINES, "Library that runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch."),
     ] = "auto"
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """Hold the options for decoding; None takes the value that the checkpoint was tuned to."""
-
-    ban: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WORD", help="Find captions without this word, spelt exactly so.  [repeatable]"),
-    ] = None
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Width of the beam search, in sentences; 1 is greedy search.  [default: the checkpoint's]",
-        ),
-    ] = None
-    max_length: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after N words.  [default: the checkpoint's]")
-    ] = None
-    length_penalty: LengthPenalty = None
-    no_repeat: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Never repeat a sequence of N words; 0 allows repeats.  [default: the checkpoint's]",
-        ),
-    ] = None
-    no_echo: Annotated[
-        bool | None,
-        typer.Option(
-            "--no-echo/--echo",
-            help='Never say "red red", "red and red" or "red and a red", or allow it.  [default: the checkpoint\'s]',
-        ),
-    ] = None
-    agreement: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="W",
-            callback=finite,
-            help="Add W × the caption's agreement with the photo, −1 to 1, to its score, if the checkpoint has learnt "
-            "it (`capcli agree`); 0 leaves it out.  [default: the checkpoint's]",
-        ),
-    ] = None
-    sample: Annotated[
-        bool, typer.Option("--sample", help="Draw words at random, by their probability, instead of searching.")
-    ] = False
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=0.01,
-            metavar="T",
-            callback=finite,
-            help="With --sample: below 1 favours likely words, above 1 unlikely ones.",
-        ),
-    ] = 1.0
-    top_p: Annotated[
-        float,
-        typer.Option(
-            min=0.01,
-            max=1,
-            metavar="P",
-            callback=finite,
-            help="With --sample: draw only from the likeliest words whose probabilities add up to P.",
-        ),
-    ] = 1.0
-    diversity: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="D",
-            callback=finite,
-            help="With --num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
-        ),
-    ] = 0.0
-    attention_samples: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="With hard attention: average over N sampled locations; 0 takes the likeliest one."
-        ),
-    ] = 0
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed that makes random draws repeatable.", show_default=False)
-    ] = None
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,10 @@ def check_caching(path: str | None, decoding: Decoding) -> None:
     from capcli.files import OutputError
     from capcli.outputs.cache import check_cache
 
-    for option, value in (("--sample", decoding.sample), ("--attention-samples", decoding.attention_samples)):
+    for option, value in (
+        ("--sample", decoding.get("sample")),
+        ("--attention-samples", decoding.get("attention_samples")),
+    ):
         if value:
             fail(f"--cache cannot be combined with {option}: what is drawn at random is new each time")
     try:

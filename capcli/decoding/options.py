@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from capcli.model.config import TunedDecoding
+from capcli.settings import check_ranges, setting
 
 
 @dataclass(frozen=True)
-class BeamOptions:
+class BeamOptions(TunedDecoding):
     """Hold the settings of a beam search.
 
-    beam: hypotheses kept, and sentences returned, per image, 1 or more.
-    max_length: the most words in a sentence, not counting `<end>`, 1 or more.
-    length_penalty: α in score = log_prob / nᵅ + W × agreement, where n counts the words and `<end>`; 0 takes log_prob
-        as it is.
-    no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
-    no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
-        "broccoli and broccoli".
-    agreement: W, what a sentence's agreement with the photo counts, 0 or more: so many times their cosine is added to
-        the score once the sentences are found, if the checkpoint can compare them; see `model.agreement`.
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement: see TunedDecoding.
     ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
     """
 
-    beam: int = 3
-    max_length: int = 20
-    length_penalty: float = 1.0
-    no_repeat: int = 0
-    no_echo: bool = True
-    agreement: float = 0.0
-    ban: tuple[str, ...] = ()
+    ban: tuple[str, ...] = setting(
+        (), "Find captions without this word, spelt exactly so.", metavar="WORD", several=True
+    )
 
 
 @dataclass(frozen=True)
@@ -40,47 +30,42 @@ class DecodingOptions(BeamOptions):
 
     beam, max_length, length_penalty, no_repeat, no_echo, agreement, ban: see BeamOptions.
     sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
-    temperature: divides the logits when sampling, 0.01 or more.
-    top_p: when sampling, draw only from the most probable words that together reach this probability; above 0, at
-        most 1.
-    diversity: the penalty for repeating another candidate's word, 0 or more; 0 is plain beam search. See
-        `diverse_beams`. Cannot be combined with sample.
-    attention_samples: locations drawn per beam and word, for hard attention only, 0 or more; 0 takes the most probable
-        location. See SampledAttention.
+    temperature: divides the logits when sampling; far below 0.01 every log-probability would become minus infinity.
+    top_p: when sampling, draw only from the most probable words that together reach this probability.
+    diversity: the penalty for repeating another candidate's word; 0 is plain beam search. See `diverse_beams`. Cannot
+        be combined with sample.
+    attention_samples: locations drawn per beam and word, for hard attention only; 0 takes the most probable location.
+        See SampledAttention.
     seed: of the random numbers, a 64-bit integer; None takes one at random.
 
-    Raises ValueError for a value out of range.
+    Raises ValueError for a value out of range, and for sample with diversity.
     """
 
-    sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    diversity: float = 0.0
-    attention_samples: int = 0
-    seed: int | None = None
+    sample: bool = setting(False, "Draw words at random, by their probability, instead of searching.")
+    temperature: float = setting(
+        1.0, "With sample: below 1 favours likely words, above 1 unlikely ones.", 0.01, 100, metavar="T"
+    )
+    top_p: float = setting(
+        1.0,
+        "With sample: draw only from the likeliest words whose probabilities add up to P.",
+        0.01,
+        1,
+        metavar="P",
+    )
+    diversity: float = setting(
+        0.0,
+        "With num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
+        0,
+        100,
+        metavar="D",
+    )
+    attention_samples: int = setting(
+        0, "With hard attention: average over N sampled locations; 0 takes the likeliest one.", 0, 10_000
+    )
+    seed: int | None = setting(None, "Seed that makes random draws repeatable.", -(2**63), 2**64 - 1)
 
     def __post_init__(self) -> None:
-        for name in ("length_penalty", "temperature", "top_p", "diversity", "agreement"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}, not a finite number")
-        if not -10 <= self.length_penalty <= 10:  # beyond these the power of a sentence's length could overflow
-            raise ValueError(f"length_penalty is {self.length_penalty}, not between -10 and 10")
-        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}, not an integer of 64 bits")
-        for name, least in (
-            ("beam", 1),
-            ("max_length", 1),
-            ("no_repeat", 0),
-            ("diversity", 0),
-            ("agreement", 0),
-            ("attention_samples", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, not {least} or more")
-        if self.temperature < 0.01:  # far below this, every log-probability would become minus infinity
-            raise ValueError(f"temperature is {self.temperature}, not 0.01 or more; beam=1 takes the likeliest words")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, not above 0 and at most 1")
+        check_ranges(self)
         if self.sample and self.diversity:
             raise ValueError("sample cannot be combined with diversity")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import Any
+
+from capcli.settings import check_ranges, setting, settings
 
 
 @dataclass(frozen=True)
@@ -65,24 +66,8 @@ DECODERS = {
 REFINER_HEADS, REFINER_WIDTH = 8, 2  # heads, and the inner layer's channels over the outer's, see `refiner.Refiner`
 FEATURE_WORDS = 3  # in a row that a feature of a sentence is made of, see `agreement.Agreement`
 
-# (lowest, highest) values allowed: wider than anything worth training, yet narrow enough that no checkpoint can ask for
-# absurd amounts of memory.
-LIMITS: dict[str, tuple[float, float]] = {
-    "image_size": (32, 2048),
-    "hidden_size": (1, 16384),
-    "embedding_size": (1, 16384),
-    "attention_size": (1, 16384),
-    "dropout": (0, 0.99),
-    "beam": (1, 1000),
-    "length_penalty": (-10, 10),
-    "max_length": (1, 1000),
-    "no_repeat": (0, 1000),
-    "agreement": (0, 1000),
-    "agreement_size": (2, 16384),
-    "unsure_below": (-1000, 1000),
-    "words_before": (4, 1_000_000),
-}
-DECODING = ("beam", "length_penalty", "max_length", "no_repeat", "no_echo", "agreement")
+# Wider than anything worth training, yet narrow enough that no checkpoint can ask for absurd amounts of memory.
+MOST_CHANNELS = 16384
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
     "int": int,
@@ -96,9 +81,56 @@ TYPES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class TunedDecoding:
+    """Hold the settings of the beam search that a checkpoint is tuned to; each option for decoding begins as these.
+
+    beam: hypotheses kept, and sentences returned, per image.
+    max_length: the most words in a sentence, not counting `<end>`.
+    length_penalty: α in score = log_prob / nᵅ + W × agreement, where n counts the words and `<end>`, and W is the
+        setting agreement; 0 takes log_prob as it is.
+    no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
+    no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
+        "broccoli and broccoli".
+    agreement: what a sentence's agreement with the photo counts: so many times their cosine is added to the score once
+        the sentences are found, if the checkpoint can compare them; see `model.agreement`.
+    """
+
+    beam: int = setting(3, "Width of the beam search, in sentences; 1 is greedy search.", 1, 100)
+    max_length: int = setting(20, "Stop after N words.", 1, 100)
+    length_penalty: float = setting(
+        1.0,
+        "α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end> and W is --agreement; 0 takes "
+        "log_prob as it is.",
+        -10,  # beyond these the power of a sentence's length could overflow
+        10,
+        metavar="ALPHA",
+    )
+    no_repeat: int = setting(0, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100)
+    no_echo: bool = setting(
+        True,
+        'Never say "red red", "red and red" or "red and a red", or allow it.',
+        flags=("--no-echo/--echo",),
+    )
+    agreement: float = setting(
+        0.0,
+        "Add W × the caption's agreement with the photo, −1 to 1, to its score, if the checkpoint has learnt it "
+        "(`capcli agree`); 0 leaves it out.",
+        0,
+        100,
+        metavar="W",
+    )
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """Return these settings by name."""
+        return {name: getattr(self, name) for name in settings(TunedDecoding)}
+
+
+@dataclass(frozen=True)
+class ModelConfig(TunedDecoding):
     """Hold everything that determines the tensors' shapes, how to decode, and records of the training.
 
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement: see TunedDecoding.
     encoder: a name in ENCODERS.
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
     image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.
@@ -107,8 +139,6 @@ class ModelConfig:
     feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    beam, length_penalty, max_length, no_repeat, no_echo, agreement: the default decoding; see
-        `decoding.options.BeamOptions`.
     agreement_size: channels of the space in which sentences are compared with photos, see `agreement.Agreement`, 2 to
         16384; None for a checkpoint that cannot compare them.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
@@ -121,23 +151,17 @@ class ModelConfig:
 
     encoder: str = "efficientnet_lite2"
     encoder_stride: int = 32
-    image_size: int = 224
+    image_size: int = setting(224, "Side of the square that photos are squashed to.", 32, 2048, metavar="PIXELS")
     decoder: str = "soft"
     refine: bool = False
     feed_previous_word: bool = True
-    hidden_size: int = 512
-    embedding_size: int = 512
-    attention_size: int = 512
-    dropout: float = 0.5
-    beam: int = 3
-    length_penalty: float = 1.0
-    max_length: int = 20
-    no_repeat: int = 0
-    no_echo: bool = True
-    agreement: float = 0.0
-    agreement_size: int | None = None
-    unsure_below: float | None = None
-    words_before: int | None = None
+    hidden_size: int = setting(512, "Size of the LSTM's state.", 1, MOST_CHANNELS)
+    embedding_size: int = setting(512, "Size of the word embeddings.", 1, MOST_CHANNELS)
+    attention_size: int = setting(512, "Size of attention's hidden layer.", 1, MOST_CHANNELS)
+    dropout: float = setting(0.5, "Dropout probability in the decoder.", 0, 0.99, metavar="P")
+    agreement_size: int | None = setting(None, "Size of the space of agreement.", 2, MOST_CHANNELS)
+    unsure_below: float | None = setting(None, "The gain below which captions are unsure.", -1000, 1000)
+    words_before: int | None = setting(None, "Words that were known before teaching.", 4, 1_000_000)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -149,9 +173,7 @@ class ModelConfig:
                 raise ValueError(f"{name} is {brief(value)}, not of type {kind}")
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name} is {brief(value)}; known: {', '.join(CHOICES[name])}")
-            low, high = LIMITS.get(name, (-math.inf, math.inf))
-            if isinstance(value, (int, float)) and not low <= value <= high:
-                raise ValueError(f"{name} is {brief(value)}, not between {low} and {high}")
+        check_ranges(self)
         if self.encoder_stride not in self.encoder_kind.strides:
             known = " or ".join(map(str, self.encoder_kind.strides))
             raise ValueError(f"encoder_stride is {self.encoder_stride}; {self.encoder} has {known}")
@@ -176,11 +198,6 @@ class ModelConfig:
     def decoder_kind(self) -> DecoderKind:
         """Return the facts about the decoder."""
         return DECODERS[self.decoder]
-
-    @property
-    def decoding(self) -> dict[str, Any]:
-        """Return the default decoding, as keyword arguments of `BeamOptions`."""
-        return {name: getattr(self, name) for name in DECODING}
 
     @property
     def grid(self) -> tuple[int, int]:

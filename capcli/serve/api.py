@@ -30,11 +30,12 @@ from capcli.serve.batching import Job, SharedBatches
 from capcli.serve.bodies import Upload, read_upload
 from capcli.serve.limits import ANSWER_SECONDS, Gate, Holding, Refusal
 from capcli.serve.parameters import DECODING, DRAWING, NAME, SENTENCES, WRITING, Parameter, read_parameters
+from capcli.settings import Setting
 
 SHEET_SIDE = 640  # pixels; the most for the pictures of a contact sheet
-FORMATS = {"format": Parameter(str, "png for pictures, json for the weights.", choices=("png", "json"))}
-WORD = {"word": Parameter(int, "Only the picture of this word, counted from 0.", 0)}
-SENTENCE = {"sentence": Parameter(str, "A description to read over the photo, in place of the caption.")}
+FORMATS = {"format": Parameter(str, Setting("png for pictures, json for the weights."), ("png", "json"))}
+WORD = {"word": Parameter(int, Setting("Only the picture of this word, counted from 0.", 0))}
+SENTENCE = {"sentence": Parameter(str, Setting("A description to read over the photo, in place of the caption."))}
 CAPTION_PARAMETERS = NAME | DECODING | WRITING
 EXPLAIN_PARAMETERS = NAME | SENTENCES
 ATTENTION_PARAMETERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,13 +54,14 @@ STATUSES = {
 
 def parameter(name: str, described: Parameter) -> dict[str, Any]:
     """Return the description of one parameter. name: as read_parameters gives it."""
+    declared = described.declared
     schema: dict[str, Any] = {"type": TYPES[described.kind]}
-    schema |= {} if described.least is None else {"minimum": described.least}
-    schema |= {} if described.most is None else {"maximum": described.most}
+    limits = {"minimum": declared.low, "maximum": declared.high}
+    schema |= {key: limit for key, limit in limits.items() if math.isfinite(limit)}
     schema |= {"enum": list(described.choices)} if described.choices else {}
-    if described.several:
+    if declared.several:
         schema = {"type": "array", "items": schema}
-    return {"name": name.replace("_", "-"), "in": "query", "description": described.description, "schema": schema}
+    return {"name": name.replace("_", "-"), "in": "query", "description": declared.help, "schema": schema}
 
 
 def operation(

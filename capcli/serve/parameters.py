@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 from capcli.captioner import Captioner
 from capcli.decoding.options import DecodingOptions
@@ -13,6 +13,7 @@ from capcli.decoding.rules import Rules
 from capcli.maps.overlay import SCALES, STYLES
 from capcli.outputs.replacements import Replacements
 from capcli.serve.limits import MAX_SENTENCES, MAX_TEXT, Refusal
+from capcli.settings import Setting, range_of, settings
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,13 @@ class Parameter:
     """Describe a parameter.
 
     kind: int, float, bool or str.
-    description: for the page about the API.
-    least, most: of a number; None where there is no limit.
+    declared: what it does, and its range.
     choices: of a text; empty where any will do.
-    several: whether it may be given more than once.
     """
 
     kind: type
-    description: str
-    least: float | None = None
-    most: float | None = None
+    declared: Setting
     choices: tuple[str, ...] = ()
-    several: bool = False
 
     def read(self, name: str, text: str) -> Any:
         """Return the value of a text. Raises Refusal."""
@@ -53,43 +49,35 @@ class Parameter:
             raise Refusal(400, f"{name} is {text[:40]!r}, not {wanted}") from None
         if not math.isfinite(value):
             raise Refusal(400, f"{name} is {text[:40]!r}, not a finite number")
-        if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
-            least = "" if self.least is None else f"{self.least:g} or more"
-            most = "" if self.most is None else f"at most {self.most:g}"
-            raise Refusal(400, f"{name} is {value}, not {' and '.join(filter(None, (least, most)))}")
+        if not self.declared.low <= value <= self.declared.high:
+            raise Refusal(400, f"{name} is {value}, not {range_of(self.declared)}")
         return value
 
 
-DECODING = {
-    "num": Parameter(int, "Give the N best captions.", 1, 20),
-    "beam": Parameter(int, "Width of the beam search.", 1, 50),
-    "max_length": Parameter(int, "Stop after N words.", 1, 100),
-    "length_penalty": Parameter(float, "α in score = log_prob / nᵅ + W × agreement.", -10, 10),
-    "no_repeat": Parameter(int, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100),
-    "no_echo": Parameter(bool, "Never say “red red”, “red and red” or “red and a red”."),
-    "agreement": Parameter(float, "W in score: what the caption's agreement with the photo, −1 to 1, counts.", 0, 100),
-    "ban": Parameter(str, "Find captions without this word, besides those that the server bans.", several=True),
-    "sample": Parameter(bool, "Draw words at random instead of searching."),
-    "temperature": Parameter(float, "With sample: below 1 favours likely words.", 0.01, 100),
-    "top_p": Parameter(float, "With sample: draw from the likeliest words that add up to P.", 0.01, 1),
-    "diversity": Parameter(float, "With num: make the captions differ.", 0, 100),
-    "attention_samples": Parameter(int, "With hard attention: average over N sampled locations.", 0, 50),
-    "seed": Parameter(int, "Makes random draws repeatable.", -(2**63), 2**64 - 1),
-}
+def parameters_of(kind: type) -> dict[str, Parameter]:
+    """Return the settings of a dataclass as parameters. kind: a dataclass whose fields are plain values or None."""
+    plain: dict[Any, type] = {int | None: int, float | None: float, tuple[str, ...]: str}
+    hints = get_type_hints(kind)
+    return {n: Parameter(plain.get(hints[n], hints[n]), declared) for n, declared in settings(kind).items()}
+
+
+DECODING = {"num": Parameter(int, Setting("Give the N best captions.", 1, 20)), **parameters_of(DecodingOptions)}
 WRITING = {
-    "min_score": Parameter(float, "Leave a caption empty if its score is below S."),
-    "keywords": Parameter(int, "Give up to N keywords: nouns and attributes of the best captions.", 1, 100),
-    "min_keyword_score": Parameter(float, "With keywords: leave out those whose probability is below P.", 0, 1),
-    "replace": Parameter(str, "OLD=NEW: write NEW wherever the caption says OLD.", several=True),
+    "min_score": Parameter(float, Setting("Leave a caption empty if its score is below S.")),
+    "keywords": Parameter(int, Setting("Give up to N keywords: nouns and attributes of the best captions.", 1, 100)),
+    "min_keyword_score": Parameter(
+        float, Setting("With keywords: leave out those whose probability is below P.", 0, 1)
+    ),
+    "replace": Parameter(str, Setting("OLD=NEW: write NEW wherever the caption says OLD.", several=True)),
 }
 DRAWING = {
-    "attention_size": Parameter(int, "Longest side of a word's picture, in pixels.", 16, 1280),
-    "attention_style": Parameter(str, "Colour where the model looks, or darken the rest.", choices=STYLES),
-    "attention_scale": Parameter(str, "Scale heat by word or by caption.", choices=SCALES),
-    "smooth": Parameter(bool, "Interpolate between the cells of the grid."),
+    "attention_size": Parameter(int, Setting("Longest side of a word's picture, in pixels.", 16, 1280)),
+    "attention_style": Parameter(str, Setting("Colour where the model looks, or darken the rest."), STYLES),
+    "attention_scale": Parameter(str, Setting("Scale heat by word or by caption."), SCALES),
+    "smooth": Parameter(bool, Setting("Interpolate between the cells of the grid.")),
 }
-NAME = {"name": Parameter(str, "What the answer calls an image that is sent as the body.")}
-SENTENCES = {"sentence": Parameter(str, "A description to read over the photo.", several=True)}
+NAME = {"name": Parameter(str, Setting("What the answer calls an image that is sent as the body."))}
+SENTENCES = {"sentence": Parameter(str, Setting("A description to read over the photo.", several=True))}
 
 
 def read_parameters(
@@ -111,7 +99,7 @@ def read_parameters(
             raise Refusal(400, f"unknown parameter {given_name[:40]!r}; there are {listed}")
         parameter = known[name]
         value = parameter.read(given_name, text)
-        if not parameter.several:
+        if not parameter.declared.several:
             if name in found:
                 raise Refusal(400, f"{given_name} is given more than once")
             found[name] = value

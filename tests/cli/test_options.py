@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import get_type_hints
@@ -30,7 +31,7 @@ def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -
                 option = "--" + parameter.replace("_", "-")
                 done = CliRunner().invoke(app, [name, *arguments[name], f"{option}={number}"])
                 assert done.exit_code == 2
-                assert f"Invalid value for '{option}'" in done.stderr
+                assert re.search(f"Invalid value for '{option}'|{option} {number}: not ", done.stderr)
                 asked += 1
     assert asked > 15
 
@@ -41,7 +42,11 @@ def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -
         ("--device", "meta", "device 'meta' cannot be used: not one of auto, cuda, mps, cpu"),
         ("--device", "tpu", "device 'tpu' cannot be used: not one of auto, cuda, mps, cpu"),
         ("--device", "cpu:x", "device 'cpu:x' cannot be used: Invalid device string"),
-        ("--seed", "18446744073709551616", "seed is 18446744073709551616, not an integer of 64 bits"),
+        (
+            "--seed",
+            "18446744073709551616",
+            "--seed 18446744073709551616: not between -9223372036854775808 and 18446744073709551615",
+        ),
     ],
 )
 def test_what_cannot_be_followed_is_one_line(tiny_checkpoint: Path, option: str, value: str, said: str) -> None:
@@ -49,7 +54,7 @@ def test_what_cannot_be_followed_is_one_line(tiny_checkpoint: Path, option: str,
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith(f"capcli: {said}")
     assert done.stderr.count("\n") == 1
-    assert len(done.stderr) < 120
+    assert len(done.stderr) < 130
     assert done.stdout == ""
 
 

@@ -71,7 +71,7 @@ def test_keywords_and_replacements_are_those_of_the_command(server: Running, tin
         ("min-keyword-score=0.5", "min-keyword-score needs keywords"),
         ("replace=cat", "replace: 'cat' is not of the form OLD=NEW"),
         ("nmu=2", "unknown parameter 'nmu'; there are name, num, beam"),
-        ("num=0", "num is 0, not 1 or more and at most 20"),
+        ("num=0", "num is 0, not between 1 and 20"),
         ("num=two", "num is 'two', not an integer"),
         ("num=1&num=2", "num is given more than once"),
         ("length-penalty=nan", "length-penalty is 'nan', not a finite number"),
@@ -80,7 +80,7 @@ def test_keywords_and_replacements_are_those_of_the_command(server: Running, tin
         ("temperature=2", "temperature and top-p need sample"),
         ("sample=1&diversity=1&num=2", "sample cannot be combined with diversity"),
         ("attention-samples=2", "attention-samples needs a checkpoint with hard attention"),
-        ("max-length=100000", "max-length is 100000, not 1 or more and at most 100"),
+        ("max-length=100000", "max-length is 100000, not between 1 and 100"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_reason(server: Running, query: str, said: str) -> None:

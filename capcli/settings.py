@@ -1,0 +1,61 @@
+"""Settings, each declared once: name, type, range, default and help stand beside the dataclass that uses them.
+
+The command line, the HTTP API and its description, and the checks of values are derived from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from reprlib import repr as brief  # a value from an untrusted file may hold megabytes
+from typing import Any
+
+KEY = "setting"  # of a field's metadata
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Describe a setting.
+
+    help: a sentence for people.
+    low, high: the least and the greatest number that it takes.
+    metavar: what help shows in place of a value.
+    flags: how the command line spells it, where that is not its name.
+    several: whether the command line takes it more than once.
+    """
+
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    metavar: str = "N"
+    flags: tuple[str, ...] = ()
+    several: bool = False
+
+
+def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:
+    """Return a field of a dataclass that is a setting. default: its value; the others: see Setting."""
+    return dataclasses.field(default=default, metadata={KEY: Setting(help, low, high, **more)})
+
+
+def settings(kind: type) -> dict[str, Setting]:
+    """Return the settings of a dataclass by name, in their order."""
+    return {field.name: field.metadata[KEY] for field in dataclasses.fields(kind) if KEY in field.metadata}
+
+
+def check_ranges(values: Any) -> None:
+    """Check that the numbers in a dataclass are in their ranges; None is.
+
+    Raises ValueError for the first one that is not, and for one that is no number.
+    """
+    for name, declared in settings(type(values)).items():
+        value = getattr(values, name)
+        if isinstance(value, int | float) and not declared.low <= value <= declared.high:  # true of NaN too
+            raise ValueError(f"{name} is {brief(value)}, not {range_of(declared)}")
+
+
+def range_of(declared: Setting) -> str:
+    """Return in a few words what numbers a setting takes."""
+    if math.isinf(declared.high):
+        return "a finite number" if math.isinf(declared.low) else f"{declared.low} or more"
+    return f"between {declared.low} and {declared.high}"
