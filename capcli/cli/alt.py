@@ -49,13 +49,13 @@ def alt(
 
     In HTML these are <img> without alt, in Markdown ![](photo.jpg) and HTML. alt="" says that an image is decoration:
     it stays, and so does every text of yours. Only images on this machine get an alt text; nothing else in a file
-    changes, and each file is replaced whole.
+    changes, and each file is replaced whole. Where code in a page may give an alt text, the image is left and counted.
 
     The model knows photos. Of diagrams, screenshots and logos it says something wrong: look at --dry-run first.
 
     Exit status: 0 if no image lacks an alt text any more, 1 if some do, or could not be read, 2 for a usage error.
     """
-    from capcli.outputs.alt.pages import Page, find_pages, is_page
+    from capcli.outputs.alt.pages import Page, find_pages, has_pages, is_page
     from capcli.outputs.originals import folders_of
     from capcli.progress import CaptionBar
     from capcli.results import ImageError
@@ -78,17 +78,25 @@ def alt(
 
     lacking: dict[tuple[str, str], None] = {}  # pages that can be improved, in their order, with their roots
     images: dict[str, None] = {}
-    for path, its_root in find_pages(site, choosing.selection, report):
+    in_code: list[str] = []
+    pages = list(find_pages(site, choosing.selection, report))
+    for folder in filter(os.path.isdir, site):
+        if folder not in {its_root for _, its_root in pages} and not has_pages(folder):
+            fail(f"no HTML or Markdown in {folder}")
+    for path, its_root in pages:
         try:
             page = Page.read(path, root or its_root)
         except ImageError as error:
             report(error)
             continue
+        in_code += [f"{path}:{line}" for line in page.in_code]
         for missing in page.missing:
             place = f"{path}:{missing.line}: {missing.address}"
             if check:
                 problems += 1
                 show_lines(one_line(f"{place}: no alt text"))
+            elif missing.gap.doubt:
+                report(f"{place}: left as it is: {missing.gap.doubt}")
             elif not os.path.exists(missing.file):
                 report(f"{place}: no such file")
             else:
@@ -103,7 +111,7 @@ def alt(
             for path, its_root in lacking:
                 try:
                     page = Page.read(path, its_root)  # again, as holding all pages would take too much memory
-                    wanted = [missing for missing in page.missing if missing.file in images]
+                    wanted = [each for each in page.missing if each.file in images and not each.gap.doubt]
                     while not texts.keys() >= {missing.file for missing in wanted}:
                         file, result = next(results)
                         texts[file] = alt_text(result, max_chars, unsure)
@@ -127,6 +135,9 @@ def alt(
                     report(error)
         finally:
             bar.close()
+    if in_code:
+        count = f"{len(in_code)} images are" if len(in_code) > 1 else "1 image is"
+        say(f"{count} left to code in the page, which may give an alt text; the first is at {in_code[0]}")
     if problems:
         raise typer.Exit(1)
 

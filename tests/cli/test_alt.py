@@ -120,12 +120,70 @@ def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
         (["absent"], "absent: no such file or folder"),
         (["site/img/coffee.jpg"], "site/img/coffee.jpg: neither a folder nor HTML or Markdown, by its ending"),
         (["site", "--root", "absent"], "--root absent: no such folder"),
+        (["empty", "--check"], "no HTML or Markdown in empty"),
+        (["site", "empty", "--check"], "no HTML or Markdown in empty"),
         (["site", "--check", "--dry-run"], "--check writes nothing, so it cannot be combined with --dry-run"),
     ],
 )
 def test_what_cannot_be_followed_is_one_line(site: Path, alt, arguments: list[str], said: str) -> None:
+    Path("empty").mkdir()
     done = alt(*arguments)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"capcli: {said}\n")
+
+
+def test_mdx_is_not_passed_over_in_silence(site: Path, alt) -> None:
+    Path("docs").mkdir()
+    Path("docs/a.mdx").write_text("![](a.jpg)")
+    said = "capcli: docs/a.mdx: MDX is not read\n"
+    done = alt("docs", "--check")
+    assert (done.exit_code, done.output) == (2, f"{said}capcli: no HTML or Markdown in docs\n")
+    Path("docs/b.md").touch()
+    done = alt("docs", "--check")
+    assert (done.exit_code, done.output) == (1, said)
+    assert alt("docs", "--check", "--exclude", "*.mdx").exit_code == 0
+
+
+def test_what_cannot_be_filled_in_is_said(site: Path, alt) -> None:
+    shutil.copy("site/img/coffee.jpg", "site/my photo.jpg")
+    Path("site/readme.md").write_text("![](my photo.jpg)\n![[my photo.jpg]]\n![](img/coffee.jpg){alt=mine}")
+    page = "<img src=img/coffee.jpg {{ rest }}>\n{% set x = \"<img src='img/coffee.jpg'>\" %}"
+    Path("site/index.html").write_text(page)
+    done = alt("site", "--check")
+    in_code = (
+        "capcli: 2 images are left to code in the page, which may give an alt text; the first is at site/index.html:1\n"
+    )
+    assert (done.exit_code, done.stderr) == (1, in_code)
+    assert done.stdout == ("site/readme.md:1: my photo.jpg: no alt text\nsite/readme.md:2: my photo.jpg: no alt text\n")
+    done = alt("site")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "capcli: site/readme.md:1: my photo.jpg: left as it is: "
+        "Markdown takes a name with spaces only as ![](<a b.jpg>) or with %20\n"
+        "capcli: site/readme.md:2: my photo.jpg: left as it is: "
+        f"programs differ in where its alt text belongs, as in ![[a.jpg|text]]\n{in_code}"
+    )
+    done = alt("site/index.html", "--check")
+    assert (done.exit_code, done.stderr) == (0, in_code)
+    assert Path("site/index.html").read_text() == page
+
+
+def test_a_pipe_that_is_named_is_refused(site: Path, alt) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    os.mkfifo("pipe.html")
+    done = alt("pipe.html", "site/readme.md", "--check")
+    assert done.exit_code == 1
+    assert done.stderr == "capcli: pipe.html: not a regular file\n"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_name_that_looks_like_a_tag_is_a_name(site: Path, alt) -> None:
+    shutil.copy("site/img/coffee.jpg", "site/img/a b.jpg")
+    Path("site/readme.md").write_text("![](<img/a b.jpg>)")
+    done = alt("site/readme.md")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert Path("site/readme.md").read_text().endswith("](<img/a b.jpg>)")
+    assert not Path("site/readme.md").read_text().startswith("![]")
 
 
 def test_pages_that_cannot_be_changed_cost_a_line(site: Path, alt) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+IN_CODE = "code in the page may give it an alt text"
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -13,11 +15,13 @@ class Gap:
     addresses: of the image, as HTML or Markdown spell them but for percents; the one that is shown by default first.
     base: the page's own base for relative addresses, or empty.
     before, after: what stands around the alt text.
+    doubt: why no alt text may be put in, or empty; IN_CODE where nobody knows whether one is missing.
     """
 
     begin: int
     end: int
-    addresses: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
     base: str = ""
     before: str = ""
     after: str = ""
+    doubt: str = ""

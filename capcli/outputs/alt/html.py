@@ -3,60 +3,34 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import unescape
-from html.parser import HTMLParser
 
-from capcli.outputs.alt.gaps import Gap
+from capcli.outputs.alt.ahead import Ahead
+from capcli.outputs.alt.code import MASK, masked
+from capcli.outputs.alt.gaps import IN_CODE, Gap
 
-# An attribute as browsers read it (WHATWG HTML §13.2.5.32 ff.): its name, and its value in three spellings.
+# Tags and their attributes as browsers read them (WHATWG HTML §13.2.5.6 ff.): a name, and a value in three spellings.
 SPACE = " \t\n\r\f"
+TAG = re.compile(rf"<!--|<(?P<closing>/?)(?P<name>[A-Za-z][^{SPACE}/>]*+)|<[!?/]")
 ATTRIBUTE = re.compile(
-    rf"""[{SPACE}/]*(?P<name>[^{SPACE}/>][^{SPACE}/>=]*)"""
-    rf"""(?:[{SPACE}]*=[{SPACE}]*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^{SPACE}>"'][^{SPACE}>]*)?))?"""
+    rf"""[{SPACE}/]*+(?:(?P<end>>)|(?P<name>[^{SPACE}/>][^{SPACE}/>=]*+)"""
+    rf"""(?:[{SPACE}]*+=[{SPACE}]*+(?:"(?P<double>[^"]*+)"?|'(?P<single>[^']*+)'?|(?P<bare>[^{SPACE}>"'][^{SPACE}>]*+)?))?+)"""
 )
+TEXT_ONLY = ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")  # a tag in them is text
 # An address in srcset ends at white space, or in a comma; what follows it, as 2x or 640w, ends at a comma.
-SRCSET = re.compile(rf"[{SPACE},]*([^{SPACE}]*[^{SPACE},])(?:,|[{SPACE}][^,]*,?|$)")
+SRCSET = re.compile(rf"(?P<address>[^{SPACE},][^{SPACE}]*+)(?:(?<=,)|[^,]*+)")
+# Where scripts find the image to show in the place of one that is only there until then.
+LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy")
+LAZY_SETS = ("data-srcset", "data-lazy-srcset")
 NAMED_OTHERWISE = ("aria-label", "aria-labelledby", "title")
 DECORATION = ("none", "presentation")
-
-
-class Finder(HTMLParser):
-    """Collect the gaps of a text; the parser passes over comments, scripts and what else holds no elements."""
-
-    # The base class knows the first two or four; in the others, too, a tag is only text to a browser.
-    CDATA_CONTENT_ELEMENTS = ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")  # type: ignore[misc]
-
-    def __init__(self, text: str) -> None:
-        """Read a text."""
-        super().__init__(convert_charrefs=False)
-        self.gaps: list[Gap] = []
-        self.base: str | None = None
-        self.sources: list[str] = []  # of the picture element that is open
-        self.lines = [0, *(found.end() for found in re.finditer("\n", text))]
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        """Look at an element. attrs: not used, as the values are needed as browsers read them."""
-        if tag not in ("img", "picture", "source", "base"):
-            return
-        values = attributes(self.get_starttag_text() or "")
-        if tag == "picture":
-            self.sources = []
-        elif tag == "source":
-            self.sources += addresses_of(values.get("srcset", ""))
-        elif tag == "base" and self.base is None and "href" in values:
-            self.base = values["href"].strip()
-        elif tag == "img" and needs_alt(values):
-            line, column = self.getpos()
-            place = self.lines[line - 1] + column + len("<img")
-            addresses = [values.get("src", "").strip(), *addresses_of(values.get("srcset", "")), *self.sources]
-            self.gaps.append(Gap(place, place, tuple(filter(None, addresses)), before=' alt="', after='"'))
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note the end of a picture element."""
-        if tag == "picture":
-            self.sources = []
+# Attributes that frameworks make others of: :alt, [attr.alt], ng-attr-alt, th:alt-title, v-bind, th:attr, {...rest}.
+BOUND = re.compile(
+    rf"[{MASK}{{}}$%]|^(?!(?:{'|'.join(NAMED_OTHERWISE)})$|data-(?!th-|ng-|v-|x-))"
+    r".*(?<![a-z])(?:alt|title|aria-label(?:ledby)?)(?![a-z])"
+    r"|(?:^|[-:.])(?:bind|att|attf|attrs?|attributes|attrappend|attrprepend|props)$|^:$"
+)
 
 
 def find_gaps(text: str) -> list[Gap]:
@@ -64,22 +38,103 @@ def find_gaps(text: str) -> list[Gap]:
 
     Left out are those that are named by another attribute, or that are marked as decoration.
     """
-    finder = Finder(text)
-    return [Gap(g.begin, g.end, g.addresses, finder.base or "", g.before, g.after) for g in finder.gaps]
+    shown, gaps = masked(text)
+    return sorted([*gaps, *gaps_in(shown)], key=lambda gap: gap.begin)
 
 
-def attributes(tag: str) -> dict[str, str]:
-    """Return the attributes of a start tag by their names in lower case; of several of one name, the first counts."""
-    found: dict[str, str] = {}
-    for match in ATTRIBUTE.finditer(tag, re.match(rf"<[^{SPACE}/>]*", tag).end()):  # type: ignore[union-attr]
-        value = next(filter(None, match.group("double", "single", "bare")), "")
-        found.setdefault(match["name"].lower(), unescape(value))
-    return found
+def gaps_in(text: str) -> list[Gap]:
+    """Return the same for a text without code."""
+    ahead = Ahead(text)
+    gaps: list[Gap] = []
+    base: str | None = None
+    sources: list[str] | None = None  # of the picture element that is open
+    xml = text.lstrip(f"\ufeff{SPACE}").startswith("<?xml")
+    foreign = False  # in SVG
+    at = 0
+    while tag := TAG.search(text, at):
+        if not tag["name"]:
+            ended = end_of_markup(text, tag, ahead, xml or foreign)
+            if not ended:
+                break
+            at = ended.end()
+            continue
+        values, ended = attributes(text, tag.end())
+        if not ended:  # browsers drop it
+            break
+        at = ended.end()
+        name, closed = tag["name"].lower(), ended[0].endswith("/>") and (xml or foreign)
+        if name in ("svg", "img"):  # an image ends what was left open
+            foreign = name == "svg" and not tag["closing"] and not ended[0].endswith("/>")
+        if tag["closing"]:
+            sources = None if name == "picture" else sources
+        elif name in TEXT_ONLY and not closed:
+            end = ahead(rf"(?i)</{name}(?=[{SPACE}/>])", at)
+            if not end:
+                break
+            at = end.start()
+        elif name == "plaintext":
+            break
+        elif name == "picture":
+            sources = []
+        elif name == "source" and sources is not None:
+            sources += addresses_of(values.get("srcset", values.get("data-srcset", "")))
+        elif name == "base" and base is None and "href" in values:
+            base = values["href"].strip()
+        elif name.rstrip(MASK) == "img":
+            if needs_alt(values):
+                place = tag.start() + len("<img")
+                doubt = IN_CODE if MASK in name or is_bound(values) else ""
+                shown = (*addresses(values), *(sources or ()))
+                gaps.append(Gap(place, place, shown, before=' alt="', after='"', doubt=doubt))
+            sources = [] if sources else sources  # they belong to one image
+    return [replace(gap, base=base) for gap in gaps] if base else gaps
+
+
+def end_of_markup(text: str, opening: re.Match[str], ahead: Ahead, xml: bool) -> re.Match[str] | None:
+    """Return the end of a comment, or of what else is neither an element nor text.
+
+    opening: what it begins with.
+    xml: whether CDATA may hold tags.
+    """
+    if opening[0] == "<!--":
+        return re.compile("-?>").match(text, opening.end()) or ahead("--!?>", opening.end())
+    return ahead(r"\]\]>" if xml and text.startswith("<![CDATA[", opening.start()) else ">", opening.end())
+
+
+def attributes(text: str, at: int) -> tuple[dict[str, str], re.Match[str] | None]:
+    """Return the attributes of a tag by their names in lower case, and its end; None if it has none.
+
+    Of several of one name, the first counts. at: where the tag's name ends.
+    """
+    values: dict[str, str] = {}
+    while (found := ATTRIBUTE.match(text, at)) and not found["end"]:
+        value = next(filter(None, found.group("double", "single", "bare")), "")
+        values.setdefault(found["name"].lower(), value)
+        if MASK in (found["bare"] or "").lstrip(MASK):  # what comes of the code may be more attributes
+            values[MASK] = ""
+        at = found.end()
+    return {name: unescaped(value) for name, value in values.items()}, found
+
+
+def unescaped(value: str) -> str:
+    """Return a value with its character references read."""
+    try:
+        return unescape(value)
+    except ValueError:  # the number of a character, of thousands of digits
+        return value
+
+
+def addresses(values: dict[str, str]) -> tuple[str, ...]:
+    """Return where an image may be, the one that is shown by default first. values: its attributes."""
+    found = [values[name].strip() for name in LAZY if name in values]
+    for name in LAZY_SETS:
+        found += addresses_of(values.get(name, ""))
+    return tuple(filter(None, (*found, values.get("src", "").strip(), *addresses_of(values.get("srcset", "")))))
 
 
 def addresses_of(srcset: str) -> list[str]:
     """Return the addresses in the value of a srcset attribute."""
-    return [match[1] for match in SRCSET.finditer(srcset)]
+    return [found["address"].rstrip(",") for found in SRCSET.finditer(srcset)]
 
 
 def needs_alt(values: dict[str, str]) -> bool:
@@ -89,6 +144,11 @@ def needs_alt(values: dict[str, str]) -> bool:
     if values.get("role", "").strip().lower() in DECORATION or values.get("aria-hidden", "").strip().lower() == "true":
         return False
     return not any(values.get(name, "").strip() for name in NAMED_OTHERWISE)
+
+
+def is_bound(values: dict[str, str]) -> bool:
+    """Return whether code may give an image a text. values: its attributes."""
+    return any(BOUND.search(name) for name in values)
 
 
 def escape(text: str) -> str:

@@ -1,67 +1,232 @@
 """Images without an alt text in Markdown, and in the HTML inside it.
 
-A parser of CommonMark says what is an image, and where it leads, but not at which character: so each place that could
-be one gets a mark of its own before the text is parsed, and the marks tell which places are.
+A parser of CommonMark says what is a paragraph, a heading or a cell, but not which character of the page each of its
+characters is: so each place that could be an image gets a mark of its own before the text is parsed. What is an image
+in a paragraph is read here, as the parser's time grows with the square of its length.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
+from capcli.images.find import is_image
 from capcli.outputs.alt import html
+from capcli.outputs.alt.ahead import Ahead
+from capcli.outputs.alt.code import MASK, masked
 from capcli.outputs.alt.gaps import Gap
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from markdown_it.token import Token
-
-MAYBE = re.compile(r"!\[(?P<alt>[ \t]*)\](?=[(\[])|<(?P<tag>img)(?=[\s/>])", re.I)
+MAYBE = re.compile(
+    rf"!\[(?P<alt>[ \t]*)\](?=[(\[])|!\[\[(?P<embedded>[^\[\]|\n]+)(?=[|\]])|<(?P<tag>img)(?=[\s/>{MASK}])", re.I
+)
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
+SPACES = "Markdown takes a name with spaces only as ![](<a b.jpg>) or with %20"
+EMBEDDED = "programs differ in where its alt text belongs, as in ![[a.jpg|text]]"
+CELLS = 10  # for each character of the text: more of them are no table, as a row has as many as the first one
+
+# CommonMark 0.31 §6, but that a tag may hold code. Nothing here is tried twice (++, *+), or time would grow with the
+# square of the length.
+OPEN_TAG = (
+    rf"<[A-Za-z][A-Za-z0-9{MASK}-]*+"
+    rf"(?:\s++[A-Za-z_:{MASK}][\w.:{MASK}-]*+(?:\s*+=\s*+(?:[^\s\"'=<>`]++|'[^']*+'|\"[^\"]*+\"))?+)*+\s*+/?>"
+)
+INLINE = re.compile(
+    r"\\[!-/:-@\[-`{-~]|(?P<ticks>`++)|(?P<opening>!?\[)|(?P<closing>\])"
+    rf"|(?P<tag>{OPEN_TAG}|</[A-Za-z][A-Za-z0-9-]*+\s*+>)"
+    r"|<[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+>"
+    r"|(?P<verbatim><!--|<\?|<!\[CDATA\[|<![A-Za-z])"
+)
+VERBATIM = {"<!--": "-->", "<?": r"\?>", "<![CDATA[": r"\]\]>"}
+ADDRESS = r"[^\s()\\]++|\\[()\\]?+"
+BALANCED = rf"(?:{ADDRESS})*+"
+for _ in range(4):  # parentheses in parentheses
+    BALANCED = rf"(?:{ADDRESS}|\({BALANCED}\))*+"
+TITLE = r"""\s++(?:"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|\((?:[^()\\]|\\.)*+\))"""
+SIZE = r"\s++=(?:[0-9]++%?(?:x(?:[0-9]++%?)?+)?+|x[0-9]++%?)"  # =300x200, as many programs take it
+TARGET = re.compile(
+    rf"\(\s*+(?:<(?P<pointed>(?:[^<>\n\\]|\\.)*+)>|(?!<)(?P<bare>{BALANCED}))(?:{SIZE})?+(?:{TITLE})?+(?:{SIZE})?+\s*+\)",
+    re.S,
+)
+REFERENCE = re.compile(r"\[(?P<label>(?:[^\[\]\\]|\\.){0,999}+)\]", re.S)
+SPACED = re.compile(r"\((?P<name>(?:[^()<>\"\n]++|\([^()<>\"\n]*+\))++)(?:\"[^\"\n]*+\"[ \t]*+)?\)")
+ATTRIBUTES = re.compile(r"\s?\{:?(?P<them>[^{}\n]*+)\}")  # {alt="…"}, as kramdown, Pandoc and others take it
+
+
+class Bracket(NamedTuple):
+    """Describe a bracket that is open.
+
+    begin: where what is in it begins.
+    image: whether there is an exclamation mark before it.
+    found, pieces: how many images and pieces of HTML were found before it.
+    """
+
+    begin: int
+    image: bool
+    found: int
+    pieces: int
 
 
 def find_gaps(text: str) -> list[Gap]:
     """Return the images with an empty alt text, and those of HTML that have none."""
-    places = list(MAYBE.finditer(text))
+    shown, gaps = masked(text, prose=True)
+    places = list(MAYBE.finditer(shown))
     if not places:
-        return []
-    mark = "capcli0x"
-    while mark in text:
-        mark += "x"
+        return gaps
+    mark = "capcli0x" + max(re.findall("capcli0(x*)", text), key=len, default="")
     marked, end = [], 0
     for index, place in enumerate(places):
-        at = place.end("tag") if place["tag"] else place.start("alt")
-        marked += [text[end:at], f" {mark}={index} " if place["tag"] else f"{mark}{index}x"]
-        end = place.end("tag") if place["tag"] else place.end("alt")
-    marked.append(text[end:])
-
-    from markdown_it import MarkdownIt
-
-    parsed = MarkdownIt("commonmark").enable("table").parse("".join(marked))
-    gaps = []
-    pieces = []
-    for token in flat(parsed):
-        if token.type == "image" and (found := re.fullmatch(f"{mark}(\\d+)x", token.content)):
-            place = places[int(found[1])]
-            gaps.append(Gap(place.start("alt"), place.end("alt"), (str(token.attrs["src"]),)))
-        elif token.type in ("html_block", "html_inline"):
-            pieces.append(token.content)
-    inside = "\n".join(pieces)
-    for gap in html.find_gaps(inside):
-        if found := re.compile(f" {mark}=(\\d+) ").match(inside, gap.begin):
-            at = places[int(found[1])].end("tag")
+        at = place.end("tag") if place["tag"] else max(place.start("alt"), place.start("embedded"))
+        marked += [shown[end:at], f"{mark}{index}x"]  # letters, which are taken for no mark of Markdown's
+        end = max(at, place.end("alt"))
+    reader = Reader(mark)
+    reader.read("".join([*marked, shown[end:]]))
+    for index, address, doubt in reader.found:
+        place = places[index]
+        begin, end = place.span("alt") if place["alt"] is not None else place.span("embedded")
+        gaps.append(Gap(begin, end, (address,), doubt=doubt))
+    inside, starts = reader.inside()
+    for gap in html.gaps_in(inside):
+        if gap.begin in starts:
+            at = places[starts[gap.begin]].end("tag")
             gaps.append(replace(gap, begin=at, end=at))
     return sorted(gaps, key=lambda gap: gap.begin)
 
 
-def flat(tokens: list[Token]) -> Iterator[Token]:
-    """Yield tokens with those inside them."""
-    for token in tokens:
-        yield token
-        if token.type != "image":  # inside is its alt text
-            yield from flat(token.children or [])
+class Reader:
+    """Read a text with marks.
+
+    found: the marks of images without an alt text, with their address, and why none may be put in, or "".
+    """
+
+    def __init__(self, mark: str) -> None:
+        """Begin. mark: what a mark begins with."""
+        from markdown_it import MarkdownIt
+
+        self.parser = MarkdownIt("commonmark")
+        self.parser.core.ruler.enableOnly(["normalize", "block"])
+        self.mark = re.compile(f"{mark}(?P<index>[0-9]+)x")
+        self.found: list[tuple[int, str, str]] = []
+        self.pieces: list[str] = []  # of HTML
+        self.references: Mapping[str, Any] = {}
+
+    def read(self, text: str) -> None:
+        """Read a text."""
+        lines = text.split("\n")
+        if max(line.count("|") for line in lines) * len(lines) < CELLS * len(text):
+            self.parser.enable("table")
+        environment: dict[str, Any] = {}
+        tokens = self.parser.parse(text, environment)
+        self.references = environment.get("references", {})
+        for token in tokens:
+            if token.type == "inline":
+                self.read_inline(token.content)
+            elif token.type == "html_block":
+                self.pieces.append(token.content)
+
+    def inside(self) -> tuple[str, dict[int, int]]:
+        """Return the HTML without marks, and which mark was where."""
+        marked = "\n".join(self.pieces)
+        pieces, starts, end, removed = [], {}, 0, 0
+        for found in self.mark.finditer(marked):
+            pieces.append(marked[end : found.start()])
+            starts[found.start() - removed] = int(found["index"])
+            end = found.end()
+            removed += end - found.start()
+        return "".join([*pieces, marked[end:]]), starts
+
+    def read_inline(self, text: str) -> None:
+        """Read a paragraph, or what else has no blocks in it."""
+        ahead = Ahead(text)
+        last_ticks = {len(ticks[0]): ticks.start() for ticks in re.finditer("`+", text)}
+        brackets: list[Bracket] = []
+        no_links = 0  # of the open brackets, so many can be no links, as there is one inside
+        at, innermost = 0, -1
+        while piece := INLINE.search(text, at):
+            at = piece.end()
+            if piece["ticks"]:
+                if last_ticks.get(len(piece[0]), -1) > piece.start():
+                    at = next(t.end() for t in re.compile("`+").finditer(text, at) if len(t[0]) == len(piece[0]))
+            elif piece["tag"]:
+                self.pieces.append(piece[0])
+            elif piece["verbatim"]:
+                closing = ahead(VERBATIM.get(piece[0], ">"), at)
+                at = closing.end() if closing else at
+            elif piece["opening"]:
+                innermost = at
+                brackets.append(Bracket(at, piece[0] == "![", len(self.found), len(self.pieces)))
+            elif piece["closing"] and brackets:
+                bracket = brackets.pop()
+                if bracket.image or len(brackets) >= no_links:
+                    label = text[bracket.begin : piece.start()] if bracket.begin == innermost else ""
+                    end = self.close(text, at, bracket, label, brackets)
+                    if end and not bracket.image:
+                        no_links = len(brackets)
+                    at = end or at
+                no_links = min(no_links, len(brackets))
+
+    def close(self, text: str, at: int, bracket: Bracket, label: str, outer: list[Bracket]) -> int | None:
+        """Take a bracket that ends for a link or an image, and return where this ends; None if it is neither.
+
+        at: after the bracket.
+        label: what is in it; empty if there are brackets in it.
+        outer: those that are open around it.
+        """
+        mark = self.mark.match(label)
+        empty = bracket.image and mark is not None and mark.end() == len(label)
+        target = TARGET.match(text, at)
+        address, end = "", at
+        if target:
+            address, end = self.plain(target["pointed"] or target["bare"] or ""), target.end()
+        elif (reference := REFERENCE.match(text, at)) and (known := self.known(reference["label"] or label)):
+            address, end = known, reference.end()
+        elif not reference and not empty and (known := self.known(label)):
+            address = known
+        else:
+            if mark and empty and (spaced := SPACED.match(text, at)):
+                name = self.mark.sub("", spaced["name"].strip())
+                if is_picture(name):
+                    self.found.append((int(mark["index"]), name, SPACES))
+            elif (
+                mark and outer and outer[-1].image and outer[-1].begin == bracket.begin - 1 and text[at : at + 1] == "]"
+            ):
+                embedded, _, more = self.mark.sub("", label).partition("|")
+                if is_picture(embedded.strip()) and re.fullmatch(r"\s*(?:[0-9]+(?:x[0-9]+)?)?\s*", more):
+                    self.found.append((int(mark["index"]), embedded.strip(), EMBEDDED))
+            return None
+        if bracket.image:
+            del self.found[bracket.found :], self.pieces[bracket.pieces :]  # what is in it is its alt text
+        if mark and empty and not self.is_named(text, end):
+            self.found.append((int(mark["index"]), address, ""))
+        return end
+
+    def known(self, label: str) -> str | None:
+        """Return where a reference leads; None if there is none of this name."""
+        from markdown_it.common.utils import normalizeReference
+
+        if label and self.references and (known := self.references.get(normalizeReference(label))):
+            return self.mark.sub("", str(known["href"]).replace("%EF%B7%90", MASK))
+        return None
+
+    def plain(self, address: str) -> str:
+        """Return an address without escapes."""
+        from markdown_it.common.utils import unescapeAll
+
+        address = self.mark.sub("", unescapeAll(address))
+        return address if MASK in address else self.parser.normalizeLink(address)
+
+    def is_named(self, text: str, at: int) -> bool:
+        """Return whether attributes behind an image name it, or say that it is decoration."""
+        if not (found := ATTRIBUTES.match(text, at)):
+            return False
+        values, _ = html.attributes(f"{found['them']}>", 0)
+        return not html.needs_alt(values) or html.is_bound(values)
+
+
+def is_picture(name: str) -> bool:
+    """Return whether a name is that of a picture, by its ending."""
+    return is_image(name) or name.lower().endswith(".svg")
 
 
 def escape(text: str) -> str:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from difflib import unified_diff
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
-from capcli.images.decode import why_unreadable
+from capcli.images.decode import open_file, why_unreadable
 from capcli.images.find import Selection, walk
 from capcli.outputs.alt import html, markdown
-from capcli.outputs.alt.gaps import Gap
+from capcli.outputs.alt.code import MASK
+from capcli.outputs.alt.gaps import IN_CODE, Gap
 from capcli.outputs.originals import UntouchableError, original
 from capcli.results import ImageError
 
 HTML, MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
+MDX = ".mdx"  # Markdown with JavaScript, which is not read
+LARGEST = 100_000_000  # bytes of a page
+LONGEST = 4096  # bytes of a path that systems take
+CONTEXT = 3  # lines around each change in a diff
 CHARSET = re.compile(rb"""charset\s*=\s*["']?([\w-]+)""", re.I)
 LATIN = "latin-1"  # has a character for every byte, and so gives every byte back
-FILLED_IN_LATER = re.compile(r"\{[{%#]|<[%?]|\$\{")  # by template languages
+FILLED_IN_LATER = re.compile(rf"\{{[{{%#]|<[%?]|\$\{{|{MASK}")  # by template languages
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -50,13 +56,15 @@ class Page:
     text: the same as text, from which the very bytes can be made again.
     encoding: of the text, UTF-8 or LATIN.
     missing: those of its images that lack an alt text and lie on this machine, in their order.
+    in_code: the lines of images that may lack one: code in the page decides.
     """
 
     path: str
     content: bytes
     text: str
     encoding: str
-    missing: list[Missing]
+    missing: list[Missing] = field(default_factory=list)
+    in_code: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str, root: str) -> Page:
@@ -67,22 +75,29 @@ class Page:
         Raises ImageError if it cannot be read.
         """
         try:
-            content = Path(path).read_bytes()
+            with open_file(path) as opened:
+                content = opened.read(LARGEST + 1)
         except OSError as error:
             raise ImageError(path, why_unreadable(error)) from None
+        if len(content) > LARGEST:
+            raise ImageError(path, f"more than the limit of {LARGEST // 1_000_000} MB for a page")
         if b"\0" in content:
             raise ImageError(path, "not text in UTF-8 or another extension of ASCII")
         try:
             text, encoding = content.decode(), "utf-8"
         except UnicodeDecodeError:
             text, encoding = content.decode(LATIN), LATIN
-        page = cls(path, content, text, encoding, [])
+        page = cls(path, content, text, encoding)
         find_gaps = markdown.find_gaps if is_markdown(path) else html.find_gaps
+        line, counted = 1, 0
         for gap in find_gaps(text):
+            line, counted = line + text.count("\n", counted, gap.begin), gap.begin
             files = [(address, file) for address in gap.addresses if (file := page.file_of(address, gap.base, root))]
-            if files:
+            if gap.doubt == IN_CODE:
+                page.in_code += [line] * (bool(files) or not gap.addresses)
+            elif files:
                 address, file = next((each for each in files if os.path.exists(each[1])), files[0])
-                page.missing.append(Missing(text.count("\n", 0, gap.begin) + 1, address, file, gap))
+                page.missing.append(Missing(line, address, file, gap))
         return page
 
     def file_of(self, address: str, base: str, root: str) -> str | None:
@@ -97,14 +112,14 @@ class Page:
                 parts = urlsplit(re.sub(r"[\t\n\r]", "", link).strip().replace("\\", "/"))
             except ValueError:
                 return None
-            if parts.scheme or parts.netloc or not parts.path or FILLED_IN_LATER.search(link):
+            if parts.scheme or parts.netloc or not 0 < len(parts.path) <= LONGEST or FILLED_IN_LATER.search(link):
                 return None
             name = os.fsdecode(unquote_to_bytes(self.as_unicode(parts.path)))
             if "\0" in name:
                 return None
             file = os.path.join(root, name.lstrip("/")) if name.startswith("/") else os.path.join(folder, name)
             folder = os.path.dirname(file)
-        return os.path.normpath(file)
+        return as_on_disk(os.path.normpath(file))
 
     def as_unicode(self, text: str) -> str:
         """Return a piece of the page's text in the characters that it stands for."""
@@ -121,8 +136,8 @@ class Page:
         pieces, end = [], 0
         escape = markdown.escape if is_markdown(self.path) else html.escape
         for missing in self.missing:
-            if missing.file in texts:
-                gap, alt = missing.gap, escape(texts[missing.file])
+            if missing.file in texts and not missing.gap.doubt:
+                gap, alt = missing.gap, escape(" ".join(texts[missing.file].split()))
                 if self.encoding == LATIN:  # characters by their numbers, which both languages read
                     alt = alt.encode("ascii", "xmlcharrefreplace").decode()
                 pieces += [self.text[end : gap.begin], gap.before, alt, gap.after]
@@ -132,7 +147,22 @@ class Page:
     def diff(self, new: str) -> bytes:
         """Return what turns the page into a new text, as `patch -p1` and `git apply` take it."""
         name = os.path.normpath(self.path).lstrip(os.sep)
-        lines = unified_diff(LINE.findall(self.text), LINE.findall(new), f"a/{name}", f"b/{name}")
+        old_lines, new_lines = LINE.findall(self.text), LINE.findall(new)  # as many: no alt text has a line end
+        hunks: list[list[int]] = []  # of the lines that differ
+        for index, pair in enumerate(zip(old_lines, new_lines, strict=True)):
+            if pair[0] != pair[1]:
+                if not hunks or index - hunks[-1][-1] > 2 * CONTEXT:
+                    hunks.append([])
+                hunks[-1].append(index)
+        lines = [f"--- a/{name}\n", f"+++ b/{name}\n"] if hunks else []
+        for hunk in hunks:
+            begin, end = max(0, hunk[0] - CONTEXT), min(len(old_lines), hunk[-1] + CONTEXT + 1)
+            place = f"{begin + 1},{end - begin}"
+            lines.append(f"@@ -{place} +{place} @@\n")
+            for differ, indices in groupby(range(begin, end), lambda index: old_lines[index] != new_lines[index]):
+                these = list(indices)
+                lines += [f"{'-' if differ else ' '}{old_lines[index]}" for index in these]
+                lines += [f"+{new_lines[index]}" for index in these if differ]
         whole = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
         return "".join(whole).encode(self.encoding, "surrogateescape")
 
@@ -155,6 +185,19 @@ class Page:
             raise ImageError(self.path, why_unreadable(error)) from None
 
 
+def as_on_disk(file: str) -> str:
+    """Return a path as its file is named: é may be one character there, and e with an accent in the page."""
+    if file.isascii() or os.path.lexists(file):
+        return file
+    done = ""
+    for part in Path(file).parts:
+        spellings = (os.path.join(done, each) for each in (part, normalize("NFC", part), normalize("NFD", part)))
+        if not (found := next(filter(os.path.lexists, spellings), "")):
+            return file
+        done = found
+    return done
+
+
 def is_markdown(path: str) -> bool:
     """Return whether a page is in Markdown, by its ending."""
     return path.lower().endswith(MARKDOWN)
@@ -163,6 +206,11 @@ def is_markdown(path: str) -> bool:
 def is_page(path: str) -> bool:
     """Return whether a file is a page, by its ending."""
     return path.lower().endswith(HTML + MARKDOWN)
+
+
+def has_pages(folder: str) -> bool:
+    """Return whether there are pages in a folder, or may be, as something in it cannot be listed."""
+    return next(walk(folder, wanted=is_page), None) is not None
 
 
 def find_pages(
@@ -174,14 +222,16 @@ def find_pages(
 
     sites: pages, whose root is the working directory, and folders, which are their pages' root.
     selection: which files in folders to take.
-    report: called with each folder that cannot be listed.
+    report: called with each folder that cannot be listed, and each file in a folder that is MDX.
     """
     for site in sites:
         if not os.path.isdir(site):
             yield site, os.curdir
             continue
-        for found in walk(site, selection, wanted=is_page):
+        for found in walk(site, selection, wanted=lambda name: is_page(name) or name.lower().endswith(MDX)):
             if isinstance(found, ImageError):
                 report(found)
+            elif not is_page(found):
+                report(ImageError(found, "MDX is not read"))
             else:
                 yield found, site

@@ -9,7 +9,7 @@ from capcli.outputs.alt.markdown import escape, find_gaps
 
 
 def filled(text: str) -> str:
-    for gap in reversed(find_gaps(text)):
+    for gap in reversed([gap for gap in find_gaps(text) if not gap.doubt]):
         text = text[: gap.begin] + gap.before + "A" + gap.after + text[gap.end :]
     return text
 
@@ -28,6 +28,14 @@ def filled(text: str) -> str:
         ("*a* <img src='a.jpg' width=1>", "*a* <img alt=\"A\" src='a.jpg' width=1>"),
         ("<p>\n<IMG src=a.jpg>\n</p>", '<p>\n<IMG alt="A" src=a.jpg>\n</p>'),
         ("capcli0x ![](a.jpg) capcli0xx", "capcli0x ![A](a.jpg) capcli0xx"),
+        ("![](<img/a b.jpg>) ![](<img >)", "![A](<img/a b.jpg>) ![A](<img >)"),
+        ("![](a.jpg =300x200) ![](b.jpg 'c' =x20)", "![A](a.jpg =300x200) ![A](b.jpg 'c' =x20)"),
+        ("![](a.jpg){width=300} ![](b.jpg){: .c}", "![A](a.jpg){width=300} ![A](b.jpg){: .c}"),
+        ("# Title {#id}\n![](a(1(2)).jpg) #}", "# Title {#id}\n![A](a(1(2)).jpg) #}"),
+        ("`{{` opens\n\n![](a.jpg)\n\n`}}` closes", "`{{` opens\n\n![A](a.jpg)\n\n`}}` closes"),
+        ("[a [b](c) d](![](e.jpg))", "[a [b](c) d](![A](e.jpg))"),
+        ("[a] ![](b.jpg)] ![`]`](c)", "[a] ![A](b.jpg)] ![`]`](c)"),
+        ("---\ntitle: a\n---\n    ![](b.jpg)\n\n![](a.jpg)", "---\ntitle: a\n---\n    ![](b.jpg)\n\n![A](a.jpg)"),
         ("![](a.jpg)![](b.jpg)\\\n![](c.jpg)", "![A](a.jpg)![A](b.jpg)\\\n![A](c.jpg)"),
     ],
 )
@@ -46,6 +54,14 @@ def test_an_alt_text_is_put_in_and_nothing_else_changes(text: str, expected: str
         "\\![](a.jpg) !\\[](a.jpg)",
         "![][nowhere]",
         "![](a b.jpg)",
+        "![](my photo (1).jpg 'title')",
+        "![[a.jpg]] ![[a.jpg|300]] ![[a note]]",
+        '![](a.jpg){alt="mine"} ![](a.jpg){: alt=mine } ![](a.jpg){aria-hidden=true}',
+        "![mine ![](a.jpg)](b.jpg) ![mine <img src=a.jpg>](b.jpg)",
+        "[a](b '![](a.jpg)') [a](<![](a.jpg)>) [a](![](a.jpg)) <p title='![](a.jpg)'>",
+        "<Foo x={\"<img src='a.jpg'>\"}/>",
+        "{% set x = \"<img src='a.jpg'> ![](a.jpg)\" %} {{ '![](a.jpg)' }}",
+        "---\nlead: \"<img src='a.jpg'>\"\n---\n",
         "![id][] ![id]\n\n[id]: a.jpg",
         "[](a.jpg)",
         "<!--\n![](a.jpg)\n\n<img src=a.jpg>\n-->",
@@ -65,6 +81,21 @@ def test_what_an_image_shows() -> None:
         ("b.jpg",),
         ("c.jpg",),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("![](my photo (1).jpg)", "my photo (1).jpg"),
+        ('![ ](img/my photo.PNG "title")', "img/my photo.PNG"),
+        ("![[a b.jpg]]", "a b.jpg"),
+        ("![[a.jpg|300x200]]", "a.jpg"),
+    ],
+)
+def test_what_others_take_for_an_image_is_not_passed_over(text: str, address: str) -> None:
+    (gap,) = find_gaps(f"![mine](b c.jpg) {text} ![[a.jpg|mine]] ![[a note]] ![](a note)")
+    assert gap.addresses == (address,)
+    assert gap.doubt
 
 
 def test_a_text_says_what_it_says() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,41 @@ def test_bytes_around_stay_whatever_they_mean(site: Path) -> None:
         assert page.read_bytes() == content.replace(b"<img", b"<img " + alt)
 
 
+@pytest.mark.parametrize(("page", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_is_found_however_its_accents_are_spelt(site: Path, page: str, disk: str) -> None:
+    there = Path("site", *(unicodedata.normalize(disk, name) for name in ("dé", "sub", "caf\u00e9.jpg")))
+    there.parent.mkdir(parents=True)
+    there.touch()
+    (file,) = files(site / "page.html", f"<img src='{unicodedata.normalize(page, 'dé/sub/café.jpg')}'>")
+    assert Path(file).exists()
+    assert files(site / "page.html", "<img src='dé/sub/ö.jpg'>") == ["site/dé/sub/ö.jpg"]
+    assert [len(files(site / "page.html", f"<img src='{'é/' * count}'>")) for count in (2000, 3000)] == [1, 0]
+
+
+def test_a_pipe_is_refused(site: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    os.mkfifo(site / "page.html")
+    with pytest.raises(ImageError, match=r"page\.html: not a regular file"):
+        Page.read("site/page.html", "site")
+
+
+def test_a_page_that_is_too_large_is_refused(site: Path) -> None:
+    with open("site/page.html", "wb") as file:
+        file.truncate(100_000_001)
+    with pytest.raises(ImageError, match="more than the limit of 100 MB for a page"):
+        Page.read("site/page.html", "site")
+
+
+def test_lines_and_code_are_counted(site: Path) -> None:
+    files(
+        site / "page.html",
+        "\n<img src=a.jpg>\n{{ '<img>' }}\n<img src=a.jpg {{ b }}>\n<img src=a.jpg><img src=http://a {{ b }}>",
+    )
+    page = Page.read("site/page.html", "site")
+    assert ([missing.line for missing in page.missing], page.in_code) == ([2, 5], [3, 4])
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_what_does_not_extend_ascii_is_refused(site: Path, encoding: str) -> None:
     with pytest.raises(ImageError, match=r"page\.html: not text in UTF-8 or another extension of ASCII"):
@@ -96,7 +132,11 @@ def test_a_page_that_was_changed_meanwhile_stays(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["a\r\n<img src=a.jpg>\nb\x0c\n", "<img src=a.jpg>", "é\n" * 9 + "<img src=a.jpg>\n" + "x\n" * 9]
+    "content",
+    [
+        *("a\r\n<img src=a.jpg>\nb\x0c\n", "<img src=a.jpg>", "é\n" * 9 + "<img src=a.jpg>\n" + "x\n" * 9),
+        *("<img src=a.jpg>\n" * 3 + "x\n" * lines + "<img src=a.jpg>\ny" for lines in (5, 6, 7, 8)),
+    ],
 )
 def test_a_diff_can_be_applied(site: Path, content: str) -> None:
     if shutil.which("git") is None:

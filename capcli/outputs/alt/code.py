@@ -1,0 +1,124 @@
+"""Code in pages, which template languages put something else in place of, and front matter: it is no HTML yet.
+
+Many languages look alike, and which one a page is in is not known. So more may count as code here than is: of what
+counts, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from capcli.outputs.alt.ahead import Ahead
+from capcli.outputs.alt.gaps import IN_CODE, Gap
+
+MASK = "\ufdd0"  # a noncharacter: no text should have it
+FRONT_MATTER = re.compile(r"(?P<fence>---|\+\+\+|;;;)[ \t]*\r?\n(?:[^\n]*\n)*?(?:(?P=fence)|\.\.\.)[ \t]*(?=\r?\n|\Z)")
+OPENING = re.compile(
+    r"(?P<script><(?:script|style)(?=[\s/>]))"
+    r"|\{%[-+]?\s*+(?P<shown>comment|highlight|codeblock|code)\b"
+    r"|(?P<note>\{\{!--|\{\{--|\{\{!|\{\{/\*|\{#(?![\w:.-]*+\})|<%--|<%#)"  # {#id} is a heading's name
+    r"|(?P<code>\{%|<%|<\?(?=php\b|=|\s|\Z))"
+    r"|(?P<braces>\{\{|[=$#@]\{)",
+    re.I,
+)
+NOTES = {"{{!--": "--}}", "{{--": "--}}", "{{!": "}}", "{{/*": "}}", "{#": "#}", "<%--": "--%>", "<%#": "%>"}
+STRING = r"""\\.|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'|`(?:[^`\\]|\\.)*+`"""
+REMARK = r"/\*(?:[^*]|\*(?!/))*+(?:\*/)?+|(?://|\#)(?:(?!{})[^\n])*+"
+BRACES = re.compile(rf"{STRING}|[{{}}]")
+CODE = {
+    "{%": ("%}", re.compile(rf"{STRING}|\{{%|%\}}")),
+    "<%": ("%>", re.compile(rf"{STRING}|{REMARK.format('%>')}|<%|%>")),
+    "<?": ("?>", re.compile(rf"{STRING}|{REMARK.format(r'[?]>')}|<\?|\?>")),
+}
+DEPTH = 20  # of braces; with it, what is never closed costs no more than this for each of its openings
+PARAGRAPH_END = r"\n[ \t\r]*\n"
+IMAGE = re.compile(r"<img(?=[\s/>])(?![^<>]*\balt\b)|!\[[ \t]*\](?=\()", re.I)
+
+
+def masked(text: str, prose: bool = False) -> tuple[str, list[Gap]]:
+    """Return a text of the same length and lines that has MASK in the place of code, and the images in the code.
+
+    Front matter is left blank.
+
+    prose: whether braces that are open where a paragraph ends are no code, but said, as in an article on templates.
+    """
+    begin = text.startswith("\ufeff")
+    pieces, gaps, done = [], [], 0
+    front = FRONT_MATTER.match(text, begin)
+    for start, end in spans(text, front.end() if front else 0, prose):
+        pieces += [text[done:start], re.sub(r"[^\r\n]", MASK, text[start:end])]
+        gaps += [Gap(image.start(), image.start(), doubt=IN_CODE) for image in IMAGE.finditer(text, start, end)]
+        done = end
+    shown = "".join([*pieces, text[done:]])
+    if front:
+        shown = text[:begin] + re.sub(r"[^\r\n]", " ", front[0]) + shown[front.end() :]
+        gaps += [Gap(image.start(), image.start(), doubt=IN_CODE) for image in IMAGE.finditer(text, 0, front.end())]
+    return shown, gaps
+
+
+def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:
+    """Yield where code begins and ends. at: where to begin to look."""
+    ahead = Ahead(text)
+    script_end = 0
+    while opening := OPENING.search(text, at):
+        start, at = opening.start(), opening.end()
+        end = None
+        if opening["script"]:
+            script = ahead("(?i)</(?:script|style)", at)
+            script_end = script.start() if script else script_end
+            continue
+        if opening["shown"]:  # what is between it and its end is code to be shown, or nothing
+            closing = ahead(rf"(?i)\{{%[-+]?\s*+end{opening['shown'].lower()}\s*+[-+]?%\}}", at)
+            end = closing.end() if closing else end_of_code(text, start, "{%", ahead)
+        elif opening["note"]:
+            closing = ahead(re.escape(NOTES[opening["note"]]), at)
+            end = closing.end() if closing else None
+        elif opening["code"]:
+            end = end_of_code(text, start, opening["code"], ahead)
+        elif start >= script_end:  # braces of scripts are their own
+            paragraph = ahead(PARAGRAPH_END, at) if prose else None
+            limit = paragraph.start() if paragraph else len(text)
+            start = text.index("{", start)
+            end = end_of_braces(text, start, limit)
+            if not end and opening[0] == "{{" and (closing := ahead(r"\}\}", at)) and closing.end() <= limit:
+                end = closing.end()
+        if end:
+            yield start, end
+            at = end
+        else:
+            at = start + 1
+
+
+def end_of_code(text: str, start: int, opening: str, ahead: Ahead) -> int | None:
+    """Return where code ends; None where it does not.
+
+    What closes it in a string does not, unless no other does: then everything up to the last one may be code.
+    """
+    closing, pieces = CODE[opening]
+    first = ahead(re.escape(closing), start + 2)
+    if not first:
+        return len(text) if opening == "<?" else None
+    looked = len(text)
+    for piece in pieces.finditer(text, start + 2):
+        if piece[0] == closing:
+            return piece.end()
+        if piece[0] == opening:
+            looked = piece.start()
+            break
+    return max(first.start(), text.rfind(closing, start + 2, looked)) + 2
+
+
+def end_of_braces(text: str, start: int, limit: int) -> int | None:
+    """Return where braces end that open at a place; None if that is not before the limit."""
+    depth = 0
+    for piece in BRACES.finditer(text, start, limit):
+        if piece[0] == "{":
+            depth += 1
+            if depth > DEPTH:
+                return None
+        elif piece[0] == "}":
+            depth -= 1
+            if not depth:
+                return piece.end()
+    return None
