@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,12 +125,14 @@ def serving_folder(
         album.close()
 
 
-def form(*files: tuple[str, bytes], fields: dict[str, str] | None = None) -> tuple[bytes, dict[str, str]]:
+def form(
+    *files: tuple[str, bytes], fields: dict[str, str] | Sequence[tuple[str, str]] = ()
+) -> tuple[bytes, dict[str, str]]:
     """A form with files, (name, content), and fields; its body and its headers."""
     pieces = []
     for name, content in files:
         head = f'--limit\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'
         pieces += [head.encode(), content, b"\r\n"]
-    for name, text in (fields or {}).items():
+    for name, text in fields.items() if isinstance(fields, dict) else fields:
         pieces += [f'--limit\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()]
     return b"".join(pieces) + b"--limit--\r\n", BEARER | {"Content-Type": "multipart/form-data; boundary=limit"}

@@ -33,6 +33,7 @@ BYTES_PER_PIXEL = {"JPEG2000": 20, "WEBP": 17, "BLP": 16, "AVIF": 10, "HEIF": 8,
 BYTES_PER_PIXEL_OF_OTHERS = 7
 decoding_memory = Budget(750_000_000)  # for all threads of the process together
 TILE = 2048  # pixels; the side of the tiles in which large images are converted
+ICONS = (b"\0\0\1\0", b"icns")  # begin so: Pillow decodes the one as it opens it, and the other may say it is small
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
 # The transposition that undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
@@ -159,6 +160,27 @@ def open_resized(source: Source, draft: int, fits: Sequence[Fit], max_pixels: in
         kind = reason = why_unreadable(error)
     # Raised outside the handler: as its context, the original error would keep the decoded pixels alive in its frames.
     raise ImageError(name, reason, kind)
+
+
+def memory_needed_to_open(image: bytes, size: int, max_pixels: int | None = None) -> int:
+    """Return the bytes that `open_square` will take at its peak, as the image's head tells; 0 for what it cannot read.
+
+    image: encoded.
+    size, max_pixels: as `open_square` takes them.
+
+    Raises ImageError for an image that is refused by its head alone.
+    """
+    name, limit = name_of(image), MAX_PIXELS if max_pixels is None else max_pixels
+    if image.startswith(ICONS):  # which may hold anything
+        return limit * BYTES_PER_PIXEL_OF_OTHERS
+    try:
+        with open_file(image) as file, open_image(file, name) as opened:
+            check_size(opened, name, limit)
+            return memory_needed(opened, (REDUCING_GAP * size, REDUCING_GAP * size))
+    except ImageError:
+        raise
+    except Exception:  # of a damaged file, about which decoding will say more
+        return 0
 
 
 def check_source(source: object) -> None:

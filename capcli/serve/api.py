@@ -28,6 +28,7 @@ from capcli.results import Candidate, Caption, ImageError
 from capcli.serve.answers import answer
 from capcli.serve.batching import Job, SharedBatches
 from capcli.serve.bodies import Upload, read_upload
+from capcli.serve.costs import cost_of_caption, cost_of_opening, cost_of_reading
 from capcli.serve.limits import ANSWER_SECONDS, Gate, Holding, Refusal
 from capcli.serve.parameters import DECODING, DRAWING, NAME, SENTENCES, WRITING, Parameter, read_parameters
 from capcli.settings import Setting
@@ -63,7 +64,7 @@ class Api:
         gate: counts what is worked on.
         max_pixels, batch_size: as `Captioner.stream` takes them.
         """
-        self.captioner, self.gate = captioner, gate
+        self.captioner, self.gate, self.max_pixels = captioner, gate, max_pixels
         self.batches = SharedBatches(captioner, batch_size, max_pixels)
         self.threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "serve")
         self.drawing = asyncio.Semaphore(max(2, os.cpu_count() or 1))
@@ -100,16 +101,39 @@ class Api:
         """
         futures = []
         with self.gate.some_images(len(images)):
-            while images:
-                name, content = images.pop(0)
-                job = Job(name, content, num, options, photo_side)
-                futures.append(asyncio.wrap_future(self.batches.submit(job)))
-            async with within_time():
-                results = await asyncio.gather(*futures, return_exceptions=True)
+            cost = len(images) * cost_of_caption(options, num)
+            cost += await self.cost_of_opening([content for _, content in images])
+            with self.gate.work(cost):
+                while images:
+                    name, content = images.pop(0)
+                    job = Job(name, content, num, options, photo_side)
+                    futures.append(asyncio.wrap_future(self.batches.submit(job)))
+                async with within_time():
+                    results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if not isinstance(result, (Caption, ImageError)):
                 raise result
         return results  # type: ignore[return-value]
+
+    async def cost_of_opening(self, images: list[bytes]) -> int:
+        """Return what decoding images costs; nothing of those that are refused. Raises Refusal."""
+
+        def look() -> int:
+            cost = 0
+            for image in images:
+                with contextlib.suppress(ImageError):
+                    cost += cost_of_opening(image, self.captioner.config.image_size, self.max_pixels)
+            return cost
+
+        async with within_time():
+            return await asyncio.to_thread(look)
+
+    async def read(self, image: bytes, sentences: list[str]) -> list[Explanation]:
+        """Return explanations of sentences over an image. Raises Refusal and ImageError."""
+        size = self.captioner.config.image_size
+        cost = cost_of_reading(sentences) + await asyncio.to_thread(cost_of_opening, image, size, self.max_pixels)
+        with self.gate.work(cost):
+            return await self.in_thread(explain, self.captioner, image, sentences)
 
     async def caption(self, request: Request) -> Response:
         """Answer with a row for each image, as `--format json` writes them."""
@@ -137,7 +161,7 @@ class Api:
                 raise Refusal(422, f"{sentence!r} has no word")
         name, content = one_image(asked)
         with named(name):
-            found = await self.in_thread(explain, self.captioner, content, sentences)
+            found = await self.read(content, sentences)
         return [Explanation(**vars(each) | {"caption": Caption(name, each.caption.candidates)}) for each in found]
 
     async def attention(self, request: Request) -> Response:

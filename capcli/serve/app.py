@@ -29,7 +29,7 @@ from capcli.serve.api import Api, on_image_error
 from capcli.serve.bodies import read_body
 from capcli.serve.folder_page import FolderPage
 from capcli.serve.guard import MISTAKE, Guard
-from capcli.serve.limits import Holding
+from capcli.serve.limits import MAX_LOGIN, Gate, Holding
 from capcli.serve.openapi import describe_api
 from capcli.serve.trying import Trying
 
@@ -97,9 +97,9 @@ class Pages:
         """Take the token that somebody typed, or ask for it."""
         if request.method != "POST":
             return self.render("login.html", problem="")
-        with Holding(self.api.gate) as holding:
+        with Holding(Gate(), MAX_LOGIN) as holding:  # which takes nothing from those who are in
             body = await read_body(request, holding)
-        token = parse_qs(body[:4096].decode("utf-8", "replace")).get("token", [""])[0].strip()
+        token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
         if self.access.is_token(token) or self.access.spend(token):
             return self.let_in()
         return self.render("login.html", 403, problem="This is not the token.")

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from capcli.explain import explain
 from capcli.images.decode import open_resized, within
 from capcli.maps.page import as_jpeg
 from capcli.model.vocabulary import tokenize
@@ -66,7 +65,7 @@ class FolderPage:
         texts = [checked(sentence) for sentence in sentences]
         with named(photo.name):
             content = await self.api.in_thread(self.album.read, photo)
-            explained = await self.api.in_thread(explain, self.api.captioner, content, texts)
+            explained = await self.api.read(content, texts)
         return answer([shown_explanation(each) for each in explained])
 
     async def save(self, request: Request) -> Response:
@@ -119,10 +118,8 @@ class FolderPage:
 
     async def json_of(self, request: Request) -> dict[str, Any]:
         """Return the JSON object that is a request's body. Raises Refusal."""
-        with Holding(self.api.gate) as holding:
+        with Holding(self.api.gate, MAX_JSON) as holding:
             body = await read_body(request, holding)
-        if len(body) > MAX_JSON:
-            raise Refusal(413, f"more than {MAX_JSON:,} bytes")
         try:
             value = json.loads(body)
         except (ValueError, RecursionError):

@@ -70,9 +70,13 @@ class Guard:
         try:
             if (refusal := self.refusal(scope)) is not None:
                 await refused(refusal)(scope, receive, send_on)
+            elif not self.access.is_in(Headers(scope=scope)):  # strangers' connections are counted; see `server`
+                await self.app(scope, receive, send_on)
             elif scope["path"].startswith(UNCOUNTED):
+                scope["state"]["let_in"]()
                 await self.app(scope, receive, send_on)
             else:
+                scope["state"]["let_in"]()
                 with self.gate.request(scope["client"][0] if scope["client"] else ""):
                     await self.app(scope, receive, send_on)
         except Refusal as refusal:  # the gate's

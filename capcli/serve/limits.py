@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,13 +15,18 @@ MAX_FILES = 64  # images of one request
 MAX_WAITING = 512  # images of all requests
 MAX_REQUESTS = 128  # that are worked on
 MAX_REQUESTS_OF_ONE = 96  # of one address
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 256  # of those who are in
+MAX_STRANGERS = 32  # connections of others; the oldest makes way for a new one
+STRANGER_SECONDS = 10  # within which such a connection has to send a request, and then to be done with it
+MAX_LOGIN = 4096  # bytes of the form that a token is typed into
 MAX_SENTENCES, MAX_TEXT = 64, 1000  # of one request; characters of a sentence
 PAUSE_SECONDS = 10  # within which the next piece of a body has to come
 BODY_SECONDS = 120  # within which all of it has to
 HEAD_SECONDS = 20  # within which a connection has to send the head of a request
 ANSWER_SECONDS = 60  # within which captions have to be there
 REQUEST_SECONDS = HEAD_SECONDS + BODY_SECONDS + 2 * ANSWER_SECONDS  # after which a connection is cut off
+MAX_COST = 30_000  # milliseconds that one request may take a core; see `costs`
+MAX_COSTS = 1000 * ANSWER_SECONDS * (os.cpu_count() or 1)  # that all together may: others would wait in vain
 RETRY = {"Retry-After": "2"}
 
 
@@ -35,13 +41,13 @@ class Refusal(HTTPException):
 class Gate:
     """Count what is being worked on, and refuse what would be too much.
 
-    bytes, images: of all requests.
+    bytes, images, cost: of all requests.
     """
 
     def __init__(self) -> None:
         """Make a gate that nothing has passed."""
         self.requests: Counter[str] = Counter()
-        self.bytes = self.images = 0
+        self.bytes = self.images = self.cost = 0
 
     @contextlib.contextmanager
     def request(self, client: str) -> Iterator[None]:
@@ -69,18 +75,38 @@ class Gate:
         finally:
             self.images -= number
 
+    @contextlib.contextmanager
+    def work(self, cost: int) -> Iterator[None]:
+        """Let work pass for the time of a `with` block. cost: of all of it, in milliseconds. Raises Refusal."""
+        if cost > MAX_COST:
+            raise Refusal(
+                413, "too much work for one request: send fewer images or smaller ones, or ask for less of each"
+            )
+        if self.cost + cost > MAX_COSTS:
+            raise Refusal(503, "busy: too much work is waiting")
+        self.cost += cost
+        try:
+            yield
+        finally:
+            self.cost -= cost
+
 
 class Holding:
     """Hold memory for the body of one request, in a `with` block."""
 
-    def __init__(self, gate: Gate) -> None:
-        """Hold nothing yet. gate: knows what all requests hold."""
+    def __init__(self, gate: Gate, most: int | None = None) -> None:
+        """Hold nothing yet.
+
+        gate: knows what all requests hold.
+        most: bytes that this one may have; None takes MAX_BODY.
+        """
         self.gate, self.size = gate, 0
+        self.most = MAX_BODY if most is None else most
 
     def hold(self, size: int) -> None:
         """Hold this many bytes in all. Raises Refusal."""
-        if size > MAX_BODY:
-            raise Refusal(413, f"more than {MAX_BODY:,} bytes")
+        if size > self.most:
+            raise Refusal(413, f"more than {self.most:,} bytes")
         more = max(0, size - self.size)
         if self.gate.bytes + more > MAX_BODIES:
             raise Refusal(503, "busy: no memory for another upload")

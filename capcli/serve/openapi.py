@@ -44,7 +44,7 @@ STATUSES = {
     "401": "No token.",
     "403": "A request from another site.",
     "408": "The body came too slowly.",
-    "413": f"Too large: more than {MAX_BODY:,} bytes, {MAX_FILES} images, or the pixels of --max-pixels.",
+    "413": f"Too large: more than {MAX_BODY:,} bytes, {MAX_FILES} images, --max-pixels, or too much work.",
     "421": "The server is not called so.",
     "422": "No image could be read.",
     "429": "Too many requests at a time from one address; try again.",

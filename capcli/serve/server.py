@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from capcli.serve.limits import HEAD_SECONDS, MAX_CONNECTIONS, REQUEST_SECONDS
+from capcli.serve.limits import HEAD_SECONDS, MAX_CONNECTIONS, MAX_STRANGERS, REQUEST_SECONDS, STRANGER_SECONDS
 
 TICK = 1.0  # seconds between two looks at a connection
 MAX_HEAD = 32_768  # bytes of a request's head
@@ -22,12 +22,19 @@ MAX_HEAD = 32_768  # bytes of a request's head
 class Connection(H11Protocol):
     """Cut a connection off that does not send a request, or whose answer takes too long, for whatever reason.
 
-    uvicorn's own limit is for connections that send nothing at all.
+    uvicorn's own limit is for connections that send nothing at all. A connection is a stranger's until a request came
+    with a token or a cookie; of these there are few, so that those who are in find a place.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch."""
         super().connection_made(transport)
+        self.is_in, self.made, self.app_state = False, self.loop.time(), {"let_in": self.let_in}
+        strangers = [each for each in self.connections if not each.is_in]  # type: ignore[union-attr]
+        if len(strangers) > MAX_STRANGERS:
+            oldest = min(strangers, key=lambda each: each.made)  # type: ignore[union-attr]
+            self.connections.discard(oldest)
+            oldest.transport.abort()
         self.since, self.worked_on = self.loop.time(), None
         self.watch = self.loop.call_later(TICK, self.look)
 
@@ -36,13 +43,18 @@ class Connection(H11Protocol):
         self.watch.cancel()
         super().connection_lost(exc)
 
+    def let_in(self) -> None:
+        """Note that whoever is connected was let in."""
+        self.is_in = True
+
     def look(self) -> None:
         """Cut the connection off if it has been waiting for its request, or for its answer, for too long."""
         cycle: Any = self.cycle
         current = None if cycle is None or cycle.response_complete else cycle
         if current is not self.worked_on:
             self.since, self.worked_on = self.loop.time(), current
-        if self.loop.time() - self.since > (HEAD_SECONDS if current is None else REQUEST_SECONDS):
+        limit = HEAD_SECONDS if current is None else REQUEST_SECONDS
+        if self.loop.time() - self.since > (limit if self.is_in else min(limit, STRANGER_SECONDS)):
             self.transport.abort()
         else:
             self.watch = self.loop.call_later(TICK, self.look)
@@ -103,7 +115,7 @@ def make_server(app: ASGIApp, on_start: Callable[[], object] = lambda: None) -> 
         access_log=False,
         server_header=False,
         proxy_headers=False,  # anybody can send them
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS + MAX_STRANGERS,
         timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=MAX_HEAD,
