@@ -35,6 +35,7 @@ from capcli.cli.writing import (
     check_keywords,
     check_placing,
     keep_best,
+    name_machines_texts,
     open_cache,
     open_places,
     read_replacements,
@@ -72,7 +73,12 @@ def caption(
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Name the engine that captions, and each skipped image with the reason."),
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Name the engine that captions, each skipped image with the reason, and texts inside images that no "
+            "person wrote.",
+        ),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Hide the progress bar and the closing summary.")
@@ -215,7 +221,10 @@ def caption(
         except OutputError as error:
             fail(error)
         run = Run(rows, [*places, *opened], on_error == "fail", record, cache)
-        to_do = run.to_do(images(run.pass_over))
+        listed = images(run.pass_over)
+        if verbose and (writing.write_metadata or writing.xmp is not None):
+            listed = name_machines_texts(listed, record.note)
+        to_do = run.to_do(listed)
         wanted = to_do if cache is None else recall(cache, to_do)
         photo_side = max((sink.photo_side for sink in opened), default=0)
         batches: Iterator[list[Caption | ImageError]]

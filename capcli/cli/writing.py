@@ -166,6 +166,22 @@ def open_cache(
         yield cache
 
 
+def name_machines_texts(
+    images: Iterable[str | ImageError], note: Callable[[str], object]
+) -> Iterator[str | ImageError]:
+    """Yield images, after noting which of their texts are taken for a camera's or a program's. note: is given lines."""
+    import textwrap
+
+    from capcli.outputs.metadata import read_image
+    from capcli.results import ImageError
+
+    for image in images:
+        with contextlib.suppress(ImageError):  # whoever needs the image will find out as well
+            for text in read_image(image).machines_texts if isinstance(image, str) else ():
+                note(f"{image}: written by a camera or a program, not by a person: {textwrap.shorten(text, 80)}")
+        yield image
+
+
 def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[str | Caption | ImageError]:
     """Return images, and Captions in the place of those that are in the cache; threads look into the next ones."""
     from capcli.outputs.cache import look

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from folders import ENVIRONMENT, capcli, captions, command, make_photos, rows
+from PIL import Image
 from typer.testing import CliRunner
 
 from capcli.cli.app import app
@@ -160,6 +161,53 @@ def test_what_exists_is_replaced_only_if_that_is_wanted(tiny_checkpoint: Path, t
     assert (status, errors) == (0, "")
     assert everything(tmp_path) != before
     assert not list(tmp_path.rglob(".capcli*"))
+
+
+def test_texts_that_no_person_wrote_are_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "Oplus_16908288"
+    exif.get_ifd(0x8769)[0x9286] = b'ASCII\0\0\0{"mirror":false}'
+    photo, mine = tmp_path / "a.jpg", tmp_path / "mine.jpg"
+    Image.new("RGB", (80, 80), "red").save(photo, exif=exif)
+    exif[0x010E] = "Grandma"
+    Image.new("RGB", (80, 80), "red").save(mine, exif=exif)
+    status, _, errors = run("caption", photo, mine, "--model", tiny_checkpoint, "--write-metadata", "--verbose")
+    assert status == 0
+    by_machine = "written by a camera or a program, not by a person"
+    named = [line.removeprefix("capcli: ") for line in errors.splitlines() if by_machine in line]
+    assert named == [
+        f"{photo}: {by_machine}: Oplus_16908288",
+        f'{photo}: {by_machine}: {{"mirror":false}}',
+        f'{mine}: {by_machine}: {{"mirror":false}}',
+    ]
+    assert f"{mine}: skipped: already captioned in its metadata" in errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind here")
+@pytest.mark.parametrize("name", ["o.csv", "o.json", "o.html", "summary.json", "merged.json", "parts"])
+def test_what_is_read_only_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    (photo,) = make_photos(tmp_path / "photos", 1)
+    part, output = tmp_path / "part.jsonl", tmp_path / name
+    arguments = ["caption", photo, "--model", tiny_checkpoint, "--existing", "overwrite", *to(output)]
+    if name == "summary.json":
+        arguments = ["caption", photo, "--model", tiny_checkpoint, "--summary", output]
+    if name == "merged.json":
+        assert run("caption", photo, "--model", tiny_checkpoint, "-o", part)[0] == 0
+        arguments = ["merge", part, "-o", output, "--existing", "overwrite"]
+    if name == "parts":
+        pytest.importorskip("pyarrow", reason="no pyarrow")
+        arguments[-2:] = ["--format", "parquet", "-o", f"{output}/"]
+    assert run(*arguments)[0] == 0
+    file = output / "part-000001.parquet" if name == "parts" else output
+    file.chmod(0o444)
+    before = everything(tmp_path)
+    status, _, errors = run(*arguments)
+    assert (status, errors) == (2, f"capcli: {file}: it is read-only\n")
+    assert everything(tmp_path) == before
+    assert file.stat().st_mode & 0o777 == 0o444
+    file.chmod(0o600)
+    assert run(*arguments)[0] == 0
+    assert name == "parts" or file.stat().st_mode & 0o777 == 0o600  # what was private stays so
 
 
 def test_an_input_is_never_an_output(tiny_checkpoint: Path, tmp_path: Path) -> None:

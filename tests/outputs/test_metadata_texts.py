@@ -142,6 +142,10 @@ def test_a_caption_in_an_attribute_is_read_and_left(tmp_path: Path) -> None:
         *sorted(CAMERA_DEFAULTS), "OLYMPUS DIGITAL CAMERA         ", "SONY  DSC", " \t", "\0 \0",
         "File written by Adobe Photoshop\xae 4.0",
         "DCIM\\100MEDIA\\DJI_0001.JPG", "<Digimax i5, Samsung #1>", "<KENOX S1050  / Samsung S1050>",
+        "Oplus_16908288", "oplus_32", "Optimized by JPEGmini 3.14.2.84235 0x5b2f9d10", "Processed with VSCO 6.3",
+        "CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90\n", "Compressed by jpeg-recompress v2.2.0",
+        "filter: 0; fileterIntensity: 0.0; filterMask: 0;", "filter: 0; \nfilterMask: 0; \nmodule: photo;delta:null; \n"
+        "hw-remosaic: false;touch: (-1.0, -1.0);sceneMode: 8;AI_Scene: (-1, -1);albedo:  ;brp_del_th: 0.0000,0.0000;",
     ],
 )  # fmt: skip
 def test_what_a_camera_writes_is_no_caption(tmp_path: Path, default: str) -> None:
@@ -154,7 +158,13 @@ def test_what_a_camera_writes_is_no_caption(tmp_path: Path, default: str) -> Non
 
 
 def test_what_a_person_writes_is_a_caption() -> None:
-    for text in ("Olympus digital camera, my first", "my SAMSUNG", "Scanner", "mon", "burst", "❤️", "?", "DCIM", "<3"):
+    for text in (
+        "Olympus digital camera, my first", "my SAMSUNG", "Scanner", "mon", "burst", "❤️", "?", "DCIM", "<3",
+        "Rome_2019", "my_dog: rex; my_cat: tom", "Photographed with Helios 44.2", "Screenshot of my game",
+        "Oplus", "Optimized by Anna", "Processed by Anna 12.5.2019", "Created by Anna 3.14",
+        "Created with love 2.5.19", "Converted with GIMP 2.10 for grandma", "Creator: Anna", "ISO: 400; Roll: 3",
+        "Place: Rome; Who: anna", "note_1: 3", "left: Anna; right: Bob; myDog: Rex",
+    ):  # fmt: skip
         assert words(text) == text
     # How Huawei's phones name what they did to a photo, and what means something elsewhere.
     assert words("mon", "HUAWEI") == words("dav", "Honor") == ""

@@ -62,6 +62,20 @@ class Container:
         """Return a text if a person wrote it, "" if a camera did. Raises MetadataError."""
         return words(text, self.maker)
 
+    def description(self, found: Found) -> str:
+        """Return a description that was found if a person wrote it, "" if a camera or a program did."""
+        if found.place == "UserComment" and found.text.startswith(
+            "{"
+        ):  # where some phones store their settings as JSON
+            return ""
+        return self.words(found.text)
+
+    @property
+    def machines_texts(self) -> list[str]:
+        """Return the descriptions that no person wrote. Raises MetadataError."""
+        texts = [found.text for found in self.found if found.field == "description" and not self.description(found)]
+        return list(dict.fromkeys(filter(str.strip, texts)))
+
     @property
     def caption(self) -> str:
         """Return the caption that photo managers would show, empty if there is none. Raises MetadataError."""
@@ -70,7 +84,7 @@ class Container:
     @property
     def shown(self) -> Shown:
         """Return what photo managers would show. Raises MetadataError."""
-        descriptions = (self.words(found.text) for found in self.found if found.field == "description")
+        descriptions = (self.description(found) for found in self.found if found.field == "description")
         alts = (found.text for found in self.found if found.field == "alt")
         keywords = [found for found in self.found if found.field == "keywords"]
         first = [found.text for found in keywords if found.place == keywords[0].place]

@@ -26,12 +26,23 @@ CAMERA_DEFAULTS = frozenset(
         "KODAK Digital Still Camera", "DIGITAL CAMERA", "Digital Camera", "MEDION DIGITAL CAMERA",
         "SAMSUNG", "SAMSUNG CAMERA PICTURES", "SAMSUNG DIGITAL CAMERA", "MOULTRIE DIGITAL GAME CAMERA",
         "HELLOMOTO", "DVC 10.1 HDMI", "default", "Exif_JPEG_PICTURE", "binary comment", "charset=Ascii",
-        "Created by Imlib", "Created with GIMP", "Created with The GIMP",
+        "Created by Imlib", "Created with GIMP", "Created with The GIMP", "AppleMark", "Screenshot",
     }
 )  # fmt: skip
-# Such as <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>, DCIM\100MEDIA\DJI_0001.JPG, and Photoshop's version,
-# which has a sign after its name. An empty text matches too.
-CAMERA_PATTERN = re.compile(r"<[^<>]*Samsung[^<>]*>|DCIM\\\S*|File written by Adobe Photoshop\W* [\d.]+|")
+# Such as <Digimax i5, Samsung #1>, <KENOX S1050  / Samsung S1050>, DCIM\100MEDIA\DJI_0001.JPG, Oplus_16908288,
+# "CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90", and Photoshop's version, which has a sign after its name.
+# Programs say what they did and end with their version, which is no date: "Optimized by JPEGmini 3.14.2.84235 0x5b2f".
+# An empty text matches too.
+CAMERA_PATTERN = re.compile(
+    r"<[^<>]*Samsung[^<>]*>|DCIM\\\S*|[Oo]plus_\d+|CREATOR: gd-jpeg.*|LEAD Technologies .*|Intel\(R\) JPEG Library.*|"
+    r"Lavc[\d.]+|File written by Adobe Photoshop\W* [\d.]+|"
+    r"(?i:(?:optimi[sz]ed|processed|generated|compressed|converted|encoded) by|"
+    r"(?:optimi[sz]ed|processed|generated|compressed|converted|encoded|created|edited|exported) (?:with|using))"
+    r"(?: [^\W\d]\S*){1,4} v?(?!\d\d?\.\d\d?\.(?:\d\d){1,2}$)\d+(?:\.\d+)+(?: 0x[\da-f]+)?|"
+)
+# How phones note their settings: "filter: 0; fileterIntensity: 0.0; module: photo; touch: (-1.0, -1.0); albedo: ;".
+SETTING = re.compile(r"\s*([A-Za-z][\w-]*) ?: ?(?:\([-\d., ]*\)|[-\d.,]*|([a-z]\w*))\s*")
+PROGRAMMERS_NAME = re.compile("[a-z][A-Z]|_")
 # How a phone took the photo. A person may have written words as short as these, so they count only for these makers.
 PHONE_MAKERS = ("HUAWEI", "HONOR")
 PHONE_CODES = frozenset(
@@ -82,11 +93,19 @@ class Edit(NamedTuple):
 def words(text: str, maker: str = "") -> str:
     """Return a text if a person wrote it, "" if a camera or a program did. maker: of the camera, "" if unknown."""
     plain = " ".join(text.split())
-    if plain in CAMERA_DEFAULTS or CAMERA_PATTERN.fullmatch(plain):
+    if plain in CAMERA_DEFAULTS or CAMERA_PATTERN.fullmatch(plain) or are_settings(plain):
         return ""
     if plain in PHONE_CODES and maker.upper().startswith(PHONE_MAKERS):
         return ""
     return text
+
+
+def are_settings(text: str) -> bool:
+    """Return whether a text is a list of settings: one at least is no word, and one has a name as programmers give."""
+    pieces = [SETTING.fullmatch(piece) for piece in text.split(";") if piece.strip()]
+    found = [each for each in pieces if each]
+    programs = any(PROGRAMMERS_NAME.search(each[1]) for each in found) and not all(each[2] for each in found)
+    return programs and len(found) == len(pieces) > 1
 
 
 def decode_text(raw: bytes) -> tuple[str, str]:

@@ -112,7 +112,7 @@ def texts(tiff: bytes) -> list[Found]:
 
 
 def user_comment(tiff: bytes) -> str:
-    """Return what UserComment says; "" if it is missing, damaged or not written by a person."""
+    """Return what UserComment says; "" if it is missing, damaged or not text."""
     try:
         order, *_ = first = directory(tiff)
         pointer = read_field(tiff, first, EXIF_DIRECTORY)
@@ -133,8 +133,7 @@ def user_comment(tiff: bytes) -> str:
         text = decode_text(raw)[0]
     text = text.strip("\ufeff\0 \t\r\n")
     is_text = any(map(str.isalpha, text)) and all(c.isprintable() or c in "\t\r\n" for c in text)
-    # iPhones mark screenshots like this, and some phones store their settings as JSON.
-    return text if is_text and text != "Screenshot" and not text.startswith("{") else ""
+    return text if is_text else ""
 
 
 def with_texts(tiff: bytes, edit: Edit) -> bytes:
