@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,9 @@ from capcli.locks import LOCK_TIMEOUT, NoLocksError, claim, claim_temporary, def
 # Seconds to wait for a file that another run locks only while it replaces it, such as a sidecar or an image. A file
 # that is locked for as long as a run lasts is waited for much less, LOCK_TIMEOUT, as that run will not end soon.
 REPLACE_TIMEOUT = 10.0
+CHANGED = "made or changed by another program meanwhile; left as it is, the new one is beside it with -new in its name"
+LOST = "deleted, replaced or cut short by another program while this run wrote to it"
+OF_OTHERS = "belongs to another user or group, from whom it would be taken; left as it is"
 
 
 class OutputError(Exception):
@@ -176,6 +181,7 @@ class WholeFile:
                 if self.path.is_file():  # another run may have it open as a GrowingFile
                     self.claims.append(claim(os.path.realpath(self.path), os.O_RDONLY, timeout=timeout))
             self.file = open(os.dup(descriptor), "wb")  # noqa: SIM115
+            self.before = stamp_of(self.path)
             undo.pop_all()
 
     def write(self, text: str) -> None:
@@ -192,7 +198,10 @@ class WholeFile:
         """Do nothing: the file cannot be seen before close()."""
 
     def close(self) -> None:
-        """Complete the file and put it in place. Raises OSError with the file's name, after which the old one stays."""
+        """Complete the file and put it in place. Raises OSError with the file's name, after which the old one stays.
+
+        Also, with errno EEXIST, if another program made or changed that one meanwhile; then both are kept.
+        """
         if not self.begun:
             self.discard()
             return
@@ -210,6 +219,12 @@ class WholeFile:
                     os.utime(self.temporary)
             if sys.platform == "win32":  # Windows cannot rename an open file
                 self.release()
+            if stamp_of(self.path) not in (None, self.before):
+                place = self.path
+                while place.exists():
+                    place = place.with_name(f"{place.stem}-new{place.suffix}")
+                os.replace(self.temporary, place)
+                raise OSError(errno.EEXIST, CHANGED)
             os.replace(self.temporary, self.path)
         self.release()
 
@@ -235,6 +250,24 @@ class WholeFile:
             self.close()
         else:
             self.discard()
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content; None if there is no regular file."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+    return None
+
+
+def copy_owner(source: Path, target: Path) -> None:
+    """Copy a file's owner and group to another file. Raises OSError, with errno EPERM if that is not allowed."""
+    old = os.stat(source)
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no such owners
+        os.chown(target, old.st_uid, old.st_gid)
+    new = os.stat(target)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        raise OSError(errno.EPERM, OF_OTHERS)
 
 
 def copy_attributes(source: Path, target: Path) -> None:

@@ -145,6 +145,97 @@ def test_what_was_made_for_nothing_goes(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["old"]
 
 
+def replaced(path: Path) -> None:
+    """As editors save."""
+    (path.parent / "new").write_bytes(path.read_bytes())
+    os.replace(path.parent / "new", path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be deleted or replaced there")
+@pytest.mark.parametrize("old", [None, "old\n"])
+@pytest.mark.parametrize("happens", [Path.unlink, replaced, lambda path: os.truncate(path, 2)])
+def test_lines_that_are_lost_are_told(tmp_path: Path, old: str | None, happens: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.jsonl"
+    if old is not None:
+        path.write_text(old)
+    for more in ("two\n", ""):
+        file = GrowingFile(str(path), replace=old is not None)
+        file.write("one\n")
+        file.flush()
+        happens(path)
+        there = path.read_bytes() if path.exists() else None
+        file.write(more)
+        with pytest.raises(OSError, match="deleted, replaced or cut short") as raised:
+            file.close()
+        assert raised.value.filename == str(path)
+        assert (path.read_bytes() if path.exists() else None) == there
+        path.unlink(missing_ok=True)
+        if old is not None:
+            path.write_text(old)
+
+
+@pytest.mark.parametrize("old", [None, "old", "o"])
+def test_what_somebody_else_writes_meanwhile_is_kept(tmp_path: Path, old: str | None) -> None:
+    path = tmp_path / "a.json"
+    if old is not None:
+        path.write_text(old)
+    for names in (["a-new.json", "a.json"], ["a-new-new.json", "a-new.json", "a.json"]):
+        file = WholeFile(path)
+        file.write("ours")
+        path.write_text("mine" * len(names))
+        with pytest.raises(OSError, match="made or changed by another program") as raised:
+            file.close()
+        assert (raised.value.errno, raised.value.filename) == (errno.EEXIST, str(path))
+        assert path.read_text() == "mine" * len(names)
+        assert sorted(os.listdir(tmp_path)) == names
+        assert (tmp_path / names[0]).read_text() == "ours"
+    file = WholeFile(path)
+    file.write("ours")
+    path.unlink()
+    file.close()
+    assert path.read_text() == "ours"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="open files cannot be replaced there")
+def test_what_somebody_else_put_there_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    file = GrowingFile(str(path))
+    replaced(path)
+    file.close()
+    assert path.exists()
+
+
+def test_a_line_that_is_mended_meanwhile_is_no_loss(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    file = GrowingFile(str(path))
+    file.write("one\nlast\n" + "x" * 5000 + "\n")
+    file.flush()
+    with path.open("r+") as edited:
+        edited.write("two")
+    file.write("more\n")
+    file.close()
+    assert path.read_text() == "two\nlast\n" + "x" * 5000 + "\nmore\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have owners of another kind here")
+def test_another_users_file_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("theirs")
+    like = Path(os.sep)  # of root
+    if os.geteuid() == 0:  # who may give files away, and so keeps owners
+        os.chown(path, 65534, 65534)
+        write_whole(path, b"mended", like=path)
+        assert (path.stat().st_uid, path.read_text()) == (65534, "mended")
+        path.write_text("theirs")
+        monkeypatch.setattr("os.chown", lambda *_: (_ for _ in ()).throw(PermissionError))
+        like = path
+    with pytest.raises(OSError, match="belongs to another user") as raised:
+        write_whole(path, b"ours", like=like)
+    assert (raised.value.errno, raised.value.filename) == (errno.EPERM, str(path))
+    assert path.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
 def test_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for replace in (False, True):

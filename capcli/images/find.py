@@ -188,7 +188,7 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str | Imag
     """Yield the file names in a list, as soon as they can be read.
 
     Empty names are skipped, and so is a UTF-8 byte order mark before the first line. An ImageError takes the place of a
-    name that no file can have.
+    name that no file can have, and of a list in UTF-16.
 
     source: the file with the list, `-` for standard input; names may be any bytes.
     null_separated: each name ends with a NUL, as `find -print0` writes them, instead of a line end.
@@ -200,6 +200,9 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str | Imag
         sys.stdin.fileno() if source == STANDARD_INPUT else source, "rb", closefd=source != STANDARD_INPUT
     ) as file:
         for number, name in enumerate(split_list(file, end)):
+            if not (number or null_separated) and name.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                yield ImageError(source, "is in UTF-16; save it in UTF-8")
+                return
             if not null_separated:  # as some editors and shells write text; NUL-separated names stay as they are
                 name = name.removeprefix(b"" if number else codecs.BOM_UTF8).removesuffix(b"\r")
             if name:
