@@ -80,12 +80,15 @@ class Pages:
         if self.album is None:
             return await self.trying(request)
         corrections, folder = str(self.album.corrections.path), self.album.folder
+        # Training reads photos below the list's folder only, unless it is told to.
+        inside = Path(os.path.realpath(folder)).is_relative_to(os.path.dirname(corrections))
+        more = "" if inside else " --allow-outside"
         return self.render(
             "folder.html",
             colors=color_table("heat"),
             name=readable(os.path.basename(self.album.inside) or folder),
             corrections=readable(corrections),
-            teach=readable(f"capcli teach {shlex.quote(corrections)} --output MODEL"),
+            teach=readable(f"capcli teach {shlex.quote(corrections)} --output MODEL{more}"),
             again=readable(f"capcli serve {shlex.quote(folder)} --model MODEL"),
         )
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ def data(tmp_path: Path) -> Path:
         "coffee": ["a dog", "a man 's dog"],
         "astronaut": ["a man", "a man"],
     }
-    rows = [{"file_path": str(PHOTOS / f"{n}.jpg"), "captions": c, "split": "dev"} for n, c in said.items()]
+    for name in said:
+        shutil.copy(PHOTOS / f"{name}.jpg", tmp_path)
+    rows = [{"file_path": f"{n}.jpg", "captions": c, "split": "dev"} for n, c in said.items()]
     path = tmp_path / "data.json"
     path.write_text(json.dumps(rows))
     return path
