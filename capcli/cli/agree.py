@@ -15,7 +15,7 @@ from capcli.cli.options import AllowOutside, Device
 def agree(
     data: Annotated[
         list[str],
-        typer.Argument(metavar="DATA...", help="Photos with captions, in any form that `capcli train` takes."),
+        typer.Argument(metavar="DATA", help="Photos with captions, in any form that `capcli train` takes."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the new checkpoint into this folder.")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import shlex
 import sys
 import threading
 from typing import Annotated, Any
@@ -16,7 +18,7 @@ from typer.core import TyperGroup
 
 from capcli import __version__
 from capcli.cli.help import Command
-from capcli.cli.messages import say
+from capcli.cli.messages import fail, say
 from capcli.cli.native import report_crashes
 from capcli.cli.signals import Interrupt, Stop
 from capcli.cli.streams import flush_streams, open_streams, say_lost
@@ -40,6 +42,9 @@ COMMANDS = {
     "evaluate": "Caption a data set's photos and score the captions.",
 }
 
+# Click's ClickException, which Typer has under another name in each version, and gives no name of its own.
+UsageError: Any = typer.BadParameter.__mro__[2]
+
 
 class Commands(TyperGroup):
     """Hold the commands, and import only the one that is called."""
@@ -48,6 +53,37 @@ class Commands(TyperGroup):
         """Make the group. attributes: as TyperGroup takes them."""
         super().__init__(**attributes)
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names to suggest for a mistyped one
+
+    def main(self, *arguments: Any, **named: Any) -> Any:
+        """Run the program, and exit; what is wrong with its arguments is one line, as all that is wrong is."""
+        if not named.get("standalone_mode", True):
+            return super().main(*arguments, **named)
+        try:
+            sys.exit(super().main(*arguments, **named | {"standalone_mode": False}) or 0)
+        except UsageError as error:
+            said = error.format_message()
+            if "\n" in said:  # the help, for want of any argument
+                print(said, file=sys.stderr)
+            else:
+                end = "" if said.endswith((".", "?")) else "."
+                place = re.sub("^.*capcli", "capcli", error.ctx.command_path) if error.ctx else "capcli"
+                say(f"{said[:1].lower()}{said[1:]}{end} See {place} --help")
+            sys.exit(error.exit_code)
+        except typer.Abort:  # there was nothing to read from a terminal
+            sys.exit(1)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the arguments: `help` is --help, and `help COMMAND` that of a command."""
+        return super().parse_args(ctx, [*args[1:2], "--help"] if args[:1] == ["help"] else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is called; fail for an image in its place, which belongs behind `caption`."""
+        if args[0] not in COMMANDS:
+            from capcli.images.find import is_image
+
+            if os.path.exists(args[0]) or is_image(args[0]):
+                fail(f"{args[0]}: not a command; to caption it: {shlex.join(['capcli', 'caption', *args])}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, imported; None for an unknown name."""

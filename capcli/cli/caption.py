@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
-from capcli.cli.messages import fail, say
+from capcli.cli.messages import absent, fail, say
 from capcli.cli.options import (
     BatchSize,
     ClusterOptions,
@@ -61,7 +61,9 @@ def caption(
         list[str] | None,
         typer.Argument(metavar="PATHS", help="Image files, folders, globs, or - for an image on stdin."),
     ] = None,
-    num: Annotated[int, typer.Option(min=1, metavar="N", help="Give the N best captions, with their scores.")] = 1,
+    num: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Give the N best captions, with their scores.")
+    ] = 1,
     batch_size: BatchSize = 32,
     on_error: Annotated[str, one_of(("skip", "fail"), "Skip images that fail, or stop at the first one.")] = "skip",
     dry_run: Annotated[
@@ -220,7 +222,7 @@ def caption(
                 rows = kind(NoOutput() if unseen else StandardOutput(), layout)
         except OutputError as error:
             fail(error)
-        run = Run(rows, [*places, *opened], on_error == "fail", record, cache)
+        run = Run(rows, [*places, *opened], on_error == "fail", record, cache, bool(options.ban))
         listed = images(run.pass_over)
         if verbose and (writing.write_metadata or writing.xmp is not None):
             listed = name_machines_texts(listed, record.note)
@@ -291,7 +293,7 @@ def check_writing(
     if dry_run and writing.summary:
         fail("--dry-run writes nothing, so it cannot be combined with --summary")
     replaceable = output or views.html or views.attention
-    check_placing(writing, bool(replaceable and writing.existing == "overwrite"))
+    check_placing(writing, bool(replaceable))
     if writing.resume and (output is None or not kind.resumable):
         fail(f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet")
     if views.html is not None and writing.resume:
@@ -368,13 +370,13 @@ def check_presence(paths: list[str], sources: Sources) -> None:
     from capcli.images.decode import STANDARD_INPUT
     from capcli.images.find import check_arguments
 
-    absent = check_arguments(paths)
+    missing = check_arguments(paths)
     files_from = sources.files_from
     if files_from not in (None, STANDARD_INPUT) and not os.path.exists(files_from):
-        absent.append(files_from)
+        missing.append(files_from)
     if files_from is not None and os.path.isdir(files_from):
         fail(f"--files-from {files_from}: is a folder")
-    for path in absent:
-        say(f"{path}: no such file or folder")
-    if absent:
+    for path in missing:
+        say(absent(path))
+    if missing:
         raise typer.Exit(2)

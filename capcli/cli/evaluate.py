@@ -19,7 +19,8 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set, in any form that `capcli train` takes.")],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="Caption the photos of this split.")] = "dev",
     num: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Also measure how much the N best captions of a photo differ.")
+        int,
+        typer.Option(min=1, max=1000, metavar="N", help="Also measure how much the N best captions of a photo differ."),
     ] = 1,
     batch_size: BatchSize = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every caption.")] = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
-from capcli.cli.messages import fail, say, show_lines
+from capcli.cli.messages import absent, fail, say, show_lines
 from capcli.cli.options import Changes, ModelOptions, Views, grouped
 from capcli.cli.views import open_views
 from capcli.decoding.options import DecodingOptions
@@ -22,7 +22,7 @@ def explain(
     views: Views,
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
-        str | None, typer.Argument(metavar="SENTENCE", help="Your description of it.", show_default=False)
+        list[str] | None, typer.Argument(metavar="SENTENCE", help="Your description of it.", show_default=False)
     ] = None,
     text_file: Annotated[
         Path | None,
@@ -54,10 +54,12 @@ def explain(
     overwrite = existing == "overwrite"
     if existing and not overwrite:
         fail(f"--existing {existing}: explain only takes overwrite")
-    if (sentence is None) == (text_file is None):
+    if (not sentence) == (text_file is None):
         fail("give either a sentence or --text-file")
+    if sentence and len(sentence) > 1 and any(len(part.split()) > 1 for part in sentence):
+        fail(f"{len(sentence)} sentences: give one, or more of them with --text-file")
     if text_file is None:
-        sentences = [str(sentence)]
+        sentences = [" ".join(sentence or [])]
     else:
         try:
             sentences = [line.strip() for line in text_file.read_text("utf-8-sig").splitlines() if line.strip()]
@@ -66,7 +68,7 @@ def explain(
         if not sentences:
             fail(f"{text_file}: holds no sentence")
     if photo != "-" and not os.path.exists(photo):
-        fail(f"{photo}: no such file")
+        fail(absent(photo, "file"))
     try:
         check_output(views.html, overwrite)
     except OutputError as error:

@@ -9,6 +9,7 @@ import typer
 
 from capcli.cli.folders import require_vacant
 from capcli.cli.messages import fail
+from capcli.cli.options import one_of
 
 
 def export(
@@ -17,12 +18,15 @@ def export(
         typer.Argument(metavar="MODEL", help="Checkpoint folder, USER/NAME on the Hugging Face Hub, or bundled."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Write the files into this folder.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in DIR.")] = False,
+    existing: Annotated[
+        str | None, one_of(("overwrite",), "Replace an earlier export in DIR.  [default: refuse it]")
+    ] = None,
 ) -> None:
     """Export a checkpoint as ONNX graphs, for other programs.
 
-    Writes start.onnx, which looks at photos, step.onnx, which goes one word further, vocabulary.json, and a README.md
-    of inputs and outputs with an example. The graphs hold their weights, and run in a browser (ONNX Runtime Web), on a
+    Writes start.onnx, which looks at photos, step.onnx, which goes one word further, sentences.onnx, which tells how
+    well sentences agree with a photo, if the checkpoint has learnt that, vocabulary.json, and a README.md of inputs and
+    outputs with an example. The graphs hold their weights, and run in a browser (ONNX Runtime Web), on a
     phone, or in any language that ONNX Runtime is there for.
     """
     from capcli.checkpoints.hub import find_checkpoint
@@ -32,8 +36,8 @@ def export(
     from capcli.engines.onnx import tensor_shapes
     from capcli.files import OutputError
 
-    if not overwrite:
-        require_vacant(output, FILES, "say --overwrite, or name another folder")
+    if existing is None:
+        require_vacant(output, FILES, "use --existing overwrite, or name another folder")
     try:
         written = write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
     except (ModelError, ValueError) as error:  # a network of which there is no graph

@@ -12,6 +12,9 @@ from capcli.cli.options import Device, Model
 
 
 def info(
+    checkpoint: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
@@ -24,9 +27,11 @@ def info(
     from capcli.checkpoints.store import ModelError
     from capcli.engines.choose import engine_loader
 
+    if checkpoint is not None and model is not None:
+        fail("name one checkpoint: MODEL or --model")
     try:
         load = engine_loader(device=device)
-        folder = find_checkpoint(model)
+        folder = find_checkpoint(checkpoint or model)
         engine = load(folder)
     except (ModelError, ValueError) as error:
         fail(error)

@@ -40,6 +40,13 @@ def show_lines(text: str) -> None:
     print(escape_controls(text) if sys.stdout.isatty() else text)
 
 
+def absent(path: str, what: str = "file or folder") -> str:
+    """Return the line about a path that does not exist. what: it should have been."""
+    if path.startswith(("http://", "https://")):
+        return f"{path}: URLs are not fetched; curl -s URL | capcli caption -"
+    return f"{path}: no such {what}"
+
+
 def fail(message: object, status: int = 2) -> NoReturn:
     """Write a message as one line on stderr, and exit. status: of the program, 2 for a usage error."""
     say(message)

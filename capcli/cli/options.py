@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -140,6 +141,8 @@ def choose_format(asked: str | None, output: str | None) -> str:
     output: the file; None for stdout.
     """
     name = asked or format_by_ending(output)
+    if name is None and (str(output).endswith(("/", os.sep)) or os.path.isdir(str(output))):
+        fail(f"{output}: is a folder; name a file in it, or add --format parquet or imagefolder")
     if name is None:
         fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
     return name

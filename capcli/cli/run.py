@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +38,7 @@ class Run:
     stop_at_failure: whether the first image that fails ends the run.
     summary: told of each image that is skipped or fails.
     cache: what captions are taken from and kept in; None for nothing.
+    banned: whether there are words that captions must not have.
     found: images with a result, be it a caption or a failure.
     failed: images that failed.
     skipped: images that are already captioned.
@@ -54,6 +56,7 @@ class Run:
     stop_at_failure: bool = False
     summary: Summary = field(default_factory=Summary)
     cache: CaptionCache | None = None
+    banned: bool = False
     found: int = 0
     failed: int = 0
     skipped: int = 0
@@ -253,6 +256,8 @@ class Run:
             return
         if isinstance(self.rows.file, NoOutput):
             say(f"{count(self.captioned, 'image')} captioned")
+        elif self.found and not isinstance(self.rows.file, StandardOutput) and sys.stderr.isatty():
+            say(f"{count(self.captioned, 'caption')} in {os.fspath(self.rows.path)}")
         if self.cache and self.cache.recalled:
             say(f"{count(self.cache.recalled, 'caption')} taken from {self.cache.path}")
         if self.skipped:
@@ -268,7 +273,8 @@ class Run:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
             left_out = "; left out where nothing marks them: --keep-unsure writes them" if self.left_out else ""
-            say(f"{count(self.unsure, 'caption')} unsure: the model sees next to nothing in the image{left_out}")
+            seen = "sees next to nothing in the image" + (" but what --ban forbids to say" if self.banned else "")
+            say(f"{count(self.unsure, 'caption')} unsure: the model {seen}{left_out}")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")
             for reason, times in self.reasons.most_common(REASONS_SHOWN):

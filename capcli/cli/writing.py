@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 LOOKED_AHEAD = 64  # images of which it is found out whether the cache has them
 
 
-def check_placing(placing: Placing, replaces: bool = False) -> None:
+def check_placing(placing: Placing, replaces: bool | None = None) -> None:
     """Refuse options that contradict each other.
 
     placing: the options of this group.
-    replaces: whether --existing is about another file that is there.
+    replaces: whether there is another output, which --existing overwrite may be about; None where there can be none.
     """
     from capcli.files import is_writable
 
@@ -42,8 +42,10 @@ def check_placing(placing: Placing, replaces: bool = False) -> None:
         fail("--touch needs --write-metadata")
     if placing.fields != FIELDS[0] and not (placing.write_metadata or placing.xmp is not None):
         fail(f"--fields {placing.fields} needs --write-metadata or --xmp")
-    if placing.existing and not (placing.into_images or replaces):
-        fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp")
+    overwrites = placing.existing == "overwrite" and replaces is not None
+    if placing.existing and not (placing.into_images or (overwrites and replaces)):
+        others = ", or an --output FILE, --html or --attention to replace" if overwrites else ""
+        fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp{others}")
 
 
 def read_template(text: str) -> Template:

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from capcli.captioner import Captioner
-from capcli.checkpoints.card import SCORES
+from capcli.checkpoints.card import SCORES, decoding_clause
 from capcli.decoding.options import DecodingOptions
+from capcli.model.config import DECODING
 from capcli.model.vocabulary import tokenize
 from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
@@ -99,13 +100,24 @@ def caption_photos(
     return captions
 
 
+def decoding_line(options: dict[str, Any]) -> str:
+    """Return in a few words how captions are found: the search, and what else differs from the default."""
+    others = {name: value for name, value in options.items() if name not in DECODING}
+    changed = [
+        f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, tuple) else value}"
+        for name, value in others.items()
+        if value != getattr(DecodingOptions, name)
+    ]
+    return ", ".join([decoding_clause(**{name: options[name] for name in DECODING}), *changed])
+
+
 def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
     """Yield the scores as lines for a person.
 
     result: what `evaluate_captioner` returned.
     extremes: whether to list the captions with the lowest and the highest CIDEr too.
     """
-    yield f"{result['data']} {result['split']}: {result['photos']} photos, {result['decoding']}"
+    yield f"{result['data']} {result['split']}: {result['photos']} photos, {decoding_line(result['decoding'])}"
     yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
     scores = result["scores"]
     for key, title in SCORES.items():

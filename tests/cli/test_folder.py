@@ -340,7 +340,12 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
         (("-", "-"), "- stands for one image on stdin, and can be given only once"),
         ((".", "--format", "xml"), "--format xml: not one of text, json, jsonl, csv, tsv"),
         ((".", "--existing", "keep", "--sidecar"), "--existing keep: not one of skip, overwrite"),
-        ((".", "--existing", "append"), "--existing append needs --sidecar"),
+        ((".", "--existing", "append"), "--existing append needs --sidecar, --write-metadata or --xmp\n"),
+        (
+            (".", "--existing", "overwrite"),
+            "--existing overwrite needs --sidecar, --write-metadata or --xmp, or an --out",
+        ),
+        (("https://a.org/b.jpg",), "https://a.org/b.jpg: URLs are not fetched; curl -s URL | capcli caption -"),
         ((".", "--on-error", "cry"), "--on-error cry: not one of skip, fail"),
         ((".", "--output-dir", "x"), "--output-dir needs --sidecar"),
         ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: cannot create files there"),
@@ -353,6 +358,8 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
         ((".", "-o", "new.html", "--format", "csv", "--html", "new.html"), "--output and --html are the same file"),
         ((".", "--resume"), "--resume needs --output FILE"),
         ((".", "--resume", "-o", "a.json"), "--resume needs --output FILE"),
+        ((".", "-o", "."), ".: is a folder; name a file in it, or add --format parquet or imagefolder"),
+        ((".", "-o", "new/"), "new/: is a folder; name a file in it, or add --format parquet or imagefolder"),
         ((".", "-o", "a.xml"), "a.xml: unknown ending; choose a format with --format text|json"),
         ((".", "--template", "{words}"), "--template '{words}': unknown field {words}"),
         (

@@ -76,7 +76,7 @@ def test_the_list_of_commands_says_how_their_own_help_begins() -> None:
 
 
 def test_a_misspelt_command_is_told_what_it_is_like() -> None:
-    assert "No such command 'capton'. Did you mean 'caption'?" in CliRunner().invoke(app, ["capton"]).stderr
+    assert "no such command 'capton'. Did you mean 'caption'?" in CliRunner().invoke(app, ["capton"]).stderr
 
 
 def test_help_ends_by_pointing_to_that_of_a_command() -> None:

@@ -93,10 +93,12 @@ def test_an_earlier_export_is_replaced_only_if_asked(tiny_checkpoint: Path, tmp_
     arguments = ["export", str(tiny_checkpoint), "--output", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
-    assert done.stderr == f"capcli: {tmp_path / 'README.md'}: exists; say --overwrite, or name another folder\n"
+    assert (
+        done.stderr == f"capcli: {tmp_path / 'README.md'}: exists; use --existing overwrite, or name another folder\n"
+    )
     assert (tmp_path / "README.md").read_text() == "mine"
     assert not (tmp_path / "start.onnx").exists()
-    assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--existing", "overwrite"]).exit_code == 0
     assert (tmp_path / "README.md").read_text("utf-8").startswith("# A capcli captioner in ONNX")
 
 

@@ -76,5 +76,5 @@ def test_numbers_out_of_range_are_refused_before_anything_is_made(pair: Path, tm
     assert done.exit_code == 2
     name = option.partition("=")[0].removeprefix("--").replace("-", "[-_]")
     # The second is what some versions of Typer say of "nan".
-    assert re.search(rf"capcli: (--)?{name} .*not between .* and |Invalid value for '--{name}': ", done.stderr)
+    assert re.search(rf"capcli: (--)?{name} .*not between .* and |invalid value for '--{name}': ", done.stderr)
     assert not (tmp_path / "run").exists()
