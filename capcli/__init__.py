@@ -24,5 +24,7 @@ def __getattr__(name: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            raise ImportError(f"{name} needs PyTorch: pip install torch torchvision") from None
+            from capcli.installing import install_line
+
+            raise ImportError(f"{name} needs PyTorch: {install_line('torch')}") from None
     raise AttributeError(f"module 'capcli' has no attribute {name!r}")

@@ -6,13 +6,14 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "capcli"
-ANYONE = {"results", "files", "locks", "settings", "__init__"}
+ANYONE = {"results", "files", "installing", "locks", "settings", "__init__"}
 # What a room may import besides itself and what anyone may.
 BELOW = {
     "results": set(),
     "files": {"locks"},
     "locks": set(),
     "settings": set(),
+    "installing": set(),
     "progress": set(),
     "model": set(),
     "decoding": {"model"},

@@ -200,7 +200,7 @@ def model_card(facts: Facts, name: str = "FOLDER") -> str:
         f"# Image captioner: {config.encoder} encoder, LSTM decoder ({config.decoder})",
         "Writes one English sentence about a photo, and tells for each word where in the photo it looked. Made with "
         "capcli after *Show, Attend and Tell* ([Xu et al. 2015](https://arxiv.org/abs/1502.03044)).",
-        f"```sh\npip install capcli\ncapcli caption --model {name} photo.jpg\n```",
+        f"```sh\npip install .    # in a checkout of capcli\ncapcli caption --model {name} photo.jpg\n```",
         f'```python\nfrom capcli import Captioner\n\nprint(Captioner.load("{name}").caption("photo.jpg").text)\n```',
         "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(facts)),
         "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in rows) if (rows := data_of(records)) else "",

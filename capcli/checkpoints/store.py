@@ -45,8 +45,7 @@ def check_version(version: Any, source: str) -> None:
         raise ModelError(f"{source}: {found}: not a capcli checkpoint")
     if version > FORMAT_VERSION:
         raise ModelError(
-            f"{source}: format version {version} is newer than this capcli reads ({FORMAT_VERSION}): "
-            "pip install --upgrade capcli"
+            f"{source}: format version {version} is newer than this capcli reads ({FORMAT_VERSION}): upgrade capcli"
         )
     if version < FORMAT_VERSION:
         raise ModelError(

@@ -30,6 +30,7 @@ from capcli.cli.summary import Summary, check_summary, write_summary
 from capcli.files import LockedFolder, OutputError
 from capcli.images.decode import STANDARD_INPUT
 from capcli.images.find import find_images, natural, read_names
+from capcli.installing import install_line
 from capcli.outputs.formats import format_by_ending
 from capcli.outputs.parquet import ParquetFolder, check_parquet, check_place, parts_of
 from capcli.outputs.rows import Layout
@@ -124,7 +125,7 @@ def check_packages() -> None:
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("ray", "pandas", "fsspec")):
-        fail("--ray needs extra packages: pip install 'capcli[ray]'")
+        fail(f"--ray needs extra packages: {install_line('ray')}")
 
 
 def orders_for(

@@ -10,6 +10,7 @@ import typer
 from capcli.cli.loading import decoding_options, load_captioner, require_attention
 from capcli.cli.messages import fail, show_lines
 from capcli.cli.options import AllowOutside, BatchSize, Decoding, ModelOptions, grouped
+from capcli.installing import install_line
 
 
 @grouped
@@ -70,7 +71,7 @@ def evaluate(
     except ImportError as error:
         if error.name in ("torch", "torchvision"):
             raise  # for main, which says how to install them
-        fail(f"evaluation needs the extra packages: pip install 'capcli[train]' ({error})")
+        fail(f"evaluation needs extra packages: {install_line('train')} ({error})")
     except (DataError, ImageError) as error:
         fail(error)
     if as_json:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from capcli.cli.folders import require_vacant
 from capcli.cli.messages import fail
+from capcli.installing import install_line
 
 
 def typed_command(name: str, *before: str) -> str | None:
@@ -72,7 +73,7 @@ def failures_told(stop: Callable[[object], NoReturn] = fail) -> Iterator[None]:
     except ImportError as error:
         if error.name in ("torch", "torchvision"):
             raise  # for main, which says how to install them
-        stop(f"training needs the extra packages: pip install 'capcli[train]' ({error})")
+        stop(f"training needs extra packages: {install_line('train')} ({error})")
     except (DataError, ImageError, ModelError, ValueError) as error:
         stop(error)
     except OSError as error:

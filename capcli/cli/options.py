@@ -18,6 +18,7 @@ import typer
 from capcli.cli.messages import fail
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.choose import ENGINES
+from capcli.installing import install_line
 from capcli.model.config import TunedDecoding
 from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
@@ -170,7 +171,7 @@ def finite(value: float | None) -> float | None:
 def check_board(asked: bool) -> bool:
     """Return whether event files are to be written, after refusing it where TensorBoard is missing."""
     if asked and find_spec("tensorboard") is None:
-        fail("--tensorboard needs an extra package: pip install 'capcli[tensorboard]'")
+        fail(f"--tensorboard needs an extra package: {install_line('tensorboard')}")
     return asked
 
 
@@ -236,7 +237,7 @@ TensorBoard = Annotated[
     typer.Option(
         "--tensorboard",
         callback=check_board,
-        help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the extra of this name.",
+        help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the package of this name.",
     ),
 ]
 Decoding = Annotated[dict[str, Any], Changes(DecodingOptions)]  # those that were given, by name

@@ -14,12 +14,11 @@ from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import BatchSize, Choosing, Decoding, ModelOptions, Placing, Writing, grouped
 from capcli.cli.writing import check_keywords, check_placing, open_places, read_template
+from capcli.installing import install_line
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.serve.album import Album
-
-INSTALL = "pip install 'capcli[serve]'"
 
 
 @grouped
@@ -87,7 +86,7 @@ def serve(
     from capcli.engines.choose import are_installed
 
     if not are_installed("starlette", "uvicorn", "python_multipart"):
-        fail(f"serve needs Starlette, uvicorn and python-multipart: {INSTALL}")
+        fail(f"serve needs Starlette, uvicorn and python-multipart: {install_line('serve')}")
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
     from capcli.serve.access import LEAST_TOKEN, Access, is_loopback, name_in

@@ -9,10 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capcli.installing import install_line
+
 if TYPE_CHECKING:
     from capcli.engines.engine import Engine
 
-INSTALL_TORCH = "pip install torch torchvision"
+INSTALL_TORCH = install_line("torch")
 ENGINES = ("auto", "onnx", "torch")
 # What the drivers of NVIDIA and AMD, and Windows' for its Linux, make on Linux.
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -58,7 +60,7 @@ def engine_loader(
 def load_onnx(workers: int) -> Callable[[Path], Engine]:
     """Return what makes an engine of ONNX Runtime, the cores shared among workers. Raises ValueError without it."""
     if not are_installed("onnx", "onnxruntime"):
-        raise ValueError("engine onnx needs ONNX Runtime: pip install onnxruntime onnx")
+        raise ValueError(f"engine onnx needs ONNX Runtime: {install_line('onnx')}")
     from capcli.engines.onnx import OnnxEngine, count_cores
 
     return lambda folder: OnnxEngine.load(folder, max(1, count_cores() // workers))

@@ -19,6 +19,7 @@ from PIL import Image
 
 from capcli.images.budget import Budget
 from capcli.images.raw import ORIENTATION_TAG, is_raw, open_preview
+from capcli.installing import install_line
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile  # not registered with Pillow, as that would affect the whole process
     except ImportError:
-        raise ImageError(name, "HEIC needs an extra package: pip install 'capcli[heif]'") from None
+        raise ImageError(name, f"HEIC needs an extra package: {install_line('heif')}") from None
     file.seek(0)
     return HeifImageFile(file)
 

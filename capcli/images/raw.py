@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from capcli.installing import install_line
 from capcli.results import ImageError
 
 ENDINGS = frozenset(
@@ -36,7 +37,7 @@ def open_preview(file: BinaryIO, name: str) -> Image.Image:
     try:
         import rawpy
     except ImportError:
-        raise ImageError(name, "raw files need an extra package: pip install 'capcli[raw]'") from None
+        raise ImageError(name, f"raw files need an extra package: {install_line('raw')}") from None
     file.seek(0)
     try:
         with rawpy.imread(file) as raw:

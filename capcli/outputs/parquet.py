@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from capcli.files import LockedFolder, OutputError, WholeFile, is_writable, write_whole
+from capcli.installing import install_line
 from capcli.outputs.rows import Layout, Rows, as_read, as_row, is_encodable
 from capcli.results import ImageError
 
@@ -139,7 +140,7 @@ def check_parquet(path: str) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise OutputError(path, "Parquet needs an extra package: pip install 'capcli[parquet]'") from None
+        raise OutputError(path, f"Parquet needs an extra package: {install_line('parquet')}") from None
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise OutputError(path, "Parquet cannot be written to a pipe or a device")
 

@@ -121,7 +121,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "config too big": (write("config.json", b" " * 2_000_000), "config.json: 2,000,000 bytes, more than the limit"),
     "no version": (drop_config_entry("format_version"), "config.json: no format_version: not a capcli checkpoint"),
     "version a text": (edit_config(format_version="1"), "format_version '1': not a capcli checkpoint"),
-    "newer": (edit_config(format_version=2), "format version 2 is newer than this capcli reads (1): pip install --up"),
+    "newer": (edit_config(format_version=2), "format version 2 is newer than this capcli reads (1): upgrade capcli"),
     "older": (edit_config(format_version=0), "format version 0 is older than this capcli reads (1): use the capcli"),
     "unknown entry": (edit_config(colour="red"), "config.json: unknown entry 'colour'"),
     "unknown encoder": (edit_config(encoder="../../etc/passwd"), "encoder is '../../etc/passwd'; known: eff"),

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from capcli.cli.app import app
 from capcli.cli.signals import Stop
+from capcli.installing import install_line
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'capcli[parquet]'")
 import pyarrow as pa
@@ -275,4 +276,4 @@ def test_without_the_extra_a_line_says_what_to_install(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert run(tmp_path, *common) == (2, ["--ray needs extra packages: pip install 'capcli[ray]'"])
+    assert run(tmp_path, *common) == (2, [f"--ray needs extra packages: {install_line('ray')}"])

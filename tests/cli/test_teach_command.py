@@ -14,6 +14,7 @@ from tiny_runs import train as run_training
 from typer.testing import CliRunner, Result
 
 from capcli.cli.app import app
+from capcli.installing import install_line
 
 
 def run(*arguments: object) -> Result:
@@ -57,7 +58,7 @@ def test_a_missing_tensorboard_is_told_before_anything_is_read(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     refused = run(command, tmp_path / "none.json", "--output", tmp_path / "mine", "--tensorboard")
     assert refused.exit_code == 2
-    assert refused.stderr == "capcli: --tensorboard needs an extra package: pip install 'capcli[tensorboard]'\n"
+    assert refused.stderr == f"capcli: --tensorboard needs an extra package: {install_line('tensorboard')}\n"
     assert not (tmp_path / "mine").exists()
 
 

@@ -12,7 +12,7 @@ from conftest import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.engines import choose
-from capcli.engines.choose import engine_loader
+from capcli.engines.choose import INSTALL_TORCH, engine_loader
 from capcli.engines.encoder_graphs import ENCODER_GRAPHS
 
 COFFEE = str(PHOTOS / "coffee.jpg")
@@ -68,7 +68,7 @@ def test_an_encoder_without_a_graph_is_for_torch(tiny_checkpoint: Path, monkeypa
     without = "from capcli.engines.encoder_graphs import ENCODER_GRAPHS; ENCODER_GRAPHS.clear()\n"
     done = run(WITHOUT_TORCH + without + RUN, "info", "--model", tiny_checkpoint)
     assert done.returncode == 2
-    assert done.stderr.endswith(", and PyTorch is not installed: pip install torch torchvision\n")
+    assert done.stderr.endswith(f", and PyTorch is not installed: {INSTALL_TORCH}\n")
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_without_torch_a_cpu_captions_and_the_rest_says_what_to_install(tiny_che
         (["train", tmp_path / "data.json", "--output", tmp_path / "run"], "this needs PyTorch"),
     ):
         done = run(WITHOUT_TORCH + RUN, *arguments)
-        expected = f"capcli: {what}: pip install torch torchvision\n"
+        expected = f"capcli: {what}: {INSTALL_TORCH}\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", expected), arguments

@@ -90,7 +90,7 @@ def test_previews_have_the_limits_of_all_images(tmp_path: Path) -> None:
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rawpy", None)
     (tmp_path / "a.dng").write_bytes(dng(halves()))
-    with pytest.raises(ImageError, match=r"raw files need an extra package: pip install 'capcli\[raw\]'"):
+    with pytest.raises(ImageError, match=r"raw files need an extra package: .* rawpy$"):
         open_square(tmp_path / "a.dng", 32)
 
 

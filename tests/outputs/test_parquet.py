@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from capcli.cli.app import app
 from capcli.files import OutputError
+from capcli.installing import install_line
 from capcli.outputs.formats import FORMATS, format_for
 from capcli.outputs.parquet import ParquetFolder, ParquetRows, parts_of, read_parquet
 from capcli.outputs.resume import check_rows, finished_images, open_rows
@@ -230,7 +231,7 @@ def test_without_pyarrow_a_line_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (tmp_path / "1.jsonl").write_text('{"path": "a.jpg", "caption": "a cat"}\n')
-    needs = "Parquet needs an extra package: pip install 'capcli[parquet]'"
+    needs = f"Parquet needs an extra package: {install_line('parquet')}"
     for output in ("o.parquet", "out/"):
         done = CliRunner().invoke(app, ["caption", ".", "--format", "parquet", "-o", f"{tmp_path}/{output}"])
         assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}/{output}: {needs}\n")
