@@ -120,7 +120,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(120_000)  # milliseconds, a guard against hanging
+    context.set_default_timeout(1_800_000)  # milliseconds, a guard against hanging
     yield context.new_page()
     context.close()
 

@@ -18,20 +18,20 @@ needs_exiftool = pytest.mark.skipif(
 def read(path: Path, *options: str) -> dict[str, str]:
     """What ExifTool finds in a file: `group:tag` → text, as it prints it."""
     command = ["exiftool", "-j", "-G1", "-a", "-charset", "filename=utf8", *options, str(path)]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=1800)
     return {tag: str(value) for tag, value in json.loads(done.stdout)[0].items()}
 
 
 def write(path: Path, *settings: str) -> None:
     """Have ExifTool set tags: `-IPTC:Caption-Abstract=…`."""
     command = ["exiftool", "-q", "-overwrite_original", *settings, str(path)]
-    subprocess.run(command, capture_output=True, check=True, timeout=60)
+    subprocess.run(command, capture_output=True, check=True, timeout=1800)
 
 
 def complaints(path: Path) -> set[str]:
     """What ExifTool finds wrong with a file, apart from what a photo out of no camera lacks."""
     command = ["exiftool", "-j", "-validate", "-warning", "-error", "-a", "-struct", str(path)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=1800)
     found = json.loads(done.stdout)[0]
     said = [found.get(key, []) for key in ("Warning", "Error")]
     lines = {line for value in said for line in ([value] if isinstance(value, str) else value)}

@@ -34,7 +34,7 @@ def on_terminal(arguments: list[str]) -> tuple[str, str]:
     to be had."""
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     ours, theirs = pty.openpty()
-    done = subprocess.run(arguments, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, timeout=240, check=True)
+    done = subprocess.run(arguments, env=ENVIRONMENT, stdout=theirs, stderr=subprocess.PIPE, timeout=1800, check=True)
     os.write(theirs, b"end\n")
     shown = b""
     while not shown.endswith(b"end\r\n"):

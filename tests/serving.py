@@ -36,7 +36,7 @@ COFFEE = (PHOTOS / "coffee.jpg").read_bytes()
 CHELSEA = (PHOTOS / "chelsea.jpg").read_bytes()
 TOKEN = "token-of-the-tests"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-PATIENCE = 60  # seconds, a guard against hanging
+PATIENCE = 1800  # seconds, a guard against hanging
 
 
 @dataclass

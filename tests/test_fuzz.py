@@ -91,7 +91,7 @@ def peak_megabytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 
 
-@pytest.mark.timeout(MUTATIONS * SECONDS)
+@pytest.mark.timeout(max(1800, MUTATIONS * SECONDS))
 def test_damaged_images_cost_an_error_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,7 +104,7 @@ def test_what_is_read_under_the_lock_is_still_true_when_it_is_replaced(tmp_path:
 
     def add() -> None:
         for _ in range(times):
-            with WholeFile(path, durable=False, timeout=60) as file:
+            with WholeFile(path, durable=False, timeout=1800) as file:
                 file.write(str(int(path.read_text()) + 1))
 
     threads = [threading.Thread(target=add) for _ in range(adders)]

@@ -67,7 +67,7 @@ RUN = "import sys\nfrom capcli.cli.app import main\nmain()"
 
 def run(addition: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", addition + RUN, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, env=os.environ)
 
 
 def test_to_add_an_output_format(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ FILES = [*CHECKPOINT_FILES, "README.md"]
 def python(code: str, *arguments: str, environment: dict[str, str]) -> list[str]:
     """Lines that a new interpreter prints; the Hub's address is fixed when huggingface_hub is imported."""
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

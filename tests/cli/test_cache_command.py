@@ -365,7 +365,7 @@ def test_a_full_disk_is_said_once_and_costs_no_caption(tiny_checkpoint: Path, tm
     options = (tmp_path / "photos", "--model", tiny_checkpoint, "--batch-size", 4, "--cache", cache, "-o", output)
     done = subprocess.run(
         [sys.executable, "-c", script, *command(*options)[3:]], env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch(rf"capcli: {re.escape(str(cache))}: .*; no more captions are kept there\n", done.stderr)
@@ -386,13 +386,12 @@ def test_two_runs_share_a_cache(tiny_checkpoint: Path, tmp_path: Path) -> None:
         )
         for more in (["--shard", "1/2"], ["--shard", "2/2"], [])
     ]  # fmt: skip
-    ended = [run.communicate(timeout=240) for run in runs]
+    ended = [run.communicate(timeout=1800) for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], ended
     assert sorted((ended[0][0] + ended[1][0]).splitlines()) == sorted(ended[2][0].splitlines())
     assert len(kept(tmp_path / "kept.db")) == 60
 
 
-@pytest.mark.timeout(1200)
 def test_killed_at_random_it_stays_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 200)
     cache, rng = tmp_path / "kept.db", random.Random(1)

@@ -79,7 +79,7 @@ def test_a_terminal_shows_what_is_unsure_and_obeys_no_name(tiny_checkpoint: Path
     command = [sys.executable, "-m", "capcli", "caption", str(photos), "--model", str(tiny_checkpoint), "-q"]
     shown, said = on_terminal(command)
     assert said == ""
-    piped = subprocess.run([*command, "--keep-unsure"], capture_output=True, text=True, timeout=120, check=True).stdout
+    piped = subprocess.run([*command, "--keep-unsure"], capture_output=True, text=True, timeout=1800, check=True).stdout
     first, second = piped.splitlines()
     assert first.startswith(f"{photos}/a\x1b[31m.png\t")
     # Tabs as the terminal leaves them, or spaces.

@@ -90,7 +90,7 @@ def test_a_terminal_is_told_where_captions_are(tiny_checkpoint: Path, tmp_path: 
     output = tmp_path / "a.csv"
     arguments = command(PHOTOS, "--model", tiny_checkpoint, "-o", output)
     ours, theirs = pty.openpty()
-    subprocess.run(arguments, stderr=theirs, timeout=240, check=True)
+    subprocess.run(arguments, stderr=theirs, timeout=1800, check=True)
     shown = b""
     while b" in " not in shown:
         shown += os.read(ours, 10_000)

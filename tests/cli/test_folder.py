@@ -317,7 +317,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
 
     merged = subprocess.run(
         [sys.executable, "-m", "capcli", "merge", str(tmp_path / "all.jsonl"), "--format", "text"],
-        env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60,
+        env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=1800,
     )  # fmt: skip
     assert merged.stdout == text[""]
     assert merged.stderr.endswith("capcli: 1 unsure caption left out: --keep-unsure writes them\n")
@@ -396,7 +396,7 @@ def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[st
     (tmp_path / "page.html").write_text("mine")
     environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.getenv("PYTHONPATH")]))}
     done = subprocess.run(
-        command(*arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command(*arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=1800
     )
     assert done.returncode == 2
     assert done.stderr.startswith("capcli: " + message)
@@ -409,7 +409,7 @@ def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[st
 def test_usage_errors_do_not_wait_for_pytorch() -> None:
     code = "import sys, capcli.cli.app as c\ntry: c.app(['caption', '.', '--on-error', 'x'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'rich', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=1800)
     assert done.stdout == "[]\n"
 
 

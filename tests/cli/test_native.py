@@ -22,7 +22,7 @@ def test_what_libtiff_says_is_not_ours(tiny_checkpoint: Path, tmp_path: Path) ->
     explain = [sys.executable, "-m", "capcli", "explain", str(tmp_path / "a.tif"), "a cat", "--model", tiny_checkpoint]
     for done in (
         capcli(tmp_path / "a.tif", "--model", tiny_checkpoint),
-        subprocess.run(explain, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120),
+        subprocess.run(explain, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=1800),
     ):
         assert done.returncode == 1
         assert done.stdout == ""
@@ -45,7 +45,7 @@ def test_a_crash_has_its_last_words(tiny_checkpoint: Path, tmp_path: Path) -> No
     arguments = command(tmp_path / "photos", "--model", tiny_checkpoint)[3:]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=1800,
     )  # fmt: skip
     assert done.returncode == -signal.SIGABRT
     assert "Assertion `index < size` failed.\n" in done.stderr

@@ -37,7 +37,6 @@ def can_isolate() -> bool:
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'capcli[ray]'"),
     pytest.mark.skipif(not can_isolate(), reason="Ray listens to the network, and only root can keep it from that"),
-    pytest.mark.timeout(900),
 ]
 long = pytest.mark.skipif(not os.environ.get("CAPCLI_FULL_TESTS"), reason="takes minutes: CAPCLI_FULL_TESTS=1 runs it")
 
@@ -53,7 +52,7 @@ def isolated(script: str, environment: dict[str, str]) -> list[str]:
     """The lines printed by a shell script that has its own loopback and nothing else; the last is its status."""
     command = [*ISOLATED, "bash", "-c", f"ip link set lo up\n{script}\necho exit $?"]
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, env=environment, **out, text=True, timeout=800, check=False)
+    done = subprocess.run(command, env=environment, **out, text=True, timeout=1800, check=False)
     return done.stdout.splitlines()
 
 

@@ -67,7 +67,7 @@ def test_images_behind_urls_are_fetched_side_by_side(monkeypatch: pytest.MonkeyP
     pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'capcli[parquet]'")
     from capcli.distributed.blocks import Listed
 
-    together = threading.Barrier(3, timeout=60)
+    together = threading.Barrier(3, timeout=1800)
 
     class Store:
         """Answers once three ask at the same time."""

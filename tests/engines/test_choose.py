@@ -32,7 +32,7 @@ RUN = "from capcli.cli.app import main; main()"
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=1800, check=False)
 
 
 @pytest.mark.parametrize(

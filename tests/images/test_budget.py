@@ -24,7 +24,7 @@ def test_threads_never_hold_more_than_there_is() -> None:
 
 
 def test_small_claims_are_held_together() -> None:
-    budget, together = Budget(100), threading.Barrier(4, timeout=60)
+    budget, together = Budget(100), threading.Barrier(4, timeout=1800)
 
     def work(size: int) -> None:
         with budget.claim(size):

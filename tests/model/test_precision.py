@@ -30,7 +30,7 @@ def test_auto_heeds_what_the_processor_may_not_use() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=1800,
     )
     assert done.stdout == "fp32\n"
 

@@ -225,7 +225,7 @@ def test_the_file_keeps_its_extended_attributes(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(files()["plain.jpg"])
     if sys.platform == "darwin":
-        subprocess.run(["xattr", "-w", "user.comment", "Grandma", path], check=True, timeout=60)
+        subprocess.run(["xattr", "-w", "user.comment", "Grandma", path], check=True, timeout=1800)
     else:
         try:
             os.setxattr(path, "user.comment", b"Grandma")
@@ -234,7 +234,7 @@ def test_the_file_keeps_its_extended_attributes(tmp_path: Path) -> None:
     Metadata().write(Found(str(path), "a cat"))  # type: ignore[arg-type]
     assert read_caption(str(path)) == "a cat"
     if sys.platform == "darwin":
-        shown = subprocess.run(["xattr", "-p", "user.comment", path], check=True, timeout=60, capture_output=True)
+        shown = subprocess.run(["xattr", "-p", "user.comment", path], check=True, timeout=1800, capture_output=True)
         assert shown.stdout.strip() == b"Grandma"
     else:
         assert os.getxattr(path, "user.comment") == b"Grandma"

@@ -143,7 +143,7 @@ def test_requests_share_batches(server: Running, monkeypatch: pytest.MonkeyPatch
         sizes.append(len(names))
         if len(sizes) <= captioner.workers:
             here.release()
-            go_on.wait(60)
+            go_on.wait(1800)
         return original(captioner, pixels, names, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Captioner, "caption_pixels", counted)
@@ -151,7 +151,7 @@ def test_requests_share_batches(server: Running, monkeypatch: pytest.MonkeyPatch
         busy = []
         for _ in range(server.api.captioner.workers):
             busy.append(threads.submit(server.ask, "/v1/caption", COFFEE))
-            assert here.acquire(timeout=60)
+            assert here.acquire(timeout=1800)
         others = [threads.submit(server.ask, "/v1/caption", CHELSEA) for _ in range(12)]
         others += [threads.submit(server.ask, "/v1/caption?num=2", CHELSEA) for _ in range(3)]
         while server.api.gate.images < len(busy) + len(others):

@@ -482,7 +482,7 @@ def test_addresses_and_paths_are_not_images(server: Running) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.timeout(MUTATIONS)
+@pytest.mark.timeout(max(1800, MUTATIONS))
 def test_damaged_bodies_cost_an_error_each(server: Running) -> None:
     rng = random.Random(20)
     files = list(samples().values())

@@ -24,7 +24,7 @@ def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
     more = ["--epochs", "3", "--captions-per-batch", "4", "--learning-rate", "0.005", *SMALL]
     command = [sys.executable, "-m", "capcli", "train", f"{pair}=120", "--output", str(run), *more]
     # No Java on this path.
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""}, timeout=240)
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""}, timeout=1800)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     captioner = Captioner.load(run, "cpu")

@@ -65,7 +65,7 @@ def train(shapes: Path, run: Path, *more: str, **options: object) -> subprocess.
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
         check=False,
         **options,
     )
@@ -79,7 +79,7 @@ def train_and_kill(shapes: Path, run: Path, epoch: int, *more: str) -> None:
         if line.startswith(f"epoch {epoch}/"):
             break
     process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(1800) == -signal.SIGKILL
     process.stderr.close()
 
 
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_where_it_was(shapes: Path, uninterrupted: Path, t
         next(line for line in process.stderr if line.startswith("epoch "))
         process.send_signal(number)
         errors = process.stderr.read()
-        assert process.wait(60) == 128 + number
+        assert process.wait(1800) == 128 + number
         process.stderr.close()
         assert errors.endswith("capcli: interrupted\n")
         assert "Traceback" not in errors

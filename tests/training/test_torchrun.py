@@ -71,7 +71,7 @@ def together(processes: int, *arguments: object) -> tuple[int, str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, said = process.communicate(timeout=240)
+    out, said = process.communicate(timeout=1800)
     assert out == ""
     return process.returncode, said
 
