@@ -79,7 +79,7 @@ def test_in_order_batches_are_the_same_however_long_items_take(monkeypatch: pyte
 def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookahead, "FULL_BATCH_TIMEOUT", 0.01)
     open_now = threading.Event()
-    ahead = LookAhead(lambda i: open_now.wait(60) if i == 0 else i, range(20), 100)
+    ahead = LookAhead(lambda i: open_now.wait(1800) if i == 0 else i, range(20), 100)
     seen: list[int] = []
     while len(seen) < 19:
         seen += [index for index, _ in ahead.take(8)]
@@ -92,7 +92,7 @@ def test_a_slow_item_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_patience_a_batch_is_what_is_ready() -> None:
     go_on = threading.Event()  # which nobody sets before the batch is there: with patience it would take half a second
-    ahead = LookAhead(lambda i: i or go_on.wait(60), [7, 0], 10, patience=0)
+    ahead = LookAhead(lambda i: i or go_on.wait(1800), [7, 0], 10, patience=0)
     while not (batch := ahead.take(2)):
         pass
     assert batch == [(0, 7)]
@@ -107,7 +107,7 @@ def test_a_slow_list_holds_up_nothing_that_was_listed(monkeypatch: pytest.Monkey
 
     def items() -> Iterator[int]:
         yield 1
-        go_on.wait(60)
+        go_on.wait(1800)
         yield 2
 
     ahead = LookAhead(lambda x: x, items(), 10)
@@ -139,7 +139,7 @@ def test_close_lets_the_threads_end() -> None:
     ahead.take(2)
     ahead.close()
     for thread in set(threading.enumerate()) - before:
-        thread.join(30)
+        thread.join(1800)
         assert not thread.is_alive()
 
 
@@ -155,13 +155,13 @@ def test_threads_have_ended_once_it_is_closed_but_for_one_that_is_held_up(monkey
 
     def hang(item: int) -> None:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(1800)
 
     held = LookAhead(hang, [1], 4)
-    assert begun.wait(20)
+    assert begun.wait(1800)
     held.close()
     assert any(thread.is_alive() for thread in held.threads)
     go_on.set()
     for thread in held.threads:
-        thread.join(20)
+        thread.join(1800)
         assert not thread.is_alive()

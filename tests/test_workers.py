@@ -80,7 +80,7 @@ def test_results_wait_for_those_before_them() -> None:
 
     def work(batch: list) -> list:
         if batch == [0]:
-            assert second_done.wait(60)
+            assert second_done.wait(1800)
         elif 1 in batch:
             second_done.set()
         return batch

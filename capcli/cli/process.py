@@ -48,6 +48,20 @@ def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
     captioner.engine.threads = 1
 
 
+def leave_busy_cores() -> None:
+    """Have PyTorch compute with as many threads as cores are free, or as OMP_NUM_THREADS says.
+
+    Threads of one operation wait for each other: one on a core that is busy with something else holds up all. Not for
+    what must give the same numbers when it is resumed, as sums depend a little on the number of threads.
+    """
+    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "getloadavg"):
+        return
+    import torch
+
+    free = (os.cpu_count() or 1) - os.getloadavg()[0]  # the last minute's
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), round(free))))
+
+
 def spare_numpy_threads() -> None:
     """Keep numpy's OpenBLAS from starting threads, which take half of the time of numpy's import and are not needed.
 

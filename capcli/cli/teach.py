@@ -42,11 +42,12 @@ def teach(
     To teach more later, teach the same checkpoint again with all captions.
     """
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.cli.process import set_up_process
+    from capcli.cli.process import leave_busy_cores, set_up_process
     from capcli.files import LockedFolder
 
     set_up_process()
     with failures_told():
+        leave_busy_cores()
         from capcli.training.datasets import read_data_set
         from capcli.training.teaching import teach as teach_captioner
         from capcli.training.watching import PAGE_FILE

@@ -49,8 +49,8 @@ def test_who_wants_more_than_there_is_goes_alone_and_is_not_passed() -> None:
         small = threading.Thread(target=work, args=(1,))
         small.start()
         assert order == []
-    large.join(60)
-    small.join(60)
+    large.join(1800)
+    small.join(1800)
     assert order == [(500, 0), (1, 99)]
 
 
