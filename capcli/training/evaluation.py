@@ -10,10 +10,11 @@ from typing import Any
 from capcli.captioner import Captioner
 from capcli.checkpoints.card import SCORES, decoding_clause
 from capcli.decoding.options import DecodingOptions
-from capcli.model.config import DECODING
+from capcli.model.config import TunedDecoding
 from capcli.model.vocabulary import tokenize
 from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
+from capcli.settings import settings
 from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.datasets import DataSet
 from capcli.training.metrics import describe, diversity, score_captions
@@ -102,13 +103,13 @@ def caption_photos(
 
 def decoding_line(options: dict[str, Any]) -> str:
     """Return in a few words how captions are found: the search, and what else differs from the default."""
-    others = {name: value for name, value in options.items() if name not in DECODING}
+    others = {name: value for name, value in options.items() if name not in settings(TunedDecoding)}
     changed = [
         f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, tuple) else value}"
         for name, value in others.items()
         if value != getattr(DecodingOptions, name)
     ]
-    return ", ".join([decoding_clause(**{name: options[name] for name in DECODING}), *changed])
+    return ", ".join([decoding_clause(**{name: options[name] for name in settings(TunedDecoding)}), *changed])
 
 
 def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
