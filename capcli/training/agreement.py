@@ -191,7 +191,7 @@ def choose_weight(
                     chosen += best(found.words, found.scores + weight * cosines, model.vocabulary)
                 advance(len(features.global_vector))
         people = [photo.captions for photo in photos]
-        ciders = {w: score_captions(said, people, meteor=False)["cider"] for w, said in captions.items()}
+        ciders = {w: score_captions(said, people, meteor=False).get("cider", 0.0) for w, said in captions.items()}
         console.print(f"{name} dev: CIDEr " + ", ".join(f"{c:.1f} at {w:g}" for w, c in ciders.items()), markup=False)
         for weight, cider in ciders.items():
             totals[weight] += cider * len(photos)

@@ -16,17 +16,19 @@ SHARES = (0.75, 0.5, 0.25)
 UNSURE_SHARE = 0.02  # the share of real photos whose captions may be marked unsure
 
 
-def calibrate(scores: Sequence[float], cider: Sequence[float]) -> dict[str, Any]:
+def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[str, Any]:
     """Return how well scores rank captions by their CIDEr.
 
     The result has "auc", the probability that a caption of the better half by CIDEr scores higher than one of the worse
     half (0.5 is no better than chance), and "thresholds": for each of SHARES, the --min-score that keeps this share of
     the captions, and their mean CIDEr.
 
-    scores, cider: of the same captions, in the same order.
+    scores, cider: of the same captions, in the same order; of a single caption nothing can be said.
 
     Source: Hanley & McNeil 1982, for the area under the ROC curve.
     """
+    if len(scores) < 2:
+        return {"auc": None, "thresholds": []}
     ranking, quality = torch.tensor(scores, dtype=torch.double), torch.tensor(cider, dtype=torch.double)
     thresholds = []
     for share in SHARES:

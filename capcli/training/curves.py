@@ -81,7 +81,7 @@ def charts_of(
     """
 
     def line(name: str, column: str) -> Line:
-        return Line(name, [(i, value) for i, value in enumerate(columns[column], 1) if value is not None])
+        return Line(name, [(i, value) for i, value in enumerate(columns.get(column, ()), 1) if value is not None])
 
     def chart(title: str, lines: Iterable[Line], kept: int | None = None) -> Chart:
         return Chart(title, "epoch", epochs, [line for line in lines if line.finite], kept)

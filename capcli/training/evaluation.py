@@ -61,7 +61,7 @@ def evaluate_captioner(
             "caption": c.text,
             "score": round(c.score, 4),
             "gain": round(gain, 4),
-            "cider": round(cider, 2),
+            "cider": None if cider is None else round(cider, 2),
             "references": p.captions,
         }
         for c, gain, cider, p in zip(captions, gains, each, photos, strict=True)
@@ -125,7 +125,10 @@ def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
         if key in scores:
             low, high = scores["intervals"].get(key, (None, None))
             yield f"{title:32}{scores[key]:8.2f}" + (f"  ({low:.1f} to {high:.1f})" if low is not None else "")
-    yield f"{'tokenizer':32}{scores['tokenizer']:>8}" + ("" if "meteor" in scores else "  (no Java: no METEOR)")
+    missing = "" if "meteor" in scores else "  (no Java that works: no METEOR)"
+    yield f"{'tokenizer':32}{scores['tokenizer']:>8}{missing}"
+    if "cider" not in scores:
+        yield f"{SCORES['cider']:32}{'—':>8}  (takes two photos or more)"
     if (area := result["calibration"]["auc"]) is not None:
         yield f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)"
     for row in result["calibration"]["thresholds"]:
@@ -133,8 +136,9 @@ def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
     least, below = result["calibration"]["unsure_below"], result["calibration"]["one_colour_below"]
     yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
     if extremes:
-        ranked = sorted(result["captions"], key=lambda row: row["cider"])
+        ranked = sorted(result["captions"], key=lambda row: row["cider"] or 0.0)
         for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
             yield f"\n{title} by CIDEr"
             for row in rows:
-                yield f"{row['cider']:7.1f}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"
+                cider = "—" if row["cider"] is None else f"{row['cider']:.1f}"
+                yield f"{cider:>7}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"

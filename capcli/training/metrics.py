@@ -5,84 +5,54 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import os
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import pycocoevalcap  # noqa: F401  # imported now, so that its absence is noticed before the work and not after it
 import torch
 
 from capcli.model.vocabulary import tokenize
 from capcli.training.bootstrap import bleu_intervals, mean_interval, resample
+from capcli.training.java import JavaError, have_java, meteor_scores, ptb_words
 from capcli.training.self_critical import CiderD, Vectors
 
 
-def have_java() -> bool:
-    """Return whether METEOR and the PTB tokenizer, which are Java programs, can run."""
-    return shutil.which("java") is not None
+def tokenized(sentences: list[list[str]]) -> tuple[list[list[str]], str]:
+    """Return sentences as the metrics compare them, words separated by single spaces, and the tokenizer's name.
 
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Discard what pycocoevalcap and its Java programs print to stdout and stderr."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for target, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, target)
-                os.close(copy)
-
-
-def ptb_tokenize(sentences: list[list[str]]) -> list[list[str]]:
-    """Return sentences as the metrics compare them: words separated by single spaces.
-
-    With Java this takes the COCO evaluation's Penn Treebank tokenizer, otherwise `vocabulary.tokenize`, which treats
-    contractions and numbers differently.
+    With Java this takes the COCO evaluation's Penn Treebank tokenizer, otherwise, or where Java fails,
+    `vocabulary.tokenize`, which treats contractions and numbers differently.
 
     sentences: several for each photo.
     """
-    if not have_java():
-        return [[" ".join(tokenize(s)) for s in several] for several in sentences]
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
-    with quiet():
+    if have_java():
         # split() also removes all characters that end a line for Java: one line too many, and each sentence after it
         # would be taken for another photo's.
-        rows = {i: [{"caption": " ".join(s.split())} for s in several] for i, several in enumerate(sentences)}
-        found = PTBTokenizer().tokenize(rows)
-    return [found[i] for i in range(len(sentences))]
+        with contextlib.suppress(JavaError):
+            words = iter(ptb_words([" ".join(s.split()) for several in sentences for s in several]))
+            return [list(itertools.islice(words, len(several))) for several in sentences], "PTB"
+    return [[" ".join(tokenize(s)) for s in several] for several in sentences], "capcli"
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
     """Return scores by name, in percent as papers report them (CIDEr is multiplied by 100 too).
 
     "cider_each" is a list with the CIDEr of each photo, and "intervals" has the 95 % confidence interval of each score
-    by name, [low, high]; METEOR's is approximate.
+    by name, [low, high]; METEOR's is approximate. Of a single photo CIDEr is undefined: "cider" is missing, and None in
+    the list.
 
     captions: one per photo.
     references: people's captions of each photo.
-    meteor: whether to compute METEOR, which takes the longest, if there is Java.
+    meteor: whether to compute METEOR, which takes the longest, if there is a Java that works.
 
     Raises ImportError without the `train` extra.
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
 
-    tokenized = ptb_tokenize([[caption] for caption in captions] + [list(several) for several in references])
-    ours = dict(enumerate(tokenized[: len(captions)]))
-    theirs = dict(enumerate(tokenized[len(captions) :]))
+    words, tokenizer = tokenized([[caption] for caption in captions] + [list(several) for several in references])
+    ours = dict(enumerate(words[: len(captions)]))
+    theirs = dict(enumerate(words[len(captions) :]))
     times = resample(len(captions))
     scorer = BleuScorer(n=4)
     for photo, (caption,) in ours.items():
@@ -99,15 +69,16 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
         intervals[name] = mean_interval(times, [100 * float(value) for value in each], scores[name])
 
     add("rouge_l", *Rouge().compute_score(theirs, ours))
-    cider, each = Cider().compute_score(theirs, ours)
-    add("cider", cider, each)
-    scores["cider_each"] = [100 * float(value) for value in each]
+    scores["cider_each"] = [None] * len(captions)
+    if len(captions) > 1:  # words count by how few photos have them, which a single one says nothing of
+        cider, each = Cider().compute_score(theirs, ours)
+        add("cider", cider, each)
+        scores["cider_each"] = [100 * float(value) for value in each]
     if meteor and have_java():
-        with quiet():
-            score, parts = Meteor().compute_score(theirs, ours)
-        add("meteor", score, parts)
+        with contextlib.suppress(JavaError):
+            add("meteor", *meteor_scores([caption for (caption,) in ours.values()], list(theirs.values())))
     scores["intervals"] = {name: [round(end, 2) for end in ends] for name, ends in intervals.items()}
-    scores["tokenizer"] = "PTB" if have_java() else "capcli"
+    scores["tokenizer"] = tokenizer
     return scores
 
 

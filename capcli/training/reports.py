@@ -37,7 +37,8 @@ def report(
     line = f"epoch {row['epoch']}/{epochs}: {figure} {row[figure]:.3f}, {row['seconds']:.0f} s"
     say(f"{line}; about {left} left" if row["epoch"] < epochs else line)
     for name, scores in row["dev"].items():
-        figures = "  ".join(f"{key} {scores[key]:.1f}" for key in ("bleu_4", "rouge_l", "cider", "repetition"))
+        shown = [key for key in ("bleu_4", "rouge_l", "cider", "repetition") if key in scores]
+        figures = "  ".join(f"{key} {scores[key]:.1f}" for key in shown)
         say(f"  {name} dev: loss {scores['loss']:.3f}  {figures}  distinct_words {scores['distinct_words']}")
     for photo, said in examples:
         say(f"  {photo.path.name}: {said.text}  (a person: {photo.captions[0]})")

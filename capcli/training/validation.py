@@ -82,9 +82,9 @@ def shown_rows(data_set: DataSet) -> list[int]:
 
 
 def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
-    """Return the mean CIDEr over the dev photos of all data sets, in percent; 0 if there are none."""
+    """Return the mean CIDEr over the dev photos of all data sets, in percent; 0 where there is none."""
     photos = {data_set.name: len(data_set.split("dev")) for data_set in sets}
-    return float(sum(scores[name]["cider"] * photos[name] for name in scores) / max(sum(photos.values()), 1))
+    return float(sum(scores[name].get("cider", 0.0) * photos[name] for name in scores) / max(sum(photos.values()), 1))
 
 
 def measure_checkpoint(folder: Path, setup: Setup) -> None:

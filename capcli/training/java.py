@@ -1,0 +1,90 @@
+"""The Java programs that pycocoevalcap brings, METEOR and the Penn Treebank tokenizer, run by our own hands.
+
+pycocoevalcap's classes write into their own folder, stumble over a decimal comma, and wait for ever where a run is
+interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+import pycocoevalcap
+
+# After what JAVA_TOOL_OPTIONS says: with a decimal comma METEOR would not understand its own figures.
+JAVA = ("java", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
+FOLDER = pycocoevalcap.__path__[0]
+METEOR = (
+    *JAVA, "-Xmx2G", "-jar", os.path.join(FOLDER, "meteor", "meteor-1.5.jar"), "-", "-", "-stdio", "-l", "en", "-norm",
+)  # fmt: skip
+TOKENIZER = (
+    *JAVA, "-cp", os.path.join(FOLDER, "tokenizer", "stanford-corenlp-3.4.1.jar"),
+    "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase",
+)  # fmt: skip
+# What the metrics leave out of the tokenizer's words, as in the COCO evaluation.
+PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
+
+
+class JavaError(Exception):
+    """Report a Java program that does not work here; str() is one line."""
+
+
+def have_java() -> bool:
+    """Return whether there is a Java to run them; it may still fail."""
+    return shutil.which("java") is not None
+
+
+def ptb_words(lines: Sequence[str]) -> list[str]:
+    """Return each line as the Penn Treebank tokenizer's words, separated by single spaces, without punctuation.
+
+    lines: without characters that end a line, for Java.
+
+    Raises JavaError.
+    """
+    try:
+        done = subprocess.run(TOKENIZER, input="\n".join([*lines, ""]).encode(), capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise JavaError(f"the tokenizer: {error}") from None
+    found = done.stdout.decode("utf-8", "replace").split("\n")[:-1]
+    if len(found) != len(lines):
+        raise JavaError(f"the tokenizer gave {len(found)} lines for {len(lines)}")
+    return [" ".join(word for word in line.split() if word not in PUNCTUATION) for line in found]
+
+
+def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
+    """Return METEOR of all captions together, and of each, 0 … 1.
+
+    captions: tokenized, one per photo.
+    references: people's captions of each photo, tokenized.
+
+    Raises JavaError.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    try:
+        process = subprocess.Popen(METEOR, **pipes, text=True, encoding="utf-8")
+    except OSError as error:
+        raise JavaError(f"METEOR: {error}") from None
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(line: str) -> str:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    try:
+        statistics = [
+            ask(" ||| ".join(["SCORE", *(text.replace("|||", "") for text in (*several, caption))]))
+            for caption, several in zip(captions, references, strict=True)
+        ]
+        each = [float(ask(" ||| ".join(["EVAL", *statistics])))]
+        each += [float(process.stdout.readline()) for _ in captions]
+    except (OSError, ValueError) as error:
+        raise JavaError(f"METEOR: {error}") from None
+    finally:  # Ctrl-C too must not leave it behind
+        process.kill()
+        process.stdout.close()
+        process.wait()
+    return each.pop(), each
