@@ -36,7 +36,7 @@ INLINE = re.compile(
     r"\\[!-/:-@\[-`{-~]|(?P<ticks>`++)|(?P<opening>!?\[)|(?P<closing>\])"
     rf"|(?P<tag>{OPEN_TAG}|</[A-Za-z][A-Za-z0-9-]*+\s*+>)"
     r"|<[A-Za-z][A-Za-z0-9+.-]{1,31}:[^\s<>]*+>"
-    r"|(?P<verbatim><!--|<\?|<!\[CDATA\[|<![A-Za-z])"
+    r"|<!---?>|(?P<verbatim><!--|<\?|<!\[CDATA\[|<![A-Za-z])"
 )
 VERBATIM = {"<!--": "-->", "<?": r"\?>", "<![CDATA[": r"\]\]>"}
 ADDRESS = r"[^\s()\\]++|\\[()\\]?+"
@@ -152,7 +152,7 @@ class Reader:
                 self.pieces.append(piece[0])
             elif piece["verbatim"]:
                 closing = ahead(VERBATIM.get(piece[0], ">"), at)
-                at = closing.end() if closing else at
+                at = closing.end() if closing else piece.start() + 1
             elif piece["opening"]:
                 innermost = at
                 brackets.append(Bracket(at, piece[0] == "![", len(self.found), len(self.pieces)))

@@ -6,6 +6,7 @@ pytest -m long tests/outputs/alt/test_hostile_pages.py runs 10,000 damaged pages
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -218,12 +219,8 @@ def test_nothing_but_alts_changes_in_markdown(count: int) -> None:
         before = damaged(random.Random(seed), PROSE)
         after = filled(markdown.find_gaps, before)
         changed += after != before
-        shown = parser.render(after)
-        as_before = shown
-        for written in (f' alt="{ALT}"', f' alt="{html.escape(ALT)}"'):
-            as_before = as_before.replace(written, "")
         as_before, expected = (
-            page.replace(' alt=""', "").replace(' alt=" "', "") for page in (as_before, parser.render(before))
+            re.sub(rf' alt="(?:[ \t]*|{ALT}|{html.escape(ALT)})"', "", parser.render(text)) for text in (after, before)
         )
         assert as_before == expected, f"seed {seed}"
     assert count / 5 < changed < count * 4 / 5
@@ -243,7 +240,7 @@ def test_code_stays(finder: Finder, count: int) -> None:
         "<!-- a -->",
         "a > b ",
         "it's ",
-        "{",
+        "{ ",
         "%}",
         "?>",
     )
