@@ -9,7 +9,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from reprlib import repr as brief  # a value from an untrusted file may hold megabytes
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 KEY = "setting"  # of a field's metadata
 
@@ -23,6 +23,8 @@ class Setting:
     metavar: what help shows in place of a value.
     flags: how the command line spells it, where that is not its name.
     several: whether the command line takes it more than once.
+    choices: the names that it takes; empty where it takes others.
+    told: what help says of the default; empty for the value itself.
     """
 
     help: str
@@ -31,6 +33,8 @@ class Setting:
     metavar: str = "N"
     flags: tuple[str, ...] = ()
     several: bool = False
+    choices: tuple[str, ...] = ()
+    told: str = ""
 
 
 def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:
@@ -52,6 +56,19 @@ def check_ranges(values: Any) -> None:
         value = getattr(values, name)
         if isinstance(value, int | float) and not declared.low <= value <= declared.high:  # true of NaN too
             raise ValueError(f"{name} is {brief(value)}, not {range_of(declared)}")
+
+
+def check_types(values: Any) -> None:
+    """Check that the settings in a dataclass have their types. Raises ValueError for the first one that has not."""
+    hints = get_type_hints(type(values))
+    for name in settings(type(values)):
+        value, kinds = getattr(values, name), get_args(hints[name]) or (hints[name],)
+        if get_origin(hints[name]) is tuple:
+            fits = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+        else:
+            fits = type(value) in kinds or (type(value) is int and float in kinds)
+        if not fits:
+            raise ValueError(f"{name} is {brief(value)}, not of type {kinds[0].__name__}")
 
 
 def range_of(declared: Setting) -> str:

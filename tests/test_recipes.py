@@ -81,7 +81,18 @@ def test_to_add_an_output_format(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_to_add_an_encoder_and_a_decoder(pair: Path, tmp_path: Path) -> None:
     pytest.importorskip("pycocoevalcap")
-    sizes = ["--image-size", 64, "--hidden-size", 16, "--embedding-size", 16, "--attention-size", 16, "--views", 1]
+    sizes = [
+        "--image-size",
+        64,
+        "--hidden-size",
+        16,
+        "--set",
+        "embedding_size=16",
+        "--set",
+        "attention_size=16",
+        "--views",
+        1,
+    ]
     arguments = [pair, "-o", tmp_path / "run", "--encoder", "pooled", "--decoder", "curious", "--epochs", 1, *sizes]
     torch.save({}, tmp_path / "weights.pt")
     done = run(MODEL, "train", *arguments, "--min-count", 1, "--encoder-weights", tmp_path / "weights.pt")

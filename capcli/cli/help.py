@@ -35,18 +35,17 @@ PANELS: dict[str, tuple[str, ...]] = {
 }
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
-    "The run": ("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache", "tensorboard"),
+    "The run": (
+        *("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache", "tensorboard", "more"),
+        "dry_run",
+    ),
     "The model": (
-        *("encoder", "encoder_stride", "encoder_weights", "decoder", "refine", "feed_previous_word", "hidden_size"),
-        *("embedding_size", "attention_size", "dropout"),
+        *("encoder", "encoder_weights", "decoder", "refine", "feed_previous_word", "hidden_size", "dropout"),
     ),
     "How to learn": (
-        *("self_critical", "captions_per_batch", "learning_rate", "weight_decay", "fine_tune"),
-        *("encoder_learning_rate", "frozen_blocks", "average", "init_share", "label_smoothing"),
-        *("attention_regularization", "attention_boxes", "monte_carlo_samples"),
+        *("self_critical", "captions_per_batch", "learning_rate", "fine_tune", "average", "attention_regularization"),
     ),
     "Photos and words": ("allow_outside", "image_size", "views", "min_count"),
-    "How to decode": ("beam", "max_length", "length_penalty", "no_repeat", "no_echo"),
 }
 
 

@@ -22,7 +22,7 @@ from capcli.installing import install_line
 from capcli.model.config import TunedDecoding
 from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
-from capcli.settings import range_of, settings
+from capcli.settings import Setting, range_of, settings
 
 if TYPE_CHECKING:
     from capcli.images.find import Selection
@@ -51,13 +51,16 @@ class Changes:
         for name, declared in settings(self.kind).items():
             if self.names and name not in self.names:
                 continue
-            told = self.default if name in settings(TunedDecoding) else defaults[name]
+            told = declared.told or (self.default if name in settings(TunedDecoding) else defaults[name])
             about = "repeatable" if declared.several else f"default: {told}"
             text = declared.help + (f"  [{about}]" if about and told not in (None, False) else "")
             flags = declared.flags or (f"--{name.replace('_', '-')}",)
             plain = list[str] if declared.several else hints[name]
             metavar = None if plain in (bool, bool | None) else declared.metavar
-            option = typer.Option(*flags, help=text, show_default=False, metavar=metavar)
+            if declared.choices:
+                option = one_of(declared.choices, text, None if declared.metavar == Setting.metavar else metavar)
+            else:
+                option = typer.Option(*flags, help=text, show_default=False, metavar=metavar)
             annotation = Annotated[plain | None, option]  # type: ignore[valid-type]
             yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -61,18 +61,19 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
 
     Raises JavaError.
     """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     try:
-        process = subprocess.Popen(METEOR, **pipes, text=True, encoding="utf-8")
+        process = subprocess.Popen(METEOR, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, encoding="utf-8")
     except OSError as error:
         raise JavaError(f"METEOR: {error}") from None
-    assert process.stdin is not None
-    assert process.stdout is not None
+    asked, answered = process.stdin, process.stdout
+    assert asked is not None
+    assert answered is not None
 
     def ask(line: str) -> str:
-        process.stdin.write(f"{line}\n")
-        process.stdin.flush()
-        return process.stdout.readline().strip()
+        asked.write(f"{line}\n")
+        asked.flush()
+        return answered.readline().strip()
 
     try:
         statistics = [
@@ -80,11 +81,11 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
             for caption, several in zip(captions, references, strict=True)
         ]
         each = [float(ask(" ||| ".join(["EVAL", *statistics])))]
-        each += [float(process.stdout.readline()) for _ in captions]
+        each += [float(answered.readline()) for _ in captions]
     except (OSError, ValueError) as error:
         raise JavaError(f"METEOR: {error}") from None
     finally:  # Ctrl-C too must not leave it behind
         process.kill()
-        process.stdout.close()
+        answered.close()
         process.wait()
     return each.pop(), each

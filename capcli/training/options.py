@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from capcli.model.config import DECODERS, ENCODERS, ModelConfig
+from capcli.settings import check_ranges, check_types, setting
+
 MIN_COUNT = 4
-LIMITS: dict[str, tuple[float, float]] = {
-    "learning_rate": (1e-9, 10),
-    "encoder_learning_rate": (1e-9, 10),
-    "weight_decay": (0, 100),
-    "average": (0, 0.99999),
-    "init_share": (0, 1),
-    "label_smoothing": (0, 1),
-    "attention_regularization": (0, 1000),
-    "sentence_epochs": (1, 10_000),
-    "word_dropout": (0, 0.99),
-    "stray_penalty": (0, 10),
-    "seed": (0, 2**32 - 1),
-}
 # Options that --init's checkpoint determines: its shapes and its vocabulary.
 FIXED_BY_INIT = (
     "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
@@ -27,106 +17,145 @@ FIXED_BY_INIT = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Hold the options of a training run.
+    """Hold the options of a training run, each with its range and what it is for.
 
-    Unless said otherwise, None takes the value of init's checkpoint or, without init, ModelConfig's default.
+    None takes the value of init's checkpoint or, without init, ModelConfig's default.
 
     data: the data sets, each as `read_data_set` takes it, `PATH` or `PATH=N`.
-    init: a checkpoint to begin from, as `find_checkpoint` takes it, whose architecture and vocabulary are kept; None
-        begins with a new decoder.
-    self_critical: whether to reward captions drawn from the decoder by their CIDEr-D, instead of teaching people's
-        captions; needs init.
-    epochs: passes over the training photos, 1 or more.
-    captions_per_batch: the most captions (not photos) in a batch, 1 or more.
-    learning_rate: the decoder's, at its peak, 1e-9 to 10.
-    weight_decay: AdamW's, 0 to 100.
-    average: decay of a moving average of the weights, which is measured and kept instead of them, 0 to 0.99999; 0
-        keeps the weights themselves.
-    init_share: the share of init's weights in those that are measured and kept, 0 to 1; needs init.
-    encoder: a name in ENCODERS; not with init.
-    encoder_stride: pixels per cell of the annotation grid; None takes the encoder's first stride; not with init.
-    encoder_weights: a file with a state dict for the encoder, or the folder of a checkpoint whose encoder is taken;
-        None takes ImageNet weights; not with init.
-    fine_tune: whether to train the encoder too, on crops that are new in each epoch.
-    encoder_learning_rate: the encoder's with fine_tune, at its peak, 1e-9 to 10.
-    frozen_blocks: how many of the encoder's first blocks fine_tune leaves as they are, 0 or more.
-    decoder: a name in DECODERS; not with init.
-    refine: whether annotation vectors see each other first, see `refiner.Refiner`; init's decoder may get this layer
-        now, and then begins as it was.
-    feed_previous_word: whether the previous word is an input of the decoder; not with init.
-    monte_carlo_samples: locations drawn for each word of a caption in training hard attention, 1 or more.
-    image_size: the side in pixels of the square that photos are squashed to.
-    views: views of each photo (itself, mirrored, crops) that are encoded, 1 or more; not used with fine_tune.
-    hidden_size, embedding_size, attention_size: channels; not with init.
-    dropout: probability, 0 to 0.99.
-    label_smoothing: the share of each word's probability that is spread over all words, 0 to 1.
-    attention_regularization: λ of doubly stochastic attention (Xu et al. 2015 §4.2.1), 0 to 1000.
-    attention_boxes: a file as `read_boxes` takes it, with where people are, to teach attention; None teaches none.
-    sentences: files of text, a sentence per line, each of which is read beside the training photo whose captions are
-        nearest, as if it were one of its captions; see `pairing`.
-    sentence_epochs: how many of the first epochs they are spread over, 1 or more.
-    stray_penalty: what each content word that no caption of the photo holds takes from the reward of self_critical, 0
-        to 10.
-    word_dropout: probability that a previous word is read as `<unk>` while captions are taught, 0 to 0.99.
-    min_count: how often a word has to occur to be learnt, 1 or more; None takes MIN_COUNT; not with init.
-    max_length: the most words in a caption, 1 or more.
-    beam, length_penalty, no_repeat, no_echo: the decoding on dev photos and of the checkpoint, see `BeamOptions`.
-    precision: number format, as `choose_training_precision` takes it; a run records what auto has chosen.
-    seed: of the random numbers, 0 to 2³² − 1.
-    allow_outside: whether data may name photos outside its folders; the result does not depend on it.
+    init: folder of a checkpoint to begin from, whose architecture and vocabulary are kept; None begins with a new
+        decoder.
+    allow_outside: whether photos may lie outside their data set's folder; see `datasets.stay_below`.
 
-    Raises ValueError for a value outside LIMITS, and for options that need init, or cannot be combined with it.
+    Raises ValueError for a value of another type or out of its range, and for options that need init, or cannot be
+    combined with it.
     """
 
     data: tuple[str, ...]
     init: str | None = None
-    self_critical: bool = False
-    epochs: int = 10
-    captions_per_batch: int = 160
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    average: float = 0.0
-    init_share: float = 0.0
-    encoder: str | None = None
-    encoder_stride: int | None = None
-    encoder_weights: str | None = None
-    fine_tune: bool = False
-    encoder_learning_rate: float = 5e-5
-    frozen_blocks: int = 0
-    decoder: str | None = None
-    refine: bool | None = None
-    feed_previous_word: bool | None = None
-    monte_carlo_samples: int = 1
-    image_size: int | None = None
-    views: int = 4
-    hidden_size: int | None = None
-    embedding_size: int | None = None
-    attention_size: int | None = None
-    dropout: float | None = None
-    label_smoothing: float = 0.1
-    attention_regularization: float = 0.0
-    attention_boxes: str | None = None
-    sentences: tuple[str, ...] = ()
-    sentence_epochs: int = 1
-    word_dropout: float = 0.0
-    stray_penalty: float = 0.0
-    min_count: int | None = None
-    max_length: int | None = None
-    beam: int | None = None
-    length_penalty: float | None = None
-    no_repeat: int | None = None
-    no_echo: bool | None = None
-    precision: str = "auto"
-    seed: int = 1
+    self_critical: bool = setting(
+        False,
+        "Reward sampled captions by CIDEr-D (Rennie et al. 2017); needs --init.",
+        flags=("--self-critical",),
+    )
+    epochs: int = setting(10, "Go through the photos N times.", 1, 10_000)
+    captions_per_batch: int = setting(160, "Captions per batch, up to five of a photo.", 1, 100_000)
+    learning_rate: float = setting(1e-3, "Peak learning rate of the decoder.", 1e-9, 10, metavar="RATE")
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", 0, 100, metavar="DECAY")
+    average: float = setting(
+        0.0, "Measure and save a moving average of the weights, with this decay.", 0, 0.99999, metavar="DECAY"
+    )
+    init_share: float = setting(
+        0.0, "Share of init's weights in the result, so that what they knew is not forgotten.", 0, 1, metavar="SHARE"
+    )
+    encoder: str | None = setting(
+        None,
+        f"{', '.join(ENCODERS)}; all but the first are torchvision's.",
+        metavar="NAME",
+        choices=tuple(ENCODERS),
+        told=ModelConfig.encoder,
+    )
+    encoder_stride: int | None = setting(
+        None,
+        "Side of a grid cell; efficientnet_lite2 has 32 (7×7 cells at 224 px) and 16.",
+        1,
+        1024,
+        metavar="PIXELS",
+    )
+    encoder_weights: str | None = setting(
+        None,
+        "Begin with the encoder of this checkpoint folder, or with this state dict of torchvision's network.",
+        metavar="PATH",
+        told="ImageNet's, downloaded for torchvision's networks",
+    )
+    fine_tune: bool = setting(False, "Train the encoder too, on new crops in every epoch.", flags=("--fine-tune",))
+    encoder_learning_rate: float = setting(
+        5e-5, "With fine_tune: peak learning rate of the encoder.", 1e-9, 10, metavar="RATE"
+    )
+    frozen_blocks: int = setting(0, "With fine_tune: leave the encoder's first N blocks as they are.", 0, 1000)
+    decoder: str | None = setting(
+        None, "How the image enters the LSTM.", choices=tuple(DECODERS), told=ModelConfig.decoder
+    )
+    refine: bool | None = setting(
+        None,
+        "With attention: a layer of self-attention lets annotation vectors see each other first.",
+        flags=("--refine/--no-refine",),
+        told="--init's, otherwise no-refine",
+    )
+    feed_previous_word: bool | None = setting(
+        None,
+        "Feed the previous word into the LSTM, or (for par-inject) the image alone.",
+        flags=("--feed-previous-word/--no-feed-previous-word",),
+        told="feed it",
+    )
+    monte_carlo_samples: int = setting(1, "With hard attention: locations to draw per caption.", 1, 1000)
+    image_size: int | None = setting(
+        None,
+        "Side of the square that photos are squashed to.",
+        32,
+        2048,
+        metavar="PIXELS",
+        told=f"--init's, otherwise {ModelConfig.image_size}",
+    )
+    views: int = setting(
+        4,
+        "Views of each photo: itself, mirrored, a crop, a mirrored crop, …; --fine-tune makes its own.",
+        1,
+        1000,
+    )
+    hidden_size: int | None = setting(None, "Size of the LSTM's state.", 1, 16384, told="512")
+    embedding_size: int | None = setting(None, "Size of the word embeddings.", 1, 16384, told="512")
+    attention_size: int | None = setting(None, "Size of attention's hidden layer.", 1, 16384, told="512")
+    dropout: float | None = setting(
+        None,
+        "Dropout probability in the decoder.",
+        0,
+        0.99,
+        metavar="P",
+        told=f"--init's, otherwise {ModelConfig.dropout}",
+    )
+    label_smoothing: float = setting(0.1, "ε of label smoothing (Szegedy et al. 2016, §7).", 0, 1, metavar="EPSILON")
+    attention_regularization: float = setting(
+        0.0, "λ of doubly stochastic attention (Xu et al. 2015).", 0, 1000, metavar="LAMBDA"
+    )
+    attention_boxes: str | None = setting(
+        None, "Teach attention where people are; boxes as `capcli evaluate --pointing` takes them.", metavar="FILE"
+    )
+    sentences: tuple[str, ...] = setting(
+        (),
+        "Files of text, a sentence per line: each is read beside the training photo whose captions are nearest.",
+        several=True,
+        metavar="FILE",
+    )
+    sentence_epochs: int = setting(1, "Spread the sentences over the first N epochs.", 1, 10_000)
+    word_dropout: float = setting(
+        0.0, "Probability that a previous word is read as <unk> while captions are taught.", 0, 0.99, metavar="P"
+    )
+    stray_penalty: float = setting(
+        0.0,
+        "With self_critical: what each content word that no caption of the photo holds takes from the reward.",
+        0,
+        10,
+        metavar="PENALTY",
+    )
+    min_count: int | None = setting(None, "Learn only words seen at least N times.", 1, 1_000_000, told=str(MIN_COUNT))
+    max_length: int | None = setting(None, "Stop after N words.", 1, 100)
+    beam: int | None = setting(None, "Width of the beam search, in sentences.", 1, 100)
+    length_penalty: float | None = setting(None, "α in score = log_prob / nᵅ.", -10, 10, metavar="ALPHA")
+    no_repeat: int | None = setting(None, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100)
+    no_echo: bool | None = setting(None, 'Never say "red red" or "red and red".')
+    precision: str = setting(
+        "auto",
+        "Number format to compute in; auto chooses as `capcli caption` does.",
+        choices=("auto", "fp32", "bf16"),
+    )
+    seed: int = setting(1, "Seed of initial weights, batches and dropout.", 0, 2**32 - 1)
     allow_outside: bool = False
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # true of nan too, with which every comparison is false
-                raise ValueError(f"--{name.replace('_', '-')} {value}: not between {low:g} and {high:g}")
+        check_types(self)
+        check_ranges(self)
         if not self.init and (self.self_critical or self.init_share):
-            raise ValueError("--self-critical and --init-share need --init, a checkpoint to start from")
+            raise ValueError("self_critical and init_share need --init, a checkpoint to start from")
         fixed = [name for name in FIXED_BY_INIT if getattr(self, name) is not None]
         if self.init and fixed:
-            raise ValueError(f"--{fixed[0].replace('_', '-')} is fixed by the checkpoint of --init: leave it out")
+            raise ValueError(f"{fixed[0]} is fixed by the checkpoint of --init: leave it out")

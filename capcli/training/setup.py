@@ -140,9 +140,7 @@ def set_up(
     sentences = read_sentences(options.sentences)
     model = build_model(options, sets, photos, sentences, command)
     if (options.attention_boxes or options.attention_regularization) and not model.config.decoder_kind.attends:
-        raise DataError(
-            f"--attention-boxes and --attention-regularization need attention; {model.config.decoder} has none"
-        )
+        raise DataError(f"attention_boxes and attention_regularization need attention; {model.config.decoder} has none")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze(model, options)
     optimizer = make_optimizer(model, options)

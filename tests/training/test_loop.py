@@ -47,7 +47,10 @@ def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
     "more",
     [
         ["--self-critical", "--average", "0.9"],
-        ["--fine-tune", "--encoder-learning-rate", "1e-4", "--frozen-blocks", "4", "--init-share", "0.5"],
+        [
+            "--fine-tune",
+            *("--set", "encoder_learning_rate=1e-4", "--set", "frozen_blocks=4", "--set", "init_share=0.5"),
+        ],
         ["--image-size", "64"],
         ["--refine"],
     ],
@@ -81,7 +84,10 @@ def test_a_checkpoint_keeps_the_decoding_it_had(pair: Path, tmp_path: Path, tiny
     (tmp_path / "run" / "features").mkdir(parents=True)
     (tmp_path / "run" / "features" / "mine").touch()
     first = ["--init", tiny_checkpoint, "--epochs", 1, "--views", 1, "--device", "cpu"]
-    assert train(pair, "--output", tmp_path / "run", *first, "--no-repeat", 2, "--echo").exit_code == 0
+    assert (
+        train(pair, "--output", tmp_path / "run", *first, "--set", "no_repeat=2", "--set", "no_echo=false").exit_code
+        == 0
+    )
     assert [path.name for path in (tmp_path / "run" / "features").iterdir()] == ["mine"]
     config, before = CaptionModel.load(tmp_path / "run").config, CaptionModel.load(tiny_checkpoint).config
     for name in ("beam", "max_length", "length_penalty", "dropout", "image_size"):

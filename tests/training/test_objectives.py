@@ -20,8 +20,9 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
     (tmp_path / "one.json").write_text(json.dumps(rows))
     (tmp_path / "boxes.json").write_text(json.dumps({"chelsea.jpg": [box]}))
     # Of three words in all, those that may follow are so few that short sentences would fill the beam.
-    more = ["--echo", "--epochs", 1, "--captions-per-batch", 4, "--learning-rate", "0.003", "--attention-boxes"]
-    result = train(f"{tmp_path / 'one.json'}=60", "--output", tmp_path / "run", *more, tmp_path / "boxes.json", *SMALL)
+    more = ["--set", "no_echo=false", "--epochs", 1, "--captions-per-batch", 4, "--learning-rate", "0.003"]
+    more += ["--set", f"attention_boxes={tmp_path / 'boxes.json'}", *SMALL]
+    result = train(f"{tmp_path / 'one.json'}=60", "--output", tmp_path / "run", *more)
     assert result.exit_code == 0, result.stderr
     caption = Captioner.load(tmp_path / "run", "cpu").caption(PHOTOS / "chelsea.jpg")
     assert caption.words[:2] == ("a", "man")

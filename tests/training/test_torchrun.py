@@ -106,7 +106,7 @@ def test_the_encoder_is_trained_together_too(data: Path, tmp_path: Path) -> None
     start_from = tmp_path / "start"
     assert train(data, "-o", start_from, "--epochs", 1, *TINY).exit_code == 0
     more = ["--init", start_from, "--fine-tune", "--epochs", 1, "--captions-per-batch", 7, "--precision", "fp32"]
-    more += ["--device", "cpu", "--encoder-learning-rate", "1e-3"]
+    more += ["--device", "cpu", "--set", "encoder_learning_rate=1e-3"]
     assert train(f"{data}=2", "-o", tmp_path / "one", *more).exit_code == 0
     status, said = together(2, f"{data}=2", "-o", tmp_path / "two", *more)
     assert status == 0, said
