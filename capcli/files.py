@@ -31,6 +31,7 @@ class OutputError(Exception):
         path: the file, or a name for it.
         reason: why it cannot be written; of an OSError, the system's message is taken.
         """
+        self.errno = reason.errno if isinstance(reason, OSError) else None
         if isinstance(reason, OSError):
             reason = (reason.strerror or str(reason)).lower()
         super().__init__(f"{os.fspath(path)}: {reason}")

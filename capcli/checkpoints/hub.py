@@ -232,7 +232,9 @@ def cached_checkpoints() -> list[CachedCheckpoint]:
             continue
         home = folder.parents[1]
         repository = home.name.removeprefix("models--").replace("--", "/")
-        refs = [path for path in home.glob("refs/**/*") if path.is_file() and path.read_text() == folder.name]
+        refs = [
+            path for path in home.glob("refs/**/*") if path.is_file() and path.read_bytes() == os.fsencode(folder.name)
+        ]
         for revision in [path.relative_to(home / "refs").as_posix() for path in refs] or [folder.name]:
             name = repository if revision == "main" else f"{repository}@{revision}"
             found.append(CachedCheckpoint(name, folder, size))

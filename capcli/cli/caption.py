@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
-from capcli.cli.messages import absent, fail, say
+from capcli.cli.messages import absent, fail, fail_to_open, say
 from capcli.cli.options import (
     BatchSize,
     ClusterOptions,
@@ -221,7 +221,7 @@ def caption(
             else:
                 rows = kind(NoOutput() if unseen else StandardOutput(), layout)
         except OutputError as error:
-            fail(error)
+            fail_to_open(error)
         run = Run(rows, [*places, *opened], on_error == "fail", record, cache, bool(options.ban))
         listed = images(run.pass_over)
         if verbose and (writing.write_metadata or writing.xmp is not None):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from capcli.files import OutputError
 
 # ISO/IEC 6429's control characters, and the undecodable bytes of file names that an 8-bit terminal would read as such.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udc9f]")
@@ -51,3 +54,10 @@ def fail(message: object, status: int = 2) -> NoReturn:
     """Write a message as one line on stderr, and exit. status: of the program, 2 for a usage error."""
     say(message)
     raise typer.Exit(status)
+
+
+def fail_to_open(error: OutputError) -> NoReturn:
+    """Write why an output cannot be begun, and exit: with status 1 if the disk is at fault, 2 if another would do."""
+    from capcli.outputs.sink import FATAL_ERRORS
+
+    fail(error, 1 if error.errno in FATAL_ERRORS else 2)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from capcli.cli.loading import require_attention
-from capcli.cli.messages import fail, say
+from capcli.cli.messages import fail, fail_to_open, say
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
@@ -65,7 +65,7 @@ def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -
                 views.append(AttentionFolders(attention, options, overwrite))
                 stack.callback(close, views[-1])
         except OutputError as error:
-            fail(error)
+            fail_to_open(error)
         except OSError as error:
-            fail(OutputError(error.filename or attention or "", error))
+            fail_to_open(OutputError(error.filename or attention or "", error))
         yield views

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 Named = tuple[str, str | bytes | ImageError]  # the path in the output, and what to caption
+MOST_BYTES = 500_000_000  # of a file in a shard
 ROWS_AT_ONCE = 32  # of encoded images that are read from Parquet
 
 
@@ -134,17 +135,18 @@ class Shard(Block):
                     self.samples.append(others)
                     yield path, ImageError(path, "no image in this sample") if image is None else image
             return
-        except (OSError, EOFError, tarfile.TarError, zlib.error, ImportError) as error:
+        except (OSError, EOFError, MemoryError, tarfile.TarError, zlib.error, ImportError) as error:
             reason = why_unreadable(error)
         self.samples.append({})
         yield self.file, ImageError(self.file, reason)
 
-    def read(self, reach: Reach) -> Iterator[tuple[str, bytes | None, dict[str, bytes]]]:
+    def read(self, reach: Reach) -> Iterator[tuple[str, bytes | ImageError | None, dict[str, bytes]]]:
         """Yield each sample: the name of its image or else of itself, the image, and its other files by their ending.
 
-        Further images of a sample are left out.
+        Further images of a sample are left out. A sample with a file that is too large has an error for an image.
         """
-        sample, name, image = None, "", None
+        sample, name = None, ""
+        image: bytes | ImageError | None = None
         others: dict[str, bytes] = {}
         with reach.open(self.file) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             for member in tar:
@@ -156,10 +158,17 @@ class Shard(Block):
                     if sample is not None:
                         yield name, image, others
                     sample, name, image, others = (folder, stem), f"{folder}/{stem}".lstrip("/"), None, {}
-                if os.path.splitext(base)[1].lower() not in SUFFIXES:
+                is_image = os.path.splitext(base)[1].lower() in SUFFIXES
+                if is_image and image is not None:
+                    continue
+                name = as_utf_8(member.name) if is_image else name
+                if member.size > MOST_BYTES:  # not read: compressed, it may be a thousandth of that
+                    kind = f"more than the limit of {MOST_BYTES:,} bytes"
+                    image = ImageError(f"{self.file}#{name}", f"{base}: {member.size:,} bytes, {kind}", kind)
+                elif is_image:
+                    image = self.content(tar, member)
+                else:
                     others[name_of_other(as_utf_8(ending))] = self.content(tar, member)
-                elif image is None:
-                    name, image = as_utf_8(member.name), self.content(tar, member)
         if sample is not None:
             yield name, image, others
 

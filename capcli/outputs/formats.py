@@ -262,14 +262,16 @@ RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 def format_by_ending(path: str | None) -> str | None:
     """Return the name of the format that a file's ending stands for.
 
-    path: of the file; None for stdout, which gets text.
+    path: of the file; None for stdout, which gets text, as pipes and devices do.
 
     Returns None if the ending is unknown.
     """
     if path is None:
         return TextRows.name
     ending = os.path.splitext(path)[1].lower()
-    return next((name for name, kind in FORMATS.items() if ending in kind.endings), None)
+    nameless = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    unknown = TextRows.name if nameless else None
+    return next((name for name, kind in FORMATS.items() if ending in kind.endings), unknown)
 
 
 def format_for(name: str, path: str | None) -> type[Rows]:

@@ -51,6 +51,21 @@ def test_a_pushed_run_is_captioned_with_from_the_hub(
     assert denied.stderr.count("\n") == 1
 
 
+def test_a_damaged_ref_in_the_cache_costs_no_checkpoint(
+    hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    commit = "1" * 40
+    home = tmp_path / "hf" / "hub" / "models--me--tiny"
+    (home / "snapshots" / commit).mkdir(parents=True)
+    for name, content in checkpoint_files.items():
+        (home / "snapshots" / commit / name).write_bytes(content)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_bytes(b"\xff\xfe")
+    done = capcli("models", environment=hub_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"me/tiny@{commit}  " in done.stdout
+
+
 def test_the_bundled_checkpoint_is_named_as_it_is_listed(tiny_checkpoint: Path, tmp_path: Path) -> None:
     listed = {row["model"]: row["folder"] for row in json.loads(capcli("models", "--json").stdout)}
     shown = json.loads(capcli("info", "--model", "bundled", "--json").stdout)

@@ -201,6 +201,32 @@ def test_no_room_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"capcli: standard output: {message}\n")
     done = capcli(photo, "--model", tiny_checkpoint, "-o", "/dev/full", "--format", "jsonl")
     assert (done.returncode, done.stderr) == (1, f"capcli: /dev/full: {message}\n")
+    done = capcli(photo, "--model", tiny_checkpoint, "-o", "/dev/full")  # text, as on standard output
+    assert (done.returncode, done.stderr) == (1, f"capcli: /dev/full: {message}\n")
+
+
+@pytest.mark.parametrize("option", ["--html", "--output"])
+def test_a_disk_that_is_full_before_the_first_byte_is_a_failure_too(
+    tiny_checkpoint: Path, tmp_path: Path, option: str
+) -> None:
+    photo = make_photos(tmp_path / "photos", 1)[0]
+    script = (
+        "import errno, os, sys\n"
+        "from capcli import files\n"
+        "def write(*_):\n"
+        "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "files.WholeFile.write = write\n"
+        "from capcli.cli.app import main\n"
+        "main()\n"
+    )
+    output = tmp_path / ("page.html" if option == "--html" else "out.json")
+    arguments = command(photo, "--model", tiny_checkpoint, option, output)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, f"capcli: {output}: {os.strerror(errno.ENOSPC).lower()}\n")
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.json"])

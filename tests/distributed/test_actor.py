@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from tars import make_tar
 
 from capcli import Captioner
+from capcli.distributed import blocks
 from capcli.distributed.actor import Actor, Orders, Report
 from capcli.distributed.blocks import Block, Embedded, Listed, Shard
 from capcli.distributed.output import name_of_part
@@ -121,6 +123,22 @@ def test_a_shard(orders: Orders, tmp_path: Path) -> None:
     assert table.schema.field("txt").type == pa.binary()
     (report,) = captioned(orders, Shard(2, "s.tar", frozenset(["s.tar#x/0.jpg", "s.tar#x/2.seg.png"])))
     assert part(orders, 2)["path"].to_pylist() == ["s.tar#x/1", "s.tar#y/2.jpg"]
+
+
+def test_what_is_too_large_in_a_shard_is_not_read(
+    orders: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MOST_BYTES", 100_000)
+    large = bytes(1_000_000)
+    files = {"0.jpg": photo_bytes(0), "1.jpg": large, "2.jpg": photo_bytes(2), "2.json": large, "3.jpg": photo_bytes(3)}
+    make_tar(tmp_path / "s.tar", files)
+    (tmp_path / "s.tar.gz").write_bytes(gzip.compress((tmp_path / "s.tar").read_bytes()))
+    (report,) = captioned(orders, Shard(1, "s.tar.gz"))
+    table = part(orders, 1)
+    assert table["path"].to_pylist() == [f"s.tar.gz#{i}.jpg" for i in range(4)]
+    reasons = [f"{name}: 1,000,000 bytes, more than the limit of 100,000 bytes" for name in ("1.jpg", "2.json")]
+    assert table["error"].to_pylist() == [None, *reasons, None]
+    assert len(report.failures) == 2
 
 
 def test_a_shard_that_is_cut_short_gives_what_it_has(orders: Orders, tmp_path: Path) -> None:
