@@ -6,6 +6,7 @@ interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -61,19 +62,21 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
 
     Raises JavaError.
     """
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(METEOR, stdin=pipe, stdout=pipe, stderr=nowhere, text=True, encoding="utf-8")
+        process = subprocess.Popen(
+            METEOR, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+        )
     except OSError as error:
         raise JavaError(f"METEOR: {error}") from None
-    asked, answered = process.stdin, process.stdout
-    assert asked is not None
-    assert answered is not None
+    given, found = process.stdin, process.stdout
+    assert given is not None
+    assert found is not None
 
     def ask(line: str) -> str:
-        asked.write(f"{line}\n")
-        asked.flush()
-        return answered.readline().strip()
+        given.write(f"{line}\n")
+        given.flush()
+        return found.readline().strip()
 
     try:
         statistics = [
@@ -81,11 +84,13 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
             for caption, several in zip(captions, references, strict=True)
         ]
         each = [float(ask(" ||| ".join(["EVAL", *statistics])))]
-        each += [float(answered.readline()) for _ in captions]
+        each += [float(found.readline()) for _ in captions]
     except (OSError, ValueError) as error:
         raise JavaError(f"METEOR: {error}") from None
     finally:  # Ctrl-C too must not leave it behind
         process.kill()
-        answered.close()
         process.wait()
+        for stream in (found, given):
+            with contextlib.suppress(OSError):  # what nobody took
+                stream.close()
     return each.pop(), each
