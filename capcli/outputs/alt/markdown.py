@@ -8,7 +8,6 @@ in a paragraph is read here, as the parser's time grows with the square of its l
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -109,7 +108,7 @@ class Reader:
         self.mark = re.compile(f"{mark}(?P<index>[0-9]+)x")
         self.found: list[tuple[int, str, str]] = []
         self.pieces: list[str] = []  # of HTML
-        self.references: Mapping[str, Any] = {}
+        self.references: dict[str, str] = {}  # where they lead
 
     def read(self, text: str) -> None:
         """Read a text."""
@@ -118,7 +117,8 @@ class Reader:
             self.parser.enable("table")
         environment: dict[str, Any] = {}
         tokens = self.parser.parse(text, environment)
-        self.references = environment.get("references", {})
+        for name, reference in environment.get("references", {}).items():
+            self.references[name] = self.mark.sub("", reference["href"]).replace("%EF%B7%90", MASK)
         for token in tokens:
             if token.type == "inline":
                 self.read_inline(token.content)
@@ -205,9 +205,7 @@ class Reader:
         """Return where a reference leads; None if there is none of this name."""
         from markdown_it.common.utils import normalizeReference
 
-        if label and self.references and (known := self.references.get(normalizeReference(label))):
-            return self.mark.sub("", str(known["href"]).replace("%EF%B7%90", MASK))
-        return None
+        return self.references.get(normalizeReference(label)) if label and self.references else None
 
     def plain(self, address: str) -> str:
         """Return an address without escapes."""

@@ -24,7 +24,7 @@ from capcli.results import ImageError
 HTML, MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
 MDX = ".mdx"  # Markdown with JavaScript, which is not read
 LARGEST = 100_000_000  # bytes of a page
-LONGEST = 4096  # bytes of a path that systems take
+LONGEST = 12_288  # characters of an address: 4,096 bytes, the longest path that systems take, all of them as percents
 CONTEXT = 3  # lines around each change in a diff
 CHARSET = re.compile(rb"""charset\s*=\s*["']?([\w-]+)""", re.I)
 LATIN = "latin-1"  # has a character for every byte, and so gives every byte back
@@ -108,11 +108,13 @@ class Page:
         """
         folder, file = os.path.dirname(self.path), ""
         for link in filter(None, (base, address)):
+            if len(link) > LONGEST:
+                return None
             try:
                 parts = urlsplit(re.sub(r"[\t\n\r]", "", link).strip().replace("\\", "/"))
             except ValueError:
                 return None
-            if parts.scheme or parts.netloc or not 0 < len(parts.path) <= LONGEST or FILLED_IN_LATER.search(link):
+            if parts.scheme or parts.netloc or not parts.path or FILLED_IN_LATER.search(link):
                 return None
             name = os.fsdecode(unquote_to_bytes(self.as_unicode(parts.path)))
             if "\0" in name:

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +17,10 @@ from markdown_it import MarkdownIt
 
 from capcli.outputs.alt import html, markdown
 from capcli.outputs.alt.gaps import Gap
+from capcli.outputs.alt.pages import Page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page as BrowserPage
 
 Finder = Callable[[str], list[Gap]]
 HOSTILE = {
@@ -153,10 +155,20 @@ PROSE = (
 ALT = "capcli&words"  # which neither language changes but for the ampersand
 
 
-def seconds(finder: Finder, text: str) -> float:
-    """Processor time, the least of three times."""
+PAGES = {
+    "base": lambda n: f"<base href='{'a' * 20 * n}'>" + "<img src=a.jpg>" * n,
+    "definition": lambda n: f"[a]: {'a' * 20 * n}\n\n" + "![][a]" * n,
+    "addresses": lambda n: f"<img srcset='{'a ,' * n}'>",
+    "percents": lambda n: f"<img src='{'%41' * n}'>" * 2,
+    "folders": lambda n: f"<img src='{'é/' * n}'>" + "<img src='é/é'>" * n,
+    "lines": lambda n: "<img src=a.jpg>\n" * n,
+}
+
+
+def seconds(finder: Callable[[str], object], text: str) -> float:
+    """Processor time, the less of two times."""
     times = []
-    for _ in range(3):
+    for _ in range(2):
         begin = time.process_time()
         finder(text)
         times.append(time.process_time() - begin)
@@ -168,7 +180,23 @@ def seconds(finder: Finder, text: str) -> float:
 @pytest.mark.parametrize("finder", [html.find_gaps, markdown.find_gaps], ids=["html", "markdown"])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_time_grows_with_the_length(kind: str, finder: Finder) -> None:
-    make = HOSTILE[kind]
+    grows_with_length(HOSTILE[kind], finder)
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_time_of_a_whole_page_does(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+
+    def read(text: str) -> None:
+        path.write_text(text, "utf-8")
+        page = Page.read(str(path), str(tmp_path))
+        page.diff(page.filled({missing.file: ALT for missing in page.missing}))
+
+    grows_with_length(PAGES[kind], read)
+
+
+def grows_with_length(make: Callable[[int], str], finder: Callable[[str], object]) -> None:
+    """Fail for a time that grows faster than the length of what is read."""
     size = 2000
     least = seconds(finder, make(size))
     while least < 0.01 and size < 16_000:  # shorter times say nothing
@@ -254,7 +282,7 @@ def test_code_stays(finder: Finder, count: int) -> None:
 
 
 @COUNTS
-def test_nothing_but_alts_changes_in_html(page: Page, count: int) -> None:
+def test_nothing_but_alts_changes_in_html(page: BrowserPage, count: int) -> None:
     """As a browser sees it: its own tree is as before, without those alts."""
     changed = 0
     for begin in range(0, count, 200):
