@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,12 @@ from conftest import PHOTOS
 from tiny_runs import SMALL, SMALLER, train
 
 from capcli.captioner import Captioner
-from capcli.training import loop
+from capcli.model.vocabulary import END, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
+from capcli.training import loop, objectives
+from capcli.training.datasets import Batch, Photo
+from capcli.training.objectives import CrossEntropy, SelfCritical
 from capcli.training.options import TrainOptions
+from capcli.training.ranks import Ranks
 from capcli.training.setup import set_up
 
 
@@ -54,3 +59,35 @@ def test_hard_attention_begins_with_expected_contexts(
     assert first > 0
     assert not any(drawn[:first])
     assert any(drawn[first : first + second])
+
+
+def test_words_that_no_caption_of_the_photo_holds_cost_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = [Photo(Path("a.jpg"), ("a cat on a sofa", "a cat"), "train"), Photo(Path("b.jpg"), ("a dog",), "train")]
+    drawn = torch.tensor([[[4, 5, END], [4, 6, END]]] * 2)  # "a cat" and "a dog", of both photos
+    model = SimpleNamespace(vocabulary=Vocabulary([*SPECIAL_WORDS, "a", "cat", "dog"]), config=SimpleNamespace())
+    model.config.max_length, model.decoder = 20, lambda features, words: SimpleNamespace(logits=None)
+    rewards: list[torch.Tensor] = []
+    monkeypatch.setattr(objectives, "sample_captions", lambda *_: drawn)
+    monkeypatch.setattr(objectives, "policy_loss", lambda *_: torch.zeros(()))
+    monkeypatch.setattr(objectives, "advantages", lambda given: rewards.append(given.clone()) or given)
+    batch = Batch(torch.tensor([0, 1]), torch.tensor([0, 0]), drawn, drawn)
+    for penalty in (0.0, 0.5):
+        SelfCritical(photos, None, Ranks(), penalty)(model, None, batch)  # type: ignore[arg-type]
+    assert (rewards[0] - rewards[1]).tolist() == [[0, 0.5], [0.5, 0]]
+
+
+def test_words_that_are_dropped_are_read_as_unknown() -> None:
+    torch.manual_seed(1)
+    read: list[torch.Tensor] = []
+
+    def decoder(features: object, words: torch.Tensor) -> SimpleNamespace:
+        read.append(words)
+        return SimpleNamespace(logits=torch.zeros(*words.shape, 9), distribution=None)
+
+    words = torch.tensor([[[START, *range(4, 9)] * 40]])
+    options = TrainOptions(("none",), word_dropout=0.25)
+    batch = Batch(torch.tensor([0]), torch.tensor([0]), words, words)
+    CrossEntropy(options, None, Ranks()).read(decoder, None, batch, words, words)  # type: ignore[arg-type]
+    assert (read[0] == UNKNOWN).float().mean() == pytest.approx(0.25 * 5 / 6, abs=0.06)
+    assert torch.equal(read[0] == START, words == START)
+    assert torch.equal(read[0][read[0] != UNKNOWN], words[read[0] != UNKNOWN])
