@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,10 @@ REPLACE_TIMEOUT = 10.0
 CHANGED = "made or changed by another program meanwhile; left as it is, the new one is beside it with -new in its name"
 LOST = "deleted, replaced or cut short by another program while this run wrote to it"
 OF_OTHERS = "belongs to another user or group, from whom it would be taken; left as it is"
+
+# What is told of each file that a WholeFile is about to replace, and of the complete new file (None for one that is
+# removed), so that whoever calls what writes files can take it back. It may refuse, by an OSError.
+replacing: ContextVar[Callable[[Path, Path | None], object] | None] = ContextVar("replacing", default=None)
 
 
 class OutputError(Exception):
@@ -218,6 +223,8 @@ class WholeFile:
                 copy_attributes(self.like, self.temporary)
                 if not self.keep_times:
                     os.utime(self.temporary)
+            if (tell := replacing.get()) is not None:
+                tell(self.path, self.temporary)
             if sys.platform == "win32":  # Windows cannot rename an open file
                 self.release()
             if stamp_of(self.path) not in (None, self.before):

@@ -184,7 +184,7 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
 
     from capcli.explain import explain
     from capcli.files import is_writable
-    from capcli.outputs.sidecars import Beside
+    from capcli.outputs.sidecars import ENDING, Beside
     from capcli.serve.album import Album
     from capcli.serve.corrections import FILE, Corrections, CorrectionsError
     from capcli.serve.keeping import Keeper
@@ -209,9 +209,14 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
         explained = explain(captioner, path, [text])[0]
         return explained.log_prob, explained.score
 
+    places = [(folder, "")] + ([(placing.output_dir, placing.sidecar_ext or ENDING)] if placing.output_dir else [])
     try:
-        opened = Corrections(file)
+        opened = Corrections(file, places)
     except (CorrectionsError, OSError) as error:
-        fail(error if isinstance(error, CorrectionsError) else f"{file}: {(error.strerror or str(error)).lower()}", 1)
+        if isinstance(error, OSError):
+            fail(f"{error.filename or file}: {(error.strerror or str(error)).lower()}", 1)
+        fail(error, 1)
+    for line in opened.left:
+        say(f"{line}; a save that was interrupted may have written there")
     keeper = Keeper(sinks[0], sinks[1], placing.existing or "skip")
     return Album(folder, opened, keeper, score if shows_scores else None, keywords)

@@ -28,14 +28,17 @@ def combine(old: str, new: str, existing: str, separator: str | None = None) -> 
         return put_in(old, new)
     if not old or existing == "overwrite":
         return new
-    if separator is None and SENTENCE.search(old) and "\n" not in new:
-        new, separator = as_sentence(new), " "
-    elif separator is None:
-        separator = SEPARATOR
+    joins = [(SEPARATOR if separator is None else separator, new)]
+    if separator is None and "\n" not in new:
+        joins.append((" ", as_sentence(new)))
+    # It may have been added when the old text was no sentence yet, and have made it one.
+    if any(old == text for _, text in joins):
+        return old
+    between, text = joins[-1 if SENTENCE.search(old) else 0]
     if existing == "append":
-        return old if old == new or old.endswith(separator + new) else old + separator + new
+        return old if any(old.endswith(between + text) for between, text in joins) else old + between + text
     if existing == "prepend":
-        return old if old == new or old.startswith(new + separator) else new + separator + old
+        return old if any(old.startswith(text + between) for between, text in joins) else text + between + old
     return old
 
 

@@ -49,6 +49,10 @@ class Beside(Sink):
         """
         self.images[one_name(path)] = owner
 
+    def target(self, image: str) -> Path | None:
+        """Return the sidecar, whether it exists or not."""
+        return None if image == STANDARD_INPUT else Path(self.sidecar(image))
+
     def where(self, image: str) -> str:
         """Return the sidecar's path."""
         return self.sidecar(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.files import OutputError
@@ -51,8 +52,12 @@ class Sink:
         """Return whether the image has a caption here. Raises ImageError if that cannot be found out."""
         return False
 
+    def target(self, image: str) -> Path | None:
+        """Return the file that the image's caption goes to; None where the image has no file of its own here."""
+        return None
+
     def where(self, image: str) -> str:
-        """Return the place that the image's caption goes to, as messages name it."""
+        """Return the place that the image's caption goes to, as messages name it; for programs there is `target`."""
         return os.fspath(self.path or "")
 
     def write(self, result: Caption | ImageError) -> None:

@@ -255,35 +255,34 @@ class Album:
 
         wanted: photos, the tags of their versions that the person saw, and the captions.
 
-        Raises CorrectionsError, and OSError with the name of the file, after which nothing is saved.
+        Raises CorrectionsError, OSError with the name of the file, and ImageError for a photo that can no longer be
+        read where its score is asked for; after these nothing is saved.
         """
         saved = Saved()
         with self.saving:
             self.refresh()
-            rows: dict[str, Row | None] = {}
-            done: list[tuple[Photo, str, Row | None]] = []
+            chosen: list[tuple[Photo, str]] = []
             for photo, tag, text in wanted:
-                if tag != self.tag(photo) or photo.path in rows:
+                if tag != self.tag(photo) or any(photo is other for other, _ in chosen):
                     saved.conflicts.append(photo)
-                    continue
-                before = self.corrections.row(photo.path)
-                rows[photo.path] = self.row(photo, text, before)
-                done.append((photo, text, before))
-            if not done:
+                else:
+                    chosen.append((photo, text))
+            if not chosen:
                 return saved
-            self.corrections.put(rows)
-            written = [self.write(photo, text, before, rows, saved) for photo, text, before in done]
-            if self.keeper.sinks:
-                try:
-                    self.corrections.put(rows)
-                except OSError as error:  # what is saved is on the disk already
-                    saved.problems.append(str(error))
+            before = [self.corrections.row(photo.path) for photo, _ in chosen]
+            rows: dict[str, Row | None] = {}
+            written = []
+            with self.changing():
+                for (photo, text), row in zip(chosen, before, strict=True):
+                    rows[photo.path], files = self.write(photo, text, row, saved)
+                    written.append(files)
+                self.corrections.put(rows)
             steps = []
             with self.lock:
-                for (photo, text, before), files in zip(done, written, strict=True):
+                for (photo, text), row, files in zip(chosen, before, written, strict=True):
                     state = photo.state
                     self.set(photo, text)
-                    steps.append(Step(photo, state, photo.state, before, files))
+                    steps.append(Step(photo, state, photo.state, row, files))
                     saved.photos.append(photo)
             saved.save = self.remember(Save(steps))
         return saved
@@ -304,16 +303,32 @@ class Album:
             saved.conflicts = [step.photo for step in save.steps if step.photo.state != step.since]
             if saved.conflicts:
                 return saved
-            self.corrections.put({step.photo.path: step.row for step in save.steps})
+            with self.changing():
+                for step in reversed(save.steps):
+                    problems = self.keeper.take_back(step.files)
+                    saved.problems += [f"{step.photo.name}: {problem}" for problem in problems]
+                self.corrections.put({step.photo.path: step.row for step in save.steps})
             del self.saves[number]
-            for step in reversed(save.steps):
-                photo = step.photo
-                saved.problems += [f"{photo.name}: {problem}" for problem in self.keeper.take_back(step.files)]
-                with self.lock:
-                    self.set(photo, None if step.row is None else step.row["captions"][0])
-                    photo.state = step.before
-                saved.photos.append(photo)
+            with self.lock:
+                for step in reversed(save.steps):
+                    self.set(step.photo, None if step.row is None else step.row["captions"][0])
+                    step.photo.state = step.before
+                    saved.photos.append(step.photo)
         return saved
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Make what the block does to files and list one change, or none if it raises; see `Journal`."""
+        if not self.keeper.sinks:  # a single file is written completely or not at all anyway
+            yield
+            return
+        ours = self.keeper.ours.copy()
+        try:
+            with self.corrections.journal.changing():
+                yield
+        except BaseException:
+            self.keeper.ours = ours
+            raise
 
     def refresh(self) -> None:
         """Take what somebody else has changed in the corrections. Raises CorrectionsError and OSError."""
@@ -342,37 +357,27 @@ class Album:
             held -= oldest.size
         return self.last_save
 
-    def write(
-        self, photo: Photo, text: str, before: Row | None, rows: dict[str, Row | None], saved: Saved
-    ) -> list[Written]:
-        """Write a caption to the sinks, and note in its row what was written; return that.
+    def write(self, photo: Photo, text: str, before: Row | None, saved: Saved) -> tuple[Row, list[Written]]:
+        """Write a caption to the sinks; return its row, which says what was written, and that.
 
-        before: the row so far.
-        rows: the rows of this save, by their photos' paths.
+        before: the row so far, of which all but the first caption stays.
         saved: gets a line for each sink that did not take it.
-        """
-        known = (before or {}).get("written")
-        interrupted = [self.as_caption(photo, begun) for begun in begun_in(before)]
-        files, problems = self.keeper.keep(self.as_caption(photo, text), self.paths(known), interrupted)
-        saved.problems += [f"{photo.name}: {problem}" for problem in problems]
-        row = dict(rows[photo.path] or {})
-        row.pop("writing", None)
-        if files:
-            digests = self.paths(known) | {each.path: each.digest for each in files}
-            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in digests.items()}
-        rows[photo.path] = row
-        return files
 
-    def row(self, photo: Photo, text: str, before: Row | None) -> Row:
-        """Return the row of a photo. before: the one so far, of which all but the first caption stays."""
+        Raises OSError as `Keeper.keep` does.
+        """
         row = dict(before or {"file_path": self.corrections.name(photo.path)})
         row["captions"] = [text, *row.get("captions", [])[1:]]
         if photo.candidates:
             row["said"] = photo.candidates[0]["caption"]  # so that teaching can tell corrections from agreement
-        if self.keeper.sinks:
-            # Until it is written: a run that is killed meanwhile may have done so, or not.
-            row["writing"] = [*begun_in(before), text]
-        return row
+        if not self.keeper.sinks:
+            return row, []
+        known = self.paths(row.get("written"))
+        files, problems = self.keeper.keep(self.as_caption(photo, text), known)
+        saved.problems += [f"{photo.name}: {problem}" for problem in problems]
+        if files:
+            digests = known | {each.path: each.digest for each in files}
+            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in digests.items()}
+        return row, files
 
     def paths(self, written: Any) -> dict[str, str]:
         """Return the digests of a row's files by their paths, empty if a person wrote something else there."""
@@ -406,9 +411,3 @@ def content_of(path: str) -> str:
 def without_waiting(path: str, flags: int) -> int:
     """Open a file, even a pipe that nobody writes to, which somebody may have put there."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def begun_in(row: Row | None) -> list[str]:
-    """Return the captions that killed runs had begun to write to files."""
-    begun = (row or {}).get("writing")
-    return [text for text in begun if isinstance(text, str) and tokenize(text)] if isinstance(begun, list) else []

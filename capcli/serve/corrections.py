@@ -3,49 +3,76 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from capcli.files import WholeFile, errors_name, sync_folder, write_whole
+from capcli.model.vocabulary import tokenize
 from capcli.outputs.formats import dump
+from capcli.outputs.originals import UntouchableError, original
+from capcli.serve.journal import Journal
 
 FILE = "corrections.json"
 # Where training looks for a photo, in this order; see `capcli.training.datasets.locate`.
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 Row = dict[str, Any]
+DIVIDER = ",\n"  # between rows
+SPACE = re.compile(r"[ \t\n\r]*")
+FORM = '{"file_path": "a.jpg", "captions": ["a cat"]}'
+NO_LIST = f"not a list of captioned photos, [{FORM}, …]"
+KARPATHY = "in Karpathy's form, which training reads, but corrections are not written in"
 
 
 class CorrectionsError(Exception):
     """Report a file that is no list of captioned photos; str() is one line with the file and the reason."""
 
 
+class Kept(Row):
+    """Hold a row as it stands in the file.
+
+    text: in the file.
+    lead: what is between the row before it and this one.
+    place: of its photo.
+    """
+
+    def __init__(self, row: Row, text: str, lead: str, place: str) -> None:
+        super().__init__(row)
+        self.text, self.lead, self.place = text, lead, place
+
+
 class Corrections:
     """Hold the rows of the file, `{"file_path", "captions"}` and whatever else is in them, by their photos.
 
-    What other programs and people change in the file meanwhile is read before the next save. One run of capcli at a
-    time has the file.
+    Where a photo has several rows, the first of them is meant; training takes the captions of all. Rows that are not
+    changed stay byte for byte. What other programs and people change in the file meanwhile is read before the next
+    save. One run of capcli at a time has the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Lock the file, and read it if it exists.
+    def __init__(self, path: Path, places: Iterable[tuple[str, str]] = ()) -> None:
+        """Lock the file, and read it if it exists, after taking back what a killed save has done.
 
         path: of the file.
+        places: besides the file's own folder, as `Journal` takes them.
 
         Raises CorrectionsError, and OSError with the file's name; its errno is EBUSY if another run has the file.
         """
         self.path = Path(os.path.realpath(path))
         with errors_name(path):
-            self.lock = WholeFile(
-                self.path.with_name(f".{self.path.name}.lock")
-            )  # never written; hidden: no photo's sidecar
-        self.rows: dict[str, Row] = {}
-        self.state: tuple[int, ...] | None = None
+            # Never written; hidden, so that it is no photo's sidecar.
+            self.lock = WholeFile(self.path.with_name(f".{self.path.name}.lock"))
+        self.journal = Journal(self.path, places)
+        self.left: list[str] = []  # lines about files that could not be taken back, as somebody has changed them
+        self.clear()
         try:
             self.read()
+            self.check()
         except BaseException:
             self.close()
             raise
@@ -54,21 +81,32 @@ class Corrections:
         """Let other runs have the file."""
         self.lock.discard()
 
+    def clear(self) -> None:
+        """Forget what is in the file."""
+        self.take([])
+        self.opening, self.closing, self.encoding = "[\n", "\n]\n", "utf-8"  # around the rows
+        self.empty = "[]\n"  # the file without any row
+        self.state: tuple[int, ...] | None = None
+
+    def take(self, listed: list[Kept]) -> None:
+        """Take the rows that are in the file, in their order."""
+        self.listed = listed
+        self.rows = {row.place: row for row in reversed(listed)}
+
     def read(self) -> bool:
         """Read the file if it is another than it was, and return whether it is.
 
         Raises CorrectionsError, and OSError with the file's name.
         """
+        self.left += self.journal.take_back()
         state = self.look()
         if state == self.state:
             return False
-        rows: dict[str, Row] = {}
-        for row in self.parse(self.path.read_bytes()) if state is not None else ():
-            place = self.locate(row["file_path"])
-            if place in rows:  # training takes all captions of a photo as well
-                row = rows[place] | {"captions": rows[place]["captions"] + row["captions"]}
-            rows[place] = row
-        self.rows, self.state = rows, state
+        if state is None:
+            self.clear()
+        else:
+            self.parse(self.path.read_bytes())
+        self.state = state
         return True
 
     def look(self) -> tuple[int, ...] | None:
@@ -81,16 +119,42 @@ class Corrections:
             raise CorrectionsError(f"{self.path}: not a regular file")
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def parse(self, content: bytes) -> list[Row]:
-        """Return the rows of a file. Raises CorrectionsError."""
-        wrong = f'{self.path}: not a list of captioned photos, [{{"file_path": "a.jpg", "captions": ["a cat"]}}, …]'
+    def check(self) -> None:
+        """Raise OSError with the file's name if it must not be changed."""
         try:
-            rows = json.loads(content)
+            original(os.fspath(self.path))
+        except UntouchableError as error:
+            raise OSError(errno.EPERM, str(error), os.fspath(self.path)) from None
+
+    def parse(self, content: bytes) -> None:
+        """Take the rows of a file, with the text around them. Raises CorrectionsError."""
+        encoding = json.detect_encoding(content)
+        try:
+            text = content.decode(encoding, "surrogatepass")
+            rows = json.loads(text)
         except (ValueError, RecursionError):
-            raise CorrectionsError(wrong) from None
-        if not isinstance(rows, list) or not all(map(is_row, rows)):
-            raise CorrectionsError(wrong)
-        return rows
+            raise CorrectionsError(f"{self.path}: {NO_LIST}") from None
+        if isinstance(rows, dict) and "images" in rows:
+            raise CorrectionsError(f"{self.path}: {KARPATHY}; name another file, --corrections FILE")
+        if not isinstance(rows, list):
+            raise CorrectionsError(f"{self.path}: {NO_LIST}")
+        for number, row in enumerate(rows, 1):
+            if wrong := what_is_wrong(row):
+                raise CorrectionsError(f"{self.path}: row {number}{wrong}")
+        listed: list[Kept] = []
+        at = first = SPACE.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
+        for row in rows:
+            start = first if not listed else SPACE.match(text, text.index(",", at) + 1).end()  # type: ignore[union-attr]
+            _, end = json.JSONDecoder().raw_decode(text, start)
+            listed.append(Kept(row, text[start:end], text[at:start] or DIVIDER, self.locate(row["file_path"])))
+            at = end
+        self.clear()
+        if listed:
+            self.opening, self.closing = text[:first], text[at:]
+        else:
+            self.empty = text
+        self.encoding = encoding
+        self.take(listed)
 
     def locate(self, name: str) -> str:
         """Return the place of the photo that a row names, as training finds it."""
@@ -117,26 +181,38 @@ class Corrections:
 
         Raises OSError with the file's name, after which the file is as it was.
         """
-        rows = self.rows.copy()
+        self.check()
+        listed = self.listed.copy()
         for photo, row in changes.items():
             place = place_of(photo)
-            if row is None:
-                rows.pop(place, None)
-            else:
-                rows[place] = row
-        lines = ",\n".join(map(dump, rows.values()))
-        content = f"[\n{lines}\n]\n" if rows else "[]\n"
-        write_whole(self.path, content.encode(), like=self.path if self.path.exists() else None)
+            old = self.rows.get(place)
+            index = len(listed) if old is None else next(i for i, each in enumerate(listed) if each is old)
+            lead = old.lead if old else listed[-1].lead if listed else DIVIDER
+            text = row.text if isinstance(row, Kept) else dump(row)
+            listed[index : index + 1] = [] if row is None else [Kept(row, text, lead, place)]
+        texts = [text for row in listed for text in (row.lead, row.text)][1:]
+        text = "".join([self.opening, *texts, self.closing]) if listed else self.empty
+        content = text.encode(self.encoding, "surrogatepass")
+        write_whole(self.path, content, like=self.path if self.path.exists() else None)
         sync_folder(self.path.parent)
-        self.rows, self.state = rows, self.look()
+        self.take(listed)
+        self.state = self.look()
 
 
-def is_row(row: Any) -> bool:
-    """Return whether a decoded value describes a captioned photo."""
-    if not isinstance(row, dict) or not isinstance(row.get("file_path"), str):
-        return False
+def what_is_wrong(row: Any) -> str:
+    """Return why a decoded value is no row, for a message that begins `row 3`, and what to do; empty if it is one."""
+    if not isinstance(row, dict):
+        return f" is {brief(row)}; write {FORM} there"
+    name = row.get("file_path")
+    if not isinstance(name, str):
+        wrong = f"is {KARPATHY}" if "filename" in row else 'has no "file_path"'
+        return f" {wrong}; write {FORM} there"
     captions = row.get("captions")
-    return isinstance(captions, list) and bool(captions) and all(isinstance(caption, str) for caption in captions)
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        return f' ({name}) has no list of texts as "captions"; write {FORM} there'
+    if not captions or not all(map(tokenize, captions)):
+        return f" ({name}) has {'a caption without a word' if captions else 'no caption'}; write one, or remove the row"
+    return ""
 
 
 def place_of(photo: str | os.PathLike[str]) -> str:

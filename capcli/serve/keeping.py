@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from capcli.files import OutputError, sync_folder, write_whole
+from capcli.files import OutputError
 from capcli.outputs.existing import KEPT
-from capcli.outputs.metadata import Metadata
 from capcli.outputs.sink import Sink
 from capcli.results import Caption, ImageError
+from capcli.serve.journal import digest_of, put, read
 
 MEMORY = 128_000_000  # bytes of files that are kept for undoing
 
@@ -64,20 +60,21 @@ class Keeper:
         self.existing = existing
         self.ours: OrderedDict[str, Ours] = OrderedDict()
 
-    def keep(
-        self, caption: Caption, known: Mapping[str, str], interrupted: Sequence[Caption] = ()
-    ) -> tuple[list[Written], list[str]]:
+    def keep(self, caption: Caption, known: Mapping[str, str]) -> tuple[list[Written], list[str]]:
         """Write a caption to each sink; return what was done, and a line for each that did not take it.
 
         caption: of a photo.
         known: digests of files that an earlier run wrote, by their paths.
-        interrupted: what earlier runs may have written, or not, when they were killed.
+
+        Raises OSError if a file can be made neither what it is to be nor what it was; see `Journal`.
         """
         done: list[Written] = []
         problems: list[str] = []
         plans = []
         for sink, overwriting in self.sinks:  # all of them first, as what is in one may matter to another
-            target = os.path.realpath(caption.path if isinstance(sink, Metadata) else sink.where(caption.path))
+            place = sink.target(caption.path)
+            assert place is not None  # a sink beside the photos or in them
+            target = os.path.realpath(place)
             try:
                 before = read(target)
                 ours = self.ours.get(target)
@@ -85,29 +82,23 @@ class Keeper:
                     ours = None
                 if ours is not None:
                     earlier = ours.earlier
-                elif self.existing in KEPT:
-                    earlier = known.get(target, "") == digest_of(before) or any(
-                        holds(overwriting, each, target, before) for each in interrupted
-                    )
                 else:
-                    earlier = False
+                    earlier = self.existing in KEPT and known.get(target) == digest_of(before)
                 original = before if ours is None else ours.original
                 if original != before:
                     put(target, original)
-            except (ImageError, OutputError, OSError) as error:
-                problems.append(error.reason if isinstance(error, ImageError) else str(error))
+            except OSError as error:
+                problems.append(why(error))
                 continue
             plans.append((overwriting if earlier else sink, target, before, ours, original, earlier))
         for sink, target, before, ours, original, earlier in plans:
             try:
                 self.write(sink, caption)
-                sync(target)
                 written = Written(target, before, ours, digest_of(read(target)))
             except (ImageError, OutputError, OSError) as error:
-                problems.append(error.reason if isinstance(error, ImageError) else str(error))
-                if original != before:
-                    with contextlib.suppress(OSError):
-                        put(target, before)
+                problems.append(why(error))
+                if original != before and read(target) == original:
+                    put(target, before)
                 continue
             self.note(target, Ours(original, written.digest, earlier))
             done.append(written)
@@ -121,17 +112,21 @@ class Keeper:
         sink.write(caption)
 
     def take_back(self, done: Sequence[Written]) -> list[str]:
-        """Make files what they were before a save; return a line for each that somebody else has changed since."""
+        """Make files what they were before a save; return a line for each that stays as somebody else has changed it.
+
+        Raises OSError for one that cannot be changed.
+        """
         problems = []
         for written in reversed(done):
             try:
-                if digest_of(read(written.path)) != written.digest:
-                    problems.append(f"{written.path}: changed since; left as it is")
-                    continue
-                put(written.path, written.before)
-            except (OutputError, OSError) as error:
-                problems.append(str(error))
+                now = digest_of(read(written.path))
+            except OSError as error:
+                problems.append(why(error))
                 continue
+            if now != written.digest:
+                problems.append(f"{written.path}: changed since; left as it is")
+                continue
+            put(written.path, written.before)
             if written.ours is None:
                 self.ours.pop(written.path, None)
             else:
@@ -148,55 +143,8 @@ class Keeper:
             held -= len(oldest.original or b"")
 
 
-def holds(overwriting: Sink, caption: Caption, target: str, content: bytes | None) -> bool:
-    """Return whether a file has just this caption: writing it there again then changes nothing.
-
-    overwriting: the sink that writes the file.
-    target: the file.
-    content: what is in it.
-
-    Raises ImageError, OutputError and OSError.
-    """
-    if content is None:
-        return False
-    overwriting.write(caption)
-    if read(target) == content:
-        return True
-    put(target, content)
-    return False
-
-
-def read(path: str) -> bytes | None:
-    """Return a file's content, None if there is none. Raises OutputError for a pipe or a device, and OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise OutputError(path, "not a regular file")
-        return Path(path).read_bytes()
-    return None
-
-
-def put(path: str, content: bytes | None) -> None:
-    """Make a file what it was; None removes it. Raises OSError."""
-    if content is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sync_folder(os.path.dirname(path))
-        return
-    like = Path(path) if os.path.exists(path) else None
-    write_whole(Path(path), content, like=like, keep_times=like is not None)
-
-
-def sync(path: str) -> None:
-    """Wait until the disk has a file that a sink wrote; sinks do not wait for each, as captions can be made again."""
-    with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync_folder(os.path.dirname(path))
-
-
-def digest_of(content: bytes | None) -> str:
-    """Return what identifies a content; `-` for that of no file."""
-    return "-" if content is None else hashlib.sha256(content).hexdigest()
+def why(error: ImageError | OutputError | OSError) -> str:
+    """Return why a file did not take a caption, with its name where the error has it."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
+    return error.reason if isinstance(error, ImageError) else str(error)

@@ -29,6 +29,15 @@ def test_what_becomes_of_captions_already_there() -> None:
     assert combine("tags", "a cat", "prepend") == "a cat, tags"
 
 
+@pytest.mark.parametrize("existing", ["append", "prepend"])
+@pytest.mark.parametrize("old", ["", "tags", "My cat Tom.", "a cat!", "A cat."])
+@pytest.mark.parametrize("new", ["a cat", "a cat!", "A cat.", "a cat. It sleeps."])
+def test_adding_twice_is_adding_once(old: str, new: str, existing: str) -> None:
+    """Also where the caption makes a sentence of the text that it is added to."""
+    once = combine(old, new, existing)
+    assert combine(once, new, existing) == once
+
+
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
 def test_doing_it_again_changes_nothing(existing: str) -> None:
     once = combine("tags", "a cat", existing)

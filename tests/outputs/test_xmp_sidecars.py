@@ -210,6 +210,7 @@ def test_what_the_image_says_itself_is_not_hidden_unasked(tmp_path: Path) -> Non
         assert not sidecars.wants(str(path)), name
         assert sidecars.has(str(path))
         assert sidecars.where(str(path)) == "its metadata"
+        assert sidecars.target(str(path)) == Path(f"{path}.xmp")  # for programs
         with pytest.raises(ImageError, match="its metadata holds a caption already"):
             XmpSidecars("fail").wants(str(path))
         old = "mine" if name in ("d.jpg", "e.avif", "f.tif") else "Grandma's birthday"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_what_a_person_wrote_stays(folder: Path) -> None:
     gone = {"file_path": "gone.jpg", "captions": ["a", "b"], "note": "mine"}
     file.write_text(json.dumps([gone, *({"file_path": "a.jpg", "captions": [caption]} for caption in "cd")]))
     corrections = Corrections(file)
-    assert corrections.row(str(folder / "a.jpg")) == {"file_path": "a.jpg", "captions": ["c", "d"]}
+    assert corrections.row(str(folder / "a.jpg")) == {"file_path": "a.jpg", "captions": ["c"]}
     corrections.put({str(folder / "b.jpg"): {"file_path": "b.jpg", "captions": ["x"]}})
     assert rows(file)[0] == gone
     # Somebody edits the file meanwhile.
@@ -90,6 +91,42 @@ def test_what_a_person_wrote_stays(folder: Path) -> None:
     with pytest.raises(CorrectionsError, match=r"corrections\.json: not a list of captioned photos"):
         corrections.read()
     assert file.read_text() == "no list"
+    corrections.close()
+
+
+A_PERSONS = """ [
+  {"captions": ["first"],  "file_path": "a.jpg", "rating": 5},
+  {"file_path": "a.jpg", "captions": ["second"], "note": "m\\u00fcde ü", "rating": 1e0},
+  {"file_path": "gone.jpg", "captions": ["x"], "by": ["me"]},\t{"file_path": "gone.jpg", "captions": ["y"]},
+  {"file_path": "./b.jpg", "captions": ["b1", "b2"]}
+ ]
+
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "content", [A_PERSONS, A_PERSONS.replace("\n", "\r\n"), "[ ]", "[]", '[{"file_path":"b.jpg","captions":["b"]}]']
+)
+def test_what_is_not_changed_stays_byte_for_byte(folder: Path, content: str, encoding: str) -> None:
+    file = folder / "corrections.json"
+    file.write_bytes(content.encode(encoding))
+    corrections = Corrections(file)
+    before = {name: corrections.row(str(folder / name)) for name in ("a.jpg", "b.jpg", "sub/a.jpg")}
+    for name in ("b.jpg", "sub/a.jpg", "a.jpg"):
+        photo = str(folder / name)
+        row = dict(corrections.row(photo) or {"file_path": name, "captions": [""]})
+        corrections.put({photo: row | {"captions": ["new", *row["captions"][1:]]}})
+    saved = json.loads(file.read_bytes())
+    kept = [row for row in json.loads(content) if row not in before.values()]
+    assert [row for row in saved if row["captions"][0] != "new"] == kept
+    assert {row["file_path"] for row in saved if row["captions"][0] == "new"} >= {"a.jpg", "sub/a.jpg"}
+    if content is A_PERSONS:
+        assert saved[0] == {"captions": ["new"], "file_path": "a.jpg", "rating": 5}
+        lines = file.read_bytes().decode(encoding).replace("\r", "").splitlines()
+        assert lines[2:4] == A_PERSONS.splitlines()[2:4]
+    corrections.put({str(folder / name): row for name, row in before.items()})
+    assert file.read_bytes() == content.encode(encoding)
     corrections.close()
 
 
@@ -115,6 +152,53 @@ def test_a_pipe_is_refused_and_not_waited_for(folder: Path) -> None:
     with pytest.raises(CorrectionsError, match="not a regular file"):
         corrections.read()
     corrections.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [{"filename": "a.jpg"}]}', "in Karpathy's form, .*; name another file, --corrections FILE"),
+        ('[{"filename": "a.jpg", "sentences": [{"raw": "a cat"}]}]', 'row 1 is in Karpathy.*; write {"file_path"'),
+        ('[{"file_path": "b.jpg", "captions": ["b"]}, {"image": 1}]', 'row 2 has no "file_path"; write'),
+        ('[{"file_path": "a.jpg", "captions": []}]', r"row 1 \(a.jpg\) has no caption; write one, or remove the row"),
+        (
+            '[{"file_path": "a.jpg", "captions": ["a", " "]}]',
+            r"row 1 \(a.jpg\) has a caption without a word; write one",
+        ),
+        ('[{"file_path": "a.jpg", "captions": "a cat"}]', r'row 1 \(a.jpg\) has no list of texts as "captions"; write'),
+        ("[3]", "row 1 is 3; write"),
+        ("[", "not a list of captioned photos"),
+    ],
+)
+def test_it_is_said_which_row_is_wrong(folder: Path, content: str, message: str) -> None:
+    file = folder / "corrections.json"
+    file.write_text(content)
+    with pytest.raises(CorrectionsError, match=rf"^{re.escape(str(file))}: {message}[^\n]*$"):
+        Corrections(file)
+    assert file.read_text() == content
+
+
+def test_a_file_that_must_not_be_changed_is_refused(folder: Path) -> None:
+    file, other = folder / "corrections.json", folder / "other.json"
+    file.write_text("[]")
+    row = {str(folder / "a.jpg"): {"file_path": "a.jpg", "captions": ["a cat"]}}
+    corrections = Corrections(file)  # may still be changed, but not for long
+    file.chmod(0o444)
+    with pytest.raises(OSError, match="read-only"):
+        corrections.put(row)
+    corrections.close()
+    with pytest.raises(OSError, match="read-only"):
+        Corrections(file)
+    file.chmod(0o644)
+    try:
+        os.link(file, other)
+    except OSError:
+        pytest.skip("no links here")
+    with pytest.raises(OSError, match="hard links"):
+        Corrections(file)
+    assert file.read_text() == other.read_text() == "[]"
+    other.unlink()
+    Corrections(file).close()
 
 
 def test_one_run_at_a_time_has_the_file(folder: Path) -> None:

@@ -58,6 +58,10 @@ class Metadata(Sink):
         self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
 
+    def target(self, image: str) -> Path | None:
+        """Return the image itself."""
+        return None if image == STANDARD_INPUT else Path(image)
+
     def where(self, image: str) -> str:
         """Return what messages call the inside of an image."""
         return "its metadata"
