@@ -58,6 +58,23 @@ def test_corrections_in_a_pipe_are_refused(tmp_path: Path, tiny_files: Path) -> 
     assert (done.exit_code, done.stderr) == (1, line)
 
 
+def test_a_list_that_cannot_be_kept_is_told_in_a_line(tmp_path: Path, tiny_files: Path) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
+    file = tmp_path / "corrections.json"
+
+    def told() -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["serve", str(tmp_path), "--port", "0", "--model", str(tiny_files)])
+        return done.exit_code, done.stderr
+
+    file.write_text('[{"file_path": "a.jpg", "captions": []}]')
+    wrong = "row 1 (a.jpg) has no caption; write one, or remove the row"
+    assert told() == (1, f"capcli: {file}: {wrong}\n")
+    file.write_text("[]")
+    file.chmod(0o444)
+    assert told() == (1, f"capcli: {file}: it is read-only\n")
+    assert file.read_text() == "[]"
+
+
 def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capcli.engines.choose.are_installed", lambda *packages: "uvicorn" not in packages)
     done = CliRunner().invoke(app, ["serve"])

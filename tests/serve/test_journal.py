@@ -131,3 +131,17 @@ def test_a_pipe_is_no_journal(folder: Path) -> None:
     os.mkfifo(journal(folder).path)
     with pytest.raises(OSError, match="not a regular file"):
         journal(folder).take_back()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder: Path) -> None:
+    path = left_by_a_kill(folder, ("a.txt", b"mine", b"one"), ("corrections.json", None, b"[]"))
+    (folder / "a.txt").write_bytes(b"one")
+    os.mkfifo(folder / "corrections.json")
+    with pytest.raises(OSError, match="not a regular file"):
+        journal(folder).take_back()
+    assert path.exists()  # it can be taken back when the pipe is gone
+    (folder / "corrections.json").unlink()
+    (folder / "a.txt").unlink()
+    os.mkfifo(folder / "a.txt")
+    assert journal(folder).take_back() == [f"{folder / 'a.txt'}: not a file of the folder; left as it is"]
