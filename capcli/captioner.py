@@ -29,15 +29,17 @@ from capcli.images.decode import (
     read_whole,
     to_pixels,
 )
+from capcli.model.confidence import clues_of, confidence
 from capcli.model.config import ModelConfig
 from capcli.model.kinds import Kinds
 from capcli.model.vocabulary import END, START, Vocabulary
-from capcli.results import AttentionMap, Candidate, Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError, Kind
 from capcli.streaming import Aside, LookAhead, Workers
 
 Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if it is kept
 Opened = tuple[str, Pictures | Caption | ImageError]  # its name, and what became of it
 BATCHES_AHEAD = 4  # of those that are worked on
+RIGHT_OR_WRONG = 0.5  # the confidence below which a caption is more likely wrong than right
 BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
 
 
@@ -250,17 +252,41 @@ class Captioner:
         least = self.config.unsure_below
         gains = [None] * len(names) if least is None else self.gains([several[0] for several in candidates])
         kinds = [()] * len(names) if self.kinds is None else self.kinds.told(self.engine.vectors(features))
+        sure = [
+            self.confidence(several[0], gain, told)
+            for several, gain, told in zip(candidates, gains, kinds, strict=True)
+        ]
         one_colour = (pixels == pixels[:, :1, :1]).all((1, 2, 3)).tolist()
         return [
             Caption(
                 name,
                 tuple(several[:num]),
                 gain,
-                unsure=plain or (least is not None and gain is not None and gain < least),
+                confidence=likely,
+                unsure=plain
+                or (least is not None and gain is not None and gain < least)
+                or (likely is not None and likely < RIGHT_OR_WRONG),
                 kinds=told,
             )
-            for name, several, gain, plain, told in zip(names, candidates, gains, one_colour, kinds, strict=True)
+            for name, several, gain, likely, plain, told in zip(
+                names, candidates, gains, sure, one_colour, kinds, strict=True
+            )
         ]
+
+    def confidence(self, candidate: Candidate, gain: float | None, kinds: Sequence[Kind]) -> float | None:
+        """Return how likely a caption is right, 0 to 1; None where the checkpoint cannot tell.
+
+        candidate: the caption.
+        gain: what its image adds to its log-probability; None where that is not known.
+        kinds: what the image shows above all.
+        """
+        if not self.config.confidence or gain is None:
+            return None
+        return confidence(self.clues(candidate, gain, kinds), self.config.confidence)
+
+    def clues(self, candidate: Candidate, gain: float, kinds: Sequence[Kind]) -> list[float]:
+        """Return what tells how likely a caption is right, see `model.confidence`."""
+        return clues_of(candidate, gain, kinds, self.kinds.by_name if self.kinds else {})
 
     def ranked(self, found: Hypotheses[np.ndarray], features: Any, options: DecodingOptions) -> Hypotheses[np.ndarray]:
         """Return hypotheses, best first, after their agreement with the photos was added to their scores.

@@ -145,7 +145,8 @@ class Caption(HasBest):
     candidates: the best `num`, best first; one at least.
     gain: how much more likely the image makes the best one than a blank picture does, as a difference of natural
         log-probabilities; None where the checkpoint does not say what gain is too little.
-    unsure: whether it is too little, or the image has one colour only: there was next to nothing to see.
+    confidence: how likely the best one is right, 0 to 1; None where the checkpoint cannot tell.
+    unsure: whether it is more likely wrong than right, the gain is too little, or the image has one colour only.
     photo: the image upright, RGB, where it was asked to be kept, or None.
     kinds: what the image shows above all, by the encoder alone, the likeliest first; empty where the checkpoint knows
         no kinds, or is sure of none.
@@ -155,6 +156,7 @@ class Caption(HasBest):
     path: str
     candidates: tuple[Candidate, ...]
     gain: float | None = None
+    confidence: float | None = None
     unsure: bool = False
     photo: Image.Image | None = None
     keywords: tuple[str, ...] | None = None

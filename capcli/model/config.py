@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import Any
 
+from capcli.model.confidence import CLUES
 from capcli.settings import check_ranges, setting, settings
 
 
@@ -77,6 +78,7 @@ TYPES: dict[str, Any] = {
     "str": str,
     "bool": bool,
     "dict": dict,
+    "list": list,
 }
 
 
@@ -143,6 +145,8 @@ class ModelConfig(TunedDecoding):
         16384; None for a checkpoint that cannot compare them.
     unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
         blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
+    confidence: the weights of what tells how likely a caption is right, one for each of `confidence.CLUES` and a bias;
+        empty where nobody has fitted them.
     words_before: how many words the decoder knew before it was taught, see `taught.TaughtDecoder`; None if it was not.
     training, scores: records for the model card, see `check_records`.
 
@@ -162,6 +166,7 @@ class ModelConfig(TunedDecoding):
     agreement_size: int | None = setting(None, "Size of the space of agreement.", 2, MOST_CHANNELS)
     unsure_below: float | None = setting(None, "The gain below which captions are unsure.", -1000, 1000)
     words_before: int | None = setting(None, "Words that were known before teaching.", 4, 1_000_000)
+    confidence: list[float] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -187,6 +192,11 @@ class ModelConfig(TunedDecoding):
             raise ValueError(
                 f"embedding_size is {self.embedding_size}; with refine it has to be a multiple of {REFINER_HEADS}"
             )
+        if self.confidence and not (
+            len(self.confidence) == len(CLUES) + 1
+            and all(type(weight) in (int, float) and abs(weight) <= 1000 for weight in self.confidence)
+        ):
+            raise ValueError(f"confidence is {brief(self.confidence)}, not {len(CLUES) + 1} numbers from -1000 to 1000")
         check_records(self.training, self.scores)
 
     @property

@@ -22,6 +22,8 @@ FUNCTION_WORDS = frozenset(
     """.split()
 )
 
+ENDINGS = ("ing", "es", "ed", "s")
+
 
 def names(words: Sequence[str], name: Sequence[str]) -> bool:
     """Return whether a name of one or several words occurs among words, in the singular or the plural.
@@ -33,3 +35,8 @@ def names(words: Sequence[str], name: Sequence[str]) -> bool:
     forms = {last, f"{last}s", f"{last}es", last.removesuffix("s"), last.removesuffix("y") + "ies"}
     places = range(len(words) - len(name) + 1)
     return any(list(words[i : i + len(first)]) == first and words[i + len(first)] in forms for i in places)
+
+
+def stem(word: str) -> str:
+    """Return a word without the ending of a plural or a form of a verb, cut off as it comes: `runn` of `running`."""
+    return next((word[: -len(end)] for end in ENDINGS if word.endswith(end) and len(word) > len(end) + 2), word)

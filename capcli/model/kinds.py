@@ -62,6 +62,11 @@ class Kinds:
         return probabilities
 
     @cached_property
+    def by_name(self) -> dict[str, Named]:
+        """Return the kinds by their names."""
+        return {named.name: named for named in self.names}
+
+    @cached_property
     def membership(self) -> np.ndarray:
         """Return which classes are of which kinds, (classes, kinds), as zeros and ones."""
         import numpy as np

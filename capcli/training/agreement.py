@@ -94,7 +94,13 @@ def learn_agreement(
         "options": {"init": init.name, "epochs": EPOCHS, "beam": model.config.beam, "seed": seed},
     }
     model.config = dataclasses.replace(
-        model.config, agreement=weight, agreement_size=SIZE, training=record, scores={}, unsure_below=None
+        model.config,
+        agreement=weight,
+        agreement_size=SIZE,
+        training=record,
+        scores={},
+        unsure_below=None,
+        confidence=[],
     )
     model.cpu().save(folder, torch.float16)
     memory = init / MEMORY_FILE

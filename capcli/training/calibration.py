@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from capcli.captioner import Captioner
+from capcli.model.english import FUNCTION_WORDS, stem
+from capcli.model.vocabulary import tokenize
 
 SHARES = (0.75, 0.5, 0.25)
+LEAST_CAPTIONS = 200  # to fit confidence to; fewer say too little
+DECAY = 1e-3
 UNSURE_SHARE = 0.02  # the share of real photos whose captions may be marked unsure
 
 
@@ -47,6 +52,43 @@ def least_gain(gains: Sequence[float]) -> float:
     gains: of captions of real photos, one or more.
     """
     return round(float(torch.tensor(gains, dtype=torch.double).quantile(UNSURE_SHARE)), 2)
+
+
+def agrees(row: dict[str, Any]) -> bool:
+    """Return whether a caption is right as far as people's captions tell: they hold at least half its content words.
+
+    By eye about as many captions are right. row: with "caption" and "references".
+    """
+    held = {stem(word) for reference in row["references"] for word in tokenize(reference)}
+    content = [stem(word) for word in tokenize(row["caption"]) if word not in FUNCTION_WORDS]
+    return sum(word in held for word in content) >= len(content) / 2
+
+
+def fit_confidence(clues: Sequence[Sequence[float]], right: Sequence[bool]) -> list[float]:
+    """Return the weights of clues, and the bias, with which `model.confidence` tells how likely a caption is right.
+
+    Logistic regression, with a little weight decay. Empty for fewer than LEAST_CAPTIONS, or where all are alike.
+
+    clues: of each caption.
+    right: whether it is.
+    """
+    if len(clues) < LEAST_CAPTIONS or len(set(right)) < 2:
+        return []
+    inputs, targets = torch.tensor(clues, dtype=torch.double), torch.tensor(right, dtype=torch.double)
+    mean, scale = inputs.mean(0), inputs.std(0) + 1e-6
+    inputs = torch.cat([(inputs - mean) / scale, torch.ones(len(inputs), 1, dtype=torch.double)], 1)
+    weights = torch.zeros(inputs.shape[1], dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        fit = binary_cross_entropy_with_logits(inputs @ weights, targets) + DECAY * weights[:-1].square().sum()
+        fit.backward()
+        return fit
+
+    optimizer.step(loss)
+    slopes = weights.detach()[:-1] / scale
+    return [round(float(weight), 4) for weight in (*slopes, weights.detach()[-1] - slopes @ mean)]
 
 
 def gains_of_one_colour(captioner: Captioner) -> list[float]:

@@ -61,6 +61,7 @@ def evaluate_captioner(
             "caption": c.text,
             "score": round(c.score, 4),
             "gain": round(gain, 4),
+            "clues": [round(clue, 4) for clue in captioner.clues(c.best, gain, c.kinds)],
             "cider": None if cider is None else round(cider, 2),
             "references": p.captions,
         }

@@ -262,7 +262,7 @@ def build_model(
         record["begun_from"] = model.config.training
         if options.refine is False and model.config.refine:
             raise DataError(f"--init {options.init}: has the layer that --no-refine would leave out")
-        model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, **asked)
+        model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, confidence=[], **asked)
         if options.fine_tune and model.agreement is not None:  # it was learnt from what the encoder says now
             model.agreement = None
             model.config = dataclasses.replace(model.config, agreement=0.0, agreement_size=None)

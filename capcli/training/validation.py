@@ -12,6 +12,7 @@ from rich.console import Console
 from capcli.captioner import Captioner, candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import score_line
+from capcli.checkpoints.kinds import read_kinds
 from capcli.checkpoints.store import read_config
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
@@ -19,7 +20,7 @@ from capcli.engines.torch import TorchEngine, as_arrays
 from capcli.model.precision import autocast
 from capcli.progress import progress
 from capcli.results import Candidate
-from capcli.training.calibration import least_gain
+from capcli.training.calibration import agrees, fit_confidence, least_gain
 from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, Photo
 from capcli.training.evaluation import evaluate_captioner
 from capcli.training.losses import summed_loss
@@ -111,17 +112,23 @@ def measure(console: Console, folder: Path, sets: list[DataSet], device: torch.d
     Raises DataError, ImageError, ModelError and OSError.
     """
     stored = CaptionModel.load(folder)
-    captioner = Captioner(TorchEngine(stored, device, precision))
-    scores, gains = {}, []
+    kinds = read_kinds(folder, stored.config.encoder_kind.global_size)
+    captioner = Captioner(TorchEngine(stored, device, precision), kinds=kinds)
+    scores: Scores = {}
+    rows: list[dict[str, Any]] = []
     for data_set in with_dev(sets):
         console.print(f"scoring {data_set.name} dev", markup=False)
         result = evaluate_captioner(captioner, data_set, "dev", captioner.options, batch_size=32)
         speed = f"{result['images_per_second']} images/s in {captioner.precision}"
         console.print(f"  {speed}, {score_line(result['scores'])}", markup=False)
         scores[data_set.name] = rounded(result["scores"]) | {"precision": captioner.precision}
-        gains += [row["gain"] for row in result["captions"]]
-    unsure_below = least_gain(gains) if gains else None
-    stored.config = dataclasses.replace(stored.config, scores=scores, unsure_below=unsure_below)
+        rows += result["captions"]
+    stored.config = dataclasses.replace(
+        stored.config,
+        scores=scores,
+        unsure_below=least_gain([row["gain"] for row in rows]) if rows else None,
+        confidence=fit_confidence([row["clues"] for row in rows], [agrees(row) for row in rows]),
+    )
     stored.save_description(folder)
 
 

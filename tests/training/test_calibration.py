@@ -4,7 +4,8 @@ import torch
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
-from capcli.training.calibration import auc, calibrate, gains_of_one_colour, least_gain
+from capcli.model.confidence import CLUES, confidence
+from capcli.training.calibration import agrees, auc, calibrate, fit_confidence, gains_of_one_colour, least_gain
 
 
 def test_auc_counts_pairs_in_order() -> None:
@@ -43,3 +44,31 @@ def test_pictures_of_one_colour_are_all_kinds_of_colours(tiny_model: CaptionMode
     gains = gains_of_one_colour(captioner)
     assert len(gains) == 64
     assert len({round(gain, 6) for gain in gains}) > 32
+
+
+def test_confidence_is_fitted_to_what_tells_right_from_wrong() -> None:
+    generator = torch.Generator().manual_seed(1)
+    clues = torch.randn(4000, len(CLUES), generator=generator) * torch.tensor([0.5, 2.0, 1.0, 0.3]) - 1
+    truth = [3.0, 0.0, -1.0, 2.0, 4.0]
+    chance = torch.tensor([confidence(row, truth) for row in clues.tolist()])
+    right = (torch.rand(4000, generator=generator) < chance).tolist()
+    found = fit_confidence(clues.tolist(), right)
+    assert found == pytest.approx(truth, abs=0.6)
+    told = torch.tensor([confidence(row, found) for row in clues.tolist()])
+    assert float((told - chance).abs().mean()) < 0.03
+    assert fit_confidence(clues.tolist()[:10], right[:10]) == []
+    assert fit_confidence(clues.tolist(), [True] * 4000) == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "right"),
+    [
+        ("a dog running on grass", True),
+        ("two dogs run", True),
+        ("a dog in a kitchen", True),
+        ("a cat in a kitchen", False),
+        ("on a", True),
+    ],
+)
+def test_a_caption_is_right_where_people_say_half_of_it(caption: str, right: bool) -> None:
+    assert agrees({"caption": caption, "references": ["the dogs ran over the grass", "a brown dog runs"]}) is right
