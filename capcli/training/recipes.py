@@ -2,7 +2,7 @@
 
 A recipe is a TOML file. Its own keys are options of every stage that has them; each `[[stage]]` has a `name`, a `kind`
 of KINDS, `train` where none is given, and options of its own. `new_decoder = true` takes only the encoder of the stage
-before, and `minutes` tells how long the stage took when somebody ran it.
+before, and `minutes` tells how long the stage took when somebody ran it. `license` tells the terms of use.
 """
 
 from __future__ import annotations
@@ -20,24 +20,30 @@ from typing import Any
 import torch
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import data_of, license_of
+from capcli.checkpoints.kinds import KINDS_FILE
 from capcli.checkpoints.store import MEMORY_FILE
 from capcli.files import write_whole
 from capcli.progress import stderr_console
 from capcli.training.agreement import learn_agreement
-from capcli.training.datasets import DataError
+from capcli.training.datasets import DataError, DataSet
+from capcli.training.kinds import write_kinds
 from capcli.training.loop import train
 from capcli.training.options import TrainOptions
 from capcli.training.ranks import Ranks
 from capcli.training.setup import read_data_sets
+from capcli.training.validation import measure
 
 ENDING = ".toml"
 DONE_FILE, FEATURES = "stages.json", "features"
+TERMS = "license"  # the key of the terms of use that the card tells
 OWN_KEYS = ("name", "kind", "minutes", "new_decoder")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 # The options that each kind of stage has.
 KINDS: dict[str, frozenset[str]] = {
     "train": frozenset(field.name for field in dataclasses.fields(TrainOptions)) - {"init"},
     "agree": frozenset({"data", "beam", "seed"}),
+    "kinds": frozenset({"data"}),
 }
 
 
@@ -75,6 +81,8 @@ def read_recipe(path: Path) -> list[Stage]:
     tables = content.pop("stage", None)
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise DataError(f"{path}: a recipe has one [[stage]] or more")
+    if not isinstance(content.pop(TERMS, ""), str):
+        raise DataError(f"{path}: {TERMS} is no text")
     if unknown := [key for key in content if not any(key in known for known in KINDS.values())]:
         raise DataError(f"{path}: {unknown[0]} is no option of any stage")
     stages = []
@@ -200,13 +208,36 @@ def follow(
 
 def run_stage(stage: Stage, place: Path, before: Path | None, device: torch.device, cache: Path, ranks: Ranks) -> None:
     """Run a stage, or go on with it. place: its folder; the others as in `follow` and `train_options`."""
-    if stage.kind == "agree":
-        assert before is not None
-        if ranks.leads:
-            sets = read_data_sets(stage.options["data"])
-            learn_agreement(sets, before, place, stage.options.get("beam"), device, stage.options.get("seed", 1), None)
+    if stage.kind == "train":
+        train(train_options(stage, before), place, device, cache, resume=True, ranks=ranks)
         return
-    train(train_options(stage, before), place, device, cache, resume=True, ranks=ranks)
+    assert before is not None
+    if not ranks.leads:
+        return
+    sets = read_data_sets(stage.options["data"])
+    if stage.kind == "agree":
+        learn_agreement(sets, before, place, stage.options.get("beam"), device, stage.options.get("seed", 1), None)
+    else:
+        name_kinds(sets, before, place, device)
+
+
+def name_kinds(sets: list[DataSet], before: Path, place: Path, device: torch.device) -> None:
+    """Write a checkpoint that names kinds, and knows how sure it is of captions. before: the one without."""
+    console, model = stderr_console(), CaptionModel.load(before)
+    model.save(place, torch.float16)
+    copy_beside(before, place)
+    train, dev = ([photo for each in sets for photo in each.split(split)] for split in ("train", "dev"))
+    agreeing = write_kinds(console, place, train, dev, device)
+    if agreeing is not None:
+        console.print(f"names the class that ImageNet's classifier is sure of in {agreeing:.0%}", markup=False)
+    measure(console, place, sets, device, "fp32")
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Copy the files that a checkpoint may have besides its own from one folder to another."""
+    for name in (KINDS_FILE, MEMORY_FILE):
+        if (source / name).is_file():
+            write_whole(target / name, (source / name).read_bytes())
 
 
 def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
@@ -218,14 +249,9 @@ def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
     command: the command line that started it, for the model card; None if there was none.
     """
     model = CaptionModel.load(last)
-    rows: dict[str, dict[str, Any]] = {}
-    run: Any = model.config.training
-    while isinstance(run, dict):  # the last run first; data sets that only an earlier one had come behind
-        for row in run.get("data", []):
-            rows.setdefault(row["name"], row)
-        run = run.get("begun_from")
-    record = {"command": command, "recipe": recipe, "data": list(rows.values())}
+    record = {"command": command, "recipe": recipe, "data": data_of(model.config.training)}
+    if (terms := tomllib.loads(recipe).get(TERMS) or license_of(model.config.training)) is not None:
+        record["license"] = terms
     model.config = dataclasses.replace(model.config, training=record)
-    if (last / MEMORY_FILE).is_file():
-        write_whole(folder / MEMORY_FILE, (last / MEMORY_FILE).read_bytes())
+    copy_beside(last, folder)
     model.save(folder, torch.float16)

@@ -9,8 +9,10 @@ from tiny_runs import SMALLER
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.kinds import read_kinds
 from capcli.training import recipes
 from capcli.training.datasets import DataError
+from capcli.training.kinds import imagenet_names
 from capcli.training.recipes import describe, follow, read_recipe
 
 CPU = torch.device("cpu")
@@ -32,8 +34,10 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
         pair,
         f'[[stage]]\nname = "first"\nepochs = 1\n{SIZES}'
         '[[stage]]\nname = "critical"\nself_critical = true\nepochs = 1\nstray_penalty = 0.1\n'
-        f'[[stage]]\nname = "anew"\nnew_decoder = true\nepochs = 2\nmin_count = 1\nminutes = 2\n{sizes}',
+        f'[[stage]]\nname = "anew"\nnew_decoder = true\nepochs = 2\nmin_count = 1\nminutes = 2\n{sizes}'
+        '[[stage]]\nname = "named"\nkind = "kinds"\n',
     )
+    recipe.write_text('license = "for tests"\n' + recipe.read_text())
     run = tmp_path / "run"
     trained = recipes.train
 
@@ -50,7 +54,7 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
     lines = describe(read_recipe(recipe), run)
     assert "done, in" in lines[0]
     assert lines[2].endswith("some 2 min")
-    assert lines[3] == "1 of 3 stages are left: 2 min as they were timed"
+    assert lines[4] == "2 of 4 stages are left: 2 min as they were timed"
 
     begun = (run / "01-first" / "log.jsonl").stat().st_mtime_ns
     follow(recipe, run, CPU, command="capcli train recipe.toml")
@@ -60,7 +64,11 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
         assert torch.equal(tensor, first.encoder.state_dict()[name]), "a new decoder keeps the encoder"
     assert "[[stage]]" in last.config.training["recipe"]
     assert "begun_from" not in last.config.training
+    assert last.config.training["license"] == "for tests"
     assert "```toml" in (run / "README.md").read_text()
+    told = Captioner.load(run, "cpu").caption(Path("tests/photos/chelsea.jpg")).kinds
+    assert told
+    assert read_kinds(run, 1280).names == imagenet_names()
     assert not (run / "features").exists()
     assert Captioner.load(run, "cpu").caption(Path("tests/photos/chelsea.jpg")).text
 
@@ -75,7 +83,7 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
         ("", r"one \[\[stage\]\] or more"),
         ('[[stage]]\nname = "a"\nepoch = 1\n', "stage 1: epoch is no option of a stage of the kind train"),
         ('[[stage]]\nname = "../a"\n', "stage 1: name is '../a'"),
-        ('[[stage]]\nname = "a"\nkind = "magic"\n', "kind is 'magic', not one of train, agree"),
+        ('[[stage]]\nname = "a"\nkind = "magic"\n', "kind is 'magic', not one of train, agree, kinds"),
         ('[[stage]]\nname = "a"\nkind = "agree"\n', "the first stage trains a new model"),
         ('[[stage]]\nname = "a"\nlearning_rate = 20\n', "not between 1e-09 and 10"),
         ('[[stage]]\nname = "a"\nlearning_rate = "fast"\n', "stage 1: "),
