@@ -18,6 +18,7 @@ from capcli.checkpoints.kinds import KINDS_FILE, read_kinds
 from capcli.checkpoints.store import CHECKPOINT_FILES
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
+from capcli.decoding.restraint import content_words, cost
 from capcli.engines.choose import engine_loader
 from capcli.engines.engine import Engine
 from capcli.images.decode import (
@@ -289,12 +290,12 @@ class Captioner:
         return clues_of(candidate, gain, kinds, self.kinds.by_name if self.kinds else {})
 
     def ranked(self, found: Hypotheses[np.ndarray], features: Any, options: DecodingOptions) -> Hypotheses[np.ndarray]:
-        """Return hypotheses, best first, after their agreement with the photos was added to their scores.
+        """Return hypotheses, best first, after what `added` says was added to their scores.
 
         features: the engine's, of the photos.
-        options: say how much agreement counts.
+        options: say how much agreement and restraint count.
         """
-        added = self.agreement(features, found.words, options)
+        added = self.added(features, found.words, options)
         if added is None:
             return found
         scores = found.scores + added
@@ -303,16 +304,24 @@ class Captioner:
         arrays = vars(found) | {"scores": scores}
         return Hypotheses(**{name: None if array is None else array[rows, order] for name, array in arrays.items()})
 
-    def agreement(self, features: Any, words: np.ndarray, options: DecodingOptions) -> np.ndarray | None:
-        """Return what agreement adds to the scores of sentences, (images, sentences); None where it adds nothing.
+    def added(self, features: Any, words: np.ndarray, options: DecodingOptions) -> np.ndarray | None:
+        """Return what is added to the scores of sentences once they are found, (images, sentences); None for nothing.
 
         features: the engine's, of the images.
         words: as `Engine.agree` takes them.
-        options: say how much agreement counts.
+        options: say how much agreement and restraint count.
         """
-        if not options.agreement or self.config.agreement_size is None or not words.shape[2]:
-            return None
-        return options.agreement * self.engine.agree(features, words)
+        parts = []
+        if options.agreement and self.config.agreement_size is not None and words.shape[2]:
+            parts.append(options.agreement * self.engine.agree(features, words))
+        if options.restraint:
+            parts.append(-options.restraint * cost(words, self.content))
+        return sum(parts[1:], parts[0]) if parts else None
+
+    @functools.cached_property
+    def content(self) -> np.ndarray:
+        """Return which words of the vocabulary name something."""
+        return content_words(self.vocabulary)
 
     def gains(self, sentences: Sequence[Candidate]) -> list[float]:
         """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""

@@ -85,7 +85,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
         for row, sentence_ids in enumerate(ids):
             words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
         reading = engine.read(features, words)
-        added = captioner.agreement(features, np.stack([words[:, 1:]] * 2), captioner.options)
+        added = captioner.added(features, np.stack([words[:, 1:]] * 2), captioner.options)
         for row, sentence in enumerate(some):
             length = len(ids[row])
             each, favourite_log_probs, favourites = read_logits(reading.logits[0, row, : length + 1], ids[row])

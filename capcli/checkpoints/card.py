@@ -112,13 +112,14 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
 
 
 def decoding_clause(
-    beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool, agreement: float
+    beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool, agreement: float, restraint: float
 ) -> str:
     """Return in a few words how captions are searched for."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     clause += f", no {no_repeat} words in a row twice" if no_repeat else ""
     clause += ", no word doubled" if no_echo else ""
-    return clause + (f", {agreement:g} × the agreement with the photo added to the score" if agreement else "")
+    clause += f", {agreement:g} × the agreement with the photo added to the score" if agreement else ""
+    return clause + (f", {restraint:g} taken from it for each content word" if restraint else "")
 
 
 def unsure_clause(least: float) -> str:

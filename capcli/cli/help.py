@@ -12,7 +12,18 @@ PANELS: dict[str, tuple[str, ...]] = {
     MOST_USED: ("output", "sidecar", "num", "html", "attention"),
     "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels", "shard"),
     "How to decode": (
-        *("ban", "beam", "max_length", "length_penalty", "no_repeat", "no_echo", "agreement", "sample", "temperature"),
+        *(
+            "ban",
+            "beam",
+            "max_length",
+            "length_penalty",
+            "no_repeat",
+            "no_echo",
+            "agreement",
+            "restraint",
+            "sample",
+            "temperature",
+        ),
         *("top_p", "diversity", "attention_samples", "seed"),
     ),
     "What to write": (

@@ -12,7 +12,7 @@ from capcli.settings import check_ranges, setting
 class BeamOptions(TunedDecoding):
     """Hold the settings of a beam search.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement: see TunedDecoding.
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint: see TunedDecoding.
     ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
     """
 
@@ -28,7 +28,7 @@ class DecodingOptions(BeamOptions):
     The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
     `dataclasses.replace(captioner.options, beam=5)`.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement, ban: see BeamOptions.
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint, ban: see BeamOptions.
     sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
     temperature: divides the logits when sampling; far below 0.01 every log-probability would become minus infinity.
     top_p: when sampling, draw only from the most probable words that together reach this probability.

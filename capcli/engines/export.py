@@ -57,7 +57,8 @@ the `photo` that `start.onnx` gave is how well the sentence agrees with the phot
 
 """
 RANKED = """ To that it
-adds {agreement:g} times the sentence's agreement with the photo."""
+adds {agreement:g} times the sentence's agreement with the photo, and takes {restraint:g} from it for each content word,
+ten times that for one that comes again."""
 SEEN = """
 `weights` are where the model looked for the word that `log_probs` are of, over a grid of {rows}×{columns} cells, row
 by row; `gate` is how much that counted, 0 to 1 (Xu et al. 2015, §4.2.1).

@@ -95,6 +95,7 @@ class TunedDecoding:
         "broccoli and broccoli".
     agreement: what a sentence's agreement with the photo counts: so many times their cosine is added to the score once
         the sentences are found, if the checkpoint can compare them; see `model.agreement`.
+    restraint: what each content word takes from the score then; see `decoding.restraint`.
     """
 
     beam: int = setting(3, "Width of the beam search, in sentences; 1 is greedy search.", 1, 100)
@@ -121,6 +122,14 @@ class TunedDecoding:
         100,
         metavar="W",
     )
+    restraint: float = setting(
+        0.0,
+        "Take R from a caption's score for each noun, verb or attribute, and ten times that for one that comes again: "
+        "captions say less.",
+        0,
+        1,
+        metavar="R",
+    )
 
     @property
     def decoding(self) -> dict[str, Any]:
@@ -132,7 +141,7 @@ class TunedDecoding:
 class ModelConfig(TunedDecoding):
     """Hold everything that determines the tensors' shapes, how to decode, and records of the training.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement: see TunedDecoding.
+    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint: see TunedDecoding.
     encoder: a name in ENCODERS.
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
     image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.

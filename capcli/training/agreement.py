@@ -18,6 +18,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import MEMORY_FILE, ModelError
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
+from capcli.decoding.restraint import content_words, cost
 from capcli.files import write_whole
 from capcli.model.agreement import Agreement
 from capcli.model.precision import choose_training_precision
@@ -49,6 +50,7 @@ def learn_agreement(
     device: torch.device,
     seed: int,
     command: str | None,
+    restraint: float | None = None,
 ) -> None:
     """Write a checkpoint that ranks the sentences of a beam by their agreement with the photo, too.
 
@@ -61,6 +63,7 @@ def learn_agreement(
     device: where to compute; photos are encoded in bfloat16 where it multiplies such numbers itself.
     seed: of the initial weights, the order of photos and dropout.
     command: the command line that started it, for the model card.
+    restraint: what each content word takes from a sentence's score, 0 to 1; None keeps the checkpoint's.
 
     Raises DataError for too few photos, and where agreement makes no dev caption better; ModelError for a checkpoint
     that was taught; ImageError and OSError; and ImportError without the `train` extra.
@@ -74,6 +77,8 @@ def learn_agreement(
         raise ModelError(f"{init}: was taught; do this with what it began as, and teach that")
     if beam is not None:
         model.config = dataclasses.replace(model.config, beam=beam)
+    if restraint is not None:
+        model.config = dataclasses.replace(model.config, restraint=restraint)
     model.to(device)
     vectors = encode(console, model, photos, device)
     torch.manual_seed(seed)
@@ -91,7 +96,13 @@ def learn_agreement(
         "command": command,
         "data": data_rows(sets),
         "begun_from": model.config.training,
-        "options": {"init": init.name, "epochs": EPOCHS, "beam": model.config.beam, "seed": seed},
+        "options": {
+            "init": init.name,
+            "epochs": EPOCHS,
+            "beam": model.config.beam,
+            "restraint": model.config.restraint,
+            "seed": seed,
+        },
     }
     model.config = dataclasses.replace(
         model.config,
@@ -184,7 +195,7 @@ def choose_weight(
 
     Raises DataError if none of them raises it, and ImageError.
     """
-    options = BeamOptions(**model.config.decoding)
+    options, content = BeamOptions(**model.config.decoding), content_words(model.vocabulary)
     totals = dict.fromkeys((0.0, *WEIGHTS), 0.0)
     for data_set in with_dev(sets):
         name, photos = data_set.name, data_set.split("dev")
@@ -193,8 +204,10 @@ def choose_weight(
             for features in encode_views(model.encoder, photos, 1, model.config.image_size, device, "fp32"):
                 found = beam_search(model.decoder, features, options, model.vocabulary)
                 cosines = agreement(agreement.photos(features.global_vector), found.words)
+                costs = torch.from_numpy(cost(found.words.cpu().numpy(), content)).to(device)
+                scores = found.scores - options.restraint * costs
                 for weight, chosen in captions.items():
-                    chosen += best(found.words, found.scores + weight * cosines, model.vocabulary)
+                    chosen += best(found.words, scores + weight * cosines, model.vocabulary)
                 advance(len(features.global_vector))
         people = [photo.captions for photo in photos]
         ciders = {w: score_captions(said, people, meteor=False).get("cider", 0.0) for w, said in captions.items()}

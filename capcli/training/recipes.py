@@ -42,7 +42,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 # The options that each kind of stage has.
 KINDS: dict[str, frozenset[str]] = {
     "train": frozenset(field.name for field in dataclasses.fields(TrainOptions)) - {"init"},
-    "agree": frozenset({"data", "beam", "seed"}),
+    "agree": frozenset({"data", "beam", "seed", "restraint"}),
     "kinds": frozenset({"data"}),
 }
 
@@ -216,7 +216,10 @@ def run_stage(stage: Stage, place: Path, before: Path | None, device: torch.devi
         return
     sets = read_data_sets(stage.options["data"])
     if stage.kind == "agree":
-        learn_agreement(sets, before, place, stage.options.get("beam"), device, stage.options.get("seed", 1), None)
+        given = stage.options
+        learn_agreement(
+            sets, before, place, given.get("beam"), device, given.get("seed", 1), None, given.get("restraint")
+        )
     else:
         name_kinds(sets, before, place, device)
 
