@@ -83,7 +83,8 @@ class Captioner:
             others in its batch.
         workers: batches that are worked on side by side, each in a thread. ONNX Runtime shares the cores among them;
             in PyTorch each has as many threads for its tensors as `torch.set_num_threads` says.
-        engine: onnx, torch, or auto: ONNX Runtime on a CPU in fp32, else PyTorch; see `engines.choose`.
+        engine: onnx, torch, or auto: ONNX Runtime on a CPU in fp32 for the bundled kind of encoder, else PyTorch; see
+            `engines.choose`.
 
         Raises ModelError for a checkpoint that cannot be used and ValueError for what is not there.
         """

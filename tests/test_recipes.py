@@ -101,7 +101,8 @@ def test_to_add_an_encoder_and_a_decoder(pair: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "looked" / "coffee" / "attention.png").exists()
     done = run(MODEL, "export", tmp_path / "run", "-o", tmp_path / "onnx")  # which the recipe leaves to another file
-    assert (done.returncode, done.stderr) == (2, "capcli: there is no ONNX graph of the decoder curious\n")
+    said = "capcli: the decoder curious has no ONNX graph: it runs on PyTorch alone\n"
+    assert (done.returncode, done.stderr) == (2, said)
     assert "--decoder pre-inject|par-inject|soft|hard|curious" in run(MODEL, "train", "--help").stdout
 
 

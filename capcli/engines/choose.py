@@ -84,7 +84,7 @@ def load_onnx_or_torch(workers: int, precision: str) -> Callable[[Path], Engine]
             return load(folder)
         except NoGraph as error:
             if not are_installed("torch"):
-                raise ValueError(f"{error}, and PyTorch is not installed: {INSTALL_TORCH}") from None
+                raise ValueError(f"{error}, which is not installed: {INSTALL_TORCH}") from None
         return load_torch("cpu", precision)(folder)
 
     return load_either

@@ -84,7 +84,7 @@ class DecoderGraphs(ABC):
         pixels = graph.add("Cast", graph.input("pixels", UINT8, "batch", side, side, 3), to=FLOAT)
         channels_first = graph.add("Transpose", pixels, perm=[0, 3, 1, 2])
         if self.config.encoder not in ENCODER_GRAPHS:
-            raise NoGraph(f"there is no ONNX graph of the encoder {self.config.encoder}")
+            raise NoGraph(f"the encoder {self.config.encoder} has no ONNX graph: it runs on PyTorch alone")
         grid, pooled = ENCODER_GRAPHS[self.config.encoder](graph, channels_first, self.config)
         hidden, cell, memory = self.begin(graph, grid, pooled)
         for name, state in (("hidden", hidden), ("cell", cell)):

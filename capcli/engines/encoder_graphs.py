@@ -1,11 +1,13 @@
-"""Encoders as ONNX graphs, batch normalisation folded into the convolutions; model/encoders.py has them for PyTorch."""
+"""Encoders as ONNX graphs, batch normalisation folded into the convolutions; model/encoders.py has them for PyTorch.
+
+The bundled kind has one; torchvision's run on PyTorch alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from capcli.engines import torchvision_graphs
-from capcli.engines.convolutions import Grid, conv_bn, mean_of
+from capcli.engines.convolutions import Grid, conv_bn
 from capcli.engines.graph import Graph
 from capcli.model import lite2
 from capcli.model.config import ModelConfig
@@ -41,16 +43,11 @@ def efficientnet_lite2(graph: Graph, pixels: str, config: ModelConfig) -> tuple[
             if block.is_residual:
                 x = x._replace(value=graph.add("Add", x.value, before.value))
     x = relu6(graph, same(graph, x, "encoder.head.0", lite2.HEAD_CHANNELS))
-    return x, mean_of(graph, x)
+    return x, graph.reshape(graph.add("GlobalAveragePool", x.value), 0, x.channels)
 
 
-# What appends each name of `config.ENCODERS`: from pixels, (batch, 3, side, side) in float32, to the last feature map
-# and the global vector, (batch, channels).
+# What appends a name of `config.ENCODERS`: from pixels, (batch, 3, side, side) in float32, to the last feature map and
+# the global vector, (batch, channels).
 ENCODER_GRAPHS: dict[str, Callable[[Graph, str, ModelConfig], tuple[Grid, str]]] = {
-    "efficientnet_lite2": efficientnet_lite2,
-    "vgg16": torchvision_graphs.vgg16,
-    "resnet50": torchvision_graphs.resnet,
-    "resnet101": torchvision_graphs.resnet,
-    "mobilenet_v3_large": torchvision_graphs.mobilenet_v3,
-    "convnext_tiny": torchvision_graphs.convnext,
+    "efficientnet_lite2": efficientnet_lite2
 }

@@ -191,7 +191,7 @@ class OnnxEngine(Engine):
 def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
     """Return what makes the graphs of a model."""
     if config.decoder not in DECODER_GRAPHS:
-        raise NoGraph(f"there is no ONNX graph of the decoder {config.decoder}")
+        raise NoGraph(f"the decoder {config.decoder} has no ONNX graph: it runs on PyTorch alone")
     make = DECODER_GRAPHS[config.decoder] if config.words_before is None else TaughtGraphs
     return make(config, len(vocabulary))
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+import torch
+from conftest import PHOTOS, TINY, WORDS
 
 from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines import choose
 from capcli.engines.choose import INSTALL_TORCH, engine_loader
-from capcli.engines.encoder_graphs import ENCODER_GRAPHS
+from capcli.model.vocabulary import Vocabulary
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 # capcli where PyTorch and torchvision are not installed.
@@ -60,15 +63,22 @@ def test_a_gpu_that_torch_cannot_use_leaves_the_cpu(monkeypatch: pytest.MonkeyPa
     assert (asked.engine.name, asked.device) == ("torch", "cpu")
 
 
-def test_an_encoder_without_a_graph_is_for_torch(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(ENCODER_GRAPHS, "efficientnet_lite2")
-    assert Captioner.load(tiny_checkpoint, "cpu").engine.name == "torch"
-    with pytest.raises(ValueError, match="there is no ONNX graph of the encoder efficientnet_lite2"):
-        Captioner.load(tiny_checkpoint, engine="onnx")
-    without = "from capcli.engines.encoder_graphs import ENCODER_GRAPHS; ENCODER_GRAPHS.clear()\n"
-    done = run(WITHOUT_TORCH + without + RUN, "info", "--model", tiny_checkpoint)
-    assert done.returncode == 2
-    assert done.stderr.endswith(f", and PyTorch is not installed: {INSTALL_TORCH}\n")
+def test_an_encoder_without_a_graph_is_for_torch(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    torch.manual_seed(7)
+    CaptionModel(dataclasses.replace(TINY, encoder="mobilenet_v3_large"), Vocabulary(WORDS)).save(model)
+    captioner = Captioner.load(model, "cpu")
+    assert (captioner.engine.name, captioner.device) == ("torch", "cpu")
+    assert captioner.caption(COFFEE).path == COFFEE
+    alone = "the encoder mobilenet_v3_large has no ONNX graph: it runs on PyTorch alone"
+    for arguments in (
+        ["caption", COFFEE, "--model", model, "--engine", "onnx"],
+        ["export", model, "-o", tmp_path / "o"],
+    ):
+        done = run(RUN, *arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"capcli: {alone}\n")
+    done = run(WITHOUT_TORCH + RUN, "info", "--model", model)
+    assert (done.returncode, done.stderr) == (2, f"capcli: {alone}, which is not installed: {INSTALL_TORCH}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every encoder says in ONNX Runtime what it says in PyTorch."""
+"""The bundled kind of encoder says in ONNX Runtime what it says in PyTorch."""
 
 from __future__ import annotations
 
@@ -18,30 +18,23 @@ from capcli.model.vocabulary import Vocabulary
 onnxruntime = pytest.importorskip("capcli.engines.runtime").onnxruntime
 
 
-def test_every_encoder_has_a_graph() -> None:
-    assert ENCODER_GRAPHS.keys() == ENCODERS.keys()
+NAME = "efficientnet_lite2"
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("stride", ENCODERS[NAME].strides)
 @pytest.mark.parametrize("decoder", ["soft", "par-inject"])
-def test_a_checkpoint_holds_the_tensors_that_the_graph_needs(name: str, decoder: str) -> None:
-    config = ModelConfig(encoder=name, encoder_stride=ENCODERS[name].strides[0], decoder=decoder)
+def test_a_checkpoint_holds_the_tensors_that_the_graph_needs(stride: int, decoder: str) -> None:
+    config = ModelConfig(encoder=NAME, encoder_stride=stride, decoder=decoder)
     with torch.device("meta"):
         state = CaptionModel(config, Vocabulary(WORDS)).state_dict()
     expected = {n: tuple(t.shape) for n, t in state.items() if not n.endswith("num_batches_tracked")}
     assert tensor_shapes(config, Vocabulary(WORDS)) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "stride", "size"),
-    [
-        ("efficientnet_lite2", 32, 75), ("efficientnet_lite2", 16, 90), ("resnet50", 32, 70), ("vgg16", 16, 288),
-        ("mobilenet_v3_large", 32, 75), ("convnext_tiny", 32, 64),
-    ],
-)  # fmt: skip
-def test_features_are_those_of_torch(name: str, stride: int, size: int) -> None:
+@pytest.mark.parametrize(("stride", "size"), [(32, 75), (16, 90)])
+def test_features_are_those_of_torch(stride: int, size: int) -> None:
     torch.manual_seed(4)
-    encoder = make_encoder(name, stride)
+    encoder = make_encoder(NAME, stride)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # statistics of noise, and no scale that is one everywhere
             module.momentum = 1
@@ -49,15 +42,14 @@ def test_features_are_those_of_torch(name: str, stride: int, size: int) -> None:
             module.bias.data.normal_(std=0.2)
     pixels = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     with torch.inference_mode():
-        if any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules()):
-            encoder.train()(pixels)
+        encoder.train()(pixels)
         expected = encoder.eval()(pixels)
-    config = ModelConfig(encoder=name, encoder_stride=stride, image_size=size)
+    config = ModelConfig(encoder=NAME, encoder_stride=stride, image_size=size)
     graph = Graph()
-    grid, vector = ENCODER_GRAPHS[name](graph, graph.input("pixels", FLOAT, "batch", 3, size, size), config)
+    grid, vector = ENCODER_GRAPHS[NAME](graph, graph.input("pixels", FLOAT, "batch", 3, size, size), config)
     assert (grid.side, grid.side) == config.grid
     graph.output("grid", grid.value, "batch", grid.channels, grid.side, grid.side)
-    graph.output("vector", vector, "batch", ENCODERS[name].global_size)
+    graph.output("vector", vector, "batch", ENCODERS[NAME].global_size)
     tensors = {f"encoder.{n}": tensor.numpy() for n, tensor in encoder.state_dict().items()}
     session = onnxruntime.InferenceSession(graph.as_bytes(tensors), providers=["CPUExecutionProvider"])
     found, global_vector = session.run(None, {"pixels": pixels.float().numpy()})
