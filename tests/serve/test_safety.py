@@ -516,6 +516,53 @@ def test_a_form_that_is_cut_short(server: Running) -> None:
     assert server.ask("/v1/caption", body[:-500], headers).status == 400
 
 
+PART = b'--limit\r\nContent-Disposition: form-data; name="a"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PART + b"\r\n\r\n" + b"x" * 5000 + b"\r\n--limit--\r\n",
+        (PART + b"\r\n\r\nx\r\n") * 200 + b"--limit--\r\n",
+        PART + b"; x=" + b"y" * 100_000,
+        PART + b"\r\nx: y" * 1000,
+        b'--limit\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--limit--\r\n',
+        b"",
+    ],
+    ids=["a long field", "many fields", "a long head", "many heads", "no name", "nothing"],
+)
+def test_forms_beyond_their_limits(server: Running, body: bytes) -> None:
+    answer = server.ask("/v1/caption", body, form()[1])
+    assert answer.status == 400
+    assert answer.json["error"]
+    assert (server.reports, server.api.gate.bytes) == ([], 0)
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "hex", "nothing", "utf-16"])
+def test_forms_in_odd_encodings(server: Running, charset: str) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary=limit; charset={charset}"}
+    assert server.ask("/v1/caption", form(("ä" * 80, CHELSEA))[0], BEARER | kind).status in (200, 400)
+    assert server.reports == []
+
+
+def test_files_of_forms_stay_in_memory(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    answer = server.ask("/v1/caption", *form(("a", CHELSEA + bytes(3_000_000))))
+    assert answer.status == 200
+    assert server.api.gate.bytes == 0
+
+
+def test_a_form_that_trickles_is_given_up(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "PAUSE_SECONDS", 0.05)
+    body, headers = form(("a", CHELSEA))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST /v1/caption HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{head}\r\n"
+        connection.sendall(head.encode() + body[:1000])
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+    assert server.api.gate.bytes == 0
+
+
 @pytest.mark.parametrize("query", ["%ff=%fe", "num=%00", "name=" + "x" * 5000, "&&&==", "num=" + "9" * 400])
 def test_odd_queries(server: Running, query: str) -> None:
     assert server.ask(f"/v1/caption?{query}", COFFEE).status in (200, 400, 413)
