@@ -17,7 +17,7 @@ from capcli.checkpoints.card import data_line, data_of, license_of
 from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.checkpoints.store import read_config
 from capcli.cli.app import app
-from capcli.explain import explain
+from capcli.explaining.reading import explain
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import fold_batch_norm
 

@@ -20,7 +20,7 @@ from capcli.captioner import BATCHES_AHEAD, BLANK
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.torch import TorchEngine, choose_device
-from capcli.explain import explain
+from capcli.explaining.reading import explain
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.vocabulary import SPECIAL_WORDS
 

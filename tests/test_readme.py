@@ -19,7 +19,8 @@ from PIL import Image
 
 from capcli import Caption, Captioner
 from capcli.cli.app import COMMANDS, app
-from capcli.explain import as_line, as_table, explain
+from capcli.explaining.printing import as_line, as_table
+from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
 from capcli.maps.overlay import OverlayOptions

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from capcli.explain import Explanation
+from capcli.explaining.reading import Explanation
 from capcli.results import AttentionMap, Candidate, Caption
 
 LENT = ("text", "words", "word_log_probs", "log_prob", "score", "attention", "gates", "cell_offset")

@@ -25,9 +25,9 @@ BELOW = {
     "outputs": {"images", "model"},
     "maps": {"images", "outputs"},
     "distributed": {"captioner", "decoding", "images", "outputs", "streaming"},
-    "explain": {"captioner", "images", "maps", "model"},
+    "explaining": {"captioner", "images", "maps", "model"},
     "bench": {"captioner", "images", "outputs", "streaming"},
-    "serve": {"captioner", "decoding", "explain", "images", "maps", "model", "outputs", "streaming"},
+    "serve": {"captioner", "decoding", "explaining", "images", "maps", "model", "outputs", "streaming"},
     "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "progress", "streaming"},
 }
 

@@ -45,7 +45,8 @@ def bench(
 
     if folder is not None and not os.path.exists(folder):
         fail(f"{folder}: no such file or folder")
-    from capcli.bench import as_lines, make_images, measure
+    from capcli.bench.measuring import make_images, measure
+    from capcli.bench.printing import as_lines
     from capcli.cli.process import one_core_per_batch
     from capcli.engines.choose import engine_loader
 

@@ -44,8 +44,9 @@ def explain(
     Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
     """
     from capcli.cli.run import collecting
-    from capcli.explain import as_line, as_row, as_table, ranked
-    from capcli.explain import explain as read_sentences
+    from capcli.explaining.printing import as_line, as_row, as_table
+    from capcli.explaining.reading import explain as read_sentences
+    from capcli.explaining.reading import ranked
     from capcli.files import OutputError
     from capcli.outputs.formats import dump
     from capcli.outputs.resume import check_output

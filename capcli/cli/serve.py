@@ -182,7 +182,7 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
     """
     from dataclasses import replace
 
-    from capcli.explain import explain
+    from capcli.explaining.reading import explain
     from capcli.files import is_writable
     from capcli.outputs.sidecars import ENDING, Beside
     from capcli.serve.album import Album

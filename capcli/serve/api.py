@@ -16,7 +16,8 @@ from starlette.responses import Response
 from capcli import __version__
 from capcli.captioner import Captioner
 from capcli.decoding.options import DecodingOptions
-from capcli.explain import Explanation, as_row, explain, ranked
+from capcli.explaining.printing import as_row
+from capcli.explaining.reading import Explanation, explain, ranked
 from capcli.images.decode import TOO_LARGE, open_upright
 from capcli.maps.folders import attention_record
 from capcli.maps.overlay import OverlayOptions, draw_overlay, heatmaps

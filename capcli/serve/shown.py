@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from capcli.explain import Explanation, factor
+from capcli.explaining.printing import factor
+from capcli.explaining.reading import Explanation
 from capcli.maps.page import as_jpeg, sentence
 from capcli.results import Caption
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from photos import write_photos
 
-from capcli.bench import encoding_rate, search_rate
+from capcli.bench.measuring import encoding_rate, search_rate
 from capcli.captioner import Captioner
 from capcli.cli.process import one_core_per_batch, set_up_process
 from capcli.images.decode import open_square, to_pixels

@@ -21,7 +21,7 @@ from capcli.decoding.rules import Rules
 from capcli.engines.numpy_search import forbid
 from capcli.engines.onnx import OnnxEngine, tensor_shapes
 from capcli.engines.torch import TorchEngine
-from capcli.explain import explain
+from capcli.explaining.reading import explain
 from capcli.model.config import DECODERS, ENCODERS, ModelConfig
 from capcli.model.refiner import Refiner
 from capcli.model.taught import TaughtDecoder

@@ -13,7 +13,8 @@ from PIL import Image
 from serving import BEARER, CHELSEA, COFFEE, PATIENCE, Running, form
 
 from capcli.captioner import Captioner
-from capcli.explain import as_row, explain, ranked
+from capcli.explaining.printing import as_row
+from capcli.explaining.reading import explain, ranked
 from capcli.maps.folders import attention_record
 from capcli.outputs.keywords import with_keywords
 from capcli.outputs.rows import as_row as caption_row

@@ -13,7 +13,8 @@ from conftest import PHOTOS
 from serving import Running
 
 from capcli.captioner import Captioner
-from capcli.explain import explain, factor
+from capcli.explaining.printing import factor
+from capcli.explaining.reading import explain
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

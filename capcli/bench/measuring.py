@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -141,15 +141,3 @@ def writing_rate(results: Sequence[Caption | ImageError]) -> float:
             for result in results:
                 rows.write(result)
         return len(results) / (time.perf_counter() - started)
-
-
-def as_lines(result: dict[str, Any]) -> Iterable[str]:
-    """The figures for a person."""
-    device = f"cpu ({result['cores']} cores)" if result["device"] == "cpu" else result["device"]
-    yield f"{result['images']} images, batches of {result['batch_size']}, on {device} in {result['precision']}"
-    if "load_seconds" in result:
-        yield f"{'load':10}{result['load_seconds']:10.2f} s"
-    for stage in STAGES:
-        yield f"{stage:10}{result['images_per_second'][stage]:10.1f} images/s alone  {result['shares'][stage]:6.1%}"
-    yield f"{'together':10}{result['images_per_second']['together']:10.1f} images/s"
-    yield f"bound by: {result['bound']}"

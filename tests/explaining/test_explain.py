@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
-from capcli.explain import as_line, as_row, as_table, explain, factor, ranked
+from capcli.explaining.printing import as_line, as_row, as_table, factor
+from capcli.explaining.reading import explain, ranked
 from capcli.results import ImageError
 
-PHOTO = str(Path(__file__).parent / "photos" / "chelsea.jpg")
+PHOTO = str(PHOTOS / "chelsea.jpg")
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""A person's sentence read over a photo."""
