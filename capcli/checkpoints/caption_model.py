@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from capcli.checkpoints.card import CARD_FILE, Facts, checkpoint_card, model_card
+from capcli.checkpoints.card import CARD_FILE, checkpoint_card, model_card
+from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.hub import check_repository, find_checkpoint, upload
 from capcli.checkpoints.store import (
     CONFIG_FILE,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
-from capcli.model.config import ModelConfig, runs_of
+from capcli.model.config import runs_of
 
 CARD_FILE = "README.md"
 MAX_CARD_BYTES = 1 << 20
@@ -29,21 +29,6 @@ SCORES = {
 }
 # The Hub's names for the scores that it knows, for its search and leaderboards.
 HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Hold the facts that describe a model.
-
-    config: its configuration, with the records of its training.
-    words: size of the vocabulary, special words included.
-    encoder_parameters, decoder_parameters: numbers of parameters.
-    """
-
-    config: ModelConfig
-    words: int
-    encoder_parameters: int
-    decoder_parameters: int
 
 
 def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from capcli.checkpoints.card import Facts
+    from capcli.checkpoints.facts import Facts
     from capcli.decoding.hypotheses import Hypotheses
     from capcli.decoding.options import DecodingOptions
     from capcli.model.config import ModelConfig

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from capcli.checkpoints.card import Facts
+from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.store import Checkpoint, read_checkpoint
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions

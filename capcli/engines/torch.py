@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.checkpoints.card import Facts
+from capcli.checkpoints.facts import Facts
 from capcli.decoding.hypotheses import Hypotheses
 from capcli.decoding.options import DecodingOptions
 from capcli.decoding.sampling import decode, make_generator
