@@ -186,7 +186,8 @@ class Captioner:
         # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
         preparing = Aside(self.engine.prepare)
-        ahead = LookAhead(open_image, begun(taken(images), preparing), limit, options.seed is not None)
+        sources = preparing_at_first(with_files_read(images), preparing)
+        ahead = LookAhead(open_image, sources, limit, options.seed is not None)
         workers = Workers(at_once, ahead, batch_size, work)
         try:
             yield from workers
@@ -413,8 +414,8 @@ def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config:
     return images
 
 
-def taken(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
-    """Yield images in a form that keeps until a thread opens them: open files are read now, before they are closed.
+def with_files_read(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
+    """Yield images, open files among them read now: they may be closed before a thread gets to them.
 
     images: as `Captioner.stream` takes them; an ImageError takes the place of a file that cannot be read.
     """
@@ -428,7 +429,9 @@ def taken(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | 
         yield image
 
 
-def begun(images: Iterable[Source | Caption | ImageError], preparing: Aside) -> Iterator[Source | Caption | ImageError]:
+def preparing_at_first(
+    images: Iterable[Source | Caption | ImageError], preparing: Aside
+) -> Iterator[Source | Caption | ImageError]:
     """Yield images, and have the engine get ready while the first that it is needed for is opened.
 
     images: as `Captioner.stream` takes them.

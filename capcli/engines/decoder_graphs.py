@@ -21,7 +21,7 @@ from capcli.model.vocabulary import NEVER_PRINTED
 EPSILON = 1e-5  # of layer normalisation
 
 
-class Seen(NamedTuple):
+class Attended(NamedTuple):
     """Name what a step sees of the image.
 
     context: (rows, embedding), gated; weights: (batch, beams, locations); gate: (rows, 1).
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     gate: str
 
 
-class Given(NamedTuple):
+class StepInputs(NamedTuple):
     """Name what a step is given.
 
     words: (batch, beams), the previous ones; beams: their shape.
@@ -49,17 +49,17 @@ class Given(NamedTuple):
     points: str | None
 
 
-class Gone(NamedTuple):
+class StepOutputs(NamedTuple):
     """Name what a step gives.
 
     logits: (rows, vocabulary), log-probabilities unless sentences are read; hidden, cell: (rows, hidden).
-    seen: None without attention.
+    attended: None without attention.
     """
 
     logits: str
     hidden: str
     cell: str
-    seen: Seen | None
+    attended: Attended | None
 
 
 class DecoderGraphs(ABC):
@@ -115,27 +115,29 @@ class DecoderGraphs(ABC):
         ]
         points = graph.input("points", FLOAT, "batch", "beams") if drawing else None
         beams = graph.add("Shape", words)
-        logits, hidden, cell, seen = self.go_on(graph, Given(words, beams, hidden, cell, memory, points), reading)
+        logits, hidden, cell, attended = self.go_on(
+            graph, StepInputs(words, beams, hidden, cell, memory, points), reading
+        )
         for name, value, size in (
             ("logits" if reading else "log_probs", logits, self.words),
             ("new_hidden", hidden, self.hidden),
             ("new_cell", cell, self.hidden),
         ):
             graph.output(name, self.unflatten(graph, beams, value, size), "batch", "beams", size)
-        if seen:
+        if attended:
             rows, columns = self.config.grid
-            graph.output("weights", seen.weights, "batch", "beams", rows * columns)
-            graph.output("gate", graph.add("Reshape", seen.gate, beams), "batch", "beams")
+            graph.output("weights", attended.weights, "batch", "beams", rows * columns)
+            graph.output("gate", graph.add("Reshape", attended.gate, beams), "batch", "beams")
         return graph
 
-    def go_on(self, graph: Graph, given: Given, reading: bool) -> Gone:
+    def go_on(self, graph: Graph, given: StepInputs, reading: bool) -> StepOutputs:
         """Append one step. reading: as `step` has it."""
         embedded = self.embed(graph, given.words)
-        seen = self.look(graph, given.beams, given.hidden, given.memory, given.points)
-        image = [seen.context] if seen else [self.shared(graph, given.beams, value) for value in given.memory]
+        attended = self.look(graph, given.beams, given.hidden, given.memory, given.points)
+        image = [attended.context] if attended else [self.shared(graph, given.beams, value) for value in given.memory]
         inputs = [*([embedded] if self.config.feed_previous_word else []), *image]
         hidden, cell = self.lstm(graph, inputs, given.hidden, given.cell)
-        return Gone(self.predict(graph, embedded, hidden, seen, reading), hidden, cell, seen)
+        return StepOutputs(self.predict(graph, embedded, hidden, attended, reading), hidden, cell, attended)
 
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
@@ -149,7 +151,7 @@ class DecoderGraphs(ABC):
         """Return the shapes of the memory, each behind the batch."""
         return []
 
-    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Seen | None:
+    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Attended | None:
         """Append attention, where there is any."""
         return None
 
@@ -180,14 +182,14 @@ class DecoderGraphs(ABC):
             kept = graph.add("Add", graph.add("Mul", forget, cell), kept)
         return graph.add("Mul", leave, graph.add("Tanh", kept)), kept
 
-    def predict(self, graph: Graph, embedded: str, hidden: str, seen: Seen | None, reading: bool) -> str:
+    def predict(self, graph: Graph, embedded: str, hidden: str, attended: Attended | None, reading: bool) -> str:
         """Append the deep output layer; (rows, vocabulary)."""
         deep = graph.linear(hidden, f"{self.name}.output_hidden", self.embedding, self.hidden)
         if self.config.feed_previous_word:
             deep = graph.add("Add", embedded, deep)
-        if seen:
+        if attended:
             context = graph.linear(
-                seen.context, f"{self.name}.output_context", self.embedding, self.embedding, bias=False
+                attended.context, f"{self.name}.output_context", self.embedding, self.embedding, bias=False
             )
             deep = graph.add("Add", deep, context)
         weight = graph.tensor(f"{self.name}.embedding.weight", self.words, self.embedding)
@@ -311,7 +313,7 @@ class AttentionGraphs(DecoderGraphs):
         """Return those of annotation vectors and keys, as DecoderGraphs.memory_shapes."""
         return [(self.locations, self.embedding), (self.locations, self.config.attention_size)]
 
-    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Seen:
+    def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Attended:
         """Append attention, as DecoderGraphs.look."""
         annotations, keys = memory
         size = self.config.attention_size
@@ -327,7 +329,7 @@ class AttentionGraphs(DecoderGraphs):
             weights = self.choose(graph, weights, points)
         gate = graph.add("Sigmoid", graph.linear(hidden, f"{self.name}.gate", 1, self.hidden))
         context = graph.reshape(graph.add("MatMul", weights, annotations), -1, self.embedding)
-        return Seen(graph.add("Mul", gate, context), weights, gate)
+        return Attended(graph.add("Mul", gate, context), weights, gate)
 
     def choose(self, graph: Graph, distribution: str, points: str | None) -> str:
         """Append the choice of one location: the most probable, or the first whose sum of probabilities passes the

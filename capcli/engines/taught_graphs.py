@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from capcli.engines.convolutions import Grid
-from capcli.engines.decoder_graphs import DECODER_GRAPHS, DecoderGraphs, Given, Gone, Seen
+from capcli.engines.decoder_graphs import DECODER_GRAPHS, Attended, DecoderGraphs, StepInputs, StepOutputs
 from capcli.engines.graph import FLOAT, Graph
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import UNKNOWN
@@ -39,7 +39,7 @@ class TaughtGraphs(DecoderGraphs):
         """Return those of both, behind that of which counts, as DecoderGraphs.memory_shapes."""
         return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]
 
-    def go_on(self, graph: Graph, given: Given, reading: bool) -> Gone:
+    def go_on(self, graph: Graph, given: StepInputs, reading: bool) -> StepOutputs:
         """Append a step of both decoders, and the choice between them, as DecoderGraphs.go_on."""
         near, *rest = given.memory
         half = len(rest) // 2
@@ -56,12 +56,12 @@ class TaughtGraphs(DecoderGraphs):
         logits = graph.add("Where", row, taught.logits, self.widened(graph, before.logits))
         hidden = graph.add("Concat", before.hidden, taught.hidden, axis=1)
         cell = graph.add("Concat", before.cell, taught.cell, axis=1)
-        if before.seen is None or taught.seen is None:
-            return Gone(logits, hidden, cell, None)
+        if before.attended is None or taught.attended is None:
+            return StepOutputs(logits, hidden, cell, None)
         each = graph.add("Unsqueeze", image, graph.constant([2], np.int64))
-        weights = graph.add("Where", each, taught.seen.weights, before.seen.weights)
-        gate = graph.add("Where", row, taught.seen.gate, before.seen.gate)
-        return Gone(logits, hidden, cell, Seen(taught.seen.context, weights, gate))
+        weights = graph.add("Where", each, taught.attended.weights, before.attended.weights)
+        gate = graph.add("Where", row, taught.attended.gate, before.attended.gate)
+        return StepOutputs(logits, hidden, cell, Attended(taught.attended.context, weights, gate))
 
     def widened(self, graph: Graph, logits: str) -> str:
         """Append the words that the decoder before did not know: to it they are `<unk>`, which is never printed."""

@@ -14,7 +14,7 @@ from capcli.outputs.metadata import read_image, xmp
 from capcli.outputs.metadata.container import BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.fields import Filling
-from capcli.outputs.metadata.texts import NOTHING, Shown
+from capcli.outputs.metadata.texts import NOTHING, ShownTexts
 from capcli.outputs.originals import UntouchableError, original
 from capcli.outputs.rows import is_rejected
 from capcli.outputs.sidecars import Beside
@@ -83,7 +83,7 @@ class XmpSidecars(Beside):
         """Return the sidecar's path, or what messages call the inside of an image that is captioned there."""
         return "its metadata" if image == self.captioned_inside else self.sidecar(image)
 
-    def shown(self, image: str) -> Shown:
+    def shown(self, image: str) -> ShownTexts:
         """Return what is shown of an image that has its sidecar beside it. Raises ImageError if that cannot be read."""
         beside = self.read(image).shown
         if self.filling.has_all(beside):
@@ -153,7 +153,7 @@ class XmpSidecars(Beside):
             raise failed_write(path, sidecar, error) from None
 
 
-def inside(image: str) -> Shown:
+def inside(image: str) -> ShownTexts:
     """Return what an image says of itself, as far as that can be read."""
     try:
         return read_image(image).shown

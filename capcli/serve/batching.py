@@ -34,7 +34,7 @@ class Job:
     future: Future[Caption] = field(default_factory=Future)
 
     @property
-    def company(self) -> object:
+    def batch_key(self) -> object:
         """Return what jobs have to share to be captioned together; what a seed makes repeatable is captioned alone."""
         alone = self.options.draws and self.options.seed is not None
         return (self.num, self.options, self.future if alone else None)
@@ -79,19 +79,19 @@ class SharedBatches:
 
     def work(self, batch: list[Read | Exception]) -> Sequence[None]:
         """Caption a batch, those together that can be, and answer each job."""
-        companies: dict[object, list[Read]] = {}
+        groups: dict[object, list[Read]] = {}
         for item in batch:
             assert not isinstance(item, Exception)  # as `open` raises none
             if item[0].future.set_running_or_notify_cancel():
-                companies.setdefault(item[0].company, []).append(item)
-        for company in companies.values():
-            self.answer(company)
+                groups.setdefault(item[0].batch_key, []).append(item)
+        for group in groups.values():
+            self.answer(group)
         return [None] * len(batch)
 
-    def answer(self, company: list[Read]) -> None:
+    def answer(self, group: list[Read]) -> None:
         """Caption the images of jobs that are captioned together, and answer the jobs."""
         opened = []
-        for job, outcome in company:
+        for job, outcome in group:
             if isinstance(outcome, Exception):
                 job.future.set_exception(outcome)
             else:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from capcli.outputs.existing import FIELDS
 from capcli.outputs.metadata import read_caption, read_image
-from capcli.outputs.metadata.texts import Shown
+from capcli.outputs.metadata.texts import ShownTexts
 from capcli.outputs.metadata.xmp import texts
 
 FULL = bool(os.environ.get("CAPCLI_FULL_TESTS"))
@@ -178,8 +178,8 @@ def test_keywords_and_fields(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for photo, row in zip(photos, found, strict=True):
         text = f"{', '.join(row['keywords'])}: {row['caption']}"
         assert photo.with_suffix(".txt").read_text() == text + "\n"
-        for shown in (read_image(str(photo)).shown, Shown(*texts_of(Path(f"{photo}.xmp")))):
-            assert shown == Shown("", text, tuple(row["keywords"]))
+        for shown in (read_image(str(photo)).shown, ShownTexts(*texts_of(Path(f"{photo}.xmp")))):
+            assert shown == ShownTexts("", text, tuple(row["keywords"]))
 
 
 def texts_of(sidecar: Path) -> tuple[str, str, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from test_xmp_sidecars import big_tiff
 from capcli.outputs.existing import FIELDS
 from capcli.outputs.metadata import Metadata, parse, read_image
 from capcli.outputs.metadata.iptc import datasets, with_texts
-from capcli.outputs.metadata.texts import Edit, Shown, joined
+from capcli.outputs.metadata.texts import Edit, ShownTexts, joined
 from capcli.outputs.xmp_sidecars import XmpSidecars
 from capcli.results import ImageError
 
@@ -66,12 +66,12 @@ def test_the_fields_that_are_asked_for_are_written_and_no_others(
     path = tmp_path / name
     before = content(name) if name in BESIDE else files()[name]
     path.write_bytes(before)
-    shown_before = Shown() if name in BESIDE else parse(before).shown
+    shown_before = ShownTexts() if name in BESIDE else parse(before).shown
     sink = XmpSidecars("overwrite", fields=fields) if name in BESIDE else Metadata("overwrite", fields=fields)
     for _ in range(2):
         caption(sink, path, "a cat", "cat", "Sofa")
     shown = sink.read(str(path)).shown if isinstance(sink, XmpSidecars) else read_image(str(path)).shown
-    assert shown == Shown(
+    assert shown == ShownTexts(
         "a cat" if "description" in fields else shown_before.description,
         "a cat" if "alt" in fields else shown_before.alt,
         ("cat", "Sofa") if "keywords" in fields else shown_before.keywords,
@@ -122,14 +122,14 @@ def test_exiftool_reads_every_field_and_all_that_a_person_wrote(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("existing", "expected"),
     [
-        ("skip", Shown("a dog", "my alt", ("Grandma", "Cat", "dog"))),
-        ("overwrite", Shown("a dog", "a dog", ("Grandma", "Cat", "dog"))),
-        ("append", Shown("a dog", "my alt, a dog", ("Grandma", "Cat", "dog"))),
-        ("prepend", Shown("a dog", "a dog, my alt", ("Grandma", "Cat", "dog"))),
+        ("skip", ShownTexts("a dog", "my alt", ("Grandma", "Cat", "dog"))),
+        ("overwrite", ShownTexts("a dog", "a dog", ("Grandma", "Cat", "dog"))),
+        ("append", ShownTexts("a dog", "my alt, a dog", ("Grandma", "Cat", "dog"))),
+        ("prepend", ShownTexts("a dog", "a dog, my alt", ("Grandma", "Cat", "dog"))),
     ],
 )
 def test_a_persons_alt_text_is_treated_as_their_description_and_keywords_are_only_added(
-    tmp_path: Path, existing: str, expected: Shown
+    tmp_path: Path, existing: str, expected: ShownTexts
 ) -> None:
     inside, beside = tmp_path / "a.jpg", tmp_path / "b.heic"
     inside.write_bytes(encode("JPEG", xmp=XMP % (ALT + SUBJECT)))
@@ -156,14 +156,14 @@ def test_an_image_is_done_when_no_field_is_empty(tmp_path: Path) -> None:
     # What the image says, its sidecar need not say again.
     assert not XmpSidecars(fields=("alt", "keywords")).wants(str(path))
     caption(XmpSidecars(fields=FIELDS), path, "a dog", "dog")
-    assert XmpSidecars().read(str(path)).shown == Shown("a dog", "", ("Grandma", "Cat", "dog"))
+    assert XmpSidecars().read(str(path)).shown == ShownTexts("a dog", "", ("Grandma", "Cat", "dog"))
 
 
 def test_a_keyword_that_the_image_has_in_another_spelling_comes_into_its_sidecar_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode("JPEG", xmp=XMP % SUBJECT))
     caption(XmpSidecars("overwrite", fields=("description", "keywords")), path, "a cat", "cat")
-    assert XmpSidecars().read(str(path)).shown == Shown("a cat", "", ("Grandma", "Cat"))
+    assert XmpSidecars().read(str(path)).shown == ShownTexts("a cat", "", ("Grandma", "Cat"))
 
 
 @pytest.mark.parametrize("content", [jpeg_with(human()), tiff_with(human())])
@@ -175,7 +175,7 @@ def test_iptc_keywords_are_added_where_there_is_a_block(tmp_path: Path, content:
     before, after = datasets(human()), datasets(iptc_of(path.read_bytes()))
     assert [each.value for each in after if each.key == (2, 25)] == [b"birthday", b"cat"]
     assert [each for each in after if each.value != b"cat"] == before
-    assert read_image(str(path)).shown == Shown("Grandma's 80th birthday", "", ("birthday", "cat"))
+    assert read_image(str(path)).shown == ShownTexts("Grandma's 80th birthday", "", ("birthday", "cat"))
     path.write_bytes(encode("JPEG"))
     caption(Metadata(fields=("keywords",)), path, "a cat", "cat")
     assert b"Photoshop" not in path.read_bytes()

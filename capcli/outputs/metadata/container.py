@@ -7,7 +7,7 @@ from typing import Protocol
 
 from capcli.outputs.metadata import tiff
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import PLACES, Edit, Found, Shown, decode_text, joined, words
+from capcli.outputs.metadata.texts import PLACES, Edit, Found, ShownTexts, decode_text, joined, words
 
 EXIF_START = b"Exif\0\0"
 XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
@@ -82,13 +82,13 @@ class Container:
         return self.shown.description
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> ShownTexts:
         """Return what photo managers would show. Raises MetadataError."""
         descriptions = (self.description(found) for found in self.found if found.field == "description")
         alts = (found.text for found in self.found if found.field == "alt")
         keywords = [found for found in self.found if found.field == "keywords"]
         first = [found.text for found in keywords if found.place == keywords[0].place]
-        return Shown(next(filter(None, descriptions), ""), next(filter(None, alts), ""), joined((), first))
+        return ShownTexts(next(filter(None, descriptions), ""), next(filter(None, alts), ""), joined((), first))
 
     def with_texts(self, edit: Edit) -> bytes:
         """Return the file with its texts changed and missing ones added, or the same bytes if nothing changes.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import NOTHING, PROGRAM_DATA, WRITTEN, Edit, Shown, joined
+from capcli.outputs.metadata.texts import NOTHING, PROGRAM_DATA, WRITTEN, Edit, ShownTexts, joined
 from capcli.outputs.rows import is_encodable
 
 
@@ -25,15 +25,15 @@ class Filling:
     existing: str = "skip"
     separator: str | None = None
 
-    def has_all(self, shown: Shown) -> bool:
+    def has_all(self, shown: ShownTexts) -> bool:
         """Return whether none of the fields is empty."""
         return all(getattr(shown, field) for field in self.fields)
 
-    def collides(self, shown: Shown) -> bool:
+    def collides(self, shown: ShownTexts) -> bool:
         """Return whether there is a text where one would be written; more keywords do no harm."""
         return any(getattr(shown, field) for field in self.fields if field != "keywords")
 
-    def filled(self, file: Container, text: str, keywords: Iterable[str] = (), beneath: Shown = NOTHING) -> bytes:
+    def filled(self, file: Container, text: str, keywords: Iterable[str] = (), beneath: ShownTexts = NOTHING) -> bytes:
         """Return a file with a caption in its fields.
 
         file: as it is.
@@ -77,7 +77,7 @@ class Filling:
             raise MetadataError("the caption could not be read back; the file is left as it was")
         return content
 
-    def writes(self, field: str, shown: Shown) -> bool:
+    def writes(self, field: str, shown: ShownTexts) -> bool:
         """Return whether a text is written into a field of an image. shown: what the image shows."""
         return field in self.fields and not (self.existing in KEPT and getattr(shown, field))
 

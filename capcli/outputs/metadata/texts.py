@@ -62,19 +62,19 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTexts:
     """Hold what photo managers show of an image, in each of existing.FIELDS; empty if that is missing."""
 
     description: str = ""
     alt: str = ""
     keywords: tuple[str, ...] = ()
 
-    def over(self, other: Shown) -> Shown:
+    def over(self, other: ShownTexts) -> ShownTexts:
         """Return this with what is missing taken from another."""
-        return Shown(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+        return ShownTexts(**{name: value or getattr(other, name) for name, value in vars(self).items()})
 
 
-NOTHING = Shown()
+NOTHING = ShownTexts()
 
 
 class Edit(NamedTuple):
