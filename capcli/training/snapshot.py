@@ -101,11 +101,11 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
 
 def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
     """Raise DataError unless the run in a folder was started with the same options and data. record: the snapshot's."""
-    options = dataclasses.asdict(setup.options) | {"data": list(setup.options.data)}
+    options = dataclasses.asdict(setup.options)
     # The snapshots of older versions do not have the options that came later.
-    missing = {field.name: field.default for field in dataclasses.fields(setup.options) if field.name != "data"}
-    for name, value in (missing | record["options"] | {"allow_outside": setup.options.allow_outside}).items():
-        if options[name] != value:
+    before = {field.name: field.default for field in dataclasses.fields(setup.options) if field.name != "data"}
+    for name, value in (before | record["options"] | {"allow_outside": setup.options.allow_outside}).items():
+        if options[name] != (tuple(value) if isinstance(value, list) else value):  # JSON has no tuples
             raise DataError(f"{folder}: was started with {name} {value!r}; it cannot be resumed with {options[name]!r}")
     # The snapshots of older versions do not have these digests.
     for what, digest in record.get("begun_with", {}).items():
