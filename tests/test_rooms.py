@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "capcli"
@@ -30,6 +31,9 @@ BELOW = {
     "serve": {"captioner", "decoding", "explaining", "images", "maps", "model", "outputs", "streaming"},
     "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "progress", "streaming"},
 }
+
+# What changes the process for everybody in it.
+PROCESS_WIDE = {"signal.signal", "torch.manual_seed", "torch.set_num_threads", "os.environ.setdefault"}
 
 
 def module_of(path: Path) -> str:
@@ -79,6 +83,38 @@ def test_no_circle() -> None:
 
     for module in arrows:
         visit(module, ())
+
+
+def test_the_map_has_these_arrows() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `(\w+)(?:/|\.py)` \| ([\w, –]+) \|", text, re.M))
+    assert table.pop("cli") == "all"
+    assert {room: set(re.findall(r"\w+", arrows)) for room, arrows in table.items()} == BELOW
+
+
+def test_the_map_can_be_read() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert text.count("\n") <= 100
+    assert max(map(len, text.splitlines())) <= 250
+
+
+def sets_what_is_the_whole_process_s(call: ast.Call) -> bool:
+    """Return whether a call sets signals, threads, PyTorch's own seed, the environment or another library's log."""
+    name = ast.unparse(call.func)
+    return name in PROCESS_WIDE or name.endswith(".setLevel")
+
+
+def test_what_rooms_set_for_the_whole_process_is_on_the_map() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text[text.index("what it sets") : text.index("what is in it")]
+    told = set(re.findall(r"`([\w/]+\.py)`", section))
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        name = path.relative_to(ROOT).as_posix()
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        if not name.startswith("cli/") and any(map(sets_what_is_the_whole_process_s, calls)):
+            found.add(name)
+    assert told == found
 
 
 def test_every_room_is_on_the_map() -> None:
