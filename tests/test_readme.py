@@ -1,5 +1,6 @@
-"""The README and its relatives name only what exists, and the README shows what capcli does."""
+"""The README, the pages of docs/ and their relatives name only what exists, and show what capcli does."""
 
+import ast
 import contextlib
 import io
 import json
@@ -24,10 +25,13 @@ from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
 from capcli.maps.overlay import OverlayOptions
+from capcli.training.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "capcli/README.md", "weights/README.md")
+PAGES = {path.stem: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+TOLD = {"README.md": README} | {f"docs/{name}.md": text for name, text in PAGES.items()}
+DOCUMENTS = (*TOLD, "CONTRIBUTING.md", "capcli/README.md", "weights/README.md")
 
 
 @pytest.fixture(params=DOCUMENTS)
@@ -42,9 +46,9 @@ def captioner() -> Captioner:
 
 def commands(text: str) -> list[list[str]]:
     """Every capcli command line in a text, as words."""
-    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| |for .*; do )?(capcli .*)$", text, re.M) + re.findall(
-        r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", text
-    )
+    shown = "".join(re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.M | re.S))
+    lines = re.findall(r"^(?:\$ )?(?:[^`]*\| |for .*; do |torchrun .* -m )?(capcli .*)$", shown, re.M)
+    lines += re.findall(r"`(?:[^`]*(?:&&|\|) )?(capcli [^`]*)`", text)
     return [shlex.split(line.split(" > ")[0], comments=True) for line in lines]
 
 
@@ -72,9 +76,15 @@ def test_every_command_is_introduced() -> None:
     assert introduced >= typer.main.get_command(app).commands.keys()
 
 
-def test_its_parts_are_those_of_the_loops_around_them() -> None:
-    arrays = re.findall(r"^#SBATCH --array=1-(\d+) .*\ncapcli .* --shard \$SLURM_ARRAY_TASK_ID/(\d+) ", README, re.M)
-    loops = re.findall(r"^for i in ([\d ]+); do capcli .* --shard \$i/(\d+) ", README, re.M)
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_begins_with_the_command(name: str) -> None:
+    assert re.match(r"# .+\n\n```(sh|python)\n", PAGES[name])
+
+
+def test_parts_are_those_of_the_loops_around_them() -> None:
+    text = PAGES["large"]
+    arrays = re.findall(r"^#SBATCH --array=1-(\d+) .*\ncapcli .* --shard \$SLURM_ARRAY_TASK_ID/(\d+) ", text, re.M)
+    loops = re.findall(r"^for i in ([\d ]+); do capcli .* --shard \$i/(\d+) ", text, re.M)
     assert len(arrays) == len(loops) == 1
     assert arrays[0][0] == arrays[0][1]
     assert loops[0][0].split() == [str(i + 1) for i in range(int(loops[0][1]))]
@@ -87,21 +97,26 @@ def test_options_named_in_passing_exist(document: Path) -> None:
         assert option in known, option
 
 
+def anchor(title: str) -> str:
+    """What a heading is called in links, on GitHub and on the site."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def test_files_and_headings_exist(document: Path) -> None:
     text = document.read_text("utf-8")
-    for link in re.findall(r"\]\(([^):]+)\)", text):
+    for link in re.findall(r"(?<!!\[)\]\(([^):`]+)\)", re.sub(r"`[^`\n]*`", "", text)):
         name, _, heading = link.partition("#")
-        assert (document.parent / name).exists(), link
+        place = document.parent / name if name else document
+        assert place.exists(), link
         if heading:
-            found = re.findall(r"^#+ (.*)$", (document.parent / name).read_text("utf-8"), re.M)
-            assert heading in [title.lower().replace(" ", "-") for title in found], link
-    for name in re.findall(r"tests/(?:\w+/)*\w+\.(?:jpg|py)", text):
+            assert heading in map(anchor, re.findall(r"^#+ (.*)$", place.read_text("utf-8"), re.M)), link
+    for name in re.findall(r"(?:tests|docs|weights)/(?:[\w-]+/)*[\w-]+\.(?:jpg|py|md)|weights/LICENSE", text):
         assert (ROOT / name).exists(), name
 
 
 def test_extras_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    named = re.findall(r"'(?:\.|capcli)\[(\w+)\]'", README)
+    named = re.findall(r"'(?:\.|capcli)\[(\w+)\]'", "".join(TOLD.values()))
     assert named
     assert set(named) <= extras.keys()
 
@@ -119,12 +134,44 @@ def test_contributing_names_tests_that_exist() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_it_can_be_read_in_one_sitting() -> None:
-    assert README.count("\n") <= 280
+def test_each_can_be_read_in_one_sitting() -> None:
+    assert README.count("\n") <= 120
+    assert (ROOT / "weights" / "README.md").read_text("utf-8").count("\n") <= 150
+    for name, text in PAGES.items():
+        assert f"({name}.md" in PAGES["index"] or name == "index", name
+        assert f"docs/{name}.md" in README or name == "index", name
+        assert max(map(len, text.splitlines())) < 2_000, name
+
+
+def texts_of_the_program() -> list[str]:
+    """Pieces of text in capcli's code without what is filled in, the longest first."""
+    pieces = set()
+    for path in (ROOT / "capcli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                pieces.update(re.split(r"\{[^}]*\}", node.value))
+    return sorted((piece for piece in pieces if len(piece.strip()) >= 8), key=len, reverse=True)
+
+
+def share_of_others(message: str, pieces: list[str]) -> float:
+    """Which share of a message's letters is in none of the pieces."""
+    rest = message = re.sub(r"^capcli: ([^ ]+(?=: ))?", "", message)
+    for piece in pieces:
+        rest = rest.replace(piece, "")
+    return len(re.findall("[a-z]", rest, re.I)) / len(re.findall("[a-z]", message, re.I))
+
+
+def test_messages_are_those_of_the_program() -> None:
+    shown = re.findall(r"^- \*\*`(.*)`\*\*: ", PAGES["troubleshooting"], re.M)
+    assert len(shown) >= 20
+    pieces = texts_of_the_program()
+    assert share_of_others("capcli: a.jpg: no program says this of a file", pieces) == 1
+    for message in shown:  # what is filled in is short
+        assert share_of_others(message.removesuffix("…"), pieces) < 0.5, message
 
 
 def test_its_picture_is_what_its_command_draws(captioner: Captioner, tmp_path: Path) -> None:
-    (alt, name) = re.findall(r"!\[(.*)\]\((docs/.*)\)", README)[0]
+    ((alt, name),) = re.findall(r"!\[(.*)\]\((docs/.*)\)", README)
     photo = ROOT / re.findall(r"`capcli caption (\S+) --attention looked --precision fp32`", README)[0]
     caption = captioner.caption(photo)
     assert f"“{caption.text}”" in alt
@@ -139,7 +186,8 @@ def test_its_picture_is_what_its_command_draws(captioner: Captioner, tmp_path: P
 
 
 def test_its_explanation_is_what_its_command_prints(captioner: Captioner) -> None:
-    photo, sentence, shown = re.findall(r'^\$ capcli explain (\S+) "(.*)"\n((?:.+\n)+?)```', README, re.M)[0]
+    (found,) = re.findall(r'^\$ capcli explain (\S+) "(.*)"\n((?:.+\n)+?)```', PAGES["attention"], re.M)
+    photo, sentence, shown = found
     (explained,) = explain(captioner, ROOT / photo, [sentence])
     printed = [as_line(explained), *as_table(explained)]
     number = r"[-+×]?\d+(?:\.\d+)?"
@@ -148,34 +196,48 @@ def test_its_explanation_is_what_its_command_prints(captioner: Captioner) -> Non
     assert here == pytest.approx(there, rel=0.03, abs=0.02)
 
 
-def python_snippets(over_http: bool) -> list[str]:
-    snippets = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
-    return [snippet for snippet in snippets if ("http://" in snippet) == over_http]
+def snippets(language: str, text: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
-def run_snippet(snippet: str) -> str:
-    """What a snippet prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(snippet, "README.md", "exec"), {})
-    return printed.getvalue()
+def run_snippets(name: str, *code: str) -> list[str]:
+    """What each snippet of a page prints; later ones know the names of earlier ones."""
+    known: dict[str, object] = {}
+    printed = []
+    for snippet in code:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            exec(compile(snippet, name, "exec"), known)
+        printed.append(said.getvalue())
+    return printed
 
 
-def test_its_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snippets = python_snippets(over_http=False)
-    assert len(snippets) == 2
+@pytest.mark.parametrize("name", [name for name, text in TOLD.items() if snippets("python", text)])
+def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = [snippet for snippet in snippets("python", TOLD[name]) if "http://" not in snippet]
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "tests" / "photos", tmp_path / "tests" / "photos")
-    printed = [run_snippet(snippet) for snippet in snippets]
-    assert all("cat" in text for text in printed)
-    assert "no-such.jpg: " in printed[1]
+    printed = run_snippets(name, *code)
+    if name == "docs/python.md":
+        assert len(printed) == 2
+        assert all("cat" in text for text in printed)
+        assert "no-such.jpg: " in printed[1]
+
+
+def test_recipes_are_read(tmp_path: Path) -> None:
+    code = [snippet for text in TOLD.values() for snippet in snippets("toml", text)]
+    assert code
+    for number, snippet in enumerate(code):
+        (tmp_path / f"{number}.toml").write_text(snippet, "utf-8")
+        assert read_recipe(tmp_path / f"{number}.toml")
 
 
 def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         pytest.importorskip(package, reason="needs the extra serve")
-    (snippet,) = python_snippets(over_http=True)
-    token, *arguments = re.findall(r"^(CAPCLI_TOKEN=\S+) (capcli serve)\b", README, re.M)[0]
-    (curl,) = re.findall(r"^(curl .*/v1/caption\S*)$", README, re.M)
+    page = PAGES["serve"]
+    (snippet,) = [snippet for snippet in snippets("python", page) if "http://" in snippet]
+    token, *arguments = re.findall(r"^(CAPCLI_TOKEN=\S+) (capcli serve)\b", page, re.M)[0]
+    (curl,) = re.findall(r"^(curl .*/v1/caption\S*)$", page, re.M)
     (port,) = set(re.findall(r"127\.0\.0\.1:(\d+)", snippet + curl))
     shutil.copytree(ROOT / "tests" / "photos", tmp_path / "tests" / "photos")
     shutil.copy(ROOT / "tests" / "photos" / "chelsea.jpg", tmp_path / "photo.jpg")
@@ -186,7 +248,7 @@ def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         try:
             assert server.stderr is not None
             there = re.findall(r":(\d+)/", server.stderr.readline())[0]
-            assert "a cat" in run_snippet(snippet.replace(f":{port}/", f":{there}/"))
+            assert "a cat" in run_snippets("docs/serve.md", snippet.replace(f":{port}/", f":{there}/"))[0]
             if shutil.which("curl"):
                 line = curl.replace(f":{port}/", f":{there}/")
                 assert "a cat" in subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
@@ -197,12 +259,12 @@ def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_captions_have_what_it_names(captioner: Captioner) -> None:
     caption = captioner.caption(ROOT / "tests/photos/coffee.jpg")
     assert isinstance(caption, Caption)
-    named = re.findall(r"A `Caption` has ((?:[^.]|\.\w)*)\.\s", README)[0]
+    named = re.findall(r"A `Caption` has ((?:[^.]|\.\w)*)\.\s", PAGES["python"])[0]
     attributes = re.findall(r"`(\w+)`", named)
     assert len(attributes) > 5
     for attribute in attributes:
         assert hasattr(caption, attribute), attribute
-    for name in re.findall(r"`Captioner\.(\w+)`", README):
+    for name in re.findall(r"`Captioner\.(\w+)", PAGES["python"]):
         assert callable(getattr(Captioner, name)), name
 
 
@@ -210,20 +272,31 @@ def test_its_scores_are_those_of_the_checkpoint() -> None:
     scores = json.loads((ROOT / "weights" / "config.json").read_text("utf-8"))["scores"]
     for name, data_set in (("Flickr8k", "flickr8k"), ("COCO", "coco")):
         measured = [scores[data_set][key] for key in ("bleu_4", "meteor", "rouge_l", "cider")]
-        row = re.findall(rf"^\| {name} \([\d,]+\) \| (.*) \|$", README, re.M)[0]
+        row = re.findall(rf"^\| {name} \([\d,]+\) \| (.*) \|$", PAGES["privacy"], re.M)[0]
         assert row.split(" | ") == [f"{score:.1f}" for score in measured]
 
 
-def test_its_other_figures_are_those_of_the_card() -> None:
-    card = (ROOT / "weights" / "README.md").read_text("utf-8")
-    pointing = re.findall(
-        r"words for people point at a person (\d+) % .* centre does (\d+) %", README.replace("\n", " ")
-    )
-    told = re.findall(r"^points at a person +([\d.]+) %\nthe picture's centre +([\d.]+) %", card, re.M)
+def test_other_figures_are_those_of_the_diary() -> None:
+    diary, page = PAGES["experiments"], PAGES["privacy"].replace("\n", " ")
+    pointing = re.findall(r"words for people point at a person (\d+) % .* centre does (\d+) %", page)
+    told = re.findall(r"^points at a person +([\d.]+) %\nthe picture's centre +([\d.]+) %", diary, re.M)
     assert pointing[0] == tuple(f"{float(figure):.0f}" for figure in told[0])
-    for figure in re.findall(r"\d+ to \d+ images/s", README):
-        assert figure in card, figure
-    faultless = re.findall(r"Of 100 captions judged by eye, (\d+) had no fault", README)[0]
-    assert f"| no fault seen | {faultless} |" in card
+    faultless = int(re.findall(r"Of 100 captions judged by eye, (\d+) had no fault", page)[0])
+    assert f"| no fault seen | {faultless} |" in diary
+    share = {"two": 2, "three": 3, "four": 4}[re.findall(r"about\s+one in (\w+) has no fault", README)[0]]
+    assert abs(100 / share - faultless) < 8
     size = sum(path.stat().st_size for path in (ROOT / "weights").iterdir() if path.suffix in (".json", ".safetensors"))
     assert f"{size / 1e6:.0f} MB" in README
+
+
+def test_the_site_is_built_and_fetches_nothing(tmp_path: Path) -> None:
+    for package in ("mkdocs", "material"):
+        pytest.importorskip(package, reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert not re.findall(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>", text), page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text("utf-8")), style

@@ -1,4 +1,4 @@
-"""Use an installation without PyTorch, as the README describes it; the gate runs this in an environment of its own.
+"""Use an installation without PyTorch, as docs/install.md has it; the gate runs this in an environment of its own.
 
 python tests/without_pytorch.py
 """

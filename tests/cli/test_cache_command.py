@@ -27,7 +27,7 @@ from capcli.cli.app import app
 from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "folders.md").read_text("utf-8")
 KILLS = 20 if os.environ.get("CAPCLI_FULL_TESTS") else 3
 
 
@@ -430,8 +430,8 @@ def test_a_resumed_run_takes_what_was_renamed_from_the_cache(
     assert looked_at == []
 
 
-def test_the_readme_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: list[int]) -> None:
-    lines = [shlex.split(line, comments=True) for line in re.findall(r"^capcli .*--cache .*$", README, re.M)]
+def test_its_page_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: list[int]) -> None:
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^capcli .*--cache .*$", PAGE, re.M)]
     assert lines
     monkeypatch.chdir(tmp_path)
     shutil.copytree(PHOTOS, "photos", ignore=shutil.ignore_patterns("*.md"))

@@ -1,4 +1,4 @@
-"""What capcli/README.md promises under "Serving", a test or more for each sentence."""
+"""What docs/serve.md promises under "Who may ask" and "How much they may ask", a test or more for each sentence."""
 
 from __future__ import annotations
 
