@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -25,6 +27,7 @@ from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
 from capcli.maps.overlay import OverlayOptions
+from capcli.training.options import TrainOptions
 from capcli.training.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -57,10 +60,15 @@ def options(command: click.Command) -> set[str]:
     return {"--help"}.union(*((*parameter.opts, *parameter.secondary_opts) for parameter in command.params))
 
 
+def without_records(text: str) -> str:
+    """A text without the model card's section of commands that trained the model, which are of the capcli of then."""
+    return re.sub(r"^## Training\n.*?(?=^## )", "", text, flags=re.M | re.S) if text.startswith("---\n") else text
+
+
 def test_commands_and_options_exist(document: Path) -> None:
     root = typer.main.get_command(app)
     context = click.Context(root)
-    for words in commands(document.read_text("utf-8")):
+    for words in commands(without_records(document.read_text("utf-8"))):
         if words[1].startswith("--"):
             assert words[1] in options(root), words
             continue
@@ -68,6 +76,8 @@ def test_commands_and_options_exist(document: Path) -> None:
         assert command is not None, words
         used = {word.split("=")[0] for word in words if word.startswith("--")}
         assert used <= options(command), words
+        changed = {word.split("=")[0] for option, word in pairwise(words) if option == "--set"}
+        assert changed <= {field.name for field in dataclasses.fields(TrainOptions)}, words
 
 
 def test_every_command_is_introduced() -> None:
