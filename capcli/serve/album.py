@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from capcli.captioner import Captioner
@@ -22,78 +20,11 @@ from capcli.outputs.rows import as_candidate
 from capcli.results import Candidate, Caption, ImageError
 from capcli.serve.corrections import Corrections, Row
 from capcli.serve.keeping import MEMORY, Keeper, Written
+from capcli.serve.photos import Photo, content_of
+from capcli.serve.saves import Save, Saved, Step
 
 CANDIDATES = 5  # captions of a photo
 LEAST_UNDOS = 1000  # saves that can be undone, where no files were written
-
-
-@dataclass
-class Photo:
-    """Hold a photo of the folder.
-
-    number: its place in the listing, which names it in requests.
-    path: of the file.
-    name: relative to the folder.
-    content: names what the file held when it was captioned; no other content of any file has this name.
-    candidates: `{"caption", "log_prob", "score"}`, best first; empty until it is captioned.
-    unsure: as of the caption.
-    error: why it cannot be captioned.
-    saved: the caption that was saved for it.
-    version: rises with each change.
-    state: another for each text that was saved; undoing brings back that of before.
-    changed: the album's `change` when anything here last changed.
-    """
-
-    number: int
-    path: str
-    name: str
-    content: str = ""
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-    unsure: bool = False
-    error: str | None = None
-    saved: str | None = None
-    version: int = 0
-    state: int = 0
-    changed: int = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """Hold what a save did to one photo: its state and row before, its state since, and its files."""
-
-    photo: Photo
-    before: int
-    since: int
-    row: Row | None
-    files: list[Written]
-
-
-@dataclass(frozen=True)
-class Save:
-    """Hold what one save did, so that it can be undone."""
-
-    steps: list[Step]
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of files that are kept for it."""
-        return sum(len(each.before or b"") for step in self.steps for each in step.files)
-
-
-@dataclass
-class Saved:
-    """Say what became of a request to save or to undo.
-
-    save: its number, by which it can be undone.
-    photos: those that were changed.
-    conflicts: those that somebody else had changed meanwhile, which are as they were.
-    problems: lines about files that did not take a caption.
-    """
-
-    save: int = 0
-    photos: list[Photo] = field(default_factory=list)
-    conflicts: list[Photo] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 class Album:
@@ -394,18 +325,6 @@ class Album:
         words = tuple(tokenize(text))
         caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
         return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word
-
-
-def content_of(path: str) -> str:
-    """Return a name for what a file holds, which changes with it.
-
-    It is made of the file's place, size and times, as a large folder would have to be read twice for a digest.
-    """
-    state: tuple[int, ...] = ()
-    with contextlib.suppress(OSError):
-        found = os.stat(path)
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return hashlib.sha256(os.fsencode(f"{os.path.realpath(path)}{state}")).hexdigest()[:32]
 
 
 def without_waiting(path: str, flags: int) -> int:

@@ -15,12 +15,14 @@ from starlette.routing import Route
 from capcli.images.decode import open_resized, within
 from capcli.maps.page import as_jpeg
 from capcli.model.vocabulary import tokenize
-from capcli.serve.album import CANDIDATES, Album, Photo, Saved
+from capcli.serve.album import CANDIDATES, Album
 from capcli.serve.answers import answer
 from capcli.serve.api import Api, named
 from capcli.serve.bodies import read_body
 from capcli.serve.corrections import CorrectionsError
 from capcli.serve.limits import MAX_TEXT, Holding, Refusal
+from capcli.serve.photos import Photo
+from capcli.serve.saves import Saved
 from capcli.serve.shown import shown_explanation
 
 SIDES = (160, 1280)  # pixels of a photo's longest side: in the strip, and large

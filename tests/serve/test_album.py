@@ -21,9 +21,11 @@ from capcli.outputs.template import Template
 from capcli.outputs.xmp_sidecars import XmpSidecars
 from capcli.results import Candidate, Caption, ImageError
 from capcli.serve import album as albums
-from capcli.serve.album import Album, Photo
+from capcli.serve.album import Album
 from capcli.serve.corrections import Corrections, CorrectionsError
 from capcli.serve.keeping import Keeper
+from capcli.serve.photos import Photo
+from capcli.serve.saves import Saved
 
 
 def said(path: str, text: str = "a cat") -> Caption:
@@ -57,7 +59,7 @@ def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: in
     return album
 
 
-def save(album: Album, number: int, text: str) -> albums.Saved:
+def save(album: Album, number: int, text: str) -> Saved:
     photo = album.photos[number]
     return album.save([(photo, album.tag(photo), text)])
 
