@@ -162,7 +162,7 @@ def hub_environment(hub: HubServer, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same scores everywhere, and no Java to start after each epoch, which takes longer than the epoch."""
-    monkeypatch.setattr("capcli.training.metrics.have_java", lambda: False)
+    monkeypatch.setattr("capcli.training.measuring.metrics.have_java", lambda: False)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
 from capcli.maps.overlay import OverlayOptions
-from capcli.training.options import TrainOptions
+from capcli.training.learning.options import TrainOptions
 from capcli.training.recipes import read_recipe
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
 CHECKPOINT_FILES = (CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE)
-MEMORY_FILE = "memory.safetensors"  # only `capcli teach` reads it, see training/memory.py
+MEMORY_FILE = "memory.safetensors"  # only `capcli teach` reads it, see training/teaching/memory.py
 LICENSE_FILE = "LICENSE"  # where there are terms of use
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20

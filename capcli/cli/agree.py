@@ -52,8 +52,8 @@ def agree(
     with failures_told():
         require_room(output, [MEMORY_FILE])
         from capcli.engines.torch import choose_device
-        from capcli.training.agreement import learn_agreement
-        from capcli.training.setup import read_data_sets
+        from capcli.training.learning.agreement import learn_agreement
+        from capcli.training.learning.setup import read_data_sets
 
         sets = read_data_sets(tuple(data), allow_outside)
         with closing(LockedFolder(output)):

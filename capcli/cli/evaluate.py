@@ -49,8 +49,8 @@ def evaluate(
     from capcli.results import ImageError
 
     try:
-        from capcli.training.datasets import DataError, read_data_set
-        from capcli.training.evaluation import as_lines, evaluate_captioner
+        from capcli.training.data.datasets import DataError, read_data_set
+        from capcli.training.measuring.evaluation import as_lines, evaluate_captioner
 
         data_set = read_data_set(data, allow_outside=allow_outside)
         photos = data_set.require(split)
@@ -61,8 +61,8 @@ def evaluate(
         one_core_per_batch(captioner, options)
         typer.echo(f"captioning {len(photos)} photos on {captioner.device} in {captioner.precision}", err=True)
         if pointing:
-            from capcli.training.pointing import as_lines as pointing_lines
-            from capcli.training.pointing import measure_pointing, read_boxes
+            from capcli.training.measuring.pointing import as_lines as pointing_lines
+            from capcli.training.measuring.pointing import measure_pointing, read_boxes
 
             points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
             show_lines(dump(points, indent=1) if as_json else "\n".join(pointing_lines(points)))

@@ -67,7 +67,7 @@ def failures_told(stop: Callable[[object], NoReturn] = fail) -> Iterator[None]:
         from capcli.checkpoints.store import ModelError
         from capcli.files import OutputError
         from capcli.results import ImageError
-        from capcli.training.datasets import DataError
+        from capcli.training.data.datasets import DataError
 
         yield
     except ImportError as error:

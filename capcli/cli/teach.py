@@ -48,9 +48,9 @@ def teach(
     set_up_process()
     with failures_told():
         leave_busy_cores()
-        from capcli.training.datasets import read_data_set
-        from capcli.training.teaching import teach as teach_captioner
-        from capcli.training.watching import PAGE_FILE
+        from capcli.training.data.datasets import read_data_set
+        from capcli.training.teaching.teaching import teach as teach_captioner
+        from capcli.training.watching.watching import PAGE_FILE
 
         require_room(output, [PAGE_FILE])
         data_set = read_data_set(data, hold_out=False, allow_outside=allow_outside)

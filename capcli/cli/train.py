@@ -16,12 +16,12 @@ from capcli.cli.messages import fail, show_lines
 from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped
 from capcli.cli.signals import Stop
 from capcli.settings import settings as declared_settings
-from capcli.training.options import TrainOptions
+from capcli.training.learning.options import TrainOptions
 
 if TYPE_CHECKING:
     import torch
 
-    from capcli.training.ranks import Ranks
+    from capcli.training.learning.ranks import Ranks
 
 # The settings of a training that are options of the command; the others are for recipes and --set.
 OPTIONS = (
@@ -131,7 +131,7 @@ class Training:
     def train(self, settings: dict[str, Any], init: str | None) -> None:
         """Train once. settings: of TrainOptions, by name; init: the checkpoint to begin with."""
         from capcli.checkpoints.hub import find_checkpoint
-        from capcli.training.loop import train
+        from capcli.training.learning.loop import train
 
         with self.together() as (place, ranks):
             before = None if init is None else find_checkpoint(init)
@@ -152,7 +152,7 @@ class Training:
     def together(self) -> Iterator[tuple[torch.device, Ranks]]:
         """Yield the device and the processes of a run, for a `with` block."""
         from capcli.engines.torch import choose_device
-        from capcli.training.ranks import RankLost, Ranks
+        from capcli.training.learning.ranks import RankLost, Ranks
 
         try:
             self.ranks = Ranks.started()
@@ -179,8 +179,8 @@ class Training:
     def check_folder(self, init: Path | None) -> None:
         """Stop with a line if the folder is not for this run. init: the checkpoint to begin with."""
         from capcli.checkpoints.store import MEMORY_FILE, WEIGHTS_FILE
-        from capcli.training.snapshot import LAST_FILE, LOG_FILE
-        from capcli.training.watching import PAGE_FILE
+        from capcli.training.learning.snapshot import LAST_FILE, LOG_FILE
+        from capcli.training.watching.watching import PAGE_FILE
 
         def holds(*names: str) -> bool:
             return any((self.output / name).exists() for name in names)

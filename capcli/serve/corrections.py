@@ -20,7 +20,7 @@ from capcli.outputs.originals import UntouchableError, original
 from capcli.serve.journal import Journal
 
 FILE = "corrections.json"
-# Where training looks for a photo, in this order; see `capcli.training.datasets.locate`.
+# Where training looks for a photo, in this order; see `capcli.training.data.datasets.locate`.
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 Row = dict[str, Any]
 DIVIDER = ",\n"  # between rows

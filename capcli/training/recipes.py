@@ -25,14 +25,14 @@ from capcli.checkpoints.kinds import KINDS_FILE
 from capcli.checkpoints.store import MEMORY_FILE
 from capcli.files import write_whole
 from capcli.progress import stderr_console
-from capcli.training.agreement import learn_agreement
-from capcli.training.datasets import DataError, DataSet
-from capcli.training.kinds import write_kinds
-from capcli.training.loop import train
-from capcli.training.options import TrainOptions
-from capcli.training.ranks import Ranks
-from capcli.training.setup import read_data_sets
-from capcli.training.validation import measure
+from capcli.training.data.datasets import DataError, DataSet
+from capcli.training.learning.agreement import learn_agreement
+from capcli.training.learning.kinds import write_kinds
+from capcli.training.learning.loop import train
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.ranks import Ranks
+from capcli.training.learning.setup import read_data_sets
+from capcli.training.measuring.validation import measure
 
 ENDING = ".toml"
 DONE_FILE, FEATURES = "stages.json", "features"

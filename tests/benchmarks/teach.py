@@ -21,9 +21,9 @@ from pathlib import Path
 from capcli.captioner import Captioner
 from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.results import Caption
-from capcli.training.datasets import DataSet, read_data_set
-from capcli.training.metrics import score_captions
-from capcli.training.teaching import teach
+from capcli.training.data.datasets import DataSet, read_data_set
+from capcli.training.measuring.metrics import score_captions
+from capcli.training.teaching.teaching import teach
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from capcli.cli.app import app
 from capcli.decoding.options import DecodingOptions
-from capcli.training.evaluation import decoding_line
+from capcli.training.measuring.evaluation import decoding_line
 
 COFFEE = str(PHOTOS / "coffee.jpg")
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli.app import app
 from capcli.cli.learning import is_left_over, require_room
-from capcli.training.snapshot import write_log
+from capcli.training.learning.snapshot import write_log
 
 
 def run(*arguments: object) -> Result:

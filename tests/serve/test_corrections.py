@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("starlette", reason="needs the extra serve")
 
 from capcli.serve.corrections import PHOTO_FOLDERS, Corrections, CorrectionsError
-from capcli.training import datasets
+from capcli.training.data import datasets
 
 
 @pytest.fixture

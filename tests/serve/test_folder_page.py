@@ -21,7 +21,7 @@ from capcli.captioner import Captioner
 from capcli.outputs.sidecars import Sidecars
 from capcli.serve.access import Access
 from capcli.serve.album import Album
-from capcli.training.datasets import read_data_set
+from capcli.training.data.datasets import read_data_set
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from capcli.training.averaging import WeightAverage
+from capcli.training.learning.averaging import WeightAverage
 
 
 def test_the_average_forgets_slowly() -> None:

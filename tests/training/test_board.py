@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from capcli.training import watching
-from capcli.training.charts import Chart
-from capcli.training.watching import News, Table, Watcher
+from capcli.training.watching import watching
+from capcli.training.watching.charts import Chart
+from capcli.training.watching.watching import News, Table, Watcher
 
 events = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator",

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from capcli.training.bootstrap import bleu, bleu_intervals, interval, mean_interval, resample
+from capcli.training.measuring.bootstrap import bleu, bleu_intervals, interval, mean_interval, resample
 
 
 def counts(correct: list[int], ours: int, theirs: int) -> dict[str, object]:

@@ -5,7 +5,14 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
 from capcli.model.confidence import CLUES, confidence
-from capcli.training.calibration import agrees, auc, calibrate, fit_confidence, gains_of_one_colour, least_gain
+from capcli.training.measuring.calibration import (
+    agrees,
+    auc,
+    calibrate,
+    fit_confidence,
+    gains_of_one_colour,
+    least_gain,
+)
 
 
 def test_auc_counts_pairs_in_order() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from capcli.training.datasets import DataError, Photo, read_data_set
+from capcli.training.data.datasets import DataError, Photo, read_data_set
 
 
 @pytest.fixture

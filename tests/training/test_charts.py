@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from capcli.training.charts import Chart, Line, figure, round_step
+from capcli.training.watching.charts import Chart, Line, figure, round_step
 
 
 def chart(*values: float, last: int = 10, kept: int | None = None) -> Chart:

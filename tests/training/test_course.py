@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from capcli.training.course import Course
-from capcli.training.datasets import Photo
+from capcli.training.data.datasets import Photo
+from capcli.training.teaching.course import Course
 
 
 def test_the_page_follows_trial_and_teaching() -> None:

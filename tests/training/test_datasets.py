@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from capcli.model.vocabulary import END, PAD, START, Vocabulary
-from capcli.training.datasets import (
+from capcli.training.data.datasets import (
     DataError,
     Photo,
     encode_captions,

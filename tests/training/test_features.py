@@ -8,8 +8,8 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.model.encoders import EfficientNetLite2, Encoder
 from capcli.results import ImageError
-from capcli.training.datasets import Photo
-from capcli.training.features import FeatureStore, is_mirrored, load_view, look_up
+from capcli.training.data.datasets import Photo
+from capcli.training.data.features import FeatureStore, is_mirrored, load_view, look_up
 
 NAMES = ("chelsea.jpg", "coffee.jpg", "astronaut.jpg")
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from capcli.checkpoints.kinds import KINDS_FILE, kinds_metadata, read_kinds
 from capcli.checkpoints.store import ModelError
 from capcli.model.kinds import Kinds, Named
-from capcli.training.kinds import imagenet_names, ridge
+from capcli.training.learning.kinds import imagenet_names, ridge
 
 HEAD = Kinds(
     (Named("cat", ("kitten",), (0, 1)),),

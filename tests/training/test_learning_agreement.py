@@ -20,11 +20,11 @@ from capcli.decoding.options import BeamOptions
 from capcli.model.agreement import Agreement
 from capcli.model.encoders import Features
 from capcli.progress import stderr_console
-from capcli.training import agreement as training
-from capcli.training.agreement import best, choose_weight, learn, learn_agreement, padded
-from capcli.training.datasets import DataError, DataSet, Photo
-from capcli.training.features import encode_views
-from capcli.training.memory import write_memory
+from capcli.training.data.datasets import DataError, DataSet, Photo
+from capcli.training.data.features import encode_views
+from capcli.training.learning import agreement as training
+from capcli.training.learning.agreement import best, choose_weight, learn, learn_agreement, padded
+from capcli.training.teaching.memory import write_memory
 
 CPU = torch.device("cpu")
 SAID = {

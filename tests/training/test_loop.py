@@ -12,11 +12,11 @@ from tiny_runs import SAID, SMALL, SMALLER, train
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.training import loop
-from capcli.training.datasets import DataError
-from capcli.training.loop import learning_rate_at
-from capcli.training.options import TrainOptions
-from capcli.training.setup import set_up
+from capcli.training.data.datasets import DataError
+from capcli.training.learning import loop
+from capcli.training.learning.loop import learning_rate_at
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.setup import set_up
 
 
 def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:

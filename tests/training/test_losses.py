@@ -7,7 +7,7 @@ import torch
 from capcli.model.decoders import AttentionDecoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import PAD
-from capcli.training.losses import (
+from capcli.training.learning.losses import (
     Baseline,
     attention_supervision,
     caption_loss,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from capcli.training import metrics
-from capcli.training.java import have_java
-from capcli.training.metrics import describe, diversity, score_captions
+from capcli.training.measuring import metrics
+from capcli.training.measuring.java import have_java
+from capcli.training.measuring.metrics import describe, diversity, score_captions
 
 REFERENCES = [["A cat sits on a sofa.", "a cat on a sofa"], ["Two dogs run!", "two dogs are running on grass"]]
 
@@ -108,7 +108,7 @@ def test_a_signal_ends_meteor_too(fake_java: Path, name: str) -> None:
     fake_java.write_text(f"#!/bin/sh\necho $$ > {pipe}\nexec cat > /dev/null\n")  # never answers
     script = (
         "from capcli.cli.signals import Interrupt\n"
-        "from capcli.training.java import meteor_scores\n"
+        "from capcli.training.measuring.java import meteor_scores\n"
         "with Interrupt():\n"
         "    meteor_scores(['a cat'], [['a cat']])\n"
     )

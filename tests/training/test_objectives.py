@@ -10,12 +10,12 @@ from tiny_runs import SMALL, SMALLER, train
 
 from capcli.captioner import Captioner
 from capcli.model.vocabulary import END, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
-from capcli.training import loop, objectives
-from capcli.training.datasets import Batch, Photo
-from capcli.training.objectives import CrossEntropy, SelfCritical
-from capcli.training.options import TrainOptions
-from capcli.training.ranks import Ranks
-from capcli.training.setup import set_up
+from capcli.training.data.datasets import Batch, Photo
+from capcli.training.learning import loop, objectives
+from capcli.training.learning.objectives import CrossEntropy, SelfCritical
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.ranks import Ranks
+from capcli.training.learning.setup import set_up
 
 
 @pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from capcli.training.datasets import DataError, Photo
-from capcli.training.options import TrainOptions
-from capcli.training.pairing import MOST, lend_photos, read_sentences
-from capcli.training.setup import Setup, set_up
+from capcli.training.data.datasets import DataError, Photo
+from capcli.training.data.pairing import MOST, lend_photos, read_sentences
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.setup import Setup, set_up
 
 pytest.importorskip("scipy", reason="the extra `train` is not installed")
 

@@ -9,8 +9,8 @@ from PIL import Image
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
-from capcli.training.datasets import DataError, read_data_set
-from capcli.training.pointing import (
+from capcli.training.data.datasets import DataError, read_data_set
+from capcli.training.measuring.pointing import (
     as_lines,
     cells_inside,
     corners,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from capcli.model.vocabulary import PAD
-from capcli.training.datasets import Batch, DataError
-from capcli.training.losses import Baseline
-from capcli.training.ranks import GLANCE, Ranks
+from capcli.training.data.datasets import Batch, DataError
+from capcli.training.learning.losses import Baseline
+from capcli.training.learning.ranks import GLANCE, Ranks
 
 
 def make_batch(photos: int) -> Batch:

@@ -11,8 +11,8 @@ from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.kinds import read_kinds
 from capcli.training import recipes
-from capcli.training.datasets import DataError
-from capcli.training.kinds import imagenet_names
+from capcli.training.data.datasets import DataError
+from capcli.training.learning.kinds import imagenet_names
 from capcli.training.recipes import describe, follow, read_recipe
 
 CPU = torch.device("cpu")

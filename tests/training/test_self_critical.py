@@ -4,7 +4,7 @@ import torch
 from capcli.model.decoders import AttentionDecoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, PAD, START
-from capcli.training.self_critical import TEMPERATURE, CiderD, advantages, policy_loss, sample_captions
+from capcli.training.learning.self_critical import TEMPERATURE, CiderD, advantages, policy_loss, sample_captions
 
 REFERENCES = [
     ["a cat sits on a sofa".split(), "a grey cat lies on the sofa".split()],

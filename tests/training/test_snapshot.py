@@ -10,12 +10,13 @@ from tiny_runs import SAID, SMALL, SMALLER, train
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
-from capcli.training import features, loop
-from capcli.training.datasets import DataError
-from capcli.training.inputs import StoredFeatures
-from capcli.training.options import TrainOptions
-from capcli.training.setup import set_up
-from capcli.training.snapshot import check_alike
+from capcli.training.data import features
+from capcli.training.data.datasets import DataError
+from capcli.training.data.inputs import StoredFeatures
+from capcli.training.learning import loop
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.setup import set_up
+from capcli.training.learning.snapshot import check_alike
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp_path: Path) -> None:

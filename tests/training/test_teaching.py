@@ -25,10 +25,10 @@ from capcli.checkpoints.store import MEMORY_FILE, ModelError
 from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 from capcli.progress import stderr_console
-from capcli.training.datasets import DataError, DataSet, Photo
-from capcli.training.losses import summed_loss
-from capcli.training.memory import read_memory, write_memory
-from capcli.training.teaching import (
+from capcli.training.data.datasets import DataError, DataSet, Photo
+from capcli.training.learning.losses import summed_loss
+from capcli.training.teaching.memory import read_memory, write_memory
+from capcli.training.teaching.teaching import (
     LABEL_SMOOTHING,
     VIEWS,
     encode,
@@ -75,7 +75,7 @@ def said() -> io.StringIO:
 def taught(photos: list[Photo], said: io.StringIO, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr("capcli.training.teaching.LEAST_STEPS", 64)  # for time
+        patch.setattr("capcli.training.teaching.teaching.LEAST_STEPS", 64)  # for time
         teach(DataSet("cats", photos), bundled_checkpoint(), folder)
     return folder
 

@@ -165,7 +165,7 @@ def test_three_processes_reward_captions_drawn_from_the_decoder(data: Path, tmp_
 LEAVING = """
 import os, torch
 from pathlib import Path
-from capcli.training.ranks import Ranks
+from capcli.training.learning.ranks import Ranks
 
 def threads():
     return {(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()}

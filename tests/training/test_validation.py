@@ -13,12 +13,12 @@ from rich.console import Console
 from tiny_runs import SMALLER
 
 from capcli.model.vocabulary import END
-from capcli.training import validation
-from capcli.training.datasets import behind_start
-from capcli.training.losses import caption_loss
-from capcli.training.options import TrainOptions
-from capcli.training.setup import Setup, set_up
-from capcli.training.validation import shown_photos, validate
+from capcli.training.data.datasets import behind_start
+from capcli.training.learning.losses import caption_loss
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.setup import Setup, set_up
+from capcli.training.measuring import validation
+from capcli.training.measuring.validation import shown_photos, validate
 
 SAID = (["a cat"], ["a cup of coffee", "coffee on a table"], ["an astronaut", "a woman who smiles"], ["a cat there"])
 NAMES = ("chelsea.jpg", "coffee.jpg", "astronaut.jpg", "again.jpg")

@@ -21,11 +21,11 @@ from tiny_runs import SMALLER
 from capcli.cli.learning import is_left_over
 from capcli.maps.page import sentence
 from capcli.results import AttentionMap, Candidate
-from capcli.training import loop
-from capcli.training.curves import MOST_SHOWN, SCORES, news_of, thin_out
-from capcli.training.datasets import Photo
-from capcli.training.options import TrainOptions
-from capcli.training.watching import News, Watcher
+from capcli.training.data.datasets import Photo
+from capcli.training.learning import loop
+from capcli.training.learning.options import TrainOptions
+from capcli.training.watching.curves import MOST_SHOWN, SCORES, news_of, thin_out
+from capcli.training.watching.watching import News, Watcher
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -24,11 +24,11 @@ from capcli.model.agreement import Agreement
 from capcli.model.precision import choose_training_precision
 from capcli.model.vocabulary import END, PAD, Vocabulary
 from capcli.progress import progress, stderr_console
-from capcli.training.datasets import DataError, DataSet, Photo, encode_captions
-from capcli.training.features import encode_views, is_mirrored
-from capcli.training.metrics import score_captions
-from capcli.training.setup import data_rows
-from capcli.training.validation import measure, with_dev
+from capcli.training.data.datasets import DataError, DataSet, Photo, encode_captions
+from capcli.training.data.features import encode_views, is_mirrored
+from capcli.training.learning.setup import data_rows
+from capcli.training.measuring.metrics import score_captions
+from capcli.training.measuring.validation import measure, with_dev
 
 SIZE = 512  # channels of the common space
 VIEWS = 2  # of each photo: itself and its mirror image

@@ -16,8 +16,8 @@ from capcli.model.encoders import EfficientNetLite2, Encoder, pretrained_weights
 from capcli.model.kinds import Kinds, Named, read_names
 from capcli.model.precision import choose_training_precision
 from capcli.progress import progress
-from capcli.training.datasets import DataError, Photo
-from capcli.training.features import encode_views
+from capcli.training.data.datasets import DataError, Photo
+from capcli.training.data.features import encode_views
 
 NAMES_FILE = "imagenet_kinds.txt"
 RIDGE = 10.0  # λ; with 100 the two agree as often, with 1,000 less
@@ -26,7 +26,7 @@ SURE = 0.3  # the probability from which ImageNet's classifier is worth agreeing
 
 def imagenet_names() -> tuple[Named, ...]:
     """Return what people call ImageNet's classes."""
-    return read_names((resources.files("capcli.training") / NAMES_FILE).read_text("utf-8").splitlines())
+    return read_names((resources.files("capcli.training.learning") / NAMES_FILE).read_text("utf-8").splitlines())
 
 
 def write_kinds(

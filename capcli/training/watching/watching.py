@@ -20,11 +20,11 @@ from capcli.images.decode import open_upright
 from capcli.maps.overlay import color_table
 from capcli.maps.page import THUMBNAIL, as_jpeg
 from capcli.results import ImageError
-from capcli.training.charts import Chart, figure
-from capcli.training.datasets import Photo
+from capcli.training.data.datasets import Photo
+from capcli.training.watching.charts import Chart, figure
 
 if TYPE_CHECKING:
-    from capcli.training.board import Board
+    from capcli.training.watching.board import Board
 
 PAGE_FILE = "curves.html"
 
@@ -136,7 +136,7 @@ class Watcher:
             self.wants_board = False  # until this has worked: a writer that failed once is of no use any more
             with self.telling():
                 if self.board is None:
-                    from capcli.training.board import Board  # of an extra, which takes a second to import
+                    from capcli.training.watching.board import Board  # of an extra, which takes a second to import
 
                     self.board = Board(self.path.parent)
                 self.board.write(news.table.head, news.table.rows)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
-from capcli.training.captions import METADATA, ROWS, TABLES, is_table, read_caption_row, read_rows, read_sidecars
+from capcli.training.data.captions import METADATA, ROWS, TABLES, is_table, read_caption_row, read_rows, read_sidecars
 
 PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 FLICKR30K_FOLDERS = ("flickr30k_images", "flickr30k-images")

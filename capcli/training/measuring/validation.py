@@ -20,14 +20,14 @@ from capcli.engines.torch import TorchEngine, as_arrays
 from capcli.model.precision import autocast
 from capcli.progress import progress
 from capcli.results import Candidate
-from capcli.training.calibration import agrees, fit_confidence, least_gain
-from capcli.training.datasets import CAPTIONS_AT_ONCE, DataSet, Photo
-from capcli.training.evaluation import evaluate_captioner
-from capcli.training.losses import summed_loss
-from capcli.training.memory import write_memory
-from capcli.training.metrics import describe, score_captions
-from capcli.training.reports import Example
-from capcli.training.setup import Setup
+from capcli.training.data.datasets import CAPTIONS_AT_ONCE, DataSet, Photo
+from capcli.training.learning.losses import summed_loss
+from capcli.training.learning.setup import Setup
+from capcli.training.measuring.calibration import agrees, fit_confidence, least_gain
+from capcli.training.measuring.evaluation import evaluate_captioner
+from capcli.training.measuring.metrics import describe, score_captions
+from capcli.training.teaching.memory import write_memory
+from capcli.training.watching.reports import Example
 
 SHOWN_CAPTIONS = 3
 LOSS_CAPTIONS = 1000  # of a data set's dev photos, or one a photo if they are more: the loss takes as long as a search

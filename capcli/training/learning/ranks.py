@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import Parameter
 
-from capcli.training.datasets import Batch, DataError
+from capcli.training.data.datasets import Batch, DataError
 
 PATIENCE = timedelta(minutes=10)  # for a batch; ranks that have ended are noticed at once
 GLANCE = 0.2  # seconds between two looks for rank 0

@@ -17,8 +17,8 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import MEMORY_FILE, ModelError, check_header, one_line
 from capcli.files import write_whole
 from capcli.model.encoders import Features
-from capcli.training.datasets import Photo
-from capcli.training.features import encode_views, hash_weights
+from capcli.training.data.datasets import Photo
+from capcli.training.data.features import encode_views, hash_weights
 
 PHOTOS = 800
 DIMENSIONS = 64  # of an annotation vector; half as many hold on to a little less, and twice as many to no more

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from capcli.training.charts import Chart, Line
-from capcli.training.datasets import Photo
-from capcli.training.watching import News, Said, Sentence, Shown, Table
+from capcli.training.data.datasets import Photo
+from capcli.training.watching.charts import Chart, Line
+from capcli.training.watching.watching import News, Said, Sentence, Shown, Table
 
 NOTE = (
     "A pass shows all photos once. Before the checkpoint is taught all of them, it is tried: taught two thirds of the "

@@ -15,9 +15,9 @@ from capcli.model.encoders import Features
 from capcli.model.precision import PRECISIONS
 from capcli.progress import progress
 from capcli.streaming import ahead
-from capcli.training.datasets import Batch, DataSet
-from capcli.training.features import BATCHES_AHEAD, FeatureStore, encode_views, load_view, look_up
-from capcli.training.options import TrainOptions
+from capcli.training.data.datasets import Batch, DataSet
+from capcli.training.data.features import BATCHES_AHEAD, FeatureStore, encode_views, load_view, look_up
+from capcli.training.learning.options import TrainOptions
 
 DEV_BATCH = 64
 

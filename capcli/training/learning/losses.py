@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from capcli.model.decoders import Decoder, Reading
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import PAD
-from capcli.training.datasets import behind_start
-from capcli.training.ranks import Ranks
+from capcli.training.data.datasets import behind_start
+from capcli.training.learning.ranks import Ranks
 
 ENTROPY_WEIGHT = 0.002  # λ_e
 REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what is learnt from the words themselves

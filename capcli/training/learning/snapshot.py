@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from capcli.files import write_whole
-from capcli.training.datasets import DataError
-from capcli.training.setup import Setup
+from capcli.training.data.datasets import DataError
+from capcli.training.learning.setup import Setup
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"

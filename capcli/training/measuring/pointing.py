@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from capcli.maps.overlay import cell_place, strongest_place
-from capcli.training.datasets import DataError, DataSet, load_json
-from capcli.training.evaluation import caption_photos
+from capcli.training.data.datasets import DataError, DataSet, load_json
+from capcli.training.measuring.evaluation import caption_photos
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner

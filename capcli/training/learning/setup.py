@@ -26,8 +26,7 @@ from capcli.model.precision import choose_training_precision
 from capcli.model.refiner import Refiner
 from capcli.model.vocabulary import Vocabulary, tokenize
 from capcli.progress import stderr_console
-from capcli.training.averaging import WeightAverage
-from capcli.training.datasets import (
+from capcli.training.data.datasets import (
     CAPTIONS_AT_ONCE,
     Batch,
     DataError,
@@ -37,13 +36,14 @@ from capcli.training.datasets import (
     epoch_batches,
     read_data_set,
 )
-from capcli.training.features import hash_weights, is_mirrored
-from capcli.training.inputs import FreshCrops, StoredFeatures
-from capcli.training.losses import Baseline
-from capcli.training.objectives import Objective, choose_objective
-from capcli.training.options import MIN_COUNT, TrainOptions
-from capcli.training.pairing import lend_photos, read_sentences
-from capcli.training.ranks import Ranks
+from capcli.training.data.features import hash_weights, is_mirrored
+from capcli.training.data.inputs import FreshCrops, StoredFeatures
+from capcli.training.data.pairing import lend_photos, read_sentences
+from capcli.training.learning.averaging import WeightAverage
+from capcli.training.learning.losses import Baseline
+from capcli.training.learning.objectives import Objective, choose_objective
+from capcli.training.learning.options import MIN_COUNT, TrainOptions
+from capcli.training.learning.ranks import Ranks
 
 
 @dataclass

@@ -21,7 +21,7 @@ from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import Encoder, Features
 from capcli.model.precision import autocast
 from capcli.streaming import ahead
-from capcli.training.datasets import Photo
+from capcli.training.data.datasets import Photo
 
 ENCODER_BATCH = 32
 BATCHES_AHEAD = 3

@@ -15,9 +15,9 @@ from capcli.model.vocabulary import tokenize
 from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
 from capcli.settings import settings
-from capcli.training.calibration import calibrate, gains_of_one_colour, least_gain
-from capcli.training.datasets import DataSet
-from capcli.training.metrics import describe, diversity, score_captions
+from capcli.training.data.datasets import DataSet
+from capcli.training.measuring.calibration import calibrate, gains_of_one_colour, least_gain
+from capcli.training.measuring.metrics import describe, diversity, score_captions
 
 EXTREMES = 10
 SENTENCES_AT_ONCE = 64  # whose gains are computed together

@@ -32,13 +32,13 @@ from capcli.model.encoders import Features
 from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import END, PAD, SPECIAL_WORDS, Vocabulary, tokenize
 from capcli.progress import progress, stderr_console
-from capcli.training.course import Course
-from capcli.training.datasets import Batch, DataError, DataSet, Photo, behind_start, encode_captions, epoch_batches
-from capcli.training.features import encode_views, is_mirrored
-from capcli.training.losses import caption_loss, summed_loss
-from capcli.training.memory import read_memory
-from capcli.training.self_critical import CiderD
-from capcli.training.watching import Sentence, Watcher
+from capcli.training.data.datasets import Batch, DataError, DataSet, Photo, behind_start, encode_captions, epoch_batches
+from capcli.training.data.features import encode_views, is_mirrored
+from capcli.training.learning.losses import caption_loss, summed_loss
+from capcli.training.learning.self_critical import CiderD
+from capcli.training.teaching.course import Course
+from capcli.training.teaching.memory import read_memory
+from capcli.training.watching.watching import Sentence, Watcher
 
 VIEWS = 2  # of each photo: itself and its mirror image
 EPOCHS = 12  # at least

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from capcli.results import Candidate
-from capcli.training.datasets import Photo
+from capcli.training.data.datasets import Photo
 
 
 class Example(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from capcli.model.vocabulary import tokenize
-from capcli.training.bootstrap import bleu_intervals, mean_interval, resample
-from capcli.training.java import JavaError, have_java, meteor_scores, ptb_words
-from capcli.training.self_critical import CiderD, Vectors
+from capcli.training.learning.self_critical import CiderD, Vectors
+from capcli.training.measuring.bootstrap import bleu_intervals, mean_interval, resample
+from capcli.training.measuring.java import JavaError, have_java, meteor_scores, ptb_words
 
 
 def tokenized(sentences: list[list[str]]) -> tuple[list[list[str]], str]:

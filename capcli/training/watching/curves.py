@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from capcli.training.charts import Chart, Line
-from capcli.training.datasets import Photo
-from capcli.training.watching import News, Said, Shown, Table
+from capcli.training.data.datasets import Photo
+from capcli.training.watching.charts import Chart, Line
+from capcli.training.watching.watching import News, Said, Shown, Table
 
 Rows = list[dict[str, Any]]  # one for each epoch
 MOST_SHOWN = 24  # epochs of which captions are kept; even, so that the first and the last stay

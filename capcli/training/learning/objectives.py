@@ -16,19 +16,19 @@ from capcli.model.decoders import AttentionDecoder, Decoder, Reading
 from capcli.model.encoders import Features
 from capcli.model.english import FUNCTION_WORDS
 from capcli.model.vocabulary import PAD, UNKNOWN, tokenize
-from capcli.training.datasets import Batch, Photo, behind_start, mirror
-from capcli.training.features import is_mirrored, view_box
-from capcli.training.losses import (
+from capcli.training.data.datasets import Batch, Photo, behind_start, mirror
+from capcli.training.data.features import is_mirrored, view_box
+from capcli.training.learning.losses import (
     Baseline,
     attention_supervision,
     caption_loss,
     doubly_stochastic,
     hard_attention_loss,
 )
-from capcli.training.options import TrainOptions
-from capcli.training.pointing import PERSON_WORDS, Box, cells_inside, read_boxes, seen_in_view
-from capcli.training.ranks import Ranks
-from capcli.training.self_critical import CiderD, advantages, policy_loss, sample_captions
+from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.ranks import Ranks
+from capcli.training.learning.self_critical import CiderD, advantages, policy_loss, sample_captions
+from capcli.training.measuring.pointing import PERSON_WORDS, Box, cells_inside, read_boxes, seen_in_view
 
 SUPERVISION = 2.0  # the weight of a word's attention, relative to its likelihood, for photos with boxes
 # The share of hard attention's epochs in which every context is the expected one, since locations that are drawn before

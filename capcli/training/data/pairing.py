@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from capcli.model.vocabulary import tokenize
-from capcli.training.datasets import Photo, read_lines
+from capcli.training.data.datasets import Photo, read_lines
 
 MOST = 60  # sentences that one photo is lent to, lest a few common photos take them all
 NEAREST = 3  # photos that a sentence may be lent, the nearest first

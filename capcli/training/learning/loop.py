@@ -15,15 +15,15 @@ from capcli.maps.page import sentence
 from capcli.model.precision import autocast
 from capcli.model.vocabulary import SPECIAL_WORDS
 from capcli.progress import progress
-from capcli.training.curves import news_of, thin_out
-from capcli.training.datasets import DataError
-from capcli.training.options import MIN_COUNT, TrainOptions
-from capcli.training.ranks import Ranks
-from capcli.training.reports import report
-from capcli.training.setup import set_up
-from capcli.training.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
-from capcli.training.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
-from capcli.training.watching import Watcher
+from capcli.training.data.datasets import DataError
+from capcli.training.learning.options import MIN_COUNT, TrainOptions
+from capcli.training.learning.ranks import Ranks
+from capcli.training.learning.setup import set_up
+from capcli.training.learning.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
+from capcli.training.measuring.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
+from capcli.training.watching.curves import news_of, thin_out
+from capcli.training.watching.reports import report
+from capcli.training.watching.watching import Watcher
 
 FEW = 1000  # photos; those that the bundled decoder learnt from were 12,000, and at first 9,000
 WARM_UP = 0.05  # the share of a run in which the learning rate rises

@@ -1,0 +1,1 @@
+"""Captioned photos: reading them, encoding them, giving them out in batches."""

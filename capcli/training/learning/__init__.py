@@ -1,0 +1,1 @@
+"""Training a model: options, losses, the loop, and what a run keeps."""

@@ -1,0 +1,1 @@
+"""How good captions are: metrics, calibration, pointing, dev photos while training."""

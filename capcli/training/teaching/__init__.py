@@ -1,0 +1,1 @@
+"""Teaching a checkpoint a few photos without forgetting others."""
