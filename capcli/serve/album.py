@@ -7,7 +7,6 @@ import os
 import secrets
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,12 +18,11 @@ from capcli.outputs.originals import LEADS_OUT
 from capcli.outputs.rows import as_candidate
 from capcli.results import Candidate, Caption, ImageError
 from capcli.serve.corrections import Corrections, Row
-from capcli.serve.keeping import MEMORY, Keeper, Written
+from capcli.serve.keeping import Keeper, Written
 from capcli.serve.photos import Photo, content_of
-from capcli.serve.saves import Save, Saved, Step
+from capcli.serve.saves import Save, Saved, Saves, Step
 
 CANDIDATES = 5  # captions of a photo
-LEAST_UNDOS = 1000  # saves that can be undone, where no files were written
 
 
 class Album:
@@ -52,9 +50,8 @@ class Album:
         self.run = secrets.token_hex(4)  # so that a version of another run is none of this one
         self.lock, self.saving = threading.RLock(), threading.Lock()
         self.photos: list[Photo] = []
-        self.saves: OrderedDict[int, Save] = OrderedDict()
+        self.saves = Saves()
         self.change = 0
-        self.last_save = secrets.randbits(48)  # so that a save of another run is none of this one
         self.listed = self.complete = self.closed = False
         self.thread: threading.Thread | None = None
 
@@ -215,7 +212,7 @@ class Album:
                     self.set(photo, text)
                     steps.append(Step(photo, state, photo.state, row, files))
                     saved.photos.append(photo)
-            saved.save = self.remember(Save(steps))
+            saved.save = self.saves.add(Save(steps))
         return saved
 
     def undo(self, number: int) -> Saved | None:
@@ -228,7 +225,7 @@ class Album:
         saved = Saved(number)
         with self.saving:
             self.refresh()
-            save = self.saves.get(number)
+            save = self.saves.kept.get(number)
             if save is None:
                 return None
             saved.conflicts = [step.photo for step in save.steps if step.photo.state != step.since]
@@ -239,7 +236,7 @@ class Album:
                     problems = self.keeper.take_back(step.files)
                     saved.problems += [f"{step.photo.name}: {problem}" for problem in problems]
                 self.corrections.put({step.photo.path: step.row for step in save.steps})
-            del self.saves[number]
+            del self.saves.kept[number]
             with self.lock:
                 for step in reversed(save.steps):
                     self.set(step.photo, None if step.row is None else step.row["captions"][0])
@@ -277,16 +274,6 @@ class Album:
         self.change += 1
         photo.saved, photo.version, photo.changed = text, photo.version + 1, self.change
         photo.state = self.change
-
-    def remember(self, save: Save) -> int:
-        """Keep a save, so that it can be undone, and return its number; the oldest are forgotten."""
-        self.last_save += 1
-        self.saves[self.last_save] = save
-        held = sum(each.size for each in self.saves.values())
-        while held > MEMORY or len(self.saves) > LEAST_UNDOS:
-            _, oldest = self.saves.popitem(last=False)
-            held -= oldest.size
-        return self.last_save
 
     def write(self, photo: Photo, text: str, before: Row | None, saved: Saved) -> tuple[Row, list[Written]]:
         """Write a caption to the sinks; return its row, which says what was written, and that.

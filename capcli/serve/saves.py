@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from capcli.serve.corrections import Row
-from capcli.serve.keeping import Written
+from capcli.serve.keeping import MEMORY, Written
 from capcli.serve.photos import Photo
+
+LEAST_UNDOS = 1000  # saves that can be undone, where no files were written
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,25 @@ class Save:
     def size(self) -> int:
         """Return the bytes of files that are kept for it."""
         return sum(len(each.before or b"") for step in self.steps for each in step.files)
+
+
+class Saves:
+    """Keep saves by their numbers in `kept`, so that they can be undone; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.kept: OrderedDict[int, Save] = OrderedDict()
+        self.last = secrets.randbits(48)  # so that a save of another run is none of this one
+
+    def add(self, save: Save) -> int:
+        """Keep a save, and return its number."""
+        self.last += 1
+        self.kept[self.last] = save
+        held = sum(each.size for each in self.kept.values())
+        while held > MEMORY or len(self.kept) > LEAST_UNDOS:
+            _, oldest = self.kept.popitem(last=False)
+            held -= oldest.size
+        return self.last
 
 
 @dataclass

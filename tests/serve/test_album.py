@@ -20,7 +20,7 @@ from capcli.outputs.sink import Sink
 from capcli.outputs.template import Template
 from capcli.outputs.xmp_sidecars import XmpSidecars
 from capcli.results import Candidate, Caption, ImageError
-from capcli.serve import album as albums
+from capcli.serve import saves
 from capcli.serve.album import Album
 from capcli.serve.corrections import Corrections, CorrectionsError
 from capcli.serve.keeping import Keeper
@@ -293,7 +293,7 @@ def test_a_file_that_became_read_only_is_not_replaced(tmp_path: Path) -> None:
     one = save(album, 0, "one")
     (tmp_path / "photo0.txt").chmod(0o444)
     assert "read-only" in save(album, 0, "two").problems[0]
-    assert album.undo(album.last_save) is not None
+    assert album.undo(album.saves.last) is not None
     with pytest.raises(OSError, match="read-only"):
         album.undo(one.save)
     assert (tmp_path / "photo0.txt").read_text() == "one!\n"
@@ -337,7 +337,7 @@ def test_metadata_is_taken_back_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_without_memory_for_it_nothing_can_be_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(albums, "MEMORY", 10)
+    monkeypatch.setattr(saves, "MEMORY", 10)
     album = open_album(tmp_path, "m")
     saved = save(album, 0, "a red boat")
     assert album.undo(saved.save) is None
