@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from reprlib import repr as brief  # a value from an untrusted file may hold megabytes
 from typing import Any, get_args, get_origin, get_type_hints
@@ -35,6 +36,11 @@ class Setting:
     several: bool = False
     choices: tuple[str, ...] = ()
     told: str = ""
+
+    @property
+    def in_short(self) -> str:
+        """Return the first clause of the help."""
+        return re.split("[.;](?: |$)", self.help)[0]
 
 
 def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:

@@ -253,7 +253,7 @@ def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copy(ROOT / "tests" / "photos" / "chelsea.jpg", tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(*token.split("="))
-    command = [sys.executable, "-m", *arguments[0].split(), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", *arguments[0].split(), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stderr is not None

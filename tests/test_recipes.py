@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,7 +61,27 @@ from capcli.cli import app
 module = types.ModuleType("capcli.cli.greet")
 exec("def greet(name: str) -> None:\\n    '''Greet somebody.'''\\n    print(f'Hello, {name}!')", module.__dict__)
 sys.modules["capcli.cli.greet"] = module
-app.COMMANDS["greet"] = "Greet somebody."
+app.GROUPS["Look and check"]["greet"] = "Greet somebody."
+"""
+SETTING = """
+import dataclasses, sys
+from dataclasses import dataclass
+from capcli.decoding import options
+from capcli.settings import setting
+
+# As if the field stood in the class: it is there before anybody imports it.
+@dataclass(frozen=True)
+class DecodingOptions(options.DecodingOptions):
+    patience: float = setting(1.0, "Go on for P times as long.", 0.5, 10, metavar="P")
+
+options.DecodingOptions = DecodingOptions
+"""
+API = """
+import json
+from capcli.serve.openapi import describe_api
+from capcli.serve.parameters import DECODING
+named = [each for each in describe_api()["paths"]["/v1/caption"]["post"]["parameters"] if each["name"] == "patience"]
+print(json.dumps([DECODING["patience"].declared.help, named]))
 """
 RUN = "import sys\nfrom capcli.cli.app import main\nmain()"
 
@@ -109,3 +130,26 @@ def test_to_add_an_encoder_and_a_decoder(pair: Path, tmp_path: Path) -> None:
 def test_to_add_a_command() -> None:
     assert run(COMMAND, "greet", "Ada").stdout == "Hello, Ada!\n"
     assert "Greet somebody." in run(COMMAND, "--help").stdout
+
+
+def test_to_add_a_setting_of_decoding(tiny_checkpoint: Path) -> None:
+    shown = run(SETTING, "caption", "--help").stdout
+    assert "--patience P" in shown
+    assert "Go on for P times as long.  [default: 1.0]" in " ".join(shown.split()).replace("long. [", "long.  [")
+    for command in ("cluster", "evaluate"):
+        assert "patience=P: Go on for P times as long" in " ".join(run(SETTING, command, "--help").stdout.split())
+    arguments = ["caption", COFFEE, "--model", tiny_checkpoint]
+    plain, patient = run(SETTING, *arguments), run(SETTING, *arguments, "--patience", 2)
+    assert (patient.returncode, patient.stdout) == (0, plain.stdout)  # nobody asks for it yet
+    said = run(SETTING, *arguments, "--patience", 11).stderr, run(SETTING, *arguments, "--set", "patience=11").stderr
+    assert said == (
+        "capcli: --patience 11.0: not between 0.5 and 10\n",
+        "capcli: patience is 11, not between 0.5 and 10\n",
+    )
+    pytest.importorskip("starlette", reason="needs the extra serve")
+    done = subprocess.run(
+        [sys.executable, "-c", SETTING + API], capture_output=True, text=True, timeout=1800, check=True
+    )
+    help_there, (described,) = json.loads(done.stdout)
+    assert described["description"].startswith(help_there)
+    assert (described["schema"]["minimum"], described["schema"]["maximum"]) == (0.5, 10)

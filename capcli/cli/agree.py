@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.learning import failures_told, require_room, typed_command
-from capcli.cli.options import AllowOutside, Device
+from capcli.cli.options import SEED, AllowOutside, Device
 
 
 def agree(
@@ -30,16 +30,13 @@ def agree(
         ),
     ] = None,
     device: Device = "auto",
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Seed of the initial weights, the order of photos and dropout.")
-    ] = 1,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Train what ranks captions by how well they agree with the photo.
 
     A small network learns which captions belong to which photos. Beam search then takes, of the sentences that it has
     found, not the most probable one, but one that fits this photo better than others. Encoder and decoder stay as they
-    are. How much agreement counts is chosen on dev photos; `--agreement` of `capcli caption` changes it.
+    are. How much agreement counts is chosen on dev photos; `--set agreement=W` of `capcli caption` changes it.
 
     The last step of a training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
     """
@@ -58,5 +55,5 @@ def agree(
         sets = read_data_sets(tuple(data), allow_outside)
         with closing(LockedFolder(output)):
             learn_agreement(
-                sets, find_checkpoint(init), output, beam, choose_device(device), seed, typed_command("agree")
+                sets, find_checkpoint(init), output, beam, choose_device(device), SEED, typed_command("agree")
             )

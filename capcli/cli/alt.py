@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, one_line, say, show_lines
-from capcli.cli.options import BatchSize, Choosing, ModelOptions, grouped
+from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, grouped
 
 if TYPE_CHECKING:
-    from capcli.captioner import Captioner
+    from capcli.outputs.alt.pages import Page
+    from capcli.progress import CaptionBar
     from capcli.results import Caption, ImageError
 
 
 @grouped
 def alt(
-    model: ModelOptions,
-    choosing: Choosing,
+    model: Annotated[ModelOptions, Only("model")],
+    sources: Annotated[Sources, Only("exclude", "max_pixels")],
     site: Annotated[
         list[str], typer.Argument(metavar="SITE", help="HTML and Markdown files, and folders with such files.")
     ],
@@ -43,7 +45,6 @@ def alt(
             show_default=False,
         ),
     ] = None,
-    batch_size: BatchSize = 32,
 ) -> None:
     """Write the missing alt texts of HTML and Markdown.
 
@@ -55,99 +56,196 @@ def alt(
 
     Exit status: 0 if no image lacks an alt text any more, 1 if some do, or could not be read, 2 for a usage error.
     """
-    from capcli.outputs.alt.pages import Page, find_pages, has_pages, is_page
-    from capcli.outputs.originals import folders_of
-    from capcli.progress import CaptionBar
-    from capcli.results import ImageError
-
     if check and dry_run:
         fail("--check writes nothing, so it cannot be combined with --dry-run")
-    for path in site:
-        if not os.path.exists(path):
-            fail(f"{path}: no such file or folder")
-        if not (os.path.isdir(path) or is_page(path)):
-            fail(f"{path}: neither a folder nor HTML or Markdown, by its ending")
-    if root is not None and not os.path.isdir(root):
-        fail(f"--root {root}: no such folder")
-    problems = 0
+    plan = AltPlan.check(AltOptions(site, sources, model, max_chars, unsure, root))
+    if check:
+        plan.list_missing()
+    elif dry_run:
+        plan.dry_run()
+    else:
+        plan.run()
+    raise typer.Exit(plan.conclude())
 
-    def report(problem: object) -> None:
-        nonlocal problems
-        problems += 1
+
+@dataclass(frozen=True)
+class AltOptions:
+    """Hold what `capcli alt` was given, as it was given."""
+
+    site: list[str]
+    sources: Sources
+    model: ModelOptions
+    max_chars: int
+    unsure: bool
+    root: str | None
+
+    def rules(self) -> Iterator[tuple[object, str]]:
+        """Yield the rules about the arguments."""
+        from capcli.outputs.alt.pages import is_page
+
+        for path in self.site:
+            yield not os.path.exists(path), f"{path}: no such file or folder"
+            readable = os.path.isdir(path) or is_page(path)
+            yield not readable, f"{path}: neither a folder nor HTML or Markdown, by its ending"
+        yield self.root is not None and not os.path.isdir(self.root), f"--root {self.root}: no such folder"
+
+
+@dataclass
+class AltPlan:
+    """Hold the pages to look through, and what was found in them so far.
+
+    pages: their paths, each with the folder where /photo.jpg lies.
+    problems: images that lack an alt text or cannot be read, and pages that cannot.
+    in_code: places where code in a page may give an alt text.
+    """
+
+    options: AltOptions
+    pages: list[tuple[str, str]] = field(default_factory=list)
+    problems: int = 0
+    in_code: list[str] = field(default_factory=list)
+
+    @classmethod
+    def check(cls, options: AltOptions) -> AltPlan:
+        """Return the plan of what is asked for, or say in one line what is wrong, and exit with status 2."""
+        from capcli.cli.rules import refuse
+        from capcli.outputs.alt.pages import find_pages, has_pages
+
+        refuse(options.rules())
+        plan = cls(options)
+        found = list(find_pages(options.site, options.sources.selection, plan.report))
+        for folder in filter(os.path.isdir, options.site):
+            if folder not in {root for _, root in found} and not has_pages(folder):
+                fail(f"no HTML or Markdown in {folder}")
+        plan.pages = [(path, options.root or root) for path, root in found]
+        return plan
+
+    def report(self, problem: object) -> None:
+        """Print a line about a problem, and count it."""
+        self.problems += 1
         say(problem)
 
-    lacking: dict[tuple[str, str], None] = {}  # pages that can be improved, in their order, with their roots
-    images: dict[str, None] = {}
-    in_code: list[str] = []
-    pages = list(find_pages(site, choosing.selection, report))
-    for folder in filter(os.path.isdir, site):
-        if folder not in {its_root for _, its_root in pages} and not has_pages(folder):
-            fail(f"no HTML or Markdown in {folder}")
-    for path, its_root in pages:
-        try:
-            page = Page.read(path, root or its_root)
-        except ImageError as error:
-            report(error)
-            continue
-        in_code += [f"{path}:{line}" for line in page.in_code]
-        for missing in page.missing:
-            place = f"{path}:{missing.line}: {missing.address}"
-            if check:
-                problems += 1
-                show_lines(one_line(f"{place}: no alt text"))
-            elif missing.gap.doubt:
-                report(f"{place}: left as it is: {missing.gap.doubt}")
-            elif not os.path.exists(missing.file):
-                report(f"{place}: no such file")
-            else:
-                images[missing.file] = lacking[path, root or its_root] = None
-    if images:
-        captioner = load_captioner(model, choosing.max_pixels)
-        results = zip(images, stream(captioner, list(images), batch_size, choosing.max_pixels), strict=True)
-        texts: dict[str, str | ImageError] = {}
-        told: set[str] = set()
+    def read(self, pages: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, Page]]:
+        """Yield pages with their paths and roots, and report those that cannot be read."""
+        from capcli.outputs.alt.pages import Page
+        from capcli.results import ImageError
+
+        for path, root in pages:
+            try:
+                page = Page.read(path, root)
+            except ImageError as error:
+                self.report(error)
+                continue
+            yield path, root, page
+
+    def list_missing(self) -> None:
+        """Print a line for each image without an alt text."""
+        for path, _, page in self.read(self.pages):
+            self.in_code += [f"{path}:{line}" for line in page.in_code]
+            for missing in page.missing:
+                self.problems += 1
+                show_lines(one_line(f"{path}:{missing.line}: {missing.address}: no alt text"))
+
+    def dry_run(self) -> None:
+        """Print what would be changed, as a unified diff."""
+        self.fill(write=False)
+
+    def run(self) -> None:
+        """Write the missing alt texts."""
+        self.fill(write=True)
+
+    def fill(self, write: bool) -> None:
+        """Caption what lacks an alt text, and write the texts into the pages, or print the difference."""
+        from capcli.progress import CaptionBar
+        from capcli.results import ImageError
+
+        images, lacking = self.find_gaps()
+        if not images:
+            return
         bar = CaptionBar(sys.stderr.isatty(), lambda: len(images))
+        texts = Texts(list(images), self.options, bar)
         try:
-            for path, its_root in lacking:
+            for path, _, page in self.read(lacking):  # again, as holding all pages would take too much memory
                 try:
-                    page = Page.read(path, its_root)  # again, as holding all pages would take too much memory
-                    wanted = [each for each in page.missing if each.file in images and not each.gap.doubt]
-                    while not texts.keys() >= {missing.file for missing in wanted}:
-                        file, result = next(results)
-                        texts[file] = alt_text(result, max_chars, unsure)
-                        bar.update(len(texts), 0)
-                    found = {file: text for file, text in texts.items() if isinstance(text, str)}
-                    new = page.filled(found)
-                    with bar.aside():
-                        if dry_run:
-                            sys.stdout.flush()
-                            sys.stdout.buffer.write(page.diff(new))
-                        elif new != page.text:
-                            page.write(new, folders_of(site))
-                        for missing in wanted:
-                            text, place = texts[missing.file], f"{path}:{missing.line}: {missing.address}"
-                            if isinstance(text, str) and not dry_run:
-                                show_lines(one_line(f"{place}: {text}"))
-                            elif isinstance(text, ImageError) and missing.file not in told:  # it may be on every page
-                                told.add(missing.file)
-                                report(f"{place}: {text.reason}")
+                    self.fill_page(path, page, texts, write)
                 except ImageError as error:
-                    report(error)
+                    self.report(error)
         finally:
             bar.close()
-    if in_code:
-        count = f"{len(in_code)} images are" if len(in_code) > 1 else "1 image is"
-        say(f"{count} left to code in the page, which may give an alt text; the first is at {in_code[0]}")
-    if problems:
-        raise typer.Exit(1)
+
+    def find_gaps(self) -> tuple[dict[str, None], dict[tuple[str, str], None]]:
+        """Return the images to caption and the pages that they are in, and report those for which nothing is done."""
+        images: dict[str, None] = {}
+        lacking: dict[tuple[str, str], None] = {}
+        for path, root, page in self.read(self.pages):
+            self.in_code += [f"{path}:{line}" for line in page.in_code]
+            for missing in page.missing:
+                place = f"{path}:{missing.line}: {missing.address}"
+                if missing.gap.doubt:
+                    self.report(f"{place}: left as it is: {missing.gap.doubt}")
+                elif not os.path.exists(missing.file):
+                    self.report(f"{place}: no such file")
+                else:
+                    images[missing.file] = lacking[path, root] = None
+        return images, lacking
+
+    def fill_page(self, path: str, page: Page, texts: Texts, write: bool) -> None:
+        """Write the texts that a page lacks, or print the difference. Raises ImageError."""
+        from capcli.outputs.originals import folders_of
+
+        wanted = [missing for missing in page.missing if missing.file in texts.images and not missing.gap.doubt]
+        known = texts.of({missing.file for missing in wanted})
+        new = page.filled({file: text for file, text in known.items() if isinstance(text, str)})
+        with texts.bar.aside():
+            if not write:
+                sys.stdout.flush()
+                sys.stdout.buffer.write(page.diff(new))
+            elif new != page.text:
+                page.write(new, folders_of(self.options.site))
+            for missing in wanted:
+                text, place = known[missing.file], f"{path}:{missing.line}: {missing.address}"
+                if isinstance(text, str):
+                    if write:
+                        show_lines(one_line(f"{place}: {text}"))
+                elif missing.file not in texts.told:  # it may be on every page
+                    texts.told.add(missing.file)
+                    self.report(f"{place}: {text.reason}")
+
+    def conclude(self) -> int:
+        """Say what is left to code, and return the exit status."""
+        if self.in_code:
+            count = f"{len(self.in_code)} images are" if len(self.in_code) > 1 else "1 image is"
+            say(f"{count} left to code in the page, which may give an alt text; the first is at {self.in_code[0]}")
+        return 1 if self.problems else 0
 
 
-def stream(captioner: Captioner, images: list[str], batch_size: int, max_pixels: int) -> Iterator[Caption | ImageError]:
-    """Yield captions for images, each with as many candidates as its search keeps."""
-    from capcli.cli.process import one_core_per_batch
+class Texts:
+    """Hold the alt texts of images, and caption them in their order, as far as they are asked for.
 
-    one_core_per_batch(captioner, captioner.options)
-    return captioner.stream(images, captioner.options.beam, None, batch_size, max_pixels)
+    images: their paths.
+    told: those about which a line was printed.
+    """
+
+    def __init__(self, images: list[str], options: AltOptions, bar: CaptionBar) -> None:
+        """Load the model, or exit with a line."""
+        from capcli.cli.process import one_core_per_batch
+
+        self.options, self.bar, self.images = options, bar, dict.fromkeys(images)
+        most = options.sources.max_pixels
+        captioner = load_captioner(options.model, most)
+        one_core_per_batch(captioner, captioner.options)
+        # Each with as many candidates as its search keeps.
+        results = captioner.stream(images, captioner.options.beam, None, BATCH_SIZE, most)
+        self.results = zip(images, results, strict=True)
+        self.known: dict[str, str | ImageError] = {}
+        self.told: set[str] = set()
+
+    def of(self, files: set[str]) -> dict[str, str | ImageError]:
+        """Return the texts that are known, those of some files among them, or why they have none."""
+        while not self.known.keys() >= files:
+            file, result = next(self.results)
+            self.known[file] = alt_text(result, self.options.max_chars, self.options.unsure)
+            self.bar.update(len(self.known), 0)
+        return self.known
 
 
 def alt_text(result: Caption | ImageError, max_chars: int, unsure: bool) -> str | ImageError:

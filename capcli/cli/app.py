@@ -11,13 +11,14 @@ import re
 import shlex
 import sys
 import threading
+from collections import ChainMap
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from capcli import __version__
-from capcli.cli.help import Command
+from capcli.cli.help import SHORT, Command
 from capcli.cli.messages import fail, say
 from capcli.cli.native import report_crashes
 from capcli.cli.signals import Interrupt, Stop
@@ -25,22 +26,32 @@ from capcli.cli.streams import flush_streams, open_streams, say_lost
 from capcli.engines.choose import INSTALL_TORCH
 
 # Each command is the function of this name in the file of this name.
-COMMANDS = {
-    "caption": "Caption images.",
-    "alt": "Write the missing alt texts of HTML and Markdown.",
-    "merge": "Put outputs together, or convert them to another format.",
-    "explain": "Check your own sentence against a photo, word by word.",
-    "serve": "Serve a page to caption photos on, and an HTTP API.",
-    "bench": "Measure how fast captioning is on this machine.",
-    "info": "Describe a checkpoint: architecture, data, scores and device.",
-    "models": "List the bundled checkpoint and those downloaded from the Hub.",
-    "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
-    "export": "Export a checkpoint as ONNX graphs, for other programs.",
-    "teach": "Teach a checkpoint your own captions of some photos.",
-    "train": "Train a captioner on photos with captions.",
-    "agree": "Train what ranks captions by how well they agree with the photo.",
-    "evaluate": "Caption a data set's photos and score the captions.",
+GROUPS = {
+    "Caption and write": {
+        "caption": "Caption images.",
+        "serve": "Serve a page to caption photos on, and an HTTP API.",
+        "alt": "Write the missing alt texts of HTML and Markdown.",
+        "cluster": "Caption a million images on the machines of a Ray cluster.",
+        "merge": "Put outputs together, or convert them to another format.",
+    },
+    "Look and check": {
+        "explain": "Check your own sentence against a photo, word by word.",
+        "evaluate": "Caption a data set's photos and score the captions.",
+        "bench": "Measure how fast captioning is on this machine.",
+        "info": "Describe a checkpoint: architecture, data, scores and device.",
+        "models": "List the bundled checkpoint and those downloaded from the Hub.",
+    },
+    "Train and share": {
+        "teach": "Teach a checkpoint your own captions of some photos.",
+        "train": "Train a captioner on photos with captions.",
+        "agree": "Train what ranks captions by how well they agree with the photo.",
+        "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
+        "export": "Export a checkpoint as ONNX graphs, for other programs.",
+    },
 }
+COMMANDS = ChainMap(*reversed(GROUPS.values()))
+# Options that are elsewhere now, and where.
+MOVED = {"--ray": "captioning on a Ray cluster is a command: capcli cluster PATHS --output FOLDER/ --address HOST:PORT"}
 
 # Click's ClickException, which Typer has under another name in each version, and gives no name of its own.
 UsageError: Any = typer.BadParameter.__mro__[2]
@@ -61,6 +72,9 @@ class Commands(TyperGroup):
         try:
             sys.exit(super().main(*arguments, **named | {"standalone_mode": False}) or 0)
         except UsageError as error:
+            if moved := MOVED.get(getattr(error, "option_name", "")):
+                say(moved)
+                sys.exit(error.exit_code)
             said = error.format_message()
             if "\n" in said:  # the help, for want of any argument
                 print(said, file=sys.stderr)
@@ -90,13 +104,18 @@ class Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
-        alone.command(cls=Command)(getattr(importlib.import_module(f"capcli.cli.{cmd_name}"), cmd_name))
+        names = {"help_option_names": ["--help"] if cmd_name in SHORT else ["-h", "--help"]}
+        alone.command(cmd_name, cls=Command, context_settings=names)(
+            getattr(importlib.import_module(f"capcli.cli.{cmd_name}"), cmd_name)
+        )
         return typer.main.get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the list of commands, in groups."""
+        width = max(map(len, COMMANDS))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", line) for name, line in commands.items()])
 
 
 app = typer.Typer(

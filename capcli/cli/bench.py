@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +11,19 @@ import typer
 
 from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import AsJson, BatchSize, ModelOptions, grouped
+from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, grouped
 
 
 @grouped
 def bench(
-    model: ModelOptions,
+    model: Annotated[ModelOptions, Only("model", "device", "engine")],
     folder: Annotated[
         str | None,
         typer.Argument(
             metavar="FOLDER", help="Measure with these images.  [default: generated ones]", show_default=False
         ),
     ] = None,
-    batch_size: BatchSize = 32,
     number: Annotated[int, typer.Option(min=1, metavar="N", help="Measure with at most N images.")] = 300,
-    as_json: AsJson = False,
 ) -> None:
     """Measure how fast captioning is on this machine.
 
@@ -66,12 +63,12 @@ def bench(
             for error in found:
                 if isinstance(error, ImageError):
                     say(error)
-        result = measure(captioner, paths, batch_size) if paths else {"failed": []}
+        result = measure(captioner, paths, BATCH_SIZE) if paths else {"failed": []}
     for failure in result["failed"]:
         say(failure)
     if "bound" not in result:
         fail(f"no images in {folder}")
     result = {"load_seconds": seconds, **result}
-    typer.echo(json.dumps(result, indent=1) if as_json else "\n".join(as_lines(result)))
+    typer.echo("\n".join(as_lines(result)))
     if result["failed"]:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`capcli caption --ray`: what is listed here is captioned by the machines of a cluster."""
+"""`capcli cluster`: what is listed here is captioned by the machines of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from capcli.cli.loading import decoding_options, load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import (
-    ClusterOptions,
-    Decoding,
+    Choice,
+    DecodingSet,
     ModelOptions,
+    Num,
+    Only,
+    Place,
+    Quiet,
     Sources,
-    Views,
     Writing,
-    refuse_others,
+    finite,
+    grouped,
 )
+from capcli.cli.rules import refuse, require_presence, source_rules
 from capcli.cli.run import Run, count, tell_nothing_found
 from capcli.cli.signals import Stop
 from capcli.cli.streams import NoOutput
-from capcli.cli.summary import Summary, check_summary, write_summary
 from capcli.files import LockedFolder, OutputError
 from capcli.images.decode import STANDARD_INPUT
 from capcli.images.find import find_images, natural, read_names
@@ -42,82 +47,259 @@ if TYPE_CHECKING:
     from capcli.distributed.listing import Listing
     from capcli.distributed.output import Done
 
-# What --ray can be combined with, of two groups of options.
-SOURCES = ("recursive", "include", "exclude", "files_from", "null", "max_pixels")
-WRITING = ("output", "format", "resume", "existing", "min_score", "summary")
+Machine = functools.partial(typer.Option, rich_help_panel="The machines", show_default=False)
 
 
-def caption_on_cluster(
-    paths: list[str],
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Hold the options for the machines of a Ray cluster, and for what only they take."""
+
+    column: Annotated[
+        str | None,
+        Choice(
+            metavar="NAME",
+            help="PATHS are Parquet files, and this column of theirs holds paths, URLs (s3://, gs://) or encoded "
+            "images. Other columns are kept.",
+        ),
+    ] = None
+    allow_https: Annotated[bool, Choice("--allow-https", help="Fetch https:// URLs, wherever they lead.")] = False
+    retry_failed: Annotated[bool, Place("--retry-failed", help="Try failed images again, with --resume.")] = False
+    address: Annotated[
+        str,
+        Machine(
+            metavar="HOST:PORT",
+            help="Caption on the machines of this Ray cluster; all of them share FOLDER.  [default: this machine's "
+            "cores, as if they were one]",
+        ),
+    ] = "local"
+    actors: Annotated[
+        int | None,
+        Machine(
+            min=1,
+            metavar="N",
+            help="Caption in N processes, each with one CPU.  [default: one for each free CPU or GPU]",
+        ),
+    ] = None
+    gpus_per_actor: Annotated[
+        float,
+        Machine(min=0, metavar="G", callback=finite, help="Give each process G GPUs; 0.5 lets two share one."),
+    ] = 0.0
+
+
+@grouped
+def cluster(
     cluster: ClusterOptions,
-    sources: Sources,
-    decoding: Decoding,
-    writing: Writing,
-    views: Views,
-    model: ModelOptions,
-    num: int,
-    batch_size: int,
-    verbose: bool,
-    quiet: bool,
+    sources: Annotated[Sources, Only("files_from", "exclude", "max_pixels")],
+    decoding: DecodingSet,
+    writing: Annotated[Writing, Only("resume", "existing")],
+    model: Annotated[ModelOptions, Only("model")],
+    output: Annotated[str, Place("--output", "-o", metavar="FOLDER", help="Write Parquet files into this folder.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATHS", help="Image files, folders, globs, WebDataset shards (.tar), or with --column manifests."
+        ),
+    ] = None,
+    num: Num = 1,
+    quiet: Quiet = False,
 ) -> None:
-    """Caption images on the machines of a cluster; takes the options of `capcli caption`."""
-    check_options(paths, cluster, sources, writing, views, model)
-    output = os.fspath(writing.output or "")
-    try:
-        check_parquet(output)
-        check_place(output, writing.resume or writing.existing == "overwrite")
-        check_summary(writing.summary)
-    except OutputError as error:
-        fail(error)
-    check_packages()
-    orders = orders_for(cluster, sources, decoding, writing, model, num, batch_size)
+    """Caption a million images on the machines of a Ray cluster.
 
-    from capcli.distributed.manifest import ManifestError
+    FOLDER receives a Parquet file for each thousand images, whole at every moment: a machine that is lost costs no
+    captions, and --resume does what is missing. `capcli merge` reads the folder.
 
-    rows = ParquetFolder(NoOutput(output), Layout(num, writing.min_score))
-    run = Run(rows, summary=Summary(verbose, kept=writing.summary is not None))
-    try:
-        folder = LockedFolder(Path(output))
+    Exit status: 0 if all images were captioned, 1 if some failed, 2 for a usage error, 130 after Ctrl-C (128 plus the
+    number of the signal).
+    """
+    job = Job(paths or [], output, cluster, sources, decoding, writing, model, num, quiet)
+    raise typer.Exit(job.run())
+
+
+@dataclass
+class Job:
+    """Hold what `capcli cluster` was given, as it was given, and caption what is listed."""
+
+    paths: list[str]
+    output: str
+    cluster: ClusterOptions
+    sources: Sources
+    decoding: dict[str, Any]
+    writing: Writing
+    model: ModelOptions
+    num: int
+    quiet: bool
+
+    def run(self) -> int:
+        """Caption, and return the exit status; exit with a line for what cannot be followed."""
+        refuse(source_rules(self.paths, self.sources), self.rules())
+        require_presence([path for path in self.paths if "://" not in path], self.sources.files_from)
         try:
-            status = fill(run, paths, cluster, sources, writing, orders, quiet, verbose)
+            check_parquet(self.output)
+            check_place(self.output, self.writing.resume or self.writing.existing == "overwrite")
+        except OutputError as error:
+            fail(error)
+        check_packages()
+        orders = self.orders()
+
+        from capcli.distributed.manifest import ManifestError
+
+        run = Run(ParquetFolder(NoOutput(self.output), Layout(self.num)))
+        try:
+            with closing(LockedFolder(Path(self.output))):
+                return self.fill(run, orders)
+        except (OutputError, ManifestError) as error:
+            fail(error)
+        except OSError as error:
+            fail(OutputError(self.output, error), 1)
+
+    def rules(self) -> Iterator[tuple[object, str]]:
+        """Yield the rules about options that make no sense on a cluster, or contradict each other."""
+        output, existing, resume = self.output, self.writing.existing, self.writing.resume
+        yield "://" in output, f"--output {output}: must be a folder that all machines share"
+        is_file = output == STANDARD_INPUT or format_by_ending(output) is not None
+        yield is_file, f"--output {output}: must be a FOLDER/, which gets Parquet files"
+        yield existing not in (None, "overwrite"), f"--existing {existing}: a cluster only takes overwrite"
+        yield existing and resume, "--resume cannot be combined with --existing overwrite"
+        yield self.cluster.retry_failed and not resume, "--retry-failed needs --resume"
+        listed = self.sources.files_from is not None
+        yield self.cluster.column is not None and listed, "--column cannot be combined with --files-from"
+        yield STANDARD_INPUT in self.paths, "- stands for an image on stdin, which a cluster cannot read"
+
+    def orders(self) -> Orders:
+        """Return how the actors are to caption, or exit with a line about what the checkpoint cannot follow."""
+        from capcli import __version__
+        from capcli.distributed.actor import Orders
+        from capcli.distributed.reach import Reach
+
+        model, most = self.model.model, self.sources.max_pixels
+        captioner = load_captioner(replace(self.model, device="cpu"), most)  # there may be no GPU here
+        return Orders(
+            os.path.abspath(self.output),
+            Reach(os.getcwd(), self.cluster.allow_https),
+            __version__,
+            os.path.abspath(model) if model is not None and os.path.isdir(model) else model,
+            "cuda" if self.cluster.gpus_per_actor else "cpu",
+            num=self.num,
+            options=decoding_options(captioner, self.decoding, self.num),
+            max_pixels=most,
+            prepare=functools.partial(set_up_actor, most),
+        )
+
+    def fill(self, run: Run, orders: Orders) -> int:
+        """Caption what is not in the output yet, and return the exit status.
+
+        run: counts what becomes of the images.
+        orders: how to caption.
+
+        Raises OSError, OutputError and ManifestError.
+        """
+        from capcli.distributed.output import Done, clear, read_part, settle
+
+        output, retries = Path(orders.output), self.cluster.retry_failed
+        for line in clear(output):
+            say(line)
+        shards, named = divided(self.paths)
+        done = settle(output, shards) if self.writing.resume else Done()
+        old = parts_of(output) if self.writing.existing else []
+        for part in old:
+            read_part(part, captions=False)  # or it is not ours to replace
+        listing = self.list_blocks(run, shards, named, orders, done)
+        for failure in listing.failures:
+            run.found += 1
+            run.fail([failure])
+        status = 0
+        if listing.blocks:
+            total = None if shards else listing.rows + listing.skipped + run.found
+            bar = CaptionBar(sys.stderr.isatty() and not self.quiet, None if total is None else lambda: total)
+            status = self.hand_out(run, listing, orders, bar, old)
+            if retries:
+                settle(output, shards)
+        elif not (run.found or run.skipped):
+            return tell_nothing_found(self.paths, self.sources.files_from)
+        if status == 2 or status > 128:
+            return status
+        run.summarise(self.quiet)
+        if done.failed and not retries:
+            say(f"{count(len(done.failed), 'image')} failed in earlier runs; --retry-failed tries again")
+        return status or int(bool(run.failed or (done.failed and not retries)))
+
+    def list_blocks(self, run: Run, shards: list[str], named: list[str], orders: Orders, done: Done) -> Listing:
+        """Return what is to be captioned.
+
+        run: counts what is skipped.
+        shards, named: the arguments, as `divided` returns them.
+        orders: how to caption.
+        done: what the output has already.
+
+        Raises OutputError and ManifestError.
+        """
+        from capcli.distributed.listing import BLOCK_ROWS, Listing
+        from capcli.distributed.manifest import ManifestError
+        from capcli.distributed.output import first_number
+
+        output, column = Path(orders.output), self.cluster.column
+        listing = Listing(orders.reach, done, self.cluster.retry_failed, BLOCK_ROWS, first_number(output))
+        if column is not None:
+            if shards:
+                fail(f"{shards[0]}: a shard has no --column")
+            for file in manifests(named):
+                listing.add_manifest(file, column)
+        else:
+            listing.add_paths(self.images(run, named))
+            listing.add_shards(shards, output)
+        known, others = done.others, listing.others
+        if not shards and known is not None and others is not None and not known.equals(others):
+            raise ManifestError(f"{output}: has other columns beside the captions; name another folder")
+        run.skipped = listing.skipped
+        check_protocols(listing.protocols, orders)
+        return listing
+
+    def images(self, run: Run, named: list[str]) -> Iterator[str | ImageError]:
+        """Yield what arguments and --files-from name. run: counts pictures that capcli drew."""
+        for argument in named:
+            if argument.lower().endswith(".parquet"):
+                fail(f"{argument}: needs --column NAME, which says where in it the images are")
+            if "://" in argument:
+                yield argument
+            else:
+                yield from find_images([argument], self.sources.selection, run.pass_over)
+        if self.sources.files_from is not None:
+            yield from read_names(self.sources.files_from)
+
+    def hand_out(self, run: Run, listing: Listing, orders: Orders, bar: CaptionBar, old: list[Path]) -> int:
+        """Have the blocks captioned, and return the exit status.
+
+        run: counts what becomes of the images.
+        listing: what is to be captioned.
+        orders: how.
+        bar: shows how far it is; is closed.
+        old: files that the first new one replaces.
+        """
+        from capcli.distributed.cluster import Cluster, ClusterError
+
+        gpus, begun = self.cluster.gpus_per_actor, False
+        try:
+            with Cluster(self.cluster.address, say) as connected:
+                actors = connected.count_actors(self.cluster.actors, gpus)
+                for report in connected.caption(listing.blocks, orders, actors, gpus):
+                    if report.trouble:
+                        say(report.trouble)
+                        return 1
+                    begun = True
+                    for part in old if report.rows else ():
+                        part.unlink(missing_ok=True)
+                    with bar.aside():
+                        keep(run, report)
+                    bar.update(run.found + run.skipped, run.failed)
+        except ClusterError as error:
+            say(error)
+            return 1 if begun else 2
+        except Stop as stop:
+            say("interrupted; to continue, run the same command with --resume")
+            return stop.code
         finally:
-            folder.close()
-        if writing.summary is not None:
-            write_summary(writing.summary, run.summary.as_json(run.counts(), status))
-    except (OutputError, ManifestError) as error:
-        fail(error)
-    except OSError as error:
-        fail(OutputError(output, error), 1)
-    if status:
-        raise typer.Exit(status)
-
-
-def check_options(
-    paths: list[str], cluster: ClusterOptions, sources: Sources, writing: Writing, views: Views, model: ModelOptions
-) -> None:
-    """Refuse options that make no sense on a cluster, or contradict each other. paths: the arguments."""
-    for group, allowed in ((sources, SOURCES), (writing, WRITING), (views, ())):
-        refuse_others(group, allowed, "cannot be combined with --ray")
-    if writing.output in (None, STANDARD_INPUT):
-        fail("--ray needs --output FOLDER/")
-    if "://" in str(writing.output):
-        fail(f"--output {writing.output}: must be a folder that all machines share")
-    if writing.format not in (None, "parquet") or format_by_ending(writing.output) is not None:
-        fail("--ray needs --output FOLDER/, which gets Parquet files, and no other format")
-    if writing.existing not in (None, "overwrite"):
-        fail(f"--existing {writing.existing} cannot be combined with --ray")
-    if writing.existing and writing.resume:
-        fail("--resume cannot be combined with --existing overwrite and --ray")
-    if cluster.retry_failed and not writing.resume:
-        fail("--retry-failed needs --resume")
-    if cluster.column is not None and sources.files_from is not None:
-        fail("--column cannot be combined with --files-from")
-    if STANDARD_INPUT in paths:
-        fail("- stands for an image on stdin, which a cluster cannot read")
-    if model.device not in ("auto", "cuda" if cluster.gpus_per_actor else "cpu"):
-        fail(f"--device {model.device}: with --ray, actors caption on GPUs if --gpus-per-actor gives them some")
-    if model.engine == "onnx" and cluster.gpus_per_actor:
-        fail("--engine onnx runs on CPUs, and cannot be combined with --gpus-per-actor")
+            bar.close()
+        return 0
 
 
 def check_packages() -> None:
@@ -125,42 +307,23 @@ def check_packages() -> None:
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("ray", "pandas", "fsspec")):
-        fail(f"--ray needs extra packages: {install_line('ray')}")
+        fail(f"a cluster needs extra packages: {install_line('ray')}")
 
 
-def orders_for(
-    cluster: ClusterOptions,
-    sources: Sources,
-    decoding: Decoding,
-    writing: Writing,
-    model: ModelOptions,
-    num: int,
-    batch_size: int,
-) -> Orders:
-    """Return how the actors are to caption, or exit with a line about a checkpoint or options that do not work."""
-    from capcli import __version__
-    from capcli.distributed.actor import Orders
-    from capcli.distributed.reach import Reach
+def check_protocols(protocols: set[str], orders: Orders) -> None:
+    """Raise ManifestError if a kind of URL may not be fetched, or cannot."""
+    from capcli.distributed.manifest import ManifestError
+    from capcli.distributed.reach import file_system
 
-    gpus = bool(cluster.gpus_per_actor)
-    here = replace(model, device="cpu", precision="auto" if gpus else model.precision)  # there may be no GPU here
-    captioner = load_captioner(here, sources.max_pixels)
-    folder = model.model if model.model is None or not os.path.isdir(model.model) else os.path.abspath(model.model)
-    return Orders(
-        os.path.abspath(str(writing.output)),
-        Reach(os.getcwd(), cluster.allow_https),
-        __version__,
-        folder,
-        "cuda" if gpus else "cpu",
-        model.precision,
-        model.engine,
-        num,
-        decoding_options(captioner, decoding, num),
-        batch_size,
-        sources.max_pixels,
-        writing.min_score,
-        functools.partial(set_up_actor, sources.max_pixels),
-    )
+    for protocol in sorted(protocols):
+        reason = orders.reach.refusal(protocol)
+        if protocol == "https" and reason:
+            raise ManifestError(reason)
+        try:
+            if reason is None:
+                file_system(protocol)
+        except ImportError as error:
+            raise ManifestError(f"{protocol}:// needs another package: {error}") from None
 
 
 def set_up_actor(max_pixels: int) -> None:
@@ -170,55 +333,6 @@ def set_up_actor(max_pixels: int) -> None:
 
     silence_libtiff()
     set_up_process(max_pixels)
-
-
-def fill(
-    run: Run,
-    paths: list[str],
-    cluster: ClusterOptions,
-    sources: Sources,
-    writing: Writing,
-    orders: Orders,
-    quiet: bool,
-    verbose: bool,
-) -> int:
-    """Caption what is not in the output yet, and return the exit status.
-
-    run: counts what becomes of the images.
-    paths: the arguments.
-    orders: how to caption.
-
-    Raises OSError, OutputError and ManifestError.
-    """
-    from capcli.distributed.output import Done, clear, read_part, settle
-
-    output = Path(orders.output)
-    for line in clear(output):
-        say(line)
-    shards, named = divided(paths)
-    done = settle(output, shards) if writing.resume else Done()
-    old = parts_of(output) if writing.existing else []
-    for part in old:
-        read_part(part, captions=False)  # or it is not ours to replace
-    listing = list_blocks(run, shards, named, cluster, sources, orders, done)
-    for failure in listing.failures:
-        run.found += 1
-        run.fail([failure])
-    status = 0
-    if listing.blocks:
-        total = None if shards else listing.rows + listing.skipped + run.found
-        bar = CaptionBar(sys.stderr.isatty() and not quiet, None if total is None else lambda: total)
-        status = hand_out(run, listing, cluster, orders, bar, old, verbose)
-        if cluster.retry_failed:
-            settle(output, shards)
-    elif not (run.found or run.skipped):
-        return tell_nothing_found(paths, sources.files_from)
-    if status == 2 or status > 128:
-        return status
-    run.summarise(quiet)
-    if done.failed and not cluster.retry_failed:
-        say(f"{count(len(done.failed), 'image')} failed in earlier runs; --retry-failed tries again")
-    return status or int(bool(run.failed or (done.failed and not cluster.retry_failed)))
 
 
 def divided(paths: list[str]) -> tuple[list[str], list[str]]:
@@ -235,67 +349,6 @@ def divided(paths: list[str]) -> tuple[list[str], list[str]]:
     return shards, named
 
 
-def list_blocks(
-    run: Run,
-    shards: list[str],
-    named: list[str],
-    cluster: ClusterOptions,
-    sources: Sources,
-    orders: Orders,
-    done: Done,
-) -> Listing:
-    """Return what is to be captioned.
-
-    run: counts what is skipped.
-    shards, named: the arguments, as `divided` returns them.
-    orders: how to caption.
-    done: what the output has already.
-
-    Raises OutputError and ManifestError.
-    """
-    from capcli.distributed.listing import Listing
-    from capcli.distributed.manifest import ManifestError
-    from capcli.distributed.output import first_number
-    from capcli.distributed.reach import file_system
-
-    output = Path(orders.output)
-    listing = Listing(orders.reach, done, cluster.retry_failed, cluster.block_rows, first_number(output))
-    if cluster.column is not None:
-        if shards:
-            fail(f"{shards[0]}: a shard has no --column")
-        for file in manifests(named):
-            listing.add_manifest(file, cluster.column)
-    else:
-        listing.add_paths(images(run, named, sources))
-        listing.add_shards(shards, output)
-    if not shards and done.others is not None and listing.others is not None and not done.others.equals(listing.others):
-        raise ManifestError(f"{output}: has other columns beside the captions; name another folder")
-    run.skipped = listing.skipped
-    for protocol in sorted(listing.protocols):
-        reason = orders.reach.refusal(protocol)
-        if protocol == "https" and reason:
-            raise ManifestError(reason)
-        try:
-            if reason is None:
-                file_system(protocol)
-        except ImportError as error:
-            raise ManifestError(f"{protocol}:// needs another package: {error}") from None
-    return listing
-
-
-def images(run: Run, named: list[str], sources: Sources) -> Iterator[str | ImageError]:
-    """Yield what arguments and --files-from name. run: counts pictures that capcli drew."""
-    for argument in named:
-        if argument.lower().endswith(".parquet"):
-            fail(f"{argument}: needs --column NAME, which says where in it the images are")
-        if "://" in argument:
-            yield argument
-        else:
-            yield from find_images([argument], sources.selection, run.pass_over)
-    if sources.files_from is not None:
-        yield from read_names(sources.files_from, sources.null)
-
-
 def manifests(named: list[str]) -> Iterator[str]:
     """Yield the Parquet files that arguments name, those of folders in natural order."""
     for argument in named:
@@ -305,48 +358,6 @@ def manifests(named: list[str]) -> Iterator[str]:
             yield argument
         else:
             yield from (found for found in find_images([argument]) if isinstance(found, str))
-
-
-def hand_out(
-    run: Run, listing: Listing, cluster: ClusterOptions, orders: Orders, bar: CaptionBar, old: list[Path], verbose: bool
-) -> int:
-    """Have the blocks captioned, and return the exit status.
-
-    run: counts what becomes of the images.
-    listing: what is to be captioned.
-    orders: how.
-    bar: shows how far it is; is closed.
-    old: files that the first new one replaces.
-    verbose: whether to say who captions.
-    """
-    from capcli.distributed.cluster import Cluster, ClusterError
-
-    address = cluster.ray or ""
-    begun = False
-    try:
-        with Cluster(address, say) as connected:
-            actors = connected.count_actors(cluster.actors, cluster.gpus_per_actor)
-            if verbose:
-                say(f"{count(len(listing.blocks), 'block')} for {count(actors, 'actor')}")
-            for report in connected.caption(listing.blocks, orders, actors, cluster.gpus_per_actor):
-                if report.trouble:
-                    say(report.trouble)
-                    return 1
-                begun = True
-                for part in old if report.rows else ():
-                    part.unlink(missing_ok=True)
-                with bar.aside():
-                    keep(run, report)
-                bar.update(run.found + run.skipped, run.failed)
-    except ClusterError as error:
-        say(error)
-        return 1 if begun else 2
-    except Stop as stop:
-        say("interrupted; to continue, run the same command with --resume")
-        return stop.code
-    finally:
-        bar.close()
-    return 0
 
 
 def keep(run: Run, report: Report) -> None:

@@ -9,30 +9,26 @@ import typer
 
 from capcli.cli.loading import decoding_options, load_captioner, require_attention
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import AllowOutside, BatchSize, Decoding, ModelOptions, grouped
+from capcli.cli.options import BATCH_SIZE, AllowOutside, DecodingSet, ModelOptions, Only, grouped
 from capcli.installing import install_line
 
 
 @grouped
 def evaluate(
-    model: ModelOptions,
-    decoding: Decoding,
+    model: Annotated[ModelOptions, Only("model", "device", "precision")],
+    decoding: DecodingSet,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Data set, in any form that `capcli train` takes.")],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="Caption the photos of this split.")] = "dev",
     num: Annotated[
         int,
         typer.Option(min=1, max=1000, metavar="N", help="Also measure how much the N best captions of a photo differ."),
     ] = 1,
-    batch_size: BatchSize = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every caption.")] = False,
-    extremes: Annotated[
-        bool, typer.Option("--extremes", help="Also show the ten best and ten worst captions.")
-    ] = False,
     pointing: Annotated[
         Path | None,
         typer.Option(
             metavar="BOXES",
-            help="Instead of scoring, measure how often words for people point at a person. BOXES is JSON, "
+            help="Measure how often words for people point at a person, instead of scoring. BOXES is JSON, "
             '{"name.jpg": [[centre x, centre y, width, height], …]}, in fractions of the photo.',
             show_default=False,
         ),
@@ -64,10 +60,10 @@ def evaluate(
             from capcli.training.measuring.pointing import as_lines as pointing_lines
             from capcli.training.measuring.pointing import measure_pointing, read_boxes
 
-            points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, batch_size)
+            points = measure_pointing(captioner, data_set, split, read_boxes(pointing), options, BATCH_SIZE)
             show_lines(dump(points, indent=1) if as_json else "\n".join(pointing_lines(points)))
             return
-        result = evaluate_captioner(captioner, data_set, split, options, batch_size, num)
+        result = evaluate_captioner(captioner, data_set, split, options, BATCH_SIZE, num)
     except ImportError as error:
         if error.name in ("torch", "torchvision"):
             raise  # for main, which says how to install them
@@ -77,4 +73,4 @@ def evaluate(
     if as_json:
         show_lines(dump(result, indent=1))
     else:
-        show_lines("\n".join(as_lines(result, extremes)))
+        show_lines("\n".join(as_lines(result)))

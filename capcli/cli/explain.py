@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from capcli.cli.loading import decoding_options, load_captioner
+from capcli.cli.loading import load_captioner
 from capcli.cli.messages import absent, fail, say, show_lines
-from capcli.cli.options import Changes, ModelOptions, Views, grouped
+from capcli.cli.options import ModelOptions, Only, Views, grouped
 from capcli.cli.views import open_views
-from capcli.decoding.options import DecodingOptions
 
 
 @grouped
 def explain(
-    model: ModelOptions,
-    decoding: Annotated[dict[str, Any], Changes(DecodingOptions, ("length_penalty",))],
-    views: Views,
+    model: Annotated[ModelOptions, Only("model")],
+    views: Annotated[Views, Only("attention", "html")],
     photo: Annotated[str, typer.Argument(metavar="PHOTO", help="Image file, or - for stdin.")],
     sentence: Annotated[
         list[str] | None, typer.Argument(metavar="SENTENCE", help="Your description of it.", show_default=False)
@@ -75,7 +73,6 @@ def explain(
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model)
-    captioner.options = decoding_options(captioner, decoding, 1)
     with open_views(captioner, views, len(sentences), overwrite) as opened:
         try:
             photo_side = max((view.photo_side for view in opened), default=0)

@@ -1,49 +1,16 @@
-"""How a command's help lists its options: in panels, with the most used ones first."""
+"""A command's two helps: -h, a screen with what most people need, and --help, every option in panels."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
 
-MOST_USED = "Most used"
-PANELS: dict[str, tuple[str, ...]] = {
-    MOST_USED: ("output", "sidecar", "num", "html", "attention"),
-    "What to caption": ("recursive", "include", "exclude", "files_from", "null", "max_pixels", "shard"),
-    "How to decode": (
-        *(
-            "ban",
-            "beam",
-            "max_length",
-            "length_penalty",
-            "no_repeat",
-            "no_echo",
-            "agreement",
-            "restraint",
-            "sample",
-            "temperature",
-        ),
-        *("top_p", "diversity", "attention_samples", "seed"),
-    ),
-    "What to write": (
-        *(
-            "format",
-            "resume",
-            "sidecar_ext",
-            "output_dir",
-            "write_metadata",
-            "xmp",
-            "fields",
-            "keywords",
-            "min_keyword_score",
-        ),
-        *("touch", "existing", "template", "separator", "replace", "min_score", "keep_unsure", "cache", "summary"),
-    ),
-    "On a cluster": (*("ray", "column", "retry_failed", "actors", "gpus_per_actor", "block_rows", "allow_https"),),
-    "Attention": ("attention_size", "attention_style", "attention_scale", "smooth", "gif", "show"),
-    "Running": ("model", "device", "precision", "engine", "batch_size", "on_error", "dry_run", "verbose", "quiet"),
-}
+OTHERS = "Options"  # the panel of those that name none
+WIDEST = 24  # columns for the names of options in the short help
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "The run": (
@@ -60,6 +27,87 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Short:
+    """Hold what -h shows of a command.
+
+    options: the names of a dozen at most, in their order.
+    examples: three command lines.
+    """
+
+    options: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+SHORT = {
+    "caption": Short(
+        (
+            *("output", "resume", "existing", "sidecar", "write_metadata", "html", "attention"),
+            *("num", "ban", "exclude", "model", "dry_run"),
+        ),
+        (
+            "capcli caption photo.jpg",
+            "capcli caption photos/ --output captions.csv --resume",
+            "capcli caption photos/ --sidecar --dry-run",
+        ),
+    ),
+    "cluster": Short(
+        ("output", "address", "column", "resume", "retry_failed", "actors", "gpus_per_actor", "allow_https", "num"),
+        (
+            "capcli cluster photos/ --output out/",
+            "capcli cluster list.parquet --column url --output out/ --resume",
+            "capcli cluster 'shards/*.tar' --output out/ --address 10.0.0.5:6379",
+        ),
+    ),
+    "train": Short(
+        (
+            *("output", "resume", "init", "epochs", "fine_tune", "self_critical", "decoder", "refine"),
+            *("learning_rate", "image_size", "device", "seed"),
+        ),
+        (
+            "capcli train captions.json --output runs/mine",
+            "capcli train captions.json --output runs/mine --resume",
+            "capcli train captions.json --output runs/tuned --init bundled --fine-tune",
+        ),
+    ),
+    "serve": Short(
+        (
+            *("open_page", "sidecar", "write_metadata", "xmp", "existing", "corrections", "host", "port", "token"),
+            *("allow_host", "max_pixels", "model"),
+        ),
+        (
+            "capcli serve --open",
+            "capcli serve photos/ --open --sidecar",
+            "CAPCLI_TOKEN=choose-a-long-one capcli serve --port 8765",
+        ),
+    ),
+    "evaluate": Short(
+        ("model", "split", "num", "set", "as_json", "pointing", "device", "precision", "allow_outside"),
+        (
+            "capcli evaluate captions.json",
+            "capcli evaluate captions.json --model runs/mine --split test",
+            "capcli evaluate captions.json --set beam=1 --json",
+        ),
+    ),
+    "explain": Short(
+        ("text_file", "html", "attention", "existing", "as_json", "model"),
+        (
+            'capcli explain photo.jpg "a cat on a sofa"',
+            "capcli explain photo.jpg --text-file captions.txt",
+            'capcli explain photo.jpg "a cat on a sofa" --html page.html',
+        ),
+    ),
+    "alt": Short(
+        ("check", "dry_run", "max_chars", "unsure", "root", "exclude", "max_pixels", "model"),
+        (
+            "capcli alt site/ --dry-run",
+            "capcli alt site/",
+            "capcli alt site/ README.md --check",
+        ),
+    ),
+}
+
+
 class Command(TyperCommand):
     """List a command's options in panels, without Rich: importing it would take longer than all else that help does."""
 
@@ -68,18 +116,70 @@ class Command(TyperCommand):
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options panel by panel, then those that are in no panel."""
-        parameters = {parameter.name: parameter for parameter in self.get_params(ctx)}
-        sections = {"Arguments": [n for n, p in parameters.items() if p.param_type_name == "argument"]}
-        for panel, names in (TRAINING_PANELS if self.name == "train" else PANELS).items():
-            sections[panel] = [name for name in names if name in parameters]
-        listed = {name for names in sections.values() for name in names}
-        sections["Options"] = [name for name in parameters if name not in listed]
-        for title, chosen in sections.items():
-            records = [record for name in chosen if (record := parameters[name].get_help_record(ctx)) is not None]
+        """Write the arguments, then the options panel by panel, those that are in no panel last."""
+        panels: dict[str, list[Any]] = {"Arguments": []}
+        for parameter in sorted(self.get_params(ctx), key=lambda each: panel_of(self, each) == OTHERS):
+            panels.setdefault(panel_of(self, parameter), []).append(parameter)
+        for title, parameters in panels.items():
+            records = [record for each in parameters if (record := each.get_help_record(ctx)) is not None]
             records = [(names, NO_SURPRISE.sub("", text)) for names, text in records]
             if title == "Arguments":  # without the types that Typer adds, which are Python's
                 records = [(name.partition(" ")[0], text) for name, text in records]
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def panel_of(command: Command, parameter: Any) -> str:
+    """Return the title of the panel that a parameter is in."""
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    for title, names in TRAINING_PANELS.items() if command.name == "train" else ():
+        if parameter.name in names:
+            return title
+    return parameter.rich_help_panel or OTHERS
+
+
+def show_short(ctx: typer.Context, asked: bool) -> None:
+    """Print the short help of a command and exit, if it is asked for."""
+    if asked:
+        print("\n".join(short_help(ctx)))
+        raise typer.Exit
+
+
+# The parameter of a command that has a short help.
+ShortHelp = Annotated[
+    bool,
+    typer.Option(
+        "-h",
+        is_eager=True,
+        show_default=False,
+        callback=show_short,
+        help="Show the options that most people need, and examples.",
+    ),
+]
+
+
+def short_help(ctx: Any) -> list[str]:
+    """Return the lines of a command's short help, each of 80 columns at most."""
+    command, short = ctx.command, SHORT[ctx.command.name]
+    parameters = {parameter.name: parameter for parameter in command.params}
+    rows = [brief(parameters[name], ctx) for name in short.options if name in parameters]
+    width = max(len(names) for names, _ in rows)
+    lines = [command.get_usage(ctx), "", command.help.partition("\n")[0], ""]
+    lines += [f"  {names:{width}}  {fitting(text, 80 - width - 4)}" for names, text in rows]
+    return [*lines, "", *(f"  {example}" for example in short.examples), "", f"Every option: {ctx.command_path} --help"]
+
+
+def brief(parameter: Any, ctx: Any) -> tuple[str, str]:
+    """Return an option's names, without choices that are long, and the first clause of what it does."""
+    names, text = parameter.get_help_record(ctx)
+    if len(names) > WIDEST:
+        names = ", ".join(sorted(parameter.opts, key=len))
+        names += "" if parameter.is_flag else " …"
+    return names, re.split("[.;:](?: |$)", text)[0]
+
+
+def fitting(text: str, width: int) -> str:
+    """Return a clause without its end, from a comma or a bracket on, if it is wider than a line."""
+    return text if len(text) <= width else re.split(", (?=[^,]*$)| \\(", text[: width + 1])[0]

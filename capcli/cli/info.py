@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
-from capcli.cli.options import Device, Model
+from capcli.cli.options import Model
 
 
 def info(
@@ -16,7 +16,6 @@ def info(
         str | None, typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
     ] = None,
     model: Model = None,
-    device: Device = "auto",
     card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
 ) -> None:
@@ -30,7 +29,7 @@ def info(
     if checkpoint is not None and model is not None:
         fail("name one checkpoint: MODEL or --model")
     try:
-        load = engine_loader(device=device)
+        load = engine_loader()
         folder = find_checkpoint(checkpoint or model)
         engine = load(folder)
     except (ModelError, ValueError) as error:

@@ -53,11 +53,13 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
     from dataclasses import replace
 
     from capcli.decoding.rules import Rules
+    from capcli.settings import check_types
 
     if asked.get("sample") and asked.get("diversity"):
         fail("--sample cannot be combined with --diversity")
     try:
         options = replace(captioner.options, **asked)
+        check_types(options)
         options = replace(options, ban=check_ban(options.ban, captioner.vocabulary))
         Rules.of(options, captioner.vocabulary)
     except ValueError as error:
@@ -65,10 +67,10 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
     if options.diversity and num < 2:
         fail("--diversity needs --num 2 or more")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
-        fail("--temperature and --top-p need --sample")
+        fail("temperature and top-p need --sample")
     if options.attention_samples and not captioner.config.decoder_kind.samples_locations:
         fail(
-            "--attention-samples needs a checkpoint with hard attention; this one's decoder is "
+            "attention-samples needs a checkpoint with hard attention; this one's decoder is "
             f"{captioner.config.decoder}"
         )
     return options

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from capcli.cli.help import SHORT, ShortHelp
 from capcli.cli.messages import fail
 from capcli.decoding.options import DecodingOptions
 from capcli.engines.choose import ENGINES
@@ -27,9 +28,10 @@ from capcli.settings import Setting, range_of, settings
 if TYPE_CHECKING:
     from capcli.images.find import Selection
 
+BATCH_SIZE = 32  # images that go through the model at once, unless `capcli caption` is told otherwise
+SET = "How to decode otherwise than the checkpoint says, as the HTTP API has it."
+SEED = 1  # of what `capcli teach` and `agree` draw
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-STYLES = ("heat", "spotlight")
-SCALES = ("word", "caption")
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,29 @@ class Changes:
     """Mark a parameter of a command that takes those settings of a dataclass that were given, by name.
 
     kind: the dataclass.
-    names: the settings that are options; empty for all.
+    names: the settings that are options; None for all but those `without`.
+    without: those that are none.
+    more: whether --set takes all others.
     default: what help says of settings that TunedDecoding has, whose values are the checkpoint's.
+    panel: of help, in which they are listed.
     """
 
     kind: type
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    more: bool = False
     default: str = "the checkpoint's"
+    panel: str = "How to decode"
+
+    def taken(self) -> dict[str, Setting]:
+        """Return the settings that are options, by name."""
+        every = settings(self.kind)
+        return {n: every[n] for n in every if (self.names is None or n in self.names) and n not in self.without}
 
     def options(self) -> Iterator[inspect.Parameter]:
         """Yield an option for each setting; it is None where it was not given."""
         hints, defaults = get_type_hints(self.kind), {f.name: f.default for f in dataclasses.fields(self.kind)}
-        for name, declared in settings(self.kind).items():
-            if self.names and name not in self.names:
-                continue
+        for name, declared in self.taken().items():
             told = declared.told or (self.default if name in settings(TunedDecoding) else defaults[name])
             about = "repeatable" if declared.several else f"default: {told}"
             text = declared.help + (f"  [{about}]" if about and told not in (None, False) else "")
@@ -58,57 +69,105 @@ class Changes:
             plain = list[str] if declared.several else hints[name]
             metavar = None if plain in (bool, bool | None) else declared.metavar
             if declared.choices:
-                option = one_of(declared.choices, text, None if declared.metavar == Setting.metavar else metavar)
+                shown = None if declared.metavar == Setting.metavar else metavar
+                option = one_of(declared.choices, text, shown, self.panel)
             else:
-                option = typer.Option(*flags, help=text, show_default=False, metavar=metavar)
+                option = typer.Option(
+                    *flags, help=text, show_default=False, metavar=metavar, rich_help_panel=self.panel
+                )
             annotation = Annotated[plain | None, option]  # type: ignore[valid-type]
-            yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            yield option_of(name, None, annotation)
+        if self.more:
+            rest = {n: declared for n, declared in settings(self.kind).items() if n not in self.taken()}
+            told = "; ".join(
+                f"{n.replace('_', '-')}={'true|false' if hints[n] is bool else d.metavar}: {d.in_short}"
+                for n, d in rest.items()
+            )
+            option = typer.Option(
+                *("--set",), metavar="NAME=VALUE", help=f"{SET} {told}.  [repeatable]", rich_help_panel=self.panel
+            )
+            yield option_of("set", None, Annotated[list[str] | None, option])
 
     def given(self, values: dict[str, Any]) -> dict[str, Any]:
         """Take the settings out of a command's values, and return those that were given, or exit for a wrong one."""
-        found = {}
-        for name, declared in settings(self.kind).items():
-            if self.names and name not in self.names:
-                continue
-            if (value := values.pop(name)) is None:
-                continue
+        set_ = (values.pop("set") or []) if self.more else []
+        given = {n: value for n in self.taken() if (value := values.pop(n)) is not None}
+        found = read_settings(self.kind, set_, self.taken())
+        for name, value in given.items():
+            declared = settings(self.kind)[name]
             if isinstance(value, int | float) and not declared.low <= value <= declared.high:
                 fail(f"--{name.replace('_', '-')} {value}: not {range_of(declared)}")
             found[name] = tuple(value) if isinstance(value, list) else value
         return found
 
 
+def read_settings(kind: type, pairs: Iterable[str], options: Collection[str] = ()) -> dict[str, Any]:
+    """Return settings of a dataclass that were given as NAME=VALUE, with values as TOML has them, or exit.
+
+    options: the settings that have an option of their own, which the message leaves out.
+    """
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        given, equals, text = pair.partition("=")
+        name, declared = given.replace("-", "_"), settings(kind)
+        if not equals or name not in declared:
+            fail(f"--set {pair}: not NAME=VALUE with one of {', '.join(n for n in declared if n not in options)}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text  # a path or a word needs no quotation marks
+        if declared[name].several and isinstance(value, str):
+            value = [*found.get(name, ()), value]
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+@dataclass(frozen=True, init=False)
+class Only:
+    """Mark a parameter of a command that takes some options of a group; the others keep their defaults."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Return a function for Typer that takes groups of options one option at a time.
 
-    function: a command; parameters of it that are dataclasses are groups, and each of their fields is an option, and so
-        are the settings of those that are marked by Changes.
+    function: a command; parameters of it that are dataclasses are groups, of which each field is an option, or those
+        that `Only` names, and so are the settings of those that are marked by Changes.
     """
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
-    changes = {n: mark for n, kind in hints.items() for mark in get_args(kind)[1:] if isinstance(mark, Changes)}
+    marks = {name: [m for m in get_args(kind)[1:] if isinstance(m, Changes | Only)] for name, kind in hints.items()}
+    groups: dict[str, tuple[Any, list[str]]] = {}
+    changes: dict[str, Changes] = {}
     flat: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in changes:
-            flat += changes[parameter.name].options()
-            continue
-        if parameter.name not in groups:
-            flat.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        group = groups[parameter.name]
-        annotations = get_type_hints(group, include_extras=True)
-        flat += [
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotations[field.name]
-            )
-            for field in dataclasses.fields(group)
-        ]
+        name, kind = parameter.name, hints[parameter.name]
+        group, mark = get_args(kind)[0] if marks[name] else kind, next(iter(marks[name]), None)
+        if isinstance(mark, Changes):
+            changes[name] = mark
+            flat += mark.options()
+        elif dataclasses.is_dataclass(group):
+            annotations = get_type_hints(group, include_extras=True)
+            defaults = {field.name: field.default for field in dataclasses.fields(group)}
+            groups[name] = group, list(mark.names if mark else defaults)
+            flat += [option_of(n, defaults[n], annotations[n]) for n in groups[name][1]]
+        else:
+            flat.append(option_of(name, parameter.default, kind))
+
+    if function.__name__ in SHORT:
+        flat.append(option_of("short_help", False, ShortHelp))
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
+        values.pop("short_help", None)  # which has been shown by now
         made: dict[str, Any] = {
-            name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
-            for name, group in groups.items()
+            name: group(**{option: values.pop(option) for option in options})
+            for name, (group, options) in groups.items()
         }
         made |= {name: mark.given(values) for name, mark in changes.items()}
         function(**made, **values)
@@ -118,12 +177,18 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
+def option_of(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    """Return a parameter that can only be given by name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def one_of(names: Iterable[str], help: str, metavar: str | None = None, panel: str | None = None) -> Any:
     """Return an option that takes one of several names, which a shell can complete.
 
     names: the values that it takes.
     help: the text for --help.
     metavar: what the help shows in place of the value; None for the names.
+    panel: of help; None for the one of options that belong to no group.
     """
     known = tuple(names)
 
@@ -135,7 +200,9 @@ def one_of(names: Iterable[str], help: str, metavar: str | None = None) -> Any:
     def complete(incomplete: str) -> list[str]:
         return [name for name in known if name.startswith(incomplete)]
 
-    return typer.Option(metavar=metavar or "|".join(known), help=help, callback=check, autocompletion=complete)
+    return typer.Option(
+        metavar=metavar or "|".join(known), help=help, callback=check, autocompletion=complete, rich_help_panel=panel
+    )
 
 
 def choose_format(asked: str | None, output: str | None) -> str:
@@ -150,18 +217,6 @@ def choose_format(asked: str | None, output: str | None) -> str:
     if name is None:
         fail(f"{output}: unknown ending; choose a format with --format {'|'.join(FORMATS)}")
     return name
-
-
-def refuse_others(options: Any, allowed: Collection[str], why: str) -> None:
-    """Refuse options of a group that have another value than their default.
-
-    options: a group of options.
-    allowed: the names of those that are not refused.
-    why: the end of the message.
-    """
-    for field in dataclasses.fields(options):
-        if field.name not in allowed and getattr(options, field.name) != field.default:
-            fail(f"--{field.name.replace('_', '-')} {why}")
 
 
 def finite(value: float | None) -> float | None:
@@ -211,9 +266,15 @@ def complete_device(incomplete: str) -> list[str]:
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
+# An option of each panel of help; the text says the default where it is no plain value.
+Choice = functools.partial(typer.Option, rich_help_panel="What to caption", show_default=False)
+Place = functools.partial(typer.Option, rich_help_panel="What to write", show_default=False)
+View = functools.partial(typer.Option, rich_help_panel="Where it looked", show_default=False)
+Running = functools.partial(typer.Option, rich_help_panel="Running")
+
 Model = Annotated[
     str | None,
-    typer.Option(
+    Running(
         metavar="FOLDER|USER/NAME[@REVISION]",
         help="Checkpoint to use: a folder, or a repository on the Hugging Face Hub.  [default: bundled, the one that "
         "came with capcli]",
@@ -222,7 +283,7 @@ Model = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(
+    Running(
         metavar="auto|cpu|cuda|mps",
         help="Device to run on; auto picks a GPU if there is one.",
         autocompletion=complete_device,
@@ -243,10 +304,24 @@ TensorBoard = Annotated[
         help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the package of this name.",
     ),
 ]
-Decoding = Annotated[dict[str, Any], Changes(DecodingOptions)]  # those that were given, by name
-BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Run N images through the model at once.")]
-Format = Annotated[str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+# What was given, by name. What a checkpoint was tuned to is its own, but for the width of the search: --set changes it.
+RARE = (*(name for name in settings(TunedDecoding) if name != "beam"), "temperature", "attention_samples")
+Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, without=RARE, more=True)]
+DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, (), more=True)]
+Num = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        metavar="N",
+        help="Give the N best captions, with their scores.",
+        rich_help_panel="How to decode",
+    ),
+]
+Format = Annotated[
+    str | None, one_of(FORMATS, "Output format.  [default: by FILE's ending; text on stdout]", panel="What to write")
+]
+Quiet = Annotated[bool, Running("--quiet", "-q", help="Hide the progress bar and the closing summary.")]
 
 
 @dataclass(frozen=True)
@@ -261,22 +336,27 @@ class ModelOptions:
             PRECISIONS,
             "Number format to compute in; auto is fp32 with ONNX Runtime, and with PyTorch bf16 where the processor or "
             "GPU has instructions for it, otherwise fp32.",
+            panel="Running",
         ),
     ] = "auto"
     engine: Annotated[
         str,
-        one_of(ENGINES, "Library that runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch."),
+        one_of(
+            ENGINES,
+            "Library that runs the network; auto is ONNX Runtime on a CPU in fp32, otherwise PyTorch.",
+            panel="Running",
+        ),
     ] = "auto"
 
 
 @dataclass(frozen=True)
-class Choosing:
-    """Hold the options for choosing images in folders."""
+class Sources:
+    """Hold the options for choosing images."""
 
-    recursive: Annotated[bool, typer.Option(help="Look into subfolders.")] = True
+    recursive: Annotated[bool, Choice(help="Look into subfolders.", show_default=True)] = True
     include: Annotated[
         list[str] | None,
-        typer.Option(
+        Choice(
             metavar="GLOB",
             help="In folders, take only files that match; a glob with a slash is matched against the path.  "
             "[repeatable]",
@@ -284,11 +364,25 @@ class Choosing:
     ] = None
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="In folders, leave out files and subfolders that match.  [repeatable]"),
+        Choice(metavar="GLOB", help="In folders, leave out files and subfolders that match.  [repeatable]"),
     ] = None
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help="Refuse images of more than N pixels.")] = (
-        100_000_000
-    )
+    max_pixels: Annotated[
+        int, Choice(min=1, metavar="N", help="Refuse images of more than N pixels.", show_default=True)
+    ] = 100_000_000
+    files_from: Annotated[
+        str | None, Choice(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
+    ] = None
+    null: Annotated[
+        bool, Choice("--null", "-0", help="Names in --files-from end in NUL, as find -print0 writes them.")
+    ] = False
+    shard: Annotated[
+        str | None,
+        Choice(
+            metavar="I/N",
+            help="Take only the I-th of N parts (1/N to N/N). An image's path and N decide its part: a new file "
+            "moves no other, but N must stay. {shard} in the name of an output becomes, for example, 03-of-12.",
+        ),
+    ] = None
 
     @property
     def selection(self) -> Selection:
@@ -299,118 +393,121 @@ class Choosing:
 
 
 @dataclass(frozen=True)
-class Sources(Choosing):
-    """Hold the options for choosing images, wherever they are named."""
+class Writing:
+    """Hold the options for where captions go, and in what form."""
 
-    files_from: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
-    ] = None
-    null: Annotated[
-        bool, typer.Option("--null", "-0", help="Names in --files-from end in NUL, as find -print0 writes them.")
-    ] = False
-    shard: Annotated[
+    output: Annotated[
         str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Take only the I-th of N parts (1/N to N/N). An image's path and N decide its part: a new file "
-            "moves no other, but N must stay. {shard} in the name of an output becomes, for example, 03-of-12.",
-            show_default=False,
+        Place(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to FILE instead of stdout. If captions go to sidecars, metadata or a page, a terminal gets "
+            "none unless FILE is -.",
         ),
     ] = None
-
-
-@dataclass(frozen=True)
-class Placing:
-    """Hold the options for captions beside the images and inside them."""
-
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
+    format: Format = None
+    resume: Annotated[bool, Place("--resume", help="Continue the output where an earlier run stopped.")] = False
+    sidecar: Annotated[bool, Place("--sidecar", help="Also write photo.txt beside photo.jpg.")] = False
     sidecar_ext: Annotated[
         str | None,
-        typer.Option(
+        Place(
             metavar="EXT",
             help="With --sidecar: what their names end in, such as caption.  [default: txt]",
             callback=check_ending,
-            show_default=False,
         ),
     ] = None
     output_dir: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Put sidecars into DIR instead, in the same tree as the images."),
+        str | None, Place(metavar="DIR", help="Put sidecars into DIR instead, in the same tree as the images.")
     ] = None
     write_metadata: Annotated[
-        bool, typer.Option("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
+        bool, Place("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
     ] = False
     # Two flags, since an option whose value may be left out would take the path after it for its value.
     xmp: Annotated[
         bool | None,
-        typer.Option(
+        Place(
             "--xmp/--xmp-adobe",
             help="Also write an XMP sidecar, photo.jpg.xmp as digiKam, darktable and immich name it, or photo.xmp as "
             "Lightroom does; what else is in it stays.",
-            show_default=False,
         ),
     ] = None
     fields: Annotated[
         str,
-        typer.Option(
+        Place(
             metavar=",".join(FIELDS),
             help="With --write-metadata and --xmp: what to write, one of these or several. Keywords are added to those "
             "that are there.",
             callback=check_fields,
+            show_default=True,
         ),
     ] = FIELDS[0]
-    keywords: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Take up to N keywords from the best captions, for JSON, tables, --html, {keywords} in "
-            "--template and --fields keywords.  [default: 5 for the last two]",
-            show_default=False,
-        ),
-    ] = None
-    min_keyword_score: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="P",
-            callback=finite,
-            help="Leave out keywords whose probability, averaged over the captions, is below P.  [default: 0.1]",
-            show_default=False,
-        ),
-    ] = None
-    touch: Annotated[
-        bool,
-        typer.Option(
-            "--touch",
-            help="With --write-metadata: give images a new modification time instead of keeping theirs.",
-        ),
-    ] = False
     existing: Annotated[
         str | None,
         one_of(
             EXISTING,
-            "What to do if a sidecar or the metadata already holds a caption; overwrite also replaces an existing "
-            "FILE, page or overlays.  [default: skip]",
+            "What to do with a caption that is there already: in a sidecar or the metadata; overwrite also replaces an "
+            "existing FILE, page or overlays.  [default: skip]",
+            panel="What to write",
         ),
     ] = None
     template: Annotated[
         str,
-        typer.Option(
+        Place(
             metavar="TEXT",
             help="Wording of text, sidecars, metadata and imagefolder; {keywords}, {name}, {folder}, {date}, {path} "
             "and {score} work too, and with --existing overwrite {existing}.",
+            show_default=True,
         ),
     ] = "{caption}"
     separator: Annotated[
         str | None,
-        typer.Option(
+        Place(
             metavar="TEXT",
             help="What joins captions with append and prepend, and in sidecars and imagefolder those of --num; \\n is "
             "a line end.  [default: a comma or, after a sentence, a space; for --num a line end]",
             callback=lambda text: text and text.replace("\\n", "\n"),
-            show_default=False,
+        ),
+    ] = None
+    replace: Annotated[
+        list[str] | None,
+        Place(
+            metavar="OLD=NEW",
+            help="Write NEW in place of the word or words OLD; without NEW, leave them out.  [repeatable]",
+        ),
+    ] = None
+    keywords: Annotated[
+        int | None,
+        Place(
+            min=1,
+            metavar="N",
+            help="Take up to N keywords from the best captions, for JSON, tables, --html, {keywords} in "
+            "--template and --fields keywords.  [default: 5 for the last two]",
+        ),
+    ] = None
+    min_score: Annotated[
+        float | None, Place(metavar="S", callback=finite, help="Leave a caption empty if its score is below S.")
+    ] = None
+    keep_unsure: Annotated[
+        bool,
+        Place(
+            "--keep-unsure",
+            help="Write unsure captions where nothing marks them, too: into text, sidecars, metadata and imagefolder.",
+        ),
+    ] = False
+    cache: Annotated[
+        str | None,
+        Place(
+            metavar="FILE",
+            help="Keep captions in FILE, an SQLite database, by what is in the images, and take them from there: those "
+            "that are renamed, moved or there twice are not captioned again.",
+        ),
+    ] = None
+    summary: Annotated[
+        Path | None,
+        Place(
+            metavar="FILE",
+            help="Write a JSON summary: counts, and what failed or was skipped, and why; replaces an earlier one.",
         ),
     ] = None
 
@@ -421,153 +518,23 @@ class Placing:
 
 
 @dataclass(frozen=True)
-class Writing(Placing):
-    """Hold the options for where captions go, and in what form."""
-
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write to FILE instead of stdout. If captions go to sidecars, metadata or a page, a terminal gets "
-            "none unless FILE is -.",
-        ),
-    ] = None
-    format: Format = None
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the output where an earlier run stopped.")] = False
-    replace: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OLD=NEW",
-            help="Write NEW in place of the word or words OLD; nothing behind = leaves them out.  [repeatable]",
-        ),
-    ] = None
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Keep captions in FILE, an SQLite database, by what is in the images, and take them from there: those "
-            "that are renamed, moved or there twice are not captioned again.",
-            show_default=False,
-        ),
-    ] = None
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", callback=finite, help="Leave a caption empty if its score is below S.", show_default=False
-        ),
-    ] = None
-    keep_unsure: Annotated[
-        bool,
-        typer.Option(
-            "--keep-unsure",
-            help="Write unsure captions where nothing marks them, too: into text, sidecars, metadata and imagefolder.",
-        ),
-    ] = False
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write a JSON summary: counts, and what failed or was skipped, and why; replaces an earlier one.",
-            show_default=False,
-        ),
-    ] = None
-
-
-@dataclass(frozen=True)
 class Views:
-    """Hold the options for where attention is shown, and how."""
+    """Hold the options for where attention is shown."""
 
     attention: Annotated[
         Path | None,
-        typer.Option(
+        View(
             metavar="DIR",
-            help="For each image, write a folder into DIR: a picture per word, a contact sheet, and the weights as "
-            "JSON.",
-            show_default=False,
+            help="Draw where the model looked at each word: for each image, a folder in DIR with a picture per word, a "
+            "contact sheet, and the weights as JSON.",
         ),
     ] = None
-    attention_size: Annotated[
-        int, typer.Option(min=16, metavar="PIXELS", help="Longest side of each word's picture.")
-    ] = 640
-    attention_style: Annotated[str, one_of(STYLES, "Colour the places where the model looks, or darken the rest.")] = (
-        "heat"
-    )
-    attention_scale: Annotated[
-        str,
-        one_of(
-            SCALES,
-            "Scale each word's heat to its own maximum, or to the caption's, weighted by the gates.",
-        ),
-    ] = "word"
-    smooth: Annotated[
-        bool, typer.Option("--smooth/--no-smooth", help="Interpolate between the cells of the grid, or show them raw.")
-    ] = True
-    gif: Annotated[bool, typer.Option("--gif", help="With --attention: also write an animation.")] = False
-    show: Annotated[bool, typer.Option("--show", help="Draw the attention in the terminal.")] = False
+    show: Annotated[bool, View("--show", help="Draw the attention in the terminal.")] = False
     html: Annotated[
         Path | None,
-        typer.Option(
+        View(
             metavar="FILE",
             help="Write one page with all photos and captions; pointing at a word shows where the model looked.",
-            show_default=False,
             callback=check_page,
         ),
     ] = None
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Hold the options for captioning on the machines of a Ray cluster."""
-
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT|local",
-            help="Caption on the machines of this Ray cluster, or on this machine's cores as if it were one. --output "
-            "is a FOLDER/ that all of them share; PATHS may be WebDataset shards (.tar) as well.",
-            show_default=False,
-        ),
-    ] = None
-    column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="With --ray: PATHS are Parquet files, and this column of theirs holds paths, URLs (s3://, gs://) or "
-            "encoded images. Other columns are kept.",
-            show_default=False,
-        ),
-    ] = None
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="With --ray and --resume: try failed images again.")
-    ] = False
-    actors: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="With --ray: caption in N processes, each with one CPU.  [default: one for each free CPU or GPU]",
-            show_default=False,
-        ),
-    ] = None
-    gpus_per_actor: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="G",
-            callback=finite,
-            help="With --ray: give each process G GPUs; 0.5 lets two share one.",
-        ),
-    ] = 0.0
-    block_rows: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="With --ray: hand out N images at a time; a process that is lost costs at most so many.",
-        ),
-    ] = 1000
-    allow_https: Annotated[
-        bool, typer.Option("--allow-https", help="With --ray: fetch https:// URLs, wherever they lead.")
-    ] = False

@@ -18,9 +18,6 @@ def push(
         str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it does not exist.")
     ],
     private: Annotated[bool, typer.Option("--private", help="If the repository is created, make it private.")] = False,
-    message: Annotated[
-        str, typer.Option("--message", "-m", metavar="TEXT", help="Commit message.")
-    ] = "Upload a captioner",
 ) -> None:
     """Upload a checkpoint and its model card to the Hugging Face Hub.
 
@@ -32,6 +29,6 @@ def push(
     from capcli.checkpoints.store import ModelError
 
     try:
-        typer.echo(push_run(find_checkpoint(run) if run == BUNDLED else Path(run), repository, private, None, message))
+        typer.echo(push_run(find_checkpoint(run) if run == BUNDLED else Path(run), repository, private))
     except ModelError as error:
         fail(error)

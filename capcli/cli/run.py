@@ -35,7 +35,6 @@ class Run:
 
     rows: the output.
     others: the other sinks, in the order in which they are written to; whoever opened them closes them.
-    stop_at_failure: whether the first image that fails ends the run.
     summary: told of each image that is skipped or fails.
     cache: what captions are taken from and kept in; None for nothing.
     banned: whether there are words that captions must not have.
@@ -53,7 +52,6 @@ class Run:
 
     rows: Rows
     others: Sequence[Sink] = ()
-    stop_at_failure: bool = False
     summary: Summary = field(default_factory=Summary)
     cache: CaptionCache | None = None
     banned: bool = False
@@ -146,10 +144,10 @@ class Run:
                     for batch in batches:
                         with bar.aside():
                             self.summary.tell()
-                            goes_on = self.keep(batch)
+                            self.keep(batch)
                         bar.update(self.found + self.skipped, self.failed)
                         stopped = interrupt.number and 128 + interrupt.number
-                        if stopped or not goes_on:
+                        if stopped:
                             break
                 except Stop as stop:  # the second one
                     stopped = stop.code
@@ -172,11 +170,8 @@ class Run:
         self.summarise(quiet)
         return stopped or (1 if self.failed or (self.cache and self.cache.failed) else 0)
 
-    def keep(self, batch: list[Caption | ImageError]) -> bool:
-        """Hand a batch to the sinks, and return whether the run goes on."""
-        if self.stop_at_failure:
-            failures = [i for i, result in enumerate(batch) if isinstance(result, ImageError)]
-            batch = batch[: failures[0] + 1] if failures else batch
+    def keep(self, batch: list[Caption | ImageError]) -> None:
+        """Hand a batch to the sinks."""
         self.found += len(batch)
         captions = [result for result in batch if not isinstance(result, ImageError)]
         self.rejected += sum(is_rejected(caption, self.rows.layout.min_score) for caption in captions)
@@ -194,7 +189,6 @@ class Run:
         finally:
             for _, wrong in results:
                 self.fail(wrong)
-        return not (self.stop_at_failure and self.failed)
 
     def leaves_out(self, sink: Sink, result: Caption | ImageError) -> bool:
         """Return whether a caption is unsure, and not for this sink; the rows, which see to it themselves, get all."""

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capcli.cli.loading import decoding_options, load_captioner
+from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
-from capcli.cli.options import BatchSize, Choosing, Decoding, ModelOptions, Placing, Writing, grouped
-from capcli.cli.writing import check_keywords, check_placing, open_places, read_template
+from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, Writing, grouped
 from capcli.installing import install_line
 
 if TYPE_CHECKING:
+    import socket
+
     from capcli.captioner import Captioner
+    from capcli.serve.access import Access
     from capcli.serve.album import Album
 
 
-@grouped
-def serve(
-    model: ModelOptions,
-    decoding: Decoding,
-    choosing: Choosing,
-    placing: Placing,
-    folder: Annotated[
-        str | None, typer.Argument(metavar="FOLDER", help="Photos to go through.", show_default=False)
-    ] = None,
+@dataclass(frozen=True)
+class Server:
+    """Hold the options of the server alone."""
+
     corrections: Annotated[
         Path | None,
         typer.Option(
@@ -38,7 +37,7 @@ def serve(
             "[default: FOLDER/corrections.json]",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     host: Annotated[
         str,
         typer.Option(
@@ -46,8 +45,8 @@ def serve(
             help="Listen there, so that other machines can reach the server; needs --token. What goes over the network "
             "can be read on its way: an SSH tunnel is safer.",
         ),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8765,
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8765
     token: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +57,7 @@ def serve(
             help="What programs and other browsers have to send; 16 characters or more. CAPCLI_TOKEN in the "
             "environment is safer, as others see what a command was given.  [default: a new one for each run]",
         ),
-    ] = None,
+    ] = None
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,9 +67,34 @@ def serve(
             "whoever reaches the proxy reaches the server: have it speak HTTPS.",
             show_default=False,
         ),
+    ] = None
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
+
+    def rules(self) -> Iterator[tuple[object, str]]:
+        """Yield the rules about who may ask."""
+        from capcli.serve.access import LEAST_TOKEN, is_loopback, name_in
+
+        token = self.token
+        weak = token is not None and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable())
+        yield weak, f"--token: {LEAST_TOKEN} characters or more, and only ASCII, such as `openssl rand -hex 16` makes"
+        open_to_all = token is None and not is_loopback(self.host)
+        yield open_to_all, f"--host {self.host} needs --token TEXT, or CAPCLI_TOKEN in the environment"
+        for name in self.allow_host or ():
+            alone = name_in(name) == name.lower()
+            yield not alone, f"--allow-host {name}: not a name alone, such as photos.example.org"
+
+
+@grouped
+def serve(
+    server: Server,
+    sources: Annotated[Sources, Only("exclude", "max_pixels")],
+    writing: Annotated[
+        Writing, Only("sidecar", "output_dir", "write_metadata", "xmp", "fields", "existing", "template")
+    ],
+    model: Annotated[ModelOptions, Only("model")],
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="Photos to go through.", show_default=False)
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    batch_size: BatchSize = 32,
 ) -> None:
     """Serve a page to caption photos on, and an HTTP API.
 
@@ -83,61 +107,78 @@ def serve(
 
     Exit status: 1 if the address is in use, 2 for a usage error, 130 after Ctrl-C (128 plus the number of the signal).
     """
+    from capcli.cli.rules import place_rules, refuse
     from capcli.engines.choose import are_installed
 
     if not are_installed("starlette", "uvicorn", "python_multipart"):
         fail(f"serve needs Starlette, uvicorn and python-multipart: {install_line('serve')}")
+    from capcli.serve.server import listen
+
+    refuse(server.rules(), place_rules(writing), folder_rules(folder, writing, server.corrections))
+    try:
+        listening = listen(server.host, server.port)
+    except OSError as error:
+        fail(error.strerror, 1)
+    with listening:
+        run_server(listening, server, folder, sources, writing, model)
+
+
+def run_server(
+    listening: socket.socket,
+    server: Server,
+    folder: str | None,
+    sources: Sources,
+    writing: Writing,
+    model: ModelOptions,
+) -> None:
+    """Serve until a signal says otherwise.
+
+    listening: where the server is reached.
+    folder: of photos; None for the page without one.
+    """
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
-    from capcli.serve.access import LEAST_TOKEN, Access, is_loopback, name_in
+    from capcli.serve.access import Access
     from capcli.serve.api import Api
     from capcli.serve.app import make_app
     from capcli.serve.folder_page import FolderPage
     from capcli.serve.limits import Gate
-    from capcli.serve.server import listen, make_server
+    from capcli.serve.server import make_server
 
-    if token is not None and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable()):
-        fail(f"--token: {LEAST_TOKEN} characters or more, and only ASCII, such as `openssl rand -hex 16` makes")
-    if token is None and not is_loopback(host):
-        fail(f"--host {host} needs --token TEXT, or CAPCLI_TOKEN in the environment")
-    for name in allow_host or ():
-        if name_in(name) != name.lower():
-            fail(f"--allow-host {name}: not a name alone, such as photos.example.org")
-    check_folder(folder, placing, corrections)
-    try:
-        listening = listen(host, port)
-    except OSError as error:
-        fail(error.strerror, 1)
-    with listening, contextlib.ExitStack() as until_the_end:
-        captioner = load_captioner(model, choosing.max_pixels)
-        captioner.options = decoding_options(captioner, decoding, 2)
-        one_core_per_batch(captioner, captioner.options)
-        captioner.engine.prepare()
-        album = None if folder is None else open_album(folder, placing, corrections, captioner)
-        shown, port = listening.getsockname()[:2]
-        access = Access(host, port, token, allow_host or ())
-        api = Api(captioner, Gate(), choosing.max_pixels, batch_size)
-        named = "127.0.0.1" if shown in ("0.0.0.0", "::") else f"[{shown}]" if ":" in shown else shown
-        address = f"http://{named}:{port}/?token={access.once}"
-
-        def tell() -> None:
-            say(f"open {address} (works once)")
-            if token is None:
-                say(f"token for programs and other browsers: {access.token}")
-            if open_page:
-                until_the_end.enter_context(browsing(address))
-
-        page = None
+    most = sources.max_pixels
+    captioner = load_captioner(model, most)
+    one_core_per_batch(captioner, captioner.options)
+    captioner.engine.prepare()
+    album = None if folder is None else open_album(folder, writing, server.corrections, captioner)
+    access = Access(server.host, listening.getsockname()[1], server.token, server.allow_host or ())
+    api = Api(captioner, Gate(), most, BATCH_SIZE)
+    page = None
+    if album is not None:
+        page = FolderPage(api, album, most)
+        images = find_images([album.folder], sources.selection)
+        album.start(images, captioner, captioner.options, BATCH_SIZE, most)
+    with contextlib.ExitStack() as until_the_end:
         if album is not None:
-            page = FolderPage(api, album, choosing.max_pixels)
-            images = find_images([album.folder], choosing.selection)
-            album.start(images, captioner, captioner.options, batch_size, choosing.max_pixels)
-        try:
-            make_server(make_app(api, access, say, page), tell).run([listening])
-        finally:
-            api.close()
-            if album is not None:
-                album.close()
+            until_the_end.callback(album.close)
+        until_the_end.callback(api.close)
+        tell = functools.partial(tell_address, listening, access, server, until_the_end)
+        make_server(make_app(api, access, say, page), tell).run([listening])
+
+
+def tell_address(listening: socket.socket, access: Access, server: Server, until_the_end: contextlib.ExitStack) -> None:
+    """Say where the server is, and open its page if that was asked for.
+
+    listening: where the server is reached.
+    until_the_end: closes what the browser needs for that.
+    """
+    shown, port = listening.getsockname()[:2]
+    named = "127.0.0.1" if shown in ("0.0.0.0", "::") else f"[{shown}]" if ":" in shown else shown
+    address = f"http://{named}:{port}/?token={access.once}"
+    say(f"open {address} (works once)")
+    if server.token is None:
+        say(f"token for programs and other browsers: {access.token}")
+    if server.open_page:
+        until_the_end.enter_context(browsing(address))
 
 
 @contextlib.contextmanager
@@ -157,33 +198,28 @@ def browsing(address: str) -> Iterator[None]:
         yield
 
 
-def check_folder(folder: str | None, placing: Placing, corrections: Path | None) -> None:
-    """Refuse what contradicts itself.
-
-    folder, placing, corrections: the argument and the options.
-    """
-    check_placing(placing)
-    if folder is None:
-        places = "--sidecar, --xmp and --write-metadata"
-        for option, given in ((places, placing.into_images), ("--corrections", corrections)):
-            if given:
-                fail(f"{option} {'need' if ' and ' in option else 'needs'} FOLDER")
-    elif not os.path.isdir(folder):
-        fail(f"{folder}: {'is not a folder' if os.path.exists(folder) else 'no such folder'}")
+def folder_rules(folder: str | None, writing: Writing, corrections: Path | None) -> Iterator[tuple[object, str]]:
+    """Yield the rules about the folder, which some options need."""
+    places = "--sidecar, --xmp and --write-metadata"
+    yield folder is None and writing.into_images, f"{places} need FOLDER"
+    yield folder is None and corrections, "--corrections needs FOLDER"
+    if folder is not None:
+        why = "is not a folder" if os.path.exists(folder) else "no such folder"
+        yield not os.path.isdir(folder), f"{folder}: {why}"
 
 
-def open_album(folder: str, placing: Placing, corrections: Path | None, captioner: Captioner) -> Album:
+def open_album(folder: str, writing: Writing, corrections: Path | None, captioner: Captioner) -> Album:
     """Return the photos of a folder, not listed yet, or exit with a line about what is wrong.
 
     folder: its path.
-    placing: where captions go.
+    writing: where captions go.
     corrections: the file of these; None for the one in the folder.
     captioner: scores sentences, where a template shows scores.
     """
-    from dataclasses import replace
-
-    from capcli.explaining.reading import explain
+    from capcli.cli.rules import uses_keywords
+    from capcli.cli.writing import open_places, read_template
     from capcli.files import is_writable
+    from capcli.outputs.keywords import MOST
     from capcli.outputs.sidecars import ENDING, Beside
     from capcli.serve.album import Album
     from capcli.serve.corrections import FILE, Corrections, CorrectionsError
@@ -192,24 +228,15 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
     file = corrections or Path(folder, FILE)
     if not is_writable(os.path.dirname(os.path.realpath(file))):
         fail(f"{file}: cannot create files there; name another place with --corrections FILE", 1)
-    template = read_template(placing.template)
+    template = read_template(writing.template)
     if "existing" in template.fields:
         fail("{existing} in --template is for capcli caption: here a text may be corrected several times")
-    keywords = check_keywords(Writing(**vars(placing)), template, None)
-    sinks = [
-        open_places([folder], Writing(**vars(each)), {"--corrections": file}, template, 1)
-        for each in (placing, replace(placing, existing="overwrite" if placing.into_images else None))
-    ]
+    replacing = replace(writing, existing="overwrite" if writing.into_images else None)
+    sinks = [open_places([folder], each, {"--corrections": file}, template, 1) for each in (writing, replacing)]
     for sink in sinks[0] + sinks[1]:
         if isinstance(sink, Beside):
             sink.keep_off(os.fspath(file), "the corrections")
-    shows_scores = bool({"score", "log_prob"} & set(template.fields))
-
-    def score(path: str, text: str) -> tuple[float, float]:
-        explained = explain(captioner, path, [text])[0]
-        return explained.log_prob, explained.score
-
-    places = [(folder, "")] + ([(placing.output_dir, placing.sidecar_ext or ENDING)] if placing.output_dir else [])
+    places = [(folder, "")] + ([(writing.output_dir, ENDING)] if writing.output_dir else [])
     try:
         opened = Corrections(file, places)
     except (CorrectionsError, OSError) as error:
@@ -218,5 +245,15 @@ def open_album(folder: str, placing: Placing, corrections: Path | None, captione
         fail(error, 1)
     for line in opened.left:
         say(f"{line}; a save that was interrupted may have written there")
-    keeper = Keeper(sinks[0], sinks[1], placing.existing or "skip")
-    return Album(folder, opened, keeper, score if shows_scores else None, keywords)
+    shows_scores = bool({"score", "log_prob"} & set(template.fields))
+    score = functools.partial(score_of, captioner) if shows_scores else None
+    keeper = Keeper(sinks[0], sinks[1], writing.existing or "skip")
+    return Album(folder, opened, keeper, score, MOST if uses_keywords(writing, template) else 0)
+
+
+def score_of(captioner: Captioner, path: str, text: str) -> tuple[float, float]:
+    """Return the log-probability and the score of a person's sentence about a photo. path: of the photo."""
+    from capcli.explaining.reading import explain
+
+    explained = explain(captioner, path, [text])[0]
+    return explained.log_prob, explained.score

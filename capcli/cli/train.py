@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ import typer
 
 from capcli.cli.learning import failures_told, is_left_over, require_room, typed_command
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped
+from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped, read_settings
 from capcli.cli.signals import Stop
-from capcli.settings import settings as declared_settings
 from capcli.training.learning.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -34,7 +33,9 @@ RECIPE = ".toml"
 
 @grouped
 def train(
-    settings: Annotated[dict[str, Any], Changes(TrainOptions, OPTIONS, "--init's, otherwise ours")],
+    settings: Annotated[
+        dict[str, Any], Changes(TrainOptions, OPTIONS, default="--init's, otherwise ours", panel="How to learn")
+    ],
     data: Annotated[
         list[str],
         typer.Argument(
@@ -105,7 +106,10 @@ def train(
             run.follow(Path(data[0]))
         else:
             run.train(
-                settings | read_settings(more or []) | {"data": tuple(data), "allow_outside": allow_outside}, init
+                settings
+                | read_settings(TrainOptions, more or [], OPTIONS)
+                | {"data": tuple(data), "allow_outside": allow_outside},
+                init,
             )
 
 
@@ -193,24 +197,6 @@ class Training:
             self.stop(f"{self.output}: holds a checkpoint, but no run that could be resumed; name another folder")
         if not (self.resume and (holds(LAST_FILE) or is_left_over(self.output / LOG_FILE))):
             require_room(self.output, [MEMORY_FILE, PAGE_FILE, LOG_FILE], self.stop)
-
-
-def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Return settings of TrainOptions that were given as NAME=VALUE, with values as TOML has them, or exit."""
-    import tomllib
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or name not in declared_settings(TrainOptions):
-            known = ", ".join(name for name in declared_settings(TrainOptions) if name not in OPTIONS)
-            fail(f"--set {pair}: not NAME=VALUE with one of {known}")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text  # a path needs no quotation marks
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return found
 
 
 def show_stages(recipe: Path, folder: Path) -> None:

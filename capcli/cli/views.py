@@ -40,17 +40,8 @@ def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -
     if show and (reason := why_no_pictures(sys.stdout)):
         say(f"--show draws nothing: {reason}")
         show = False
-    options = OverlayOptions(
-        wanted.attention_size, wanted.attention_style, wanted.attention_scale, wanted.smooth, wanted.gif
-    )
+    options = OverlayOptions()
     views: list[Sink] = []
-
-    def close(opened: Sink) -> None:
-        try:
-            opened.close()
-        except OutputError as error:
-            fail(error, 1)
-
     with ExitStack() as stack:
         try:
             if show:
@@ -60,12 +51,22 @@ def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
                 views.append(HtmlReport(html, options, num))
-                stack.callback(close, views[-1])
+                stack.callback(complete, views[-1])
             if attention:
                 views.append(AttentionFolders(attention, options, overwrite))
-                stack.callback(close, views[-1])
+                stack.callback(complete, views[-1])
         except OutputError as error:
             fail_to_open(error)
         except OSError as error:
             fail_to_open(OutputError(error.filename or attention or "", error))
         yield views
+
+
+def complete(view: Sink) -> None:
+    """Close a view, or exit with a line about what cannot be written."""
+    from capcli.files import OutputError
+
+    try:
+        view.close()
+    except OutputError as error:
+        fail(error, 1)

@@ -9,43 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.cli.messages import fail
-from capcli.cli.options import Decoding, Placing, Writing
-from capcli.outputs.existing import FIELDS
+from capcli.cli.options import Writing
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.decoding.options import DecodingOptions
     from capcli.outputs.cache import CaptionCache
     from capcli.outputs.replacements import Replacements
-    from capcli.outputs.rows import Rows
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
     from capcli.results import Caption, ImageError
 
 LOOKED_AHEAD = 64  # images of which it is found out whether the cache has them
-
-
-def check_placing(placing: Placing, replaces: bool | None = None) -> None:
-    """Refuse options that contradict each other.
-
-    placing: the options of this group.
-    replaces: whether there is another output, which --existing overwrite may be about; None where there can be none.
-    """
-    from capcli.files import is_writable
-
-    for option, value in (("--output-dir", placing.output_dir), ("--sidecar-ext", placing.sidecar_ext)):
-        if value is not None and not placing.sidecar:
-            fail(f"{option} needs --sidecar")
-    if placing.output_dir is not None and not is_writable(placing.output_dir):
-        fail(f"--output-dir {placing.output_dir}: cannot create files there")
-    if placing.touch and not placing.write_metadata:
-        fail("--touch needs --write-metadata")
-    if placing.fields != FIELDS[0] and not (placing.write_metadata or placing.xmp is not None):
-        fail(f"--fields {placing.fields} needs --write-metadata or --xmp")
-    overwrites = placing.existing == "overwrite" and replaces is not None
-    if placing.existing and not (placing.into_images or (overwrites and replaces)):
-        others = ", or an --output FILE, --html or --attention to replace" if overwrites else ""
-        fail(f"--existing {placing.existing} needs --sidecar, --write-metadata or --xmp{others}")
 
 
 def read_template(text: str) -> Template:
@@ -58,52 +33,14 @@ def read_template(text: str) -> Template:
         fail(f"--template {text!r}: {error}")
 
 
-def check_joining(writing: Writing, template: Template, kind: type[Rows], num: int) -> None:
-    """Refuse options about texts that are there, or several captions, where there are none.
-
-    writing: the options.
-    template: words the captions.
-    kind: the format of the output.
-    num: candidates per image, 1 or more.
-    """
-    if "existing" in template.fields and not (writing.into_images and writing.existing == "overwrite"):
-        fail("{existing} in --template needs --existing overwrite, and --sidecar, --write-metadata or --xmp")
-    several = num > 1 and (writing.sidecar or kind.joins)
-    if writing.separator is not None and not (several or writing.existing in ("append", "prepend")):
-        fail("--separator needs --existing append or prepend, or --num with --sidecar or --format imagefolder")
-
-
-def check_keywords(writing: Writing, template: Template, kind: type[Rows] | None, page: bool = False) -> int:
-    """Return how many keywords an image gets at most, 0 for none, after refusing options that would do nothing.
-
-    writing: the options.
-    template: words the captions.
-    kind: the format of the output; None where there is none.
-    page: whether there is an HTML page, which shows them.
-    """
-    from capcli.outputs.keywords import MOST
-
-    used = "keywords" in writing.fields.split(",") or "keywords" in template.fields
-    if writing.keywords and kind is None and not used:
-        fail("--keywords needs {keywords} in --template, or --fields keywords")
-    if writing.keywords and kind is not None and kind.templated and not (used or page):
-        fail(
-            f"--keywords has no place in {kind.name}: put {{keywords}} into --template, choose another --format, or "
-            "add --html"
-        )
-    if writing.min_keyword_score is not None and not (writing.keywords or used):
-        fail("--min-keyword-score needs --keywords, {keywords} in --template, or --fields keywords")
-    return writing.keywords or (MOST if used else 0)
-
-
 def add_keywords(
-    batches: Iterable[list[Caption | ImageError]], num: int, most: int, min_score: float | None
+    batches: Iterable[list[Caption | ImageError]], num: int, most: int
 ) -> Iterator[list[Caption | ImageError]]:
-    """Yield batches with keywords. num, most, min_score: as `all_with_keywords` takes them."""
+    """Yield batches with keywords. num, most: as `all_with_keywords` takes them."""
     from capcli.outputs.keywords import all_with_keywords
 
     for batch in batches:
-        yield all_with_keywords(batch, num, most, min_score)
+        yield all_with_keywords(batch, num, most)
 
 
 def keep_best(batches: Iterable[list[Caption | ImageError]], num: int) -> Iterator[list[Caption | ImageError]]:
@@ -114,25 +51,6 @@ def keep_best(batches: Iterable[list[Caption | ImageError]], num: int) -> Iterat
         yield [
             each if isinstance(each, Exception) else replace(each, candidates=each.candidates[:num]) for each in batch
         ]
-
-
-def check_caching(path: str | None, decoding: Decoding) -> None:
-    """Refuse a cache that cannot be used, or captions that are drawn at random. path: of the cache; None for none."""
-    if path is None:
-        return
-    from capcli.files import OutputError
-    from capcli.outputs.cache import check_cache
-
-    for option, value in (
-        ("--sample", decoding.get("sample")),
-        ("--attention-samples", decoding.get("attention_samples")),
-    ):
-        if value:
-            fail(f"--cache cannot be combined with {option}: what is drawn at random is new each time")
-    try:
-        check_cache(path)
-    except OutputError as error:
-        fail(error)
 
 
 @contextlib.contextmanager
@@ -242,7 +160,5 @@ def open_places(
     if writing.write_metadata:
         from capcli.outputs.metadata import Metadata
 
-        places.append(
-            Metadata(existing, template, writing.min_score, folders, writing.touch, fields, writing.separator)
-        )
+        places.append(Metadata(existing, template, writing.min_score, folders, fields, writing.separator))
     return places

@@ -73,7 +73,7 @@ class Cluster:
                     **(more if self.address == LOCAL else {}),
                 )
         except Exception as error:
-            raise ClusterError(f"--ray {self.address}: {first_line(error)}") from None
+            raise ClusterError(f"{called(self.address)}: {first_line(error)}") from None
         finally:
             for number, handler in handlers.items():  # Ray sets its own
                 with contextlib.suppress(ValueError):  # not the main thread
@@ -113,7 +113,7 @@ class Cluster:
             time.sleep(1)
         needs, has = ("1 CPU", "CPUs") if not gpus else (f"1 CPU and {gpus:g} GPU", f"CPUs and {free_gpus:g} GPUs")
         many = f"{wanted} actors need {needs} each" if wanted else f"an actor needs {needs}"
-        raise ClusterError(f"--ray {self.address}: {many}; {cpus:g} {has} are free")
+        raise ClusterError(f"{called(self.address)}: {many}; {cpus:g} {has} are free")
 
     def caption(self, blocks: Sequence[Block], orders: Orders, actors: int, gpus: float) -> Iterator[Report]:
         """Yield a report for each block, as they are done; Ray has blocks of machines that are lost done by others.
@@ -166,14 +166,19 @@ class Cluster:
                 self.say("no machine with a CPU is left; waiting for one" if waiting else "going on")
 
 
+def called(address: str) -> str:
+    """Return what messages call a cluster. address: HOST:PORT, or LOCAL."""
+    return "this machine" if address == LOCAL else f"--address {address}"
+
+
 def check_address(address: str) -> None:
     """Raise ClusterError unless a cluster answers: Ray itself would try for minutes. address: HOST:PORT."""
-    said = f"--ray {address}"
+    said = called(address)
     host, _, port = address.rpartition(":")
     if "://" in address:
         raise ClusterError(f"{said}: run this on a machine of the cluster, with its address as HOST:PORT")
     if not host or not port.isdigit():
-        raise ClusterError(f"{said}: must be HOST:PORT, or local")
+        raise ClusterError(f"{said}: must be HOST:PORT")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT) as connection:
             connection.sendall(HTTP_2)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz")
+BLOCK_ROWS = 1000  # images that are handed out at a time: a process that is lost costs at most these
 
 
 @dataclass

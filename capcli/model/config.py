@@ -102,7 +102,7 @@ class TunedDecoding:
     max_length: int = setting(20, "Stop after N words.", 1, 100)
     length_penalty: float = setting(
         1.0,
-        "α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end> and W is --agreement; 0 takes "
+        "α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end> and W is agreement; 0 takes "
         "log_prob as it is.",
         -10,  # beyond these the power of a sentence's length could overflow
         10,
@@ -112,7 +112,6 @@ class TunedDecoding:
     no_echo: bool = setting(
         True,
         'Never say "red red", "red and red" or "red and a red", or allow it.',
-        flags=("--no-echo/--echo",),
     )
     agreement: float = setting(
         0.0,

@@ -44,7 +44,7 @@ def lists() -> Lists:
 
 
 def all_with_keywords(
-    results: Iterable[Caption | ImageError], num: int, most: int, min_score: float | None
+    results: Iterable[Caption | ImageError], num: int, most: int, min_score: float | None = None
 ) -> list[Caption | ImageError]:
     """Return captions with keywords, and the failures among them as they are.
 

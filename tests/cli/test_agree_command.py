@@ -41,7 +41,7 @@ def test_a_checkpoint_learns_to_rank_and_captions(data: Path, tiny_checkpoint: P
     assert "1 × the agreement with the photo added to the score" in told.stdout
     ranked, plain = (
         json.loads(run("caption", PHOTOS / "chelsea.jpg", "--model", out, "--format", "json", *more).stdout)[0]
-        for more in ([], ["--agreement", 0])
+        for more in ([], ["--set", "agreement=0"])
     )
     assert ranked["score"] != plain["score"]
     again = run("agree", data, "--init", tiny_checkpoint, "--output", out)

@@ -1,4 +1,4 @@
-"""`capcli caption --ray` but for Ray: the actors work one after the other in this process."""
+"""`capcli cluster` but for Ray: the actors work one after the other in this process."""
 
 from __future__ import annotations
 
@@ -66,16 +66,17 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Here, "last", None)
     monkeypatch.setattr("capcli.cli.cluster.check_packages", lambda: None)
     monkeypatch.setattr("capcli.cli.cluster.set_up_actor", print)
+    monkeypatch.setattr("capcli.distributed.listing.BLOCK_ROWS", 4)
 
 
 @pytest.fixture
 def common(tiny_checkpoint: Path, tmp_path: Path) -> tuple[object, ...]:
-    return ("--model", tiny_checkpoint, "--ray", "local", "-o", f"{tmp_path}/out/", "--block-rows", 4)
+    return ("--model", tiny_checkpoint, "-o", f"{tmp_path}/out/")
 
 
 def run(*arguments: object) -> tuple[int, list[str]]:
     """Exit status, and lines on stderr."""
-    done = CliRunner().invoke(app, ["caption", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["cluster", *map(str, arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, [line.removeprefix("capcli: ") for line in done.stderr.splitlines()]
 
@@ -87,14 +88,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def test_a_folder_becomes_parts_that_merge_reads(common: tuple[object, ...], tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 10)
     photos[3].write_text("not a photo")
-    status, said = run(tmp_path / "photos", *common, "--num", 2, "--summary", tmp_path / "summary.json")
+    status, said = run(tmp_path / "photos", *common, "--num", 2)
     assert status == 1
     assert said[0] == f"{photos[3]}: not an image in a format that can be read"
     assert "9 images captioned" in said
     assert "1 of 10 images failed" in said
     assert [part.name for part in parts_of(tmp_path / "out")] == [name_of_part(1_000_001 + i) for i in range(3)]
     assert [row["path"] for row in rows(tmp_path)] == list(map(str, photos))
-    assert json.loads((tmp_path / "summary.json").read_text())["counts"]["captioned"] == 9
     plain = CliRunner().invoke(
         app,
         ["caption", str(tmp_path / "photos"), *map(str, common[:2]), "--num", "2", "-o", f"{tmp_path}/o.jsonl", "-q"],
@@ -217,30 +217,13 @@ def test_trouble_of_a_machine_ends_the_run(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--sidecar"], "--sidecar cannot be combined with --ray"),
-        (["--write-metadata"], "--write-metadata cannot be combined with --ray"),
-        (["--html", "page.html"], "--html cannot be combined with --ray"),
-        (["--attention", "looked"], "--attention cannot be combined with --ray"),
-        (["--show"], "--show cannot be combined with --ray"),
-        (["--template", "x"], "--template cannot be combined with --ray"),
-        (["--shard", "1/2"], "--shard cannot be combined with --ray"),
-        (["--dry-run"], "--dry-run cannot be combined with --ray"),
-        (["--on-error", "fail"], "--on-error fail cannot be combined with --ray"),
-        (["--existing", "append"], "--existing append cannot be combined with --ray"),
-        (["--format", "csv"], "--ray needs --output FOLDER/, which gets Parquet files, and no other format"),
-        (["-o", "captions.parquet"], "--ray needs --output FOLDER/, which gets Parquet files, and no other format"),
-        (["-o", "-"], "--ray needs --output FOLDER/"),
+        (["--existing", "append"], "--existing append: a cluster only takes overwrite"),
+        (["--existing", "overwrite", "--resume"], "--resume cannot be combined with --existing overwrite"),
+        (["-o", "captions.parquet"], "--output captions.parquet: must be a FOLDER/, which gets Parquet files"),
+        (["-o", "-"], "--output -: must be a FOLDER/, which gets Parquet files"),
         (["-o", "s3://bucket/out/"], "--output s3://bucket/out/: must be a folder that all machines share"),
         (["--retry-failed"], "--retry-failed needs --resume"),
-        (
-            ["--device", "cuda:1"],
-            "--device cuda:1: with --ray, actors caption on GPUs if --gpus-per-actor gives them some",
-        ),
-        (["--device", "cuda"], "--device cuda: with --ray, actors caption on GPUs if --gpus-per-actor gives them some"),
-        (
-            ["--gpus-per-actor", "1", "--engine", "onnx"],
-            "--engine onnx runs on CPUs, and cannot be combined with --gpus",
-        ),
+        (["--set", "beam=0"], "beam is 0, not between 1 and 100"),
         (["--column", "x", "--files-from", "-"], "--column cannot be combined with --files-from"),
         (["--column", "x", "a.tar"], "a.tar: a shard has no --column"),
         (["m.parquet"], "m.parquet: needs --column NAME, which says where in it the images are"),
@@ -264,11 +247,11 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     assert not os.path.exists("out")
 
 
-@pytest.mark.parametrize(
-    "options", [["--column", "x"], ["--retry-failed"], ["--actors", "2"], ["--gpus-per-actor", "1"], ["--allow-https"]]
-)
-def test_its_options_need_it(tmp_path: Path, options: list[str]) -> None:
-    assert run(tmp_path, *options) == (2, [f"{options[0]} needs --ray"])
+def test_caption_says_where_it_went(tmp_path: Path) -> None:
+    for option in ("--ray=local", "--ray"):
+        done = CliRunner().invoke(app, ["caption", str(tmp_path), option, "local"])
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "capcli cluster PATHS --output FOLDER/" in done.stderr
 
 
 def test_without_the_extra_a_line_says_what_to_install(
@@ -276,4 +259,4 @@ def test_without_the_extra_a_line_says_what_to_install(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert run(tmp_path, *common) == (2, [f"--ray needs extra packages: {install_line('ray')}"])
+    assert run(tmp_path, *common) == (2, [f"a cluster needs extra packages: {install_line('ray')}"])

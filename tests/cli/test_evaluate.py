@@ -35,7 +35,7 @@ def evaluate(data: Path, model: Path, *more: str) -> str:
 
 
 def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpoint: Path) -> None:
-    lines = evaluate(data, tiny_checkpoint, "--extremes").splitlines()
+    lines = evaluate(data, tiny_checkpoint).splitlines()
     result = json.loads(evaluate(data, tiny_checkpoint, "--json"))
     assert lines[0].startswith(f"{data.parent.name} dev: 3 photos")
     low, high = result["scores"]["intervals"]["bleu_1"]
@@ -58,7 +58,7 @@ def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpo
 
 def test_cider_of_a_single_photo_is_undefined(data: Path, tiny_checkpoint: Path) -> None:
     data.write_text(json.dumps(json.loads(data.read_text())[:1]))
-    lines = evaluate(data, tiny_checkpoint, "--extremes").splitlines()
+    lines = evaluate(data, tiny_checkpoint).splitlines()
     assert any(line.split() == "CIDEr — (takes two photos or more)".split() for line in lines)
     assert not any("--min-score" in line or "nan" in line for line in lines)
     result = json.loads(evaluate(data, tiny_checkpoint, "--json"))

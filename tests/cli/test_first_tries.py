@@ -53,7 +53,7 @@ def test_help_is_a_command_too() -> None:
     assert run("help").output == run("--help").output
     assert run("help", "caption").output == run("caption", "--help").output
     assert run("help").exit_code == run("help", "caption").exit_code == 0
-    assert (run().exit_code, "Commands:" in run().output) == (2, True)
+    assert (run().exit_code, "Caption and write:" in run().output) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["train", "agree", "merge"])
@@ -74,9 +74,9 @@ def test_a_sentence_needs_no_quotes(tiny_checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("option", ["beam", "max-length", "attention-samples", "no-repeat", "agreement"])
 def test_more_than_memory_can_hold_is_a_line(tiny_checkpoint: Path, option: str) -> None:
-    done = run("caption", COFFEE, "--model", tiny_checkpoint, f"--{option}", 1000000)
+    done = run("caption", COFFEE, "--model", tiny_checkpoint, "--set", f"{option}=1000000")
     assert done.exit_code == 2
-    assert re.fullmatch(rf"capcli: {option.replace('-', '_')} is 1000000(\.0)?, not [01] to 1000\n", done.stderr)
+    assert re.fullmatch(rf"capcli: {option.replace('-', '_')} is 1000000, not between [01] and \d+\n", done.stderr)
 
 
 def test_decoding_is_told_in_words() -> None:

@@ -155,13 +155,13 @@ def test_xmp_sidecars(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
 def test_keywords_and_fields(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 3)
-    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-q", "--min-keyword-score", 0)
-    plain = capcli(*common[:-2], "--format", "jsonl")
+    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-q")
+    plain = capcli(*common, "--format", "jsonl")
     done = capcli(*common, "--keywords", 9, "-o", tmp_path / "a.jsonl")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert all(set(row["keywords"]) <= {"cat", "dog", "man", "grass", "t-shirt"} for row in found)
-    assert any(len(row["keywords"]) > 1 for row in found)
+    assert any(row["keywords"] for row in found)
     # The captions are those of a run without keywords.
     assert [{**row, "keywords": None} for row in found] == [
         {**json.loads(line), "keywords": None} for line in plain.stdout.splitlines()
@@ -241,26 +241,23 @@ def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path
     assert read_caption(str(photos[1])).startswith("photo1: ")
     assert [photo.stat().st_mtime for photo in photos] == [10**9] * 3
 
-    done = capcli(*common, "--existing", "overwrite", "--touch")
+    done = capcli(*common, "--existing", "overwrite")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "capcli: 1 earlier caption replaced\n"
-    assert [photo.stat().st_mtime > 10**9 for photo in photos] == [True, False, False]  # the others say the same again
-    refused = capcli(folder, "--touch")
-    assert (refused.returncode, refused.stderr) == (2, "capcli: --touch needs --write-metadata\n")
+    assert [photo.stat().st_mtime for photo in photos] == [10**9] * 3
 
 
-def test_low_scores_and_the_first_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_low_scores_and_failures(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
     (tmp_path / "photos" / "photo1.jpg").write_bytes(b"")
     done = capcli(
-        tmp_path / "photos", "--model", tiny_checkpoint, "--format", "jsonl", "--min-score", "0", "--on-error", "fail",
-        "--sidecar",
+        tmp_path / "photos", "--model", tiny_checkpoint, "--format", "jsonl", "--min-score", "0", "--sidecar",
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found[0]["caption"] is None
     assert found[0]["score"] < 0
     assert found[1]["error"] == "the file is empty"
-    assert len(found) == 2
+    assert len(found) == 3
     assert done.returncode == 1
     assert list((tmp_path / "photos").glob("*.txt")) == []
     done = capcli(
@@ -346,7 +343,6 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
             "--existing overwrite needs --sidecar, --write-metadata or --xmp, or an --out",
         ),
         (("https://a.org/b.jpg",), "https://a.org/b.jpg: URLs are not fetched; curl -s URL | capcli caption -"),
-        ((".", "--on-error", "cry"), "--on-error cry: not one of skip, fail"),
         ((".", "--output-dir", "x"), "--output-dir needs --sidecar"),
         ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: cannot create files there"),
         (("--files-from", "."), "--files-from .: is a folder"),
@@ -366,7 +362,6 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
             (".", "--template", "{caption}!", "-o", "a.jsonl"),
             "--template applies to text, imagefolder, --sidecar, --write-metadata and --xmp",
         ),
-        ((".", "--gif"), "--gif needs --attention"),
         (
             (".", "--keep-unsure", "--format", "csv"),
             "--keep-unsure is for text, imagefolder, --sidecar, --write-metadata",
@@ -380,7 +375,6 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
             (".", "--keywords", "3"),
             "--keywords has no place in text: put {keywords} into --template, choose another --format, or add --html",
         ),
-        ((".", "--min-keyword-score", "0.5"), "--min-keyword-score needs --keywords, {keywords} in --template, or"),
         ((".", "--html", "page.html"), "page.html: exists; use --existing overwrite"),
         (
             (".", "--html", "new.html", "--resume", "-o", "a.csv"),

@@ -170,7 +170,7 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(tiny_checkpoint: Path, 
 def test_the_end_does_not_wait_for_standard_input(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     with subprocess.Popen(
-        command(tmp_path / "empty.jpg", "-", "--model", tiny_checkpoint, "--on-error", "fail"),
+        command(tmp_path / "empty.jpg", "-", "--model", tiny_checkpoint),
         env=ENVIRONMENT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None

@@ -107,8 +107,8 @@ def test_a_refused_command_changes_nothing(tiny_checkpoint: Path, tmp_path: Path
     model = ["--model", str(tiny_checkpoint)]
     for refused in (
         ["--model", "nosuch"],
-        [*model, "--attention-samples", "3"],  # known to be wrong once the model is there
-        [*model, "--attention-style", "x", "--html", str(tmp_path / "other.html")],
+        [*model, "--set", "attention-samples=3"],  # known to be wrong once the model is there
+        [*model, "--precision", "x", "--html", str(tmp_path / "other.html")],
         [*model, *(to(folder / "file") if name != "looked" else to(folder / "absent" / "o.html"))],
     ):
         options = to(output) + refused
@@ -424,7 +424,7 @@ def test_a_full_disk_behind_a_stream_is_one_line(tiny_checkpoint: Path, tmp_path
     model = ["--model", str(tiny_checkpoint)]
     for arguments in (
         ["info", *model],
-        ["models", "--json"],
+        ["models"],
         ["explain", photo, "a cat", *model],
         ["caption", photo, *model, "--format", "json"],
         ["--help"],

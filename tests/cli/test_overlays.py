@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.cli.app import app
 from capcli.engines.torch import TorchEngine
 from capcli.images import decode
+from capcli.maps.overlay import OverlayOptions
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 
@@ -37,12 +39,12 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     earlier = {"path": "chelsea.jpg", "caption": "", "grid": None, "words": []}
     (photos / "looked" / "chelsea" / "attention.json").write_text(json.dumps(earlier))
     shutil.copy(photos / "coffee.jpg", photos / "looked" / "chelsea" / "attention.png")
-    arguments = ["caption", photos, "--model", tiny_checkpoint, "--format", "jsonl", "--show", "--gif"]
-    arguments += ["--attention", photos / "out", "--attention-size", 100, "--html", tmp_path / "r.html"]
+    arguments = ["caption", photos, "--model", tiny_checkpoint, "--format", "jsonl", "--show"]
+    arguments += ["--attention", photos / "out", "--html", tmp_path / "r.html"]
     arguments += ["--existing", "overwrite"]
     looked = "looked/chelsea/attention.png"
     for drawn in ("1 picture skipped", "pictures skipped"):  # the second run finds its own folders
-        done = capcli(*arguments, "--attention-scale", "caption", "--attention-style", "spotlight", "--no-smooth")
+        done = capcli(*arguments)
         assert done.returncode == 1
         assert "--show draws nothing: the output is not a terminal" in done.stderr
         assert f"{drawn}: drawn by capcli; the first is {photos / looked}\n" in done.stderr
@@ -58,7 +60,6 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
         assert pictures == [
             f"{i:02}_{word['word'].replace(chr(39), '_')}.png" for i, word in enumerate(record["words"])
         ]
-        assert (folder / "attention.gif").exists()
         assert (folder / "attention.png").exists()
     page = (tmp_path / "r.html").read_text("utf-8")
     assert page.count('<li class="card"') == 4
@@ -141,7 +142,7 @@ def test_a_checkpoint_without_attention_is_refused(tmp_path: Path, option: str) 
         rows = [{"file_path": str(PHOTOS / "coffee.jpg"), "captions": ["a cup"]}]
         (tmp_path / "data.json").write_text(json.dumps(rows))
         (tmp_path / "boxes.json").write_text(json.dumps({"coffee.jpg": [[0.5, 0.5, 0.5, 0.5]]}))
-        arguments = ["evaluate", str(tmp_path / "data.json"), option, str(tmp_path / "boxes.json")]
+        arguments = ["evaluate", str(tmp_path / "data.json"), option, str(tmp_path / "boxes.json"), "--allow-outside"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert done.stderr == f"capcli: {option}: this checkpoint's decoder, pre-inject, has no attention to show\n"
@@ -151,8 +152,6 @@ def test_a_checkpoint_without_attention_is_refused(tmp_path: Path, option: str) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["caption", "PHOTO", "--attention", "OUT", "--attention-style", "x"], "--attention-style x: not one of heat"),
-        (["caption", "PHOTO", "--attention", "OUT", "--attention-scale", "x"], "--attention-scale x: not one of word"),
         (["caption", "PHOTO", "--html", "PHOTO"], "the name of a page must end in .html"),
         (["caption", "PHOTO", "--html", "OUT/a/r.html"], "no such file or directory"),
         (["caption", "PHOTO", "--attention", "PHOTO"], "file exists"),
@@ -220,8 +219,9 @@ def test_a_photo_that_is_drawn_twice_is_opened_once(
     monkeypatch.setattr(decode, "open_file", open_file)
     monkeypatch.setattr("capcli.maps.page.THUMBNAIL", 120)  # the tiny checkpoint's squares are decoded at 192
     monkeypatch.setattr("capcli.maps.page.HtmlReport.photo_side", 120)
+    monkeypatch.setattr("capcli.maps.overlay.OverlayOptions", partial(OverlayOptions, size=90))
     photo = str(PHOTOS / "chelsea.jpg")
-    arguments = [command[0], photo, *command[1:], "--model", str(tiny_checkpoint), "--attention-size", "90"]
+    arguments = [command[0], photo, *command[1:], "--model", str(tiny_checkpoint)]
     done = CliRunner().invoke(
         app, [*arguments, "--attention", str(tmp_path / "out"), "--html", str(tmp_path / "r.html")]
     )

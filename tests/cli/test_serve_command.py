@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from capcli.cli import serve as command
 from capcli.cli.app import app
-from capcli.cli.options import Placing
+from capcli.cli.options import Writing
 from capcli.results import ImageError
 
 
@@ -32,16 +32,9 @@ def test_an_address_that_is_not_ours() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_keywords_that_would_go_nowhere_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("uvicorn", reason="needs the extra serve")
-    done = CliRunner().invoke(app, ["serve", str(tmp_path), "--sidecar", "--keywords", "3"])
-    assert done.exit_code == 2
-    assert done.stderr == "capcli: --keywords needs {keywords} in --template, or --fields keywords\n"
-
-
 def test_no_sidecar_takes_the_place_of_the_corrections(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn", reason="needs the extra serve")
-    placing = Placing(sidecar=True, sidecar_ext=".json")
+    placing = Writing(sidecar=True, sidecar_ext=".json")
     album = command.open_album(str(tmp_path), placing, None, None)  # type: ignore[arg-type]
     for sink in album.keeper.sinks[0]:
         with pytest.raises(ImageError, match=r"it would share its sidecar .*corrections\.json with the corrections"):

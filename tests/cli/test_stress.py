@@ -87,7 +87,6 @@ def test_every_run_ends_with_a_documented_status(tmp_path: Path) -> None:
         "nothing is left to do": (to_the_end, (done, "--write-metadata", "--existing", "skip"), {1}),
         "the reader leaves": (reader_leaves, (damaged,), {0}),
         "Ctrl-C": (ctrl_c, (damaged,), {130}),
-        "the first failure ends it": (to_the_end, (tmp_path / "empty.jpg", damaged, "--on-error", "fail"), {1}),
         "the disk is full": (full_disk, (damaged,), {1}),
     }
 

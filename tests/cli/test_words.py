@@ -72,12 +72,12 @@ def test_words_are_doubled_only_where_that_is_allowed(tiny_checkpoint: Path) -> 
         words = [split(text) for text in texts(caption(tiny_checkpoint, "--sample", "--seed", 1, *options))]
         return any(a == b for several in words for a, b in itertools.pairwise(several))
 
-    assert doubled("--echo", "--temperature", 5)
-    assert not doubled("--temperature", 5)
+    assert doubled("--set", "no-echo=false", "--set", "temperature=5")
+    assert not doubled("--set", "temperature=5")
     settings = json.loads((tiny_checkpoint / "config.json").read_text())
     assert settings.pop("no_echo")
     (tiny_checkpoint / "config.json").write_text(json.dumps(settings))  # as it was before there was such a setting
-    assert not doubled("--temperature", 5)
+    assert not doubled("--set", "temperature=5")
 
 
 def test_replaced_words_are_written_and_looked_at_as_they_were(tiny_checkpoint: Path, tmp_path: Path) -> None:

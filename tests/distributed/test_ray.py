@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,12 @@ def isolated(script: str, environment: dict[str, str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def capcli(*arguments: object) -> str:
-    return " ".join(map(str, (sys.executable, "-m", "capcli", "caption", *arguments)))
+def capcli(rows: int, *arguments: object) -> str:
+    """A command that hands out so many images at a time."""
+    script = (
+        f"from capcli.distributed import listing; listing.BLOCK_ROWS = {rows}; from capcli.cli.app import main; main()"
+    )
+    return shlex.join(map(str, (sys.executable, "-c", script, "cluster", *arguments)))
 
 
 def paths(folder: Path) -> Counter[str]:
@@ -72,13 +77,13 @@ def test_each_image_gets_one_row_and_the_address_is_checked(
 ) -> None:
     photos = make_photos(tmp_path / "photos", 60)
     photos[7].write_text("not a photo")
-    common = (tmp_path / "photos", "--model", tiny_checkpoint, "--block-rows", 8, "-o", f"{tmp_path}/out/")
-    said = isolated(f"timeout 300 {capcli(*common, '--ray', '127.0.0.1:6379')}", environment)  # it takes 10 s
-    assert said == ["capcli: --ray 127.0.0.1:6379: no cluster answers: connection refused", "exit 2"]
-    said = isolated(capcli(*common, "--ray", "local", "--actors", 99), environment)
-    assert said[0].startswith("capcli: --ray local: 99 actors need 1 CPU each; ")
+    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", f"{tmp_path}/out/")
+    said = isolated(f"timeout 300 {capcli(8, *common, '--address', '127.0.0.1:6379')}", environment)  # it takes 10 s
+    assert said == ["capcli: --address 127.0.0.1:6379: no cluster answers: connection refused", "exit 2"]
+    said = isolated(capcli(8, *common, "--actors", 99), environment)
+    assert said[0].startswith("capcli: this machine: 99 actors need 1 CPU each; ")
     assert said[1:] == ["exit 2"]
-    said = isolated(capcli(*common, "--ray", "local", "-q"), environment)
+    said = isolated(capcli(8, *common, "-q"), environment)
     assert said == [f"capcli: {photos[7]}: not an image in a format that can be read", "exit 1"]
     assert paths(tmp_path / "out") == Counter(map(str, photos))
 
@@ -110,9 +115,7 @@ def test_faults(fault: str, tmp_path: Path, environment: dict[str, str]) -> None
         tmp_path / "photos", COUNT
     )  # with the bundled checkpoint, which takes long enough to be killed
     out = tmp_path / "out"
-    run = capcli(
-        tmp_path / "photos", "--ray", "127.0.0.1:6379", "-o", f"{out}/", "--block-rows", BLOCK, "--batch-size", 4
-    )
+    run = capcli(BLOCK, tmp_path / "photos", "--address", "127.0.0.1:6379", "-o", f"{out}/")
     half = out / name_of_part(1_000_005)
     script = CLUSTER + FAULTS[fault]
     for name, value in {"RUN": run, "OUT": out, "HALF": half, "LEFT": out / f".{half.name}-0123abcd.tmp"}.items():

@@ -121,7 +121,8 @@ import atexit, sys
 atexit.register(lambda: print(*{{"torch", "torchvision"}} & sys.modules.keys(), file=sys.stderr))
 {RUN}
 """
-    model = [] if arguments == ["models"] else ["--model", tiny_checkpoint, "--device", "cpu"]
+    model = [] if arguments == ["models"] else ["--model", tiny_checkpoint]
+    model += ["--device", "cpu"] if arguments[0] in ("caption", "bench") else []
     done = run(script, *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments), *model)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert done.stdout or (tmp_path / "out.jsonl").read_text()

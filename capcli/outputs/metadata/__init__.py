@@ -39,7 +39,6 @@ class Metadata(Sink):
         template: Template = CAPTION_ALONE,
         min_score: float | None = None,
         folders: Iterable[str] = (),
-        touch: bool = False,
         fields: tuple[str, ...] = ("description",),
         separator: str | None = None,
     ) -> None:
@@ -49,12 +48,11 @@ class Metadata(Sink):
         template: makes the text from a caption.
         min_score: captions with a lower score are not written; None writes all.
         folders: links that lead into these are followed, since the user named them.
-        touch: whether an image's modification time becomes that of its caption, instead of staying as it was.
         fields: those of FIELDS that are written.
         separator: joins a caption to the text that is there, as `combine` takes it.
         """
         self.existing, self.template, self.min_score = existing, template, min_score
-        self.folders, self.touch = tuple(folders), touch
+        self.folders = tuple(folders)
         self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
 
@@ -103,7 +101,7 @@ class Metadata(Sink):
             target = original(path, self.folders)  # a link stays a link
             text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
             # Locked from reading to writing, so that what another run writes in between is not lost.
-            with WholeFile(target, like=target, keep_times=not self.touch, timeout=REPLACE_TIMEOUT) as file:
+            with WholeFile(target, like=target, keep_times=True, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
                 content = self.filling.filled(image, text, result.keywords or ())
                 if content == image.content:

@@ -113,11 +113,10 @@ def decoding_line(options: dict[str, Any]) -> str:
     return ", ".join([decoding_clause(**{name: options[name] for name in settings(TunedDecoding)}), *changed])
 
 
-def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
-    """Yield the scores as lines for a person.
+def as_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the scores as lines for a person, and the captions with the lowest and the highest CIDEr.
 
     result: what `evaluate_captioner` returned.
-    extremes: whether to list the captions with the lowest and the highest CIDEr too.
     """
     yield f"{result['data']} {result['split']}: {result['photos']} photos, {decoding_line(result['decoding'])}"
     yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
@@ -136,10 +135,9 @@ def as_lines(result: dict[str, Any], extremes: bool) -> Iterator[str]:
         yield f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
     least, below = result["calibration"]["unsure_below"], result["calibration"]["one_colour_below"]
     yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
-    if extremes:
-        ranked = sorted(result["captions"], key=lambda row: row["cider"] or 0.0)
-        for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
-            yield f"\n{title} by CIDEr"
-            for row in rows:
-                cider = "—" if row["cider"] is None else f"{row['cider']:.1f}"
-                yield f"{cider:>7}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"
+    ranked = sorted(result["captions"], key=lambda row: row["cider"] or 0.0)
+    for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
+        yield f"\n{title} by CIDEr"
+        for row in rows:
+            cider = "—" if row["cider"] is None else f"{row['cider']:.1f}"
+            yield f"{cider:>7}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"
