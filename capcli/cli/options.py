@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from capcli.images.find import Selection
 
 BATCH_SIZE = 32  # images that go through the model at once, unless `capcli caption` is told otherwise
-SET = "How to decode otherwise than the checkpoint says, as the HTTP API has it."
+SET = "How to decode otherwise than the checkpoint says, as the HTTP API and Python do."
 SEED = 1  # of what `capcli teach` and `agree` draw
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -80,8 +80,7 @@ class Changes:
         if self.more:
             rest = {n: declared for n, declared in settings(self.kind).items() if n not in self.taken()}
             told = "; ".join(
-                f"{n.replace('_', '-')}={'true|false' if hints[n] is bool else d.metavar}: {d.in_short}"
-                for n, d in rest.items()
+                f"{n}={'true|false' if hints[n] is bool else d.metavar}: {d.in_short}" for n, d in rest.items()
             )
             option = typer.Option(
                 *("--set",), metavar="NAME=VALUE", help=f"{SET} {told}.  [repeatable]", rich_help_panel=self.panel
