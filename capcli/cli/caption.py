@@ -62,7 +62,7 @@ def caption(
     that adds nothing. With --num, rows also have "candidates". An image that cannot be read costs
     one line on stderr and, in JSON, a row {"path", "error"}.
 
-    A caption is marked as unsure if the image makes it hardly more likely than a blank picture would: rows have
+    A caption that is more likely wrong than right, as far as the model can tell, is marked as unsure: rows have
     "unsure": true, and lines on a terminal end in (unsure). Where nothing would mark it, in other text, sidecars and
     metadata, it is left out unless --keep-unsure is given.
 

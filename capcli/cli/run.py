@@ -267,8 +267,8 @@ class Run:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
             left_out = "; left out where nothing marks them: --keep-unsure writes them" if self.left_out else ""
-            seen = "sees next to nothing in the image" + (" but what --ban forbids to say" if self.banned else "")
-            say(f"{count(self.unsure, 'caption')} unsure: the model {seen}{left_out}")
+            why = "more likely wrong than right" + (", maybe for what --ban forbids to say" if self.banned else "")
+            say(f"{count(self.unsure, 'caption')} unsure: {why}{left_out}")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")
             for reason, times in self.reasons.most_common(REASONS_SHOWN):

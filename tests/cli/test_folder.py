@@ -285,7 +285,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
     places = ("--sidecar", "--xmp", "--write-metadata")
     done = capcli(*common, *places, "-o", tmp_path / "all.jsonl", "--summary", summary)
     assert done.returncode == 0, done.stderr
-    said = "1 caption unsure: the model sees next to nothing in the image"
+    said = "1 caption unsure: more likely wrong than right"
     assert f"capcli: {said}; left out where nothing marks them: --keep-unsure writes them\n" in done.stderr
     counts = json.loads(summary.read_text())["counts"]
     assert (counts["captioned"], counts["unsure"], counts["unsure_left_out"]) == (3, 1, 1)

@@ -19,7 +19,7 @@ const kinds = {
   corrected: photo => photo.saved !== null && photo.saved !== best(photo),
   accepted: photo => photo.saved !== null && photo.saved === best(photo),
 };
-// The least sure first: those in which the model sees next to nothing, then by score.
+// The least sure first: those that are more likely wrong than right, then by score.
 const order = (a, b) => b.unsure - a.unsure || a.candidates[0].score - b.candidates[0].score || a.id - b.id;
 
 function arrange() {
@@ -65,7 +65,7 @@ function describe(photo) {
 function mark() {
   const photo = photos.get(current), index = list.findIndex(each => each.id === current);
   at.place.textContent = `${index + 1} of ${list.length}: ${photo.name}`;
-  const texts = {unsure: "Unsure: the model sees next to nothing in this picture.", untouched: "", accepted: "Accepted.", corrected: `Saved: ${photo.saved}`};
+  const texts = {unsure: "Unsure: more likely wrong than right.", untouched: "", accepted: "Accepted.", corrected: `Saved: ${photo.saved}`};
   at.mark.textContent = texts[describe(photo)];
   at.mark.className = describe(photo);
 }

@@ -59,7 +59,7 @@ function fill(card, file, photo) {
   card.replaceChildren(
     make("div", {class: "view"}, frame),
     make("div", {class: "text"}, sentence("p", best), ...(others.length ? [list] : []),
-      ...(photo.unsure ? [make("p", {class: "unsure"}, "Unsure: the model sees next to nothing in this picture.")] : []),
+      ...(photo.unsure ? [make("p", {class: "unsure"}, "Unsure: more likely wrong than right.")] : []),
       form, make("p", {class: "status", "aria-hidden": "true"}), make("p", {class: "path"}, photo.name)));
 }
 
