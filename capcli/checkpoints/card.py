@@ -8,6 +8,7 @@ from typing import Any
 
 from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
+from capcli.model.confidence import CLUES
 from capcli.model.config import runs_of
 
 CARD_FILE = "README.md"
@@ -110,6 +111,13 @@ def decoding_clause(
 def unsure_clause(least: float) -> str:
     """Return in a few words what marks a caption as unsure. least: the gain, in natural logarithms."""
     return f"below a gain of {least:g}, the log-probability that the photo adds to the caption over a blank picture"
+
+
+def confidence_clause(weights: list[float]) -> str:
+    """Return in a few words what tells how likely a caption is right. weights: of `confidence.CLUES`, and the bias."""
+    *slopes, bias = weights
+    parts = " + ".join(f"{slope:g} × {clue}" for slope, clue in zip(slopes, CLUES, strict=True))
+    return f"the logistic of {parts} + {bias:g}; below a half, a caption is unsure too"
 
 
 def data_of(training: dict[str, Any]) -> list[dict[str, Any]]:
@@ -245,6 +253,7 @@ def architecture(facts: Facts) -> list[str]:
         f"vocabulary: {facts.words:,} words",
         f"decoding unless told otherwise: {decoding_clause(**config.decoding)}",
         *([] if config.unsure_below is None else [f"unsure: {unsure_clause(config.unsure_below)}"]),
+        *([f"confidence: {confidence_clause(config.confidence)}"] if config.confidence else []),
     ]
 
 

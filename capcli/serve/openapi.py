@@ -21,7 +21,7 @@ ROW = {
     "properties": {
         "path": {"type": "string", "description": "The name that the image was sent with."},
         **SCORED,
-        "unsure": {"type": "boolean", "description": "Present, and true, where the caption is more likely wrong than right."},
+        "unsure": {"type": "boolean", "description": "There, and true, where the caption is more likely wrong than right."},
         "candidates": {"type": "array", "items": CANDIDATE, "description": "With num above 1."},
         "keywords": {"type": "array", "items": {"type": "string"}, "description": "With keywords."},
         "error": {"type": "string"},

@@ -20,7 +20,7 @@ from capcli.model.encoders import Features
 from capcli.training.data.datasets import Photo
 from capcli.training.data.features import encode_views, hash_weights
 
-PHOTOS = 800
+PHOTOS = 700
 DIMENSIONS = 64  # of an annotation vector; half as many hold on to a little less, and twice as many to no more
 LEVELS = 127
 MOST_PHOTOS = 100_000  # that any memory may hold
