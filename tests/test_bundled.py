@@ -17,7 +17,7 @@ from capcli.checkpoints.card import data_line, data_of, license_of
 from capcli.checkpoints.hub import bundled_checkpoint
 from capcli.checkpoints.store import read_config
 from capcli.cli.app import app
-from capcli.explaining.reading import explain
+from capcli.explaining.reading import explain, ranked
 from capcli.images.decode import open_square, to_pixels
 from capcli.model.encoders import fold_batch_norm
 
@@ -48,6 +48,15 @@ def test_it_is_unsure_of_noise_and_of_what_it_sees_wrongly(captioner: Captioner)
     assert [c.unsure for c in captioner.caption(pictures)] == [True, True, True]
     # The astronaut, a woman in orange, is "a man in a red shirt", and that it is unsure of.
     assert [c.unsure for c in captioner.caption(sorted(PHOTOS.glob("*.jpg")))] == [True, False, False]
+
+
+def test_it_explains_what_the_cat_is_not(captioner: Captioner) -> None:
+    sentences = ["a cat", "a dog sitting on a table", "a dog", "a horse", "a bear", "a car"]
+    read = explain(captioner, PHOTOS / "chelsea.jpg", sentences)
+    assert ranked(read)[0].text == "a cat"
+    assert not any(read[0].doubted[:2])
+    for each in read[1:] if captioner.kinds else read[1:3]:  # what only the encoder rules out needs its kinds
+        assert each.doubted[1], each.text
 
 
 def test_its_card_and_config_agree() -> None:

@@ -24,7 +24,7 @@ def candidates() -> tuple[Candidate, Candidate]:
 def test_the_best_candidates_attributes_are_the_captions(candidates: tuple[Candidate, Candidate]) -> None:
     caption = Caption("x.jpg", candidates, 2.5)
     explanation = Explanation(
-        Caption("x.jpg", candidates[:1]), (False,) * 2, (1.0, -2.0, 0.5), ("a", "dog", "<end>"), ()
+        Caption("x.jpg", candidates[:1]), (False,) * 2, (1.0, -2.0, 0.5), ("a", "dog", "<end>"), (), (None,) * 3
     )
     for name in LENT:
         for lending in (caption, explanation):

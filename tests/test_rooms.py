@@ -26,7 +26,7 @@ BELOW = {
     "outputs": {"images", "model"},
     "maps": {"images", "outputs"},
     "distributed": {"captioner", "decoding", "images", "outputs", "streaming"},
-    "explaining": {"captioner", "images", "maps", "model"},
+    "explaining": {"captioner", "images", "maps", "model", "outputs"},
     "bench": {"captioner", "images", "outputs", "streaming"},
     "serve": {"captioner", "decoding", "explaining", "images", "maps", "model", "outputs", "streaming"},
     "training": {"captioner", "checkpoints", "decoding", "engines", "images", "maps", "model", "progress", "streaming"},

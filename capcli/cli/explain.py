@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,10 @@ from capcli.cli.loading import load_captioner
 from capcli.cli.messages import absent, fail, say, show_lines
 from capcli.cli.options import ModelOptions, Only, Views, grouped
 from capcli.cli.views import open_views
+
+if TYPE_CHECKING:
+    from capcli.explaining.reading import Explanation
+    from capcli.results import Caption
 
 
 @grouped
@@ -34,15 +38,20 @@ def explain(
 ) -> None:
     """Check your own sentence against a photo, word by word.
 
-    Prints `gain<TAB>log_prob<TAB>sentence`, the gain being the log-probability that the photo adds to the sentence;
-    then, for each word, its probability given the words before it, the natural logarithm of that, and how many times as
-    likely the photo makes it as a blank picture does. A ? marks words that the photo makes less than half as likely;
-    words missing from the model's vocabulary are named. With --text-file, sentences are ranked by gain, one per line.
+    Prints `fit<TAB>gain<TAB>log_prob<TAB>sentence`. The gain is the log-probability that the photo adds to the
+    sentence; fit is the gain per word, and twice the agreement with the photo if the model can tell it. Then, for each
+    word, its probability given the words before it, the natural logarithm of that, and how many times as likely the
+    photo makes it as a blank picture does. A ? marks nouns in whose place others fit the photo better, and other words
+    that it makes less than half as likely; words missing from the model's vocabulary are named. What the encoder alone
+    sees is the last line, where the model has it. With --text-file, sentences are ranked by fit, one per line.
+
+    Doubt is a hint: over 200 dev photos 8 % of the right nouns of people's captions were doubted, and 70 % of the nouns
+    that had been put in their place; the right sentence ranked first in 88 %.
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
     """
     from capcli.cli.run import collecting
-    from capcli.explaining.printing import as_line, as_row, as_table
+    from capcli.explaining.printing import as_kinds, as_line, as_row, as_table
     from capcli.explaining.reading import explain as read_sentences
     from capcli.explaining.reading import ranked
     from capcli.files import OutputError
@@ -73,10 +82,18 @@ def explain(
     except OutputError as error:
         fail(error)
     captioner = load_captioner(model)
-    with open_views(captioner, views, len(sentences), overwrite) as opened:
+    by_caption: dict[Caption, Explanation] = {}
+
+    def show_own(caption: Caption) -> dict[str, Any]:
+        from capcli.explaining.showing import with_table  # here, as nothing else needs Jinja
+
+        return with_table(by_caption[caption])
+
+    with open_views(captioner, views, len(sentences), overwrite, show_own) as opened:
         try:
             photo_side = max((view.photo_side for view in opened), default=0)
             explained = ranked(read_sentences(captioner, photo, sentences, photo_side))
+            by_caption.update((e.caption, e) for e in explained)
         except ImageError as error:
             fail(error, 1)
         except ValueError as error:
@@ -89,6 +106,8 @@ def explain(
                 show_lines(as_line(e))
                 for line in () if text_file else as_table(e):
                     show_lines(line)
+            if kinds := as_kinds(explained[0].caption.kinds):
+                (say if text_file else show_lines)(kinds)
         wrong: list[ImageError] = []
         try:
             for e in explained:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capcli.cli.loading import require_attention
 from capcli.cli.messages import fail, fail_to_open, say
@@ -14,16 +14,24 @@ if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.cli.options import Views
     from capcli.outputs.sink import Sink
+    from capcli.results import Caption
 
 
 @contextmanager
-def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -> Iterator[list[Sink]]:
+def open_views(
+    captioner: Captioner,
+    wanted: Views,
+    num: int,
+    overwrite: bool,
+    show_own: Callable[[Caption], dict[str, Any]] | None = None,
+) -> Iterator[list[Sink]]:
     """Open each view that the options ask for, and complete them when the block is left, whatever the reason.
 
     captioner: makes the captions that they show.
     wanted: the options; if one cannot be followed, the program exits with a line before any work.
     num: candidates per image, 1 or more.
     overwrite: whether to replace an existing page or overlays.
+    show_own: as `HtmlReport` takes it.
     """
     attention, html, show = wanted.attention, wanted.html, wanted.show
     if not (attention or show or html):
@@ -50,7 +58,7 @@ def open_views(captioner: Captioner, wanted: Views, num: int, overwrite: bool) -
                 check_output(html, overwrite)  # another run may have written it since
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
-                views.append(HtmlReport(html, options, num))
+                views.append(HtmlReport(html, options, num, show_own))
                 stack.callback(complete, views[-1])
             if attention:
                 views.append(AttentionFolders(attention, options, overwrite))

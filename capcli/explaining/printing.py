@@ -1,40 +1,71 @@
-"""Explanations for a person, as lines and tables, and for programs, as rows."""
+"""Explanations for a person, as lines, tables and on pages, and for programs, as rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from capcli.explaining.reading import Explanation
 from capcli.maps.folders import attention_record
+from capcli.results import Kind
 
 
 def as_line(e: Explanation) -> str:
-    """Return `gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
+    """Return `fit<TAB>gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
+    notes = notes_on(e)
+    return f"{e.fit:+.3f}\t{e.gain:+.3f}\t{e.log_prob:.3f}\t{e.text}" + (f"\t({'; '.join(notes)})" if notes else "")
+
+
+def notes_on(e: Explanation) -> list[str]:
+    """Return which words are doubted, and which unknown, as far as there are any."""
     notes = []
     for name, marks in (("doubted", e.doubted), ("unknown", e.unknown)):
         words = [word for word, marked in zip(e.words, marks, strict=False) if marked]
         notes += [f"{name}: {', '.join(words)}"] if words else []
-    return f"{e.gain:+.3f}\t{e.log_prob:.3f}\t{e.text}" + (f"\t({'; '.join(notes)})" if notes else "")
+    return notes
+
+
+def as_kinds(kinds: Sequence[Kind]) -> str:
+    """Return what a photo shows by the encoder alone, in a line; nothing where it is sure of nothing."""
+    named = ", ".join(f"{kind.name} {kind.probability:.0%}" for kind in kinds)
+    return named and f"the photo shows above all: {named}"
+
+
+def as_cells(e: Explanation) -> Iterator[tuple[str, ...]]:
+    """Yield for each word and the end `?` or nothing, itself, probability, its logarithm, gain as a factor, and a note.
+
+    `?` marks what is doubted, and the note says what would be said rather, unless it is the same.
+    """
+    for index, (word, log_prob, gain) in enumerate(zip((*e.words, "(end)"), e.word_log_probs, e.gains, strict=True)):
+        doubted = e.doubted[index]
+        yield (
+            "?" if doubted else "",
+            word,
+            f"{math.exp(log_prob):.2%}",
+            f"{log_prob:.3f}",
+            factor(gain),
+            note_on(e, index),
+        )
+
+
+def note_on(e: Explanation, index: int) -> str:
+    """Return what there is to say of a word or the end: that it is unknown, or what would be said rather."""
+    noun, rather = e.nouns[index], e.rather[index]
+    if index < len(e.words) and e.unknown[index] and not (noun and noun.better):
+        return "not in the vocabulary: the probability is that of any unknown word"
+    if not e.doubted[index] or rather == (*e.words, "<end>")[index]:
+        return ""
+    likely = f" {math.exp(e.favourite_log_probs[index]):.0%}" if noun is None else ""
+    return f"rather: {rather.replace('<end>', '(end)')}{likely}"
 
 
 def as_table(e: Explanation) -> Iterator[str]:
-    """Yield a line for each word and one for the sum.
-
-    `?` marks what is doubted, and the line says what the model would rather say, unless it would say the same.
-    """
-    words = [*e.words, "(end)"]
-    width = max(map(len, words))
+    """Yield a line for each word and one for the sum."""
+    width = max(map(len, (*e.words, "(end)")))
     yield f"  {'':{width}}  {'prob':>7}  {'log_prob':>8}  {'photo':>7}"
-    for index, (word, log_prob, gain) in enumerate(zip(words, e.word_log_probs, e.gains, strict=True)):
-        note = ""
-        if index < len(e.words) and e.unknown[index]:
-            note = "not in the vocabulary: the probability is that of any unknown word"
-        elif e.doubted[index] and (favourite := e.favourites[index].replace("<end>", "(end)")) != word:
-            note = f"rather: {favourite} {math.exp(e.favourite_log_probs[index]):.0%}"
-        line = f"{'?' if e.doubted[index] else ' '} {word:{width}}  {math.exp(log_prob):7.2%}  {log_prob:8.3f}"
-        yield f"{line}  {factor(gain):>7}  {note}".rstrip()
+    for mark, word, probability, log_prob, times, note in as_cells(e):
+        yield f"{mark:1} {word:{width}}  {probability:>7}  {log_prob:>8}  {times:>7}  {note}".rstrip()
     yield f"  {'':{width}}  {'':7}  {e.log_prob:8.3f}  {factor(e.gain):>7}"
 
 
@@ -47,12 +78,26 @@ def factor(gain: float) -> str:
 def as_row(e: Explanation) -> dict[str, Any]:
     """Return the record that attention.json holds, and more.
 
-    Also `log_prob`, `score`, `gain` and `end_log_prob`, and for every word `gain`, `doubted`, `unknown` and the model's
-    `favourite`.
+    Also `fit`, `log_prob`, `score`, `gain`, `end_log_prob`, `agreement` and `kinds`, and for every word `gain`,
+    `doubted`, `unknown`, the model's `favourite`, and for a noun its `standing` and whether it is `ruled_out`.
+    `rather` is what would be said in place of a word that is doubted, or null.
     """
     row = attention_record(e.path, e.best)
     for index, word in enumerate(row["words"]):
         word["gain"], word["doubted"], word["unknown"] = round(e.gains[index], 4), e.doubted[index], e.unknown[index]
         word["favourite"] = {"word": e.favourites[index], "log_prob": round(e.favourite_log_probs[index], 4)}
-    rest = {"log_prob": e.log_prob, "score": e.score, "gain": e.gain, "end_log_prob": e.word_log_probs[-1]}
-    return row | {name: round(value, 4) for name, value in rest.items()}
+        word["rather"] = e.rather[index] if e.doubted[index] and e.rather[index] != e.words[index] else None
+        if noun := e.nouns[index]:
+            word["standing"] = None if noun.standing is None else round(noun.standing, 4)
+            word["ruled_out"] = noun.ruled_out
+    rest = {
+        "fit": e.fit,
+        "log_prob": e.log_prob,
+        "score": e.score,
+        "gain": e.gain,
+        "end_log_prob": e.word_log_probs[-1],
+    }
+    row |= {name: round(value, 4) for name, value in rest.items()}
+    row["agreement"] = None if e.agreement is None else round(e.agreement, 4)
+    kinds = [{"name": kind.name, "probability": round(kind.probability, 4)} for kind in e.caption.kinds]
+    return row | {"kinds": kinds}

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capcli.captioner import BLANK, Captioner
+from capcli.captioner import Captioner
+from capcli.explaining.doubting import Judge, Noun
 from capcli.images.decode import Source, name_of, open_square_and_upright, to_pixels
-from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START, UNKNOWN, tokenize
+from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, SPECIAL_WORDS, START, UNKNOWN, tokenize
 from capcli.results import AttentionMap, Candidate, Caption, HasBest
 
 DOUBTED_BELOW = math.log(1 / 2)  # of a word's gain: the photo halves its probability, compared with a blank picture
+# In fit, beside the gain per word: with this much neither short sentences nor long ones are ahead. Over right captions
+# of 180 dev photos the correlation of fit and length is 0.03; of the gain it is 0.68, of the gain per word -0.21.
+AGREEMENT_COUNTS = 2.0
 AT_ONCE = 64  # sentences read together
 
 
@@ -27,6 +31,8 @@ class Explanation(HasBest):
     gains: for each word and the sentence's end, how much more likely the photo makes it than a blank picture does, as
         a difference of log-probabilities; below DOUBTED_BELOW it is doubted.
     favourites, favourite_log_probs: for each word and the end, the model's own choice in its place.
+    nouns: for each word and the end, what speaks for and against it if it is a noun, else None.
+    agreement: the sentence's cosine with the photo, −1 to 1; None where the checkpoint cannot compare them.
     """
 
     caption: Caption
@@ -34,6 +40,8 @@ class Explanation(HasBest):
     gains: tuple[float, ...]
     favourites: tuple[str, ...]
     favourite_log_probs: tuple[float, ...]
+    nouns: tuple[Noun | None, ...]
+    agreement: float | None = None
 
     @property
     def best(self) -> Candidate:
@@ -52,8 +60,33 @@ class Explanation(HasBest):
 
     @property
     def doubted(self) -> tuple[bool, ...]:
-        """Return for each word and the sentence's end whether the photo speaks against it."""
-        return tuple(gain < DOUBTED_BELOW for gain in self.gains)
+        """Return for each word and the sentence's end whether the photo speaks against it.
+
+        Of a word that the vocabulary lacks only its kind can tell.
+        """
+        least = [-math.inf if unknown else DOUBTED_BELOW for unknown in (*self.unknown, False)]
+        return tuple(
+            gain < low if noun is None else noun.is_doubted(gain, low)
+            for gain, low, noun in zip(self.gains, least, self.nouns, strict=True)
+        )
+
+    @property
+    def rather(self) -> tuple[str, ...]:
+        """Return for each word and the end what to say in its place, for the photo; the same word if nothing better."""
+        return tuple(
+            favourite if noun is None else noun.better or word
+            for word, favourite, noun in zip(
+                (*self.words, SPECIAL_WORDS[END]), self.favourites, self.nouns, strict=True
+            )
+        )
+
+    @property
+    def fit(self) -> float:
+        """Return how well the sentence fits the photo; the higher the better, whatever its length.
+
+        This is the gain per word, counting the end, and AGREEMENT_COUNTS times the agreement.
+        """
+        return self.gain / len(self.gains) + AGREEMENT_COUNTS * (self.agreement or 0.0)
 
 
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo_side: int = 0) -> list[Explanation]:
@@ -73,8 +106,8 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
             raise ValueError(f"{sentence!r} has no word")
     engine, vocabulary = captioner.engine, captioner.vocabulary
     square, photo = open_square_and_upright(image, captioner.config.image_size, photo_side)
-    pixels = to_pixels(square)
-    features = engine.encode(np.stack([pixels, np.full_like(pixels, BLANK)]))
+    features = engine.encode(to_pixels(square)[None])
+    judge = Judge(captioner, features)
     found: list[Explanation] = []
     for begin in range(0, len(sentences), AT_ONCE):
         some = sentences[begin : begin + AT_ONCE]
@@ -82,14 +115,16 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
         words = np.full((len(ids), 1 + max(map(len, ids))), PAD)
         for row, sentence_ids in enumerate(ids):
             words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
-        reading = engine.read(features, words)
-        added = captioner.added(features, np.stack([words[:, 1:]] * 2), captioner.options)
+        reading, blank = engine.read(features, words), engine.read(captioner.blank, words)
+        agreements = None if captioner.config.agreement_size is None else engine.agree(features, words[None, :, 1:])[0]
+        added = captioner.added(features, words[None, :, 1:], captioner.options)
         for row, sentence in enumerate(some):
             length = len(ids[row])
-            each, favourite_log_probs, favourites = read_logits(reading.logits[0, row, : length + 1], ids[row])
-            blank, _, _ = read_logits(reading.logits[1, row, : length + 1], ids[row])
+            each, log_probs = read_logits(reading.logits[0, row, : length + 1], ids[row])
+            each_blank, blank_log_probs = read_logits(blank.logits[0, row, : length + 1], ids[row])
+            favourites = log_probs.argmax(1)
             log_prob = float(each.sum())
-            gains = (each - blank).tolist()
+            gains = (each - each_blank).tolist()
             attention_map = None
             if reading.attention is not None:
                 attention_map = AttentionMap(
@@ -108,18 +143,20 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
             )
             found.append(
                 Explanation(
-                    caption=Caption(name_of(image), (candidate,), sum(gains), photo=photo),
+                    caption=Caption(name_of(image), (candidate,), sum(gains), photo=photo, kinds=judge.shown),
                     unknown=tuple(index == UNKNOWN for index in ids[row]),
                     gains=tuple(gains),
                     favourites=tuple(vocabulary.words[index] for index in favourites.tolist()),
-                    favourite_log_probs=tuple(favourite_log_probs.tolist()),
+                    favourite_log_probs=tuple(log_probs.max(1).tolist()),
+                    nouns=judge.nouns(candidate.words, ids[row], log_probs, blank_log_probs),
+                    agreement=None if agreements is None else float(agreements[row]),
                 )
             )
     return found
 
 
-def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log-probabilities of a sentence's words and `<end>`, those of the likeliest words, and these words' ids.
+def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return log-probabilities of a sentence's words and `<end>`, (words + 1), and of all words, (…, vocabulary).
 
     What captions never say is left out, so that known words compete as in a caption.
 
@@ -131,9 +168,7 @@ def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndar
     printed = logits.copy()
     printed[:, NEVER_PRINTED] = -np.inf
     log_probs = log_softmax(printed)
-    favourites = log_probs.argmax(1)
-    each = np.where(targets == UNKNOWN, any_unknown, log_probs[rows, targets])
-    return each, log_probs[rows, favourites], favourites
+    return np.where(targets == UNKNOWN, any_unknown, log_probs[rows, targets]), log_probs
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -143,8 +178,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:
-    """Sort by gain, the sentence first that the photo supports most.
+    """Sort by fit, the sentence first that fits the photo best.
 
-    Not by score: rare words and long sentences cost log-probability whatever the photo shows.
+    Not by score or gain: rare words cost the one, and every right word adds to the other, whatever else is wrong.
     """
-    return sorted(explanations, key=lambda e: -e.gain)
+    return sorted(explanations, key=lambda e: -e.fit)

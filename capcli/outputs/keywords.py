@@ -1,6 +1,6 @@
 """Keywords from captions: their nouns and attributes, by a stop list, since captions are simple and a tagger is heavy.
 
-A word counts unless it is left out, or ends as participles and adverbs do (-ing, -ed, -ly) and is not kept. Both lists,
+A word counts unless it is left out, or ends as participles and adverbs do (-ing, -ed, -ly) and is not kept. The lists,
 in keywords.toml, were made by hand from the 3,542 words of the bundled vocabulary, each form by what it mostly is in
 captions: `swing` is a noun, `swings` a verb. So a vocabulary of one's own, in English, is covered for the most part.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ class Lists(NamedTuple):
 
     left_out: frozenset[str]
     kept: frozenset[str]
+    attributes: frozenset[str]
     compounds: frozenset[tuple[str, ...]]
 
 
@@ -39,6 +40,7 @@ def lists() -> Lists:
     return Lists(
         FUNCTION_WORDS.union(words["vague"].split(), words["verbs"].split()),
         frozenset(words["kept"].split()),
+        frozenset(words["attributes"].split()),
         frozenset(tuple(compound.split()) for compound in words["compounds"].split(",")),
     )
 
@@ -105,16 +107,27 @@ def nouns_and_attributes(words: Sequence[str], log_probs: Sequence[float]) -> It
     words: of the caption.
     log_probs: natural logarithms, one for each word; more are ignored. A compound has that of its last word.
     """
+    for place, keyword in keywords_in(words):
+        yield keyword, log_probs[place]
+
+
+def keywords_in(words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the words of a caption that are keywords, and the compounds, each after the place of its last word."""
     place = 0
     while place < len(words):
         pair = tuple(words[place : place + 2])
         if pair in lists().compounds:
-            yield " ".join(pair), log_probs[place + 1]
+            yield place + 1, " ".join(pair)
             place += 2
             continue
         if is_keyword(words[place]):
-            yield words[place], log_probs[place]
+            yield place, words[place]
         place += 1
+
+
+def nouns_in(words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield what `keywords_in` yields, without attributes."""
+    return ((place, keyword) for place, keyword in keywords_in(words) if keyword not in lists().attributes)
 
 
 def is_keyword(word: str) -> bool:

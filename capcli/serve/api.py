@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -148,7 +148,7 @@ class Api:
         return answer([caption_row(result, num, wanted.get("min_score")) for result in results], status_of(results))
 
     async def explain(self, request: Request) -> Response:
-        """Answer with a row for each sentence, the one first that the photo supports most."""
+        """Answer with a row for each sentence, the one first that fits the photo best."""
         async with self.asked(request, EXPLAIN_PARAMETERS) as asked:
             explained = await self.explained(asked, asked.parameters.get("sentence", []))
         return answer([as_row(each) for each in ranked(explained)])
@@ -163,7 +163,7 @@ class Api:
         name, content = one_image(asked)
         with named(name):
             found = await self.read(content, sentences)
-        return [Explanation(**vars(each) | {"caption": Caption(name, each.caption.candidates)}) for each in found]
+        return [replace(each, caption=replace(each.caption, path=name)) for each in found]
 
     async def attention(self, request: Request) -> Response:
         """Answer with a picture of where the model looked, or with the weights."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from capcli.decoding.options import DecodingOptions
+from capcli.explaining.doubting import AROUND, FAVOURITES, TRIED
 from capcli.images.decode import memory_needed_to_open
 from capcli.model.vocabulary import tokenize
+from capcli.outputs.keywords import nouns_in
 
 DECODED = 300_000  # bytes of memory that decoding fills in a millisecond: 450,000 of PNG, 170,000 of WebP
 SAID = 1  # words in a millisecond, of all sentences that are searched or drawn
+COMPARED = 80  # words in a millisecond, of all sentences with another noun
 READ = 0.6  # words in a millisecond, of all sentences that are read over a photo
 
 
@@ -30,5 +33,11 @@ def cost_of_caption(options: DecodingOptions, num: int) -> int:
 
 
 def cost_of_reading(sentences: Sequence[str]) -> int:
-    """Return what it costs to read sentences over an image: as many words for each as the longest has."""
-    return round(len(sentences) * max(len(tokenize(sentence)) for sentence in sentences) / READ)
+    """Return what it costs to read sentences over an image: as many words for each as the longest has.
+
+    And for each noun, to compare those that are tried in its place.
+    """
+    words = [tokenize(sentence) for sentence in sentences]
+    longest, nouns = max(map(len, words)), sum(1 for each in words for _ in nouns_in(each))
+    compared = nouns * (1 + FAVOURITES + TRIED) * min(longest, 2 * AROUND + 1)
+    return round(len(sentences) * longest / READ + compared / COMPARED)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from capcli.explaining.showing import shown_explanation
 from capcli.images.decode import open_resized, within
 from capcli.maps.page import as_jpeg
 from capcli.model.vocabulary import tokenize
@@ -23,7 +24,6 @@ from capcli.serve.corrections import CorrectionsError
 from capcli.serve.limits import MAX_TEXT, Holding, Refusal
 from capcli.serve.photos import Photo
 from capcli.serve.saves import Saved
-from capcli.serve.shown import shown_explanation
 
 SIDES = (160, 1280)  # pixels of a photo's longest side: in the strip, and large
 MAX_ACCEPTED = 100  # photos of one request

@@ -21,7 +21,10 @@ ROW = {
     "properties": {
         "path": {"type": "string", "description": "The name that the image was sent with."},
         **SCORED,
-        "unsure": {"type": "boolean", "description": "There, and true, where the caption is more likely wrong than right."},
+        "unsure": {
+            "type": "boolean",
+            "description": "True where it is more likely wrong than right, else absent.",
+        },
         "candidates": {"type": "array", "items": CANDIDATE, "description": "With num above 1."},
         "keywords": {"type": "array", "items": {"type": "string"}, "description": "With keywords."},
         "error": {"type": "string"},
@@ -107,7 +110,7 @@ def describe_api() -> dict[str, Any]:
     )
     explain = operation(
         "explain",
-        "Read sentences over a photo, word by word; the one first that it supports most",
+        "Read sentences over a photo, word by word; the one first that fits it best",
         EXPLAIN_PARAMETERS,
         as_json({"type": "array", "items": RECORD}),
     )

@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from capcli.explaining.showing import shown_explanation
 from capcli.results import ImageError
 from capcli.serve.answers import answer
 from capcli.serve.api import EXPLAIN_PARAMETERS, Api
 from capcli.serve.parameters import NAME
-from capcli.serve.shown import shown_caption, shown_explanation
+from capcli.serve.shown import shown_caption
 
 CANDIDATES = 5  # captions of a photo
 PICTURE_SIDE = 640  # pixels

@@ -26,6 +26,7 @@ from capcli.serve import api, bodies, limits
 from capcli.serve import server as serving_room
 from capcli.serve.access import Access
 from capcli.serve.api import Api
+from capcli.serve.costs import cost_of_reading
 from capcli.serve.limits import Gate, Holding, Refusal
 
 MUTATIONS = 2000 if os.environ.get("CAPCLI_FULL_TESTS") else 160
@@ -338,6 +339,11 @@ def test_what_one_image_may_ask_for(server: Running) -> None:
     long = "sentence=" + "a+" * 500
     assert server.ask(f"/v1/explain?{long}", CHELSEA).status == 200
     assert server.ask("/v1/explain", *form(("a", CHELSEA), fields=[("sentence", "a " * 500)] * 64)).status == 413
+
+
+def test_nouns_cost_what_is_tried_in_their_place() -> None:
+    assert cost_of_reading(["the the the"]) < cost_of_reading(["the dog the"]) < 100
+    assert cost_of_reading(["dog " * 250] * 64) > limits.MAX_COST
 
 
 def test_too_much_work_at_a_time(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:

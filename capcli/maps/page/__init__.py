@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,24 @@ class HtmlReport(Sink):
     path: Path
     photo_side = THUMBNAIL
 
-    def __init__(self, path: Path, options: OverlayOptions, num: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: OverlayOptions,
+        num: int = 1,
+        show_own: Callable[[Caption], dict[str, Any]] | None = None,
+    ) -> None:
         """Begin a page.
 
         path: of the page.
         options: how to draw attention.
         num: candidates per image, 1 or more.
+        show_own: gives what the page shows of a sentence that a person wrote, as `sentence` does, with a `note` and
+            `cells` of a table; None is for a page of captions.
 
         Raises OutputError or OSError if it cannot be written, or if another run is writing it.
         """
-        self.path, self.options, self.num = path, options, num
+        self.path, self.options, self.num, self.show_own = path, options, num, show_own
         self.failures: list[ImageError] = []
         self.written = 0
         templates = Environment(
@@ -86,8 +95,9 @@ class HtmlReport(Sink):
                 picture=base64.b64encode(as_jpeg(photo, optimize=True)).decode(),
                 width=photo.width,
                 height=photo.height,
-                caption=sentence(result.best),
+                caption=sentence(result.best) if self.show_own is None else self.show_own(result),
                 others=[sentence(candidate) for candidate in others],
+                own=self.show_own is not None,
                 smooth=int(self.options.smooth),
                 keywords=keywords,
                 unsure=result.unsure,
@@ -109,9 +119,10 @@ class HtmlReport(Sink):
             self.file.discard()
             raise OutputError(self.path, error) from None
 
-    def megabytes(self) -> float:
-        """Return the size of the page so far, in millions of bytes."""
-        return self.file.file.tell() / 1e6
+    def size(self) -> str:
+        """Return the size of the page so far, as `23 kB` or `1.4 MB`."""
+        thousands = self.file.file.tell() / 1e3
+        return f"{thousands:.0f} kB" if thousands < 1000 else f"{thousands / 1e3:.1f} MB"
 
     def close(self) -> None:
         """Complete the page and put it in its place, unless no image came.

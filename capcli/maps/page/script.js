@@ -14,7 +14,7 @@ function filter() {
     card.hidden = !wanted.every(part => texts[i].includes(part));
     left += !card.hidden;
   });
-  const all = `${cards.length} ${cards.length === 1 ? "picture" : "pictures"}`;
+  const all = `${cards.length} ${document.body.dataset.noun}${cards.length === 1 ? "" : "s"}`;
   count.textContent = (wanted.length ? `${left} of ${all}` : all) + (failures.length ? `, ${failures.length} failed (listed at the end)` : "");
   document.getElementById("nothing").hidden = left > 0 || !wanted.length;
   if (shown?.closest(".card").hidden) show(null);
