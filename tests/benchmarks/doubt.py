@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from capcli.training.datasets import Photo, read_data_set
 
 from capcli.captioner import Captioner
 from capcli.explaining import doubting
@@ -27,6 +26,7 @@ from capcli.explaining.reading import Explanation, explain, ranked
 from capcli.model.english import stem
 from capcli.model.vocabulary import tokenize
 from capcli.outputs.keywords import nouns_in
+from capcli.training.data.datasets import Photo, read_data_set
 
 SUMS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 AS_OFTEN = 1.5  # at most so many times further up or down in the list of nouns
