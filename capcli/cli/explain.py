@@ -45,7 +45,7 @@ def explain(
     that it makes less than half as likely; words missing from the model's vocabulary are named. What the encoder alone
     sees is the last line, where the model has it. With --text-file, sentences are ranked by fit, one per line.
 
-    Doubt is a hint: over 200 dev photos 8 % of the right nouns of people's captions were doubted, and 70 % of the nouns
+    Doubt is a hint: over 200 dev photos 8 % of the right nouns of people's captions were doubted, and 66 % of the nouns
     that had been put in their place; the right sentence ranked first in 88 %.
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
