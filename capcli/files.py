@@ -169,11 +169,12 @@ class WholeFile:
 
         path: of the file in the end.
         durable: whether close() waits until the disk has the file, so that it survives a power cut.
-        like: a file whose permissions, extended attributes and, where allowed, owner to copy; None takes the defaults.
+        like: a file whose permissions, extended attributes, owner and group to copy; None takes the defaults.
         keep_times: whether to copy its times too.
         timeout: seconds to wait for another run that is writing the file.
 
-        Raises OSError with the file's name; its errno is EBUSY if another run is still writing.
+        Raises OSError with the file's name; its errno is EBUSY if another run is still writing, and EPERM if the owner
+        and the group of `like` cannot be copied.
         """
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
         self.begun = False
@@ -182,6 +183,8 @@ class WholeFile:
             with defer_signals():
                 self.temporary, descriptor = claim_temporary(self.path, mode, timeout)
                 undo.callback(remove, descriptor, self.temporary)
+            if like is not None:
+                copy_owner(like, self.temporary)
             self.claims = [descriptor]
             with contextlib.suppress(FileNotFoundError, PermissionError, NoLocksError):
                 if self.path.is_file():  # another run may have it open as a GrowingFile
@@ -217,9 +220,6 @@ class WholeFile:
                 os.fsync(self.file.fileno())
             self.file.close()
             if self.like is not None:
-                old = os.stat(self.like)
-                with contextlib.suppress(OSError, AttributeError):
-                    os.chown(self.temporary, old.st_uid, old.st_gid)
                 copy_attributes(self.like, self.temporary)
                 if not self.keep_times:
                     os.utime(self.temporary)
@@ -331,13 +331,15 @@ class GrowingFile:
         """
         self.path, self.replace = path, replace
         self.pending: list[str] = []
+        self.last = b""  # what was written last
         self.real_path = os.path.realpath(path)
         self.made = not os.path.exists(path)
         self.open()
 
     def open(self) -> None:
         """Open and lock the file. Raises OSError, with errno EBUSY if another run is writing to it."""
-        if not (self.made or os.path.isfile(self.path)):  # a pipe or a device
+        self.regular = self.made or os.path.isfile(self.path)
+        if not self.regular:  # a pipe or a device
             self.file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (close() does)
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -350,21 +352,27 @@ class GrowingFile:
             try:
                 self.file = open(claim(self.real_path, flags), "ab", buffering=0)  # noqa: SIM115
             except NoLocksError:
-                self.file = open(self.real_path, "ab", buffering=0)  # noqa: SIM115
+                self.file = open(self.real_path, "a+b", buffering=0)  # noqa: SIM115
 
     def write(self, text: str) -> None:
         """Add whole lines, which the next flush writes."""
         self.pending.append(text)
 
     def flush(self) -> None:
-        """Write the lines that are pending. Raises OSError if not all of them can be written; then none of them are."""
+        """Write the lines that are pending. Raises OSError if not all of them can be written; then none of them are.
+
+        Also if lines that were written before are no longer there, so that no later run would find these either.
+        """
         lines = "".join(self.pending).encode("utf-8", "surrogateescape")
         self.pending.clear()
+        if (lines or self.last) and not self.is_there():
+            raise OSError(errno.ESTALE, LOST, os.fspath(self.path))
         end = os.fstat(self.file.fileno()).st_size
         if self.replace and lines:
             self.replace = False
             if end:
                 self.rewrite([lines])
+                self.last = lines[-4096:]
                 return
         rest = memoryview(lines)
         try:
@@ -374,6 +382,19 @@ class GrowingFile:
             with contextlib.suppress(OSError):
                 self.file.truncate(end)  # a full disk may have taken half a line; a pipe cannot be truncated
             raise
+        self.last = lines[-4096:] or self.last
+
+    def is_there(self) -> bool:
+        """Return whether the file is still at its path, and ends with what was written last; pipes and devices are."""
+        if not self.regular:
+            return True
+        descriptor = self.file.fileno()
+        try:
+            os.lseek(descriptor, -len(self.last), os.SEEK_END)  # what is written goes to the end all the same
+            there = os.path.samestat(os.fstat(descriptor), os.stat(self.real_path))
+            return there and os.read(descriptor, len(self.last)) == self.last
+        except OSError:
+            return False
 
     def rewrite(self, pieces: Iterable[bytes]) -> None:
         """Replace the file's content, and go on appending to the new file.
@@ -405,7 +426,7 @@ class GrowingFile:
         if self.file.closed:
             return
         ours = None
-        if self.made and os.fstat(self.file.fileno()).st_size == 0:
+        if self.made and self.is_there() and os.fstat(self.file.fileno()).st_size == 0:
             ours = os.dup(self.file.fileno())
         self.file.close()
         if ours is not None:

@@ -101,7 +101,7 @@ def write_summary(path: Path, content: dict[str, Any]) -> None:
     place = Path(os.path.realpath(path))
     try:
         if place.is_file() or not place.exists():
-            write_whole(place, text)
+            write_whole(place, text, like=place if place.is_file() else None)
         else:
             place.write_bytes(text)
     except OSError as error:

@@ -132,7 +132,7 @@ def remove_rows(part: Path, keys: Collection[bytes]) -> None:
     left = table.filter([key not in keys for key in keys_of(table)])
     with OutputError.about(part):
         if left.num_rows:
-            write_whole(part, as_bytes(left))
+            write_whole(part, as_bytes(left), like=part)
         else:
             part.unlink()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -209,7 +210,8 @@ class CaptionCache:
 
 def check_cache(path: str) -> None:
     """Raise the OutputError that `CaptionCache` would raise, as far as can be told without making a file."""
-    check_output(path, overwrite=True)
+    if not os.path.isfile(path):
+        check_output(path, overwrite=True)
     if os.path.exists(path):
         connect(path).close()
 
@@ -237,9 +239,9 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Return whether a database has neither an owner nor a table. Raises sqlite3.Error for what is no database."""
-    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_master")
-    return not (tables or number(connection, "application_id"))
+    """Return whether nothing was ever written into a database. Raises sqlite3.Error for what is no database."""
+    connection.execute("SELECT count(*) FROM sqlite_master")
+    return not number(connection, "page_count")  # one without tables may be another program's all the same
 
 
 def number(connection: sqlite3.Connection, name: str) -> int:
@@ -266,15 +268,43 @@ def as_json(caption: Caption) -> str:
 
 
 def from_json(text: str) -> Caption | None:
-    """Return a caption as `as_json` was given it, without a path; None if it is damaged."""
+    """Return a caption as `as_json` was given it, without a path; None if it is damaged, or not what we write."""
     try:
         values: dict[str, Any] = json.loads(text)
         candidates = [
             Candidate(
-                each["text"], tuple(each["words"]), tuple(each["word_log_probs"]), each["log_prob"], each["score"]
+                line_in(each["text"]),
+                tuple(line_in(word) for word in list_in(each["words"])),
+                tuple(number_in(log_prob) for log_prob in list_in(each["word_log_probs"])),
+                number_in(each["log_prob"]),
+                number_in(each["score"]),
             )
-            for each in values["candidates"]
+            for each in list_in(values["candidates"])
         ]
-        return Caption("", tuple(candidates), values["gain"], values["unsure"]) if candidates else None
-    except (ValueError, TypeError, LookupError):
+        if not candidates or any(len(each.word_log_probs) < len(each.words) for each in candidates):
+            return None
+        gain = None if values["gain"] is None else number_in(values["gain"])
+        return Caption("", tuple(candidates), gain, {True: True, False: False}[values["unsure"]])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
+
+
+def line_in(value: Any) -> str:
+    """Return a text as vocabularies have it. Raises ValueError for any other: a line end in it would forge a row."""
+    if not (isinstance(value, str) and value.isprintable()):
+        raise ValueError
+    return value
+
+
+def list_in(value: Any) -> list[Any]:
+    """Return a list. Raises TypeError for anything else."""
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def number_in(value: Any) -> float:
+    """Return a finite number. Raises ValueError, TypeError or OverflowError for anything else."""
+    if isinstance(value, (str, bool)) or not math.isfinite(value):
+        raise ValueError
+    return float(value)

@@ -43,13 +43,21 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
         return target
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise UntouchableError("not a regular file")
-    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # os.access would let root write to it
-        raise UntouchableError(READ_ONLY)
-    if not os.access(target, os.W_OK):
-        raise UntouchableError("permission denied")
+    check_permission(target, status)
     if status.st_nlink > 1:
         raise UntouchableError(HARD_LINKED)
     return target
+
+
+def check_permission(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    """Raise UntouchableError for a file that must not be written to, as one that takes its place could be.
+
+    status: of the file.
+    """
+    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # os.access would let root write to it
+        raise UntouchableError(READ_ONLY)
+    if not os.access(path, os.W_OK):
+        raise UntouchableError("permission denied")
 
 
 def folders_of(arguments: list[str]) -> list[str]:

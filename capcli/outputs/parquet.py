@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from capcli.files import LockedFolder, OutputError, WholeFile, is_writable, write_whole
 from capcli.installing import install_line
+from capcli.outputs.originals import UntouchableError, check_permission
 from capcli.outputs.rows import Layout, Rows, as_read, as_row, is_encodable
 from capcli.results import ImageError
 
@@ -157,6 +158,10 @@ def check_folder(path: str, wanted: bool) -> list[Path]:
     for part in parts:
         with opened(part):
             pass
+        try:
+            check_permission(part, part.stat())
+        except UntouchableError as error:
+            raise OutputError(part, str(error)) from None
     return parts
 
 
@@ -209,7 +214,7 @@ def open_folder(
             if not kept:
                 part.unlink()
             elif len(kept) < len(rows):
-                write_whole(part, as_bytes(as_table(kept, any("keywords" in row for row in kept))))
+                write_whole(part, as_bytes(as_table(kept, any("keywords" in row for row in kept))), like=part)
             finished |= {row["path"]: bool(row["caption"]) for row in kept}
         return ParquetFolder(cast("OutputFile", folder), layout, finished, () if resume else parts)
     except BaseException:

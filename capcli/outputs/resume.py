@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from capcli.files import GrowingFile, OutputError, WholeFile, discarding, is_writable
 from capcli.images.decode import holds_image
+from capcli.outputs.originals import UntouchableError, check_permission
 from capcli.outputs.parquet import (
     ParquetFolder,
     ParquetRows,
@@ -48,12 +49,17 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
         reason = 0 if os.path.exists(path) or is_writable(folder) else errno.EACCES
     if reason:
         raise OutputError(path, OSError(reason, os.strerror(reason)))
-    if not (os.path.isfile(path) and os.path.getsize(path)):
+    if not os.path.isfile(path):
         return
-    if not overwrite:
-        raise OutputError(path, f"exists; use {how}, or name another file")
     with OutputError.about(path):
-        if holds_image(path):  # whichever list or folder may name it
+        status = os.stat(path)
+        if status.st_size and not overwrite:
+            raise OutputError(path, f"exists; use {how}, or name another file")
+        try:
+            check_permission(path, status)
+        except UntouchableError as error:
+            raise OutputError(path, str(error)) from None
+        if status.st_size and holds_image(path):  # whichever list or folder may name it
             raise OutputError(path, "is an image; name another file")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from folders import make_photos, photo_bytes
 
-from capcli.outputs.cache import CaptionCache, as_json, from_json, look
+from capcli.files import OutputError
+from capcli.outputs.cache import INSERT, CaptionCache, as_json, check_cache, from_json, look
 from capcli.results import Candidate, Caption, ImageError
 
 ONE, OTHER = b"1" * 32, b"2" * 32
@@ -39,6 +41,45 @@ def test_a_caption_is_the_same_afterwards() -> None:
     assert plain(from_json(as_json(caption))) == plain(caption)  # type: ignore[arg-type]
     nothing = Caption("", (Candidate("", (), (-5.0,), -5.0, -5.0),))
     assert plain(from_json(as_json(nothing))) == plain(nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"text":"a cat"', '"text":"a cat\\nb.jpg\\tforged"'), ('"text":"a cat"', '"text":"\\u001b[2J"'),
+        ('"text":"a cat"', '"text":7'), ('"text":"a cat"', '"text":' + 100_000 * "["), ('["a","cat"]', '"a"'),
+        ('["a","cat"]', '["a\\n","cat"]'), ('["a","cat"]', '["a",["cat"]]'), ('"score":-1.5', '"score":"high"'),
+        ('"score":-1.5', '"score":NaN'), ('"log_prob":-3.0', '"log_prob":null'), ("[-1.0,-1.0,-1.0]", "[-1.0]"),
+        ("[-1.0,-1.0,-1.0]", "[[],-1.0,-1.0]"), ('"gain":0.5', '"gain":"0.5"'), ('"unsure":false', '"unsure":"no"'),
+        ('"unsure":false', '"unsure":[]'), ('"score":-1.5', '"score":1e999'), ('"score":-1.5', f'"score":{10**400}'),
+    ],
+)  # fmt: skip
+def test_rows_that_are_not_ours_are_captioned_anew(tmp_path: Path, old: str, new: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    image = str(tmp_path / "a.jpg")
+    caption = Caption(image, (Candidate("a cat", ("a", "cat"), (-1.0, -1.0, -1.0), -3.0, -1.5),), 0.5)
+    text = as_json(caption)
+    assert old in text
+    for row, expected in ((text.replace(old, new), image), (text, caption.text)):
+        cache = CaptionCache(str(tmp_path / "kept.db"), b"model")
+        with cache.connection:
+            cache.connection.execute(INSERT, (b"model", look(image).content, row))
+        (given,) = cache.recall([look(image)])
+        assert (given.text if isinstance(given, Caption) else given) == expected
+        cache.close()
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 7", "auto_vacuum = 1; VACUUM", "application_id = 1"])
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path, pragma: str) -> None:
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(f"PRAGMA {pragma}")
+    before = path.read_bytes()
+    assert before
+    for attempt in (check_cache, lambda path: CaptionCache(path, b"model")):
+        with pytest.raises(OutputError, match="a database of another program"):
+            attempt(str(path))
+    assert path.read_bytes() == before
 
 
 def test_content_is_what_counts(tmp_path: Path) -> None:
