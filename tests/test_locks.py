@@ -128,13 +128,15 @@ def test_without_locks_everyone_writes_to_a_file_of_their_own(tmp_path: Path, mo
     second.write("second")
     first.close()
     assert (tmp_path / "out").read_text() == "first"
-    second.close()
-    assert (tmp_path / "out").read_text() == "second"
+    with pytest.raises(OSError, match="made or changed by another program"):
+        second.close()
+    assert (tmp_path / "out").read_text() == "first"
+    assert (tmp_path / "out-new").read_text() == "second"
     growing = GrowingFile(str(tmp_path / "rows"))
     growing.write("row\n")
     growing.close()
     assert (tmp_path / "rows").read_text() == "row\n"
-    assert sorted(os.listdir(tmp_path)) == [".capcli-0123abcd.tmp", "out", "rows"]
+    assert sorted(os.listdir(tmp_path)) == [".capcli-0123abcd.tmp", "out", "out-new", "rows"]
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no such flag on this system")

@@ -45,7 +45,7 @@ def asked(home: Path, *commands: list[object]) -> list[tuple[int, list[str], str
     done = subprocess.run(
         [*APART, sys.executable, ROOT / "tests" / "recorded.py"],
         input=json.dumps([[str(part) for part in command] for command in commands]),
-        env=environment | {"HOME": str(home)}, capture_output=True, text=True, check=False, timeout=1500,
+        env=environment | {"HOME": str(home)}, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [tuple(each) for each in json.loads(done.stdout)]

@@ -28,7 +28,6 @@ from capcli.cli.options import (
     finite,
     grouped,
 )
-from capcli.cli.rules import refuse, require_presence, source_rules
 from capcli.cli.run import Run, count, tell_nothing_found
 from capcli.cli.signals import Stop
 from capcli.cli.streams import NoOutput
@@ -131,6 +130,8 @@ class Job:
 
     def run(self) -> int:
         """Caption, and return the exit status; exit with a line for what cannot be followed."""
+        from capcli.cli.rules import refuse, require_presence, source_rules  # which import Pillow
+
         refuse(source_rules(self.paths, self.sources), self.rules())
         require_presence([path for path in self.paths if "://" not in path], self.sources.files_from)
         try:

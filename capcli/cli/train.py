@@ -138,9 +138,8 @@ class Training:
         from capcli.training.learning.loop import train
 
         with self.together() as (place, ranks):
-            before = None if init is None else find_checkpoint(init)
-            self.check_folder(before)
-            options = TrainOptions(**settings, init=None if before is None else str(before))
+            self.check_folder(None if init is None else find_checkpoint(init))
+            options = TrainOptions(**settings, init=init)
             command = self.command(ranks)
             with self.locked(ranks):
                 train(options, self.output, place, self.cache, self.resume, command, self.tensorboard, ranks)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from capcli.cli import serve as command
 from capcli.cli.app import app
 from capcli.cli.options import Writing
+from capcli.installing import install_line
 from capcli.results import ImageError
 
 
@@ -73,7 +74,7 @@ def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyP
     done = CliRunner().invoke(app, ["serve"])
     assert (done.exit_code, done.stderr) == (
         2,
-        f"capcli: serve needs Starlette, uvicorn and python-multipart: {command.INSTALL}\n",
+        f"capcli: serve needs Starlette, uvicorn and python-multipart: {install_line('serve')}\n",
     )
 
 

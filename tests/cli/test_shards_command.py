@@ -97,7 +97,7 @@ def test_the_bar_counts_its_shard_alone(tiny_checkpoint: Path, tmp_path: Path, m
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr("capcli.progress.CaptionBar", Bar)
+    monkeypatch.setattr("capcli.cli.plan.CaptionBar", Bar)
     run(photos[0].parent, "--model", tiny_checkpoint, "--shard", "1/2", "-q", "-o", tmp_path / "o.jsonl")
     assert 0 < totals[0] < 12
     assert totals[-1] == totals[0]

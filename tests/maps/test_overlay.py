@@ -265,7 +265,7 @@ def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> N
         "00_a.png", kept[0], "01_dog.png", "attention.json", "attention.png", kept[1]
     ]  # fmt: skip
     passed_over: list[str] = []
-    found = list(find_images([str(tmp_path)], pass_over=passed_over.append))
+    found = list(find_images([str(tmp_path)], pass_over=lambda path, *_: passed_over.append(path)))
     assert found == [str(tmp_path / "x.png"), str(folder / kept[0])]  # overlays are not captioned
     assert passed_over == [str(folder / name) for name in ("00_a.png", "01_dog.png", "attention.png")]
     (tmp_path / "x.png").unlink()

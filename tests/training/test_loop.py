@@ -74,7 +74,7 @@ def test_a_checkpoint_can_be_trained_further(pair: Path, tmp_path: Path, more: l
 
 
 def test_a_run_that_diverges_ends_in_a_line(pair: Path, tmp_path: Path) -> None:
-    more = "--epochs 3 --captions-per-batch 2 --learning-rate 10 --weight-decay 100 --precision fp32".split()
+    more = "--epochs 3 --captions-per-batch 2 --learning-rate 10 --set weight_decay=100 --precision fp32".split()
     done = train(f"{pair}=20", "--output", tmp_path / "run", *more, *SMALL)
     assert done.exit_code == 2
     assert "no longer finite numbers: start over with a lower --learning-rate" in done.stderr

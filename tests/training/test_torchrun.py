@@ -19,7 +19,9 @@ from tiny_runs import SAID, train
 from capcli.checkpoints.caption_model import CaptionModel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs a build of PyTorch with libuv there")
-TINY = "--image-size 64 --hidden-size 16 --embedding-size 16 --attention-size 16 --min-count 1 --dropout 0".split()
+TINY = (
+    "--image-size 64 --hidden-size 16 --set embedding_size=16 --set attention_size=16 --min-count 1 --dropout 0".split()
+)
 TRAIN = ["-m", "capcli", "train"]
 TINY += "--views 2 --precision fp32 --device cpu --captions-per-batch 7".split()
 
