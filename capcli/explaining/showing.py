@@ -6,7 +6,7 @@ from typing import Any
 
 from capcli.explaining.printing import as_cells, as_kinds, factor, note_on, notes_on
 from capcli.explaining.reading import Explanation
-from capcli.maps.page import sentence
+from capcli.maps.shown import sentence
 
 
 def shown_explanation(explained: Explanation) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from capcli.explaining.showing import shown_explanation
 from capcli.images.decode import open_resized, within
-from capcli.maps.page import as_jpeg
+from capcli.maps.shown import as_jpeg
 from capcli.model.vocabulary import tokenize
 from capcli.serve.album import CANDIDATES, Album
 from capcli.serve.answers import answer

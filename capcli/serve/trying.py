@@ -7,11 +7,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from capcli.explaining.showing import shown_explanation
+from capcli.maps.shown import shown_caption
 from capcli.results import ImageError
 from capcli.serve.answers import answer
 from capcli.serve.api import EXPLAIN_PARAMETERS, Api
 from capcli.serve.parameters import NAME
-from capcli.serve.shown import shown_caption
 
 CANDIDATES = 5  # captions of a photo
 PICTURE_SIDE = 640  # pixels

@@ -11,7 +11,8 @@ from markupsafe import escape
 from PIL import Image
 
 from capcli.maps.overlay import OverlayOptions
-from capcli.maps.page import HtmlReport, pack, where
+from capcli.maps.page import HtmlReport
+from capcli.maps.shown import pack, where
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from rich.console import Console
 from tiny_runs import SMALLER
 
 from capcli.cli.learning import is_left_over
-from capcli.maps.page import sentence
+from capcli.maps.shown import sentence
 from capcli.results import AttentionMap, Candidate
 from capcli.training.data.datasets import Photo
 from capcli.training.learning import loop

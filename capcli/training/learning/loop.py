@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from capcli.maps.page import sentence
+from capcli.maps.shown import sentence
 from capcli.model.precision import autocast
 from capcli.model.vocabulary import SPECIAL_WORDS
 from capcli.progress import progress

@@ -25,7 +25,7 @@ from capcli.checkpoints.store import ModelError
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.engines.torch import as_arrays
-from capcli.maps.page import sentence
+from capcli.maps.shown import sentence
 from capcli.model.config import ModelConfig
 from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features

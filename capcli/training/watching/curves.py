@@ -41,7 +41,7 @@ def news_of(
     """Return what the page of a run shows.
 
     name: of the run.
-    log: of the epochs that are over; "examples" are what was said of the photos, as `maps.page.sentence` returns it.
+    log: of the epochs that are over; "examples" are what was said of the photos, as `maps.shown.sentence` returns it.
     epochs: how many the run has.
     objective: what a row has of training, loss or reward.
     photos: those that the examples describe.

@@ -18,7 +18,7 @@ from capcli import maps
 from capcli.files import OutputError, write_whole
 from capcli.images.decode import open_upright
 from capcli.maps.overlay import color_table
-from capcli.maps.page import THUMBNAIL, as_jpeg
+from capcli.maps.shown import THUMBNAIL, as_jpeg
 from capcli.results import ImageError
 from capcli.training.data.datasets import Photo
 from capcli.training.watching.charts import Chart, figure
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PAGE_FILE = "curves.html"
 
 
-Sentence = dict[str, Any]  # with its words' heat, as `maps.page.sentence` returns it
+Sentence = dict[str, Any]  # with its words' heat, as `maps.shown.sentence` returns it
 
 
 class Picture(NamedTuple):
