@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capcli.cli.messages import fail, say
 from capcli.cli.options import Format, choose_format, one_of
 from capcli.outputs.formats import FORMATS
+
+if TYPE_CHECKING:
+    from capcli.outputs.merge import Merge
+    from capcli.outputs.rows import Layout, Rows
 
 
 def merge(
@@ -41,11 +45,10 @@ def merge(
     used.
     """
     from capcli.cli.run import count
-    from capcli.cli.streams import StandardOutput
     from capcli.files import OutputError
     from capcli.outputs.merge import Merge
     from capcli.outputs.parquet import ParquetRows, check_parquet, is_folder
-    from capcli.outputs.resume import check_output, open_rows
+    from capcli.outputs.resume import check_output
     from capcli.outputs.rows import Layout
     from capcli.results import ImageError
 
@@ -66,21 +69,8 @@ def merge(
     except OutputError as error:
         fail(error)
     layout = Layout(merged.num, keywords=merged.keywords, keeps_unsure=keep_unsure)
-    left_out = 0
     try:
-        rows = (
-            kind(StandardOutput(), layout)
-            if output is None
-            else open_rows(output, kind, layout, False, overwrite, True)
-        )
-        try:
-            for row in merged.rows():
-                rows.copy(row)
-                left_out += rows.leaves_out(row)
-            rows.close()
-        except BaseException:
-            rows.discard()
-            raise
+        left_out = copy_rows(merged, kind, layout, output, overwrite)
     except BrokenPipeError:  # the reader has what it wanted
         return
     except (OutputError, ImageError) as error:
@@ -89,6 +79,30 @@ def merge(
     say(f"{kept} from {count(len(files), 'file')}; {count(merged.dropped, 'duplicate')} left out")
     if left_out:
         say(f"{count(left_out, 'unsure caption')} left out: --keep-unsure writes them")
+
+
+def copy_rows(merged: Merge, kind: type[Rows], layout: Layout, output: str | None, overwrite: bool) -> int:
+    """Write the rows of all parts, and return how many unsure captions were left out.
+
+    output: the file; None for stdout.
+    overwrite: whether it may be replaced.
+
+    Raises OutputError, ImageError and BrokenPipeError.
+    """
+    from capcli.cli.streams import StandardOutput
+    from capcli.outputs.resume import open_rows
+
+    rows = kind(StandardOutput(), layout) if output is None else open_rows(output, kind, layout, False, overwrite, True)
+    left_out = 0
+    try:
+        for row in merged.rows():
+            rows.copy(row)
+            left_out += rows.leaves_out(row)
+        rows.close()
+    except BaseException:
+        rows.discard()
+        raise
+    return left_out
 
 
 def files_of(part: str) -> list[str]:

@@ -270,6 +270,7 @@ Choice = functools.partial(typer.Option, rich_help_panel="What to caption", show
 Place = functools.partial(typer.Option, rich_help_panel="What to write", show_default=False)
 View = functools.partial(typer.Option, rich_help_panel="Where it looked", show_default=False)
 Running = functools.partial(typer.Option, rich_help_panel="Running")
+Machine = functools.partial(typer.Option, rich_help_panel="The machines", show_default=False)
 
 Model = Annotated[
     str | None,
@@ -537,3 +538,39 @@ class Views:
             callback=check_page,
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Hold the options for the machines of a Ray cluster, and for what only they take."""
+
+    column: Annotated[
+        str | None,
+        Choice(
+            metavar="NAME",
+            help="PATHS are Parquet files, and this column of theirs holds paths, URLs (s3://, gs://) or encoded "
+            "images. Other columns are kept.",
+        ),
+    ] = None
+    allow_https: Annotated[bool, Choice("--allow-https", help="Fetch https:// URLs, wherever they lead.")] = False
+    retry_failed: Annotated[bool, Place("--retry-failed", help="Try failed images again, with --resume.")] = False
+    address: Annotated[
+        str,
+        Machine(
+            metavar="HOST:PORT",
+            help="Caption on the machines of this Ray cluster; all of them share FOLDER.  [default: this machine's "
+            "cores, as if they were one]",
+        ),
+    ] = "local"
+    actors: Annotated[
+        int | None,
+        Machine(
+            min=1,
+            metavar="N",
+            help="Caption in N processes, each with one CPU.  [default: one for each free CPU or GPU]",
+        ),
+    ] = None
+    gpus_per_actor: Annotated[
+        float,
+        Machine(min=0, metavar="G", callback=finite, help="Give each process G GPUs; 0.5 lets two share one."),
+    ] = 0.0

@@ -64,8 +64,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "Cluster", Here)
     monkeypatch.setattr(Here, "started", 0)
     monkeypatch.setattr(Here, "last", None)
-    monkeypatch.setattr("capcli.cli.cluster.check_packages", lambda: None)
-    monkeypatch.setattr("capcli.cli.cluster.set_up_actor", print)
+    monkeypatch.setattr("capcli.cli.job.check_packages", lambda: None)
+    monkeypatch.setattr("capcli.cli.job.set_up_actor", print)
     monkeypatch.setattr("capcli.distributed.listing.BLOCK_ROWS", 4)
 
 
