@@ -125,7 +125,7 @@ def test_what_a_person_has_set_stays(theirs: str | None, ours: str) -> None:
         f"print(*map(os.environ.get, {names}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=1800
     )
     told = "told\n" if theirs is None else ""  # a program may have loaded it before
     assert (done.stdout, done.stderr) == (f"{told}{ours} {ours}\n", "")

@@ -22,7 +22,7 @@ from PIL import Image
 
 from capcli import Caption, Captioner
 from capcli.cli.app import COMMANDS, app
-from capcli.explaining.printing import as_line, as_table
+from capcli.explaining.printing import as_kinds, as_line, as_table
 from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
@@ -199,7 +199,7 @@ def test_its_explanation_is_what_its_command_prints(captioner: Captioner) -> Non
     (found,) = re.findall(r'^\$ capcli explain (\S+) "(.*)"\n((?:.+\n)+?)```', PAGES["attention"], re.M)
     photo, sentence, shown = found
     (explained,) = explain(captioner, ROOT / photo, [sentence])
-    printed = [as_line(explained), *as_table(explained)]
+    printed = [as_line(explained), *as_table(explained), as_kinds(explained.caption.kinds)]
     number = r"[-+×]?\d+(?:\.\d+)?"
     assert re.sub(number, "0", shown).split() == re.sub(number, "0", "\n".join(printed)).split()
     there, here = ([float(n.strip("×")) for n in re.findall(number, text)] for text in (shown, "\n".join(printed)))
