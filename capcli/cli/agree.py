@@ -21,7 +21,7 @@ def agree(
         Path, typer.Option("--output", "-o", metavar="MODEL", help="Write the new checkpoint into this folder.")
     ],
     init: Annotated[
-        str, typer.Option(metavar="MODEL", help="Begin with this checkpoint; it was best trained on the same photos.")
+        str, typer.Option(metavar="MODEL", help="Begin with this checkpoint; best if trained on the same photos.")
     ] = "bundled",
     beam: Annotated[
         int | None,
@@ -32,13 +32,13 @@ def agree(
     device: Device = "auto",
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Train what ranks captions by how well they agree with the photo.
+    """Learn to rank captions by how well they agree with the photo.
 
-    A small network learns which captions belong to which photos. Beam search then takes, of the sentences that it has
-    found, not the most probable one, but one that fits this photo better than others. Encoder and decoder stay as they
+    A small network learns which captions belong to which photos. Of the sentences that it has found, beam search then
+    takes not the most probable one, but one that fits this photo better than others. Encoder and decoder stay as they
     are. How much agreement counts is chosen on dev photos; `--set agreement=W` of `capcli caption` changes it.
 
-    The last step of a training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
+    The last step of training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
     """
     from capcli.checkpoints.hub import find_checkpoint
     from capcli.checkpoints.store import MEMORY_FILE

@@ -41,7 +41,7 @@ def alt(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where /photo.jpg lies.  [default: the folder SITE; for a file, the working directory]",
+            help="Folder that /photo.jpg starts from.  [default: the folder SITE; for a file, the working directory]",
             show_default=False,
         ),
     ] = None,
@@ -49,10 +49,10 @@ def alt(
     """Write the missing alt texts of HTML and Markdown.
 
     In HTML these are <img> without alt, in Markdown ![](photo.jpg) and HTML. alt="" says that an image is decoration:
-    it stays, and so does every text of yours. Only images on this machine get an alt text; nothing else in a file
-    changes, and each file is replaced whole. Where code in a page may give an alt text, the image is left and counted.
+    it stays, and so do all your texts. Only images on this machine get an alt text; nothing else in a file changes, and
+    each file is replaced whole. Images that may get an alt text from code in the page are left alone and counted.
 
-    The model knows photos. Of diagrams, screenshots and logos it says something wrong: look at --dry-run first.
+    The model knows photos. It gets diagrams, screenshots and logos wrong: --dry-run shows what it would write.
 
     Exit status: 0 if no image lacks an alt text any more, 1 if some do, or could not be read, 2 for a usage error.
     """

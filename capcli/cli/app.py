@@ -32,7 +32,7 @@ GROUPS = {
         "serve": "Serve a page to caption photos on, and an HTTP API.",
         "alt": "Write the missing alt texts of HTML and Markdown.",
         "cluster": "Caption a million images on the machines of a Ray cluster.",
-        "merge": "Put outputs together, or convert them to another format.",
+        "merge": "Merge outputs, or convert them to another format.",
     },
     "Look and check": {
         "explain": "Check your own sentence against a photo, word by word.",
@@ -44,7 +44,7 @@ GROUPS = {
     "Train and share": {
         "teach": "Teach a checkpoint your own captions of some photos.",
         "train": "Train a captioner on photos with captions.",
-        "agree": "Train what ranks captions by how well they agree with the photo.",
+        "agree": "Learn to rank captions by how well they agree with the photo.",
         "push": "Upload a checkpoint and its model card to the Hugging Face Hub.",
         "export": "Export a checkpoint as ONNX graphs, for other programs.",
     },

@@ -39,7 +39,7 @@ def caption(
         bool,
         Running(
             "--dry-run",
-            help="List what would become of each image, and why; write nothing.",
+            help="List what would happen to each image, and why; write nothing.",
         ),
     ] = False,
     verbose: Annotated[
@@ -58,13 +58,13 @@ def caption(
     For a single image file, print just its caption; for anything else, `path<TAB>caption` lines. JSON rows are {"path",
     "caption", "log_prob", "score"}: log_prob is the sum of the natural log-probabilities of the words and <end>, and
     captions are ranked by score = log_prob / nᵅ + W × agreement, where n counts the words and <end>, α and W are the
-    checkpoint's, and agreement, −1 to 1, is how well caption and photo go together; a checkpoint that has not learnt
-    that adds nothing. With --num, rows also have "candidates". An image that cannot be read costs
-    one line on stderr and, in JSON, a row {"path", "error"}.
+    checkpoint's, and agreement, −1 to 1, is how well caption and photo go together; a checkpoint that has not learnt it
+    adds nothing. With --num, rows also have "candidates". An unreadable image gives one line on stderr and, in JSON, a
+    row {"path", "error"}.
 
-    A caption that is more likely wrong than right, as far as the model can tell, is marked as unsure: rows have
-    "unsure": true, and lines on a terminal end in (unsure). Where nothing would mark it, in other text, sidecars and
-    metadata, it is left out unless --keep-unsure is given.
+    A caption that is probably wrong, by the model's own estimate, is marked as unsure: rows have "unsure": true, and
+    lines on a terminal end in (unsure). Other text, sidecars and metadata cannot show that, so there it is left out
+    unless --keep-unsure is given.
 
     An existing FILE is refused without --resume or --existing overwrite, and so is one that another run is writing.
     After Ctrl-C or a crash, --resume continues a jsonl, csv or tsv FILE; for sidecars and metadata, run the same

@@ -39,8 +39,8 @@ def cluster(
 ) -> None:
     """Caption a million images on the machines of a Ray cluster.
 
-    FOLDER receives a Parquet file for each thousand images, whole at every moment: a machine that is lost costs no
-    captions, and --resume does what is missing. `capcli merge` reads the folder.
+    FOLDER gets a Parquet file for each thousand images, complete at every moment: losing a machine loses no captions,
+    and --resume adds the missing ones. `capcli merge` reads the folder.
 
     Exit status: 0 if all images were captioned, 1 if some failed, 2 for a usage error, 130 after Ctrl-C (128 plus the
     number of the signal).

@@ -39,14 +39,14 @@ def explain(
     """Check your own sentence against a photo, word by word.
 
     Prints `fit<TAB>gain<TAB>log_prob<TAB>sentence`. The gain is the log-probability that the photo adds to the
-    sentence; fit is the gain per word, and twice the agreement with the photo if the model can tell it. Then, for each
-    word, its probability given the words before it, the natural logarithm of that, and how many times as likely the
-    photo makes it as a blank picture does. A ? marks nouns in whose place others fit the photo better, and other words
-    that it makes less than half as likely; words missing from the model's vocabulary are named. What the encoder alone
-    sees is the last line, where the model has it. With --text-file, sentences are ranked by fit, one per line.
+    sentence; fit is the gain per word, plus twice the agreement with the photo if the model can tell it. Then, for each
+    word, its probability given the words before it, the natural logarithm of that, and the ratio to its probability
+    with a blank picture. A ? marks nouns in whose place others fit better, and other words that the photo makes less
+    than half as likely; words missing from the model's vocabulary are named. The last line says what the encoder alone
+    sees, if the model can tell. Sentences of --text-file are ranked by fit, one per line.
 
-    Doubt is a hint: over 200 dev photos 8 % of the right nouns of people's captions were doubted, and 66 % of the nouns
-    that had been put in their place; the right sentence ranked first in 88 %.
+    Doubt is a hint: over 200 dev photos 8 % of the right nouns in people's captions were doubted, and 66 % of the wrong
+    nouns put in their place; the right sentence ranked first in 88 %.
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
     """

@@ -24,10 +24,10 @@ def export(
 ) -> None:
     """Export a checkpoint as ONNX graphs, for other programs.
 
-    Writes start.onnx, which looks at photos, step.onnx, which goes one word further, sentences.onnx, which tells how
-    well sentences agree with a photo, if the checkpoint has learnt that, vocabulary.json, and a README.md of inputs and
-    outputs with an example. The graphs hold their weights, and run in a browser (ONNX Runtime Web), on a
-    phone, or in any language that ONNX Runtime is there for.
+    Writes start.onnx, which looks at photos, step.onnx, which adds a word, sentences.onnx, which tells how well
+    sentences agree with a photo (if the checkpoint has learnt that), vocabulary.json, and a README.md of inputs and
+    outputs with an example. The graphs hold their weights, and run in a browser (ONNX Runtime Web), on a phone, or in
+    any language that ONNX Runtime supports.
     """
     from capcli.checkpoints.hub import find_checkpoint
     from capcli.checkpoints.store import ModelError, read_checkpoint

@@ -33,15 +33,15 @@ def merge(
     ] = False,
     existing: Annotated[str | None, one_of(("overwrite",), "Replace an existing FILE.  [default: refuse it]")] = None,
 ) -> None:
-    """Put outputs together, or convert them to another format.
+    """Merge outputs, or convert them to another format.
 
-    Rows come in the order of PARTS, each of which is read by the format that its ending stands for. Where an image has
-    several equal rows, one is kept; a failure is kept if no part has a caption. Two captions that differ are an error.
-    Text has no place for failures, and no log-probabilities.
+    Rows come in the order of PARTS, whose endings tell their formats. Of an image's equal rows one is kept; a failure
+    is kept if no part has a caption. Two captions that differ are an error. Text has no place for failures or
+    log-probabilities.
 
     FILE is replaced once the new one is complete; if anything is wrong with a part, it stays as it is.
 
-    Exit status: 0 if all rows were put together, 1 if the output failed, 2 for a usage error or a part that cannot be
+    Exit status: 0 if all rows were merged, 1 if the output failed, 2 for a usage error or a part that cannot be
     used.
     """
     from capcli.cli.run import count

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from capcli.images.find import Selection
 
 BATCH_SIZE = 32  # images that go through the model at once, unless `capcli caption` is told otherwise
-SET = "How to decode otherwise than the checkpoint says, as the HTTP API and Python do."
+SET = "Change the checkpoint's way to decode, as in the HTTP API and Python."
 SEED = 1  # of what `capcli teach` and `agree` draw
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -379,8 +379,8 @@ class Sources:
         str | None,
         Choice(
             metavar="I/N",
-            help="Take only the I-th of N parts (1/N to N/N). An image's path and N decide its part: a new file "
-            "moves no other, but N must stay. {shard} in the name of an output becomes, for example, 03-of-12.",
+            help="Take only the I-th of N parts (1/N to N/N). An image's path and N decide its part: new files move "
+            "no others, but N must stay the same. {shard} in the name of an output becomes, for example, 03-of-12.",
         ),
     ] = None
 
@@ -413,7 +413,7 @@ class Writing:
         str | None,
         Place(
             metavar="EXT",
-            help="With --sidecar: what their names end in, such as caption.  [default: txt]",
+            help="With --sidecar: ending of their names, such as caption.  [default: txt]",
             callback=check_ending,
         ),
     ] = None
@@ -429,15 +429,15 @@ class Writing:
         Place(
             "--xmp/--xmp-adobe",
             help="Also write an XMP sidecar, photo.jpg.xmp as digiKam, darktable and immich name it, or photo.xmp as "
-            "Lightroom does; what else is in it stays.",
+            "Lightroom does; its other content stays.",
         ),
     ] = None
     fields: Annotated[
         str,
         Place(
             metavar=",".join(FIELDS),
-            help="With --write-metadata and --xmp: what to write, one of these or several. Keywords are added to those "
-            "that are there.",
+            help="With --write-metadata and --xmp: fields to write, one or several. Keywords are added to "
+            "existing ones.",
             callback=check_fields,
             show_default=True,
         ),
@@ -446,7 +446,7 @@ class Writing:
         str | None,
         one_of(
             EXISTING,
-            "What to do with a caption that is there already: in a sidecar or the metadata; overwrite also replaces an "
+            "What to do with existing captions: those in a sidecar or the metadata; overwrite also replaces an "
             "existing FILE, page or overlays.  [default: skip]",
             panel="What to write",
         ),
@@ -464,8 +464,8 @@ class Writing:
         str | None,
         Place(
             metavar="TEXT",
-            help="What joins captions with append and prepend, and in sidecars and imagefolder those of --num; \\n is "
-            "a line end.  [default: a comma or, after a sentence, a space; for --num a line end]",
+            help="Text between captions: with append and prepend, and for --num in sidecars and imagefolder; \\n is a "
+            "line end.  [default: a comma or, after a sentence, a space; for --num a line end]",
             callback=lambda text: text and text.replace("\\n", "\n"),
         ),
     ] = None
@@ -492,15 +492,15 @@ class Writing:
         bool,
         Place(
             "--keep-unsure",
-            help="Write unsure captions where nothing marks them, too: into text, sidecars, metadata and imagefolder.",
+            help="Write unsure captions also where they cannot be marked: in text, sidecars, metadata and imagefolder.",
         ),
     ] = False
     cache: Annotated[
         str | None,
         Place(
             metavar="FILE",
-            help="Keep captions in FILE, an SQLite database, by what is in the images, and take them from there: those "
-            "that are renamed, moved or there twice are not captioned again.",
+            help="Remember captions in FILE, an SQLite database, by the content of images: renamed, moved or duplicate "
+            "ones are not captioned again.",
         ),
     ] = None
     summary: Annotated[

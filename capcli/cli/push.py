@@ -11,9 +11,7 @@ from capcli.cli.messages import fail
 
 
 def push(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Checkpoint folder, as `capcli train` writes it, or bundled.")
-    ],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Checkpoint folder from `capcli train`, or bundled.")],
     repository: Annotated[
         str, typer.Argument(metavar="USER/NAME", help="Hub repository; created if it does not exist.")
     ],

@@ -33,8 +33,7 @@ class Server:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Keep what is saved in FILE, a list that `capcli train` and `teach` read.  "
-            "[default: FOLDER/corrections.json]",
+            help="Save to FILE, a list that `capcli train` and `teach` read.  [default: FOLDER/corrections.json]",
             show_default=False,
         ),
     ] = None
@@ -42,8 +41,8 @@ class Server:
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Listen there, so that other machines can reach the server; needs --token. What goes over the network "
-            "can be read on its way: an SSH tunnel is safer.",
+            help="Listen on this address for other machines; needs --token. Others on the network can read the "
+            "traffic: an SSH tunnel is safer.",
         ),
     ] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8765
@@ -54,17 +53,17 @@ class Server:
             envvar="CAPCLI_TOKEN",
             show_envvar=False,
             show_default=False,
-            help="What programs and other browsers have to send; 16 characters or more. CAPCLI_TOKEN in the "
-            "environment is safer, as others see what a command was given.  [default: a new one for each run]",
+            help="Token for programs and other browsers; 16 characters or more. CAPCLI_TOKEN in the environment is "
+            "safer, as other users can see a command's arguments.  [default: a new one for each run]",
         ),
     ] = None
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="HOST",
-            help="Answer to this name too, as a proxy passes it on; may be given several times. Only a name of your "
-            "own: whoever decides where it leads can use the server through browsers that were let in under it. And "
-            "whoever reaches the proxy reaches the server: have it speak HTTPS.",
+            help="Answer to this name too, as passed on by a proxy; may be given several times. Give only a name you "
+            "own: whoever controls it can use the server through browsers that are logged in under it. Whoever reaches "
+            "the proxy reaches the server: let it use HTTPS.",
             show_default=False,
         ),
     ] = None
@@ -98,9 +97,9 @@ def serve(
 ) -> None:
     """Serve a page to caption photos on, and an HTTP API.
 
-    With FOLDER, the page shows its photos as they are captioned, the least sure first, to be corrected. What is saved
-    goes to FOLDER/corrections.json and, with --sidecar, --xmp or --write-metadata, to the places that `capcli caption`
-    writes to. Without FOLDER, the page takes photos that are dropped on it.
+    With FOLDER, the page shows its photos as they are captioned, the least sure first, for you to correct. Corrections
+    are saved to FOLDER/corrections.json and, with --sidecar, --xmp or --write-metadata, where `capcli caption` writes.
+    Without FOLDER, the page takes photos that are dropped on it.
 
     Prints an address that lets in one browser, once; another needs the token. Only this machine can reach the server,
     unless --host says otherwise. Ctrl-C ends it.

@@ -25,18 +25,17 @@ def teach(
     ],
     init: Annotated[
         str,
-        typer.Option(metavar="MODEL", help="Teach this checkpoint: bundled, or a folder as `capcli train` leaves it."),
+        typer.Option(metavar="MODEL", help="Teach this checkpoint: bundled, or a folder from `capcli train`."),
     ] = "bundled",
     tensorboard: TensorBoard = False,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Teach a checkpoint your own captions of some photos.
 
-    Photos like them, which is judged by what the encoder sees, will be described as you describe them, with words of
-    yours that the checkpoint did not know, if two captions or more have them. All other photos are described as before.
-    Twenty captions make a difference that you can see; minutes on two processor cores are enough. First the checkpoint
-    is tried on photos that are held out in turn, and what they gain is printed. MODEL receives curves.html too, a page
-    to watch it by.
+    Photos that look like these to the encoder will be described in your words, including those new to the checkpoint if
+    two captions or more have them. All other photos are described as before. Twenty captions make a visible difference;
+    minutes on two processor cores are enough. First the checkpoint is tried on photos that are held out in turn, and
+    their gain is printed. MODEL also gets curves.html, a page to follow the teaching.
 
     To teach more later, teach the same checkpoint again with all captions.
     """

@@ -73,22 +73,22 @@ def train(
     tensorboard: TensorBoard = False,
     allow_outside: AllowOutside = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what a recipe's stages are, and how long they took once.")
+        bool, typer.Option("--dry-run", help="List a recipe's stages, and how long each once took.")
     ] = False,
 ) -> None:
     """Train a captioner on photos with captions.
 
     A JSON file of DATA is COCO's, its own or in Karpathy's form, or a list, beside the photos or their folder images/:
-    [{"file_path": "a.jpg", "captions": ["a cat", …]}, …] or [{"image": "a.jpg", "caption": "a cat"}, …]. One photo in
-    twenty is held out as dev where none names its split.
+    [{"file_path": "a.jpg", "captions": ["a cat", …]}, …] or [{"image": "a.jpg", "caption": "a cat"}, …]. If no
+    photo names its split, one in twenty is held out as dev.
 
-    RUN receives the checkpoint with the best CIDEr on dev photos, averaged over the data sets, ready for
-    `capcli caption --model RUN`; a line per epoch in log.jsonl, and curves.html to watch it by; and after each epoch,
-    what --resume needs. Without --fine-tune the encoder keeps its weights: photos are encoded once, and an epoch trains
-    the decoder only.
+    RUN gets the checkpoint with the best CIDEr on dev photos, averaged over the data sets, ready for
+    `capcli caption --model RUN`; a line per epoch in log.jsonl; curves.html, a page to follow the run; and what
+    --resume needs, after each epoch. Without --fine-tune the encoder keeps its weights: photos are encoded once, and an
+    epoch trains the decoder only.
 
-    `capcli train recipe.toml --output RUN` runs the recipe's stages one after another. The same command goes on where
-    it was stopped.
+    `capcli train recipe.toml --output RUN` runs the recipe's stages one after another. If it was stopped, the same
+    command continues it.
     """
     from capcli.cli.process import set_up_process
 

@@ -17,7 +17,7 @@ class BeamOptions(TunedDecoding):
     """
 
     ban: tuple[str, ...] = setting(
-        (), "Find captions without this word, spelt exactly so.", metavar="WORD", several=True
+        (), "Find captions without this word, spelt exactly like this.", metavar="WORD", several=True
     )
 
 
@@ -54,7 +54,7 @@ class DecodingOptions(BeamOptions):
     )
     diversity: float = setting(
         0.0,
-        "With num: make the captions differ (diverse beam search, Vijayakumar et al. 2018); try 0.5.",
+        "With num: make the captions differ, by diverse beam search; try 0.5 (Vijayakumar et al. 2018).",
         0,
         100,
         metavar="D",

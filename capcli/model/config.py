@@ -111,7 +111,7 @@ class TunedDecoding:
     no_repeat: int = setting(0, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100)
     no_echo: bool = setting(
         True,
-        'Never say "red red", "red and red" or "red and a red", or allow it.',
+        'Never say "red red", "red and red" or "red and a red"; false allows it.',
     )
     agreement: float = setting(
         0.0,
@@ -123,7 +123,7 @@ class TunedDecoding:
     )
     restraint: float = setting(
         0.0,
-        "Take R from a caption's score for each noun, verb or attribute, and ten times that for one that comes again: "
+        "Take R from a caption's score for each noun, verb or attribute, and ten times that for a repeated one: "
         "captions say less.",
         0,
         1,

@@ -34,7 +34,7 @@ class TrainOptions:
     init: str | None = None
     self_critical: bool = setting(
         False,
-        "Reward sampled captions by CIDEr-D (Rennie et al. 2017); needs --init.",
+        "Reward sampled captions by CIDEr-D; needs --init (Rennie et al. 2017).",
         flags=("--self-critical",),
     )
     epochs: int = setting(10, "Go through the photos N times.", 1, 10_000)
@@ -45,7 +45,7 @@ class TrainOptions:
         0.0, "Measure and save a moving average of the weights, with this decay.", 0, 0.99999, metavar="DECAY"
     )
     init_share: float = setting(
-        0.0, "Share of init's weights in the result, so that what they knew is not forgotten.", 0, 1, metavar="SHARE"
+        0.0, "Share of init's weights in the result, so that less is forgotten.", 0, 1, metavar="SHARE"
     )
     encoder: str | None = setting(
         None,
@@ -77,7 +77,7 @@ class TrainOptions:
     )
     refine: bool | None = setting(
         None,
-        "With attention: a layer of self-attention lets annotation vectors see each other first.",
+        "Let annotation vectors see each other first: a layer of self-attention; needs a decoder with attention.",
         flags=("--refine/--no-refine",),
         told="--init's, otherwise no-refine",
     )
@@ -118,11 +118,11 @@ class TrainOptions:
         0.0, "λ of doubly stochastic attention (Xu et al. 2015).", 0, 1000, metavar="LAMBDA"
     )
     attention_boxes: str | None = setting(
-        None, "Teach attention where people are; boxes as `capcli evaluate --pointing` takes them.", metavar="FILE"
+        None, "Teach attention where people are; FILE has boxes as for `capcli evaluate --pointing`.", metavar="FILE"
     )
     sentences: tuple[str, ...] = setting(
         (),
-        "Files of text, a sentence per line: each is read beside the training photo whose captions are nearest.",
+        "Text files, a sentence per line: each is read with the training photo whose captions are nearest.",
         several=True,
         metavar="FILE",
     )
@@ -132,7 +132,7 @@ class TrainOptions:
     )
     stray_penalty: float = setting(
         0.0,
-        "With self_critical: what each content word that no caption of the photo holds takes from the reward.",
+        "With self_critical: reward lost for each content word that is in none of the photo's captions.",
         0,
         10,
         metavar="PENALTY",
