@@ -214,7 +214,7 @@ class AltPlan:
         """Say what is left to code, and return the exit status."""
         if self.in_code:
             count = f"{len(self.in_code)} images are" if len(self.in_code) > 1 else "1 image is"
-            say(f"{count} left to code in the page, which may give an alt text; the first is at {self.in_code[0]}")
+            say(f"{count} left alone, as code in the page may give an alt text; the first is at {self.in_code[0]}")
         return 1 if self.problems else 0
 
 
@@ -260,8 +260,8 @@ def alt_text(result: Caption | ImageError, max_chars: int, unsure: bool) -> str 
     if isinstance(result, ImageError):
         return result
     if result.unsure and not unsure:
-        return ImageError(result.path, f"left as it is, as the model is unsure: {result.text}")
+        return ImageError(result.path, f"left as it is; the caption is unsure: {result.text}")
     short = (candidate.text for candidate in result.candidates if len(candidate.text) <= max_chars)
     return next(short, None) or ImageError(
-        result.path, f"left as it is, as no caption has {max_chars} characters or less"
+        result.path, f"left as it is; no caption has {max_chars} characters or fewer"
     )

@@ -65,7 +65,7 @@ def explain(
     if (not sentence) == (text_file is None):
         fail("give either a sentence or --text-file")
     if sentence and len(sentence) > 1 and any(len(part.split()) > 1 for part in sentence):
-        fail(f"{len(sentence)} sentences: give one, or more of them with --text-file")
+        fail(f"{len(sentence)} sentences: give one, or several with --text-file")
     if text_file is None:
         sentences = [" ".join(sentence or [])]
     else:

@@ -160,7 +160,7 @@ class Job:
         listing = Listing(orders.reach, done, self.cluster.retry_failed, BLOCK_ROWS, first_number(output))
         if column is not None:
             if shards:
-                fail(f"{shards[0]}: a shard has no --column")
+                fail(f"{shards[0]}: --column does not apply to shards")
             for file in manifests(named):
                 listing.add_manifest(file, column)
         else:
@@ -168,7 +168,7 @@ class Job:
             listing.add_shards(shards, output)
         known, others = done.others, listing.others
         if not shards and known is not None and others is not None and not known.equals(others):
-            raise ManifestError(f"{output}: has other columns beside the captions; name another folder")
+            raise ManifestError(f"{output}: has other columns besides the captions; name another folder")
         run.skipped = listing.skipped
         check_protocols(listing.protocols, orders)
         return listing
@@ -177,7 +177,7 @@ class Job:
         """Yield what arguments and --files-from name. run: counts pictures that capcli drew."""
         for argument in named:
             if argument.lower().endswith(".parquet"):
-                fail(f"{argument}: needs --column NAME, which says where in it the images are")
+                fail(f"{argument}: needs --column NAME, the column that holds the images")
             if "://" in argument:
                 yield argument
             else:

@@ -88,6 +88,6 @@ def check_ban(words: Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
         if len(several := tokenize(word)) > 1:
             fail(f"--ban {word}: {len(several)} words to the model, {', '.join(several)}: ban one of them")
         if not vocabulary.find([word]):
-            known = vocabulary.find(several) and f"; it has {several[0]}"
-            say(f"--ban {word}: the model has no such word, and so never says it{known or ''}")
+            known = vocabulary.find(several) and f"; it knows {several[0]}"
+            say(f"--ban {word}: the model does not know this word, so it never says it{known or ''}")
     return tuple(words)

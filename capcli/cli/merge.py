@@ -111,7 +111,7 @@ def files_of(part: str) -> list[str]:
 
     files = [str(file) for file in parts_of(part)] if os.path.isdir(part) else [part]
     if not files:
-        fail(f"{part}: no part-….parquet of capcli's in this folder")
+        fail(f"{part}: no part-….parquet from capcli in this folder")
     return files
 
 
@@ -122,7 +122,7 @@ def format_of(part: str, output: str | None) -> str:
     if not os.path.isfile(part):
         fail(f"{part}: {'not a file' if os.path.exists(part) else 'no such file'}")
     if output is not None and os.path.exists(output) and os.path.samefile(part, output):
-        fail(f"{part}: is the output as well; name another file")
+        fail(f"{part}: is also the output; name another file")
     name = format_by_ending(part)
     if name is None:
         endings = ", ".join(ending for kind in FORMATS.values() for ending in kind.endings)

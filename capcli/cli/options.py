@@ -255,7 +255,7 @@ def check_ending(ending: str | None) -> str | None:
 
     dotted = "." + ending.removeprefix(".")
     if dotted.lower() in (".", ".xmp") or dotted.lower() in SUFFIXES or set(ending) & set("/\\"):
-        reason = "XMP sidecars are what --xmp writes" if dotted.lower() == ".xmp" else "not an ending for text files"
+        reason = "--xmp writes XMP sidecars" if dotted.lower() == ".xmp" else "not an ending for text files"
         fail(f"--sidecar-ext {ending}: {reason}")
     return dotted
 

@@ -115,7 +115,7 @@ def output_rules(
     yield output is None and not kind.streams, f"--format {kind.name} needs --output FILE or --output FOLDER/"
     for option, name in (("--output", output), ("--summary", writing.summary), ("--cache", writing.cache)):
         is_image = name is not None and os.path.splitext(name)[1].lower() in SUFFIXES
-        yield is_image, f"{option} {name}: ends like an image's name; name another file"
+        yield is_image, f"{option} {name}: has an image's ending; name another file"
     yield dry_run and writing.summary, "--dry-run writes nothing, so it cannot be combined with --summary"
     yield from place_rules(writing, bool(output or views.html or views.attention))
     resumable = f"--resume needs --output FILE in one of the formats {', '.join(RESUMABLE)}, or FOLDER/ for parquet"
@@ -163,7 +163,7 @@ def uses_keywords(writing: Writing, template: Template) -> bool:
 def cache_rules(path: str | None, decoding: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     """Yield the rules about captions that are drawn at random, which no cache can keep. path: its; None for none."""
     for option in ("sample", "attention_samples"):
-        line = f"--cache cannot be combined with {option.replace('_', '-')}: what is drawn at random is new each time"
+        line = f"--cache cannot be combined with {option.replace('_', '-')}: random draws differ each time"
         yield path is not None and decoding.get(option), line
 
 

@@ -260,14 +260,14 @@ class Run:
             say(f"{count(self.drawn, 'picture')} skipped: drawn by capcli; the first is {self.first_drawn}")
         if self.system_folders:
             first = self.first_system_folder
-            say(f"{count(self.system_folders, 'folder')} of the system's own skipped; to take one, name it: {first}")
+            say(f"{count(self.system_folders, 'system folder')} skipped; to include one, name it: {first}")
         if self.replaced:
             say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:
             say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
         if self.unsure:
-            left_out = "; left out where nothing marks them: --keep-unsure writes them" if self.left_out else ""
-            why = "more likely wrong than right" + (", maybe for what --ban forbids to say" if self.banned else "")
+            left_out = "; left out where they cannot be marked: --keep-unsure writes them" if self.left_out else ""
+            why = "more likely wrong than right" + (", perhaps because of --ban" if self.banned else "")
             say(f"{count(self.unsure, 'caption')} unsure: {why}{left_out}")
         if self.failed and self.found > 1:
             say(f"{self.failed} of {self.found} images failed")

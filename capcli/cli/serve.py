@@ -80,7 +80,7 @@ class Server:
         yield open_to_all, f"--host {self.host} needs --token TEXT, or CAPCLI_TOKEN in the environment"
         for name in self.allow_host or ():
             alone = name_in(name) == name.lower()
-            yield not alone, f"--allow-host {name}: not a name alone, such as photos.example.org"
+            yield not alone, f"--allow-host {name}: not a bare host name, such as photos.example.org"
 
 
 @grouped
@@ -243,7 +243,7 @@ def open_album(folder: str, writing: Writing, corrections: Path | None, captione
             fail(f"{error.filename or file}: {(error.strerror or str(error)).lower()}", 1)
         fail(error, 1)
     for line in opened.left:
-        say(f"{line}; a save that was interrupted may have written there")
+        say(f"{line}; an interrupted save may have written there")
     shows_scores = bool({"score", "log_prob"} & set(template.fields))
     score = functools.partial(score_of, captioner) if shows_scores else None
     keeper = Keeper(sinks[0], sinks[1], writing.existing or "skip")

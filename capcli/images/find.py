@@ -30,7 +30,7 @@ SYSTEM_FOLDERS = frozenset(
     "@eadir|@tmp|@recycle|@recently-snapshot|@__thumb|#recycle|#snapshot|$recycle.bin|recycler|lost+found|__macosx|"
     "system volume information".split("|")
 )
-DRAWN, KEPT_BY_SYSTEM = "drawn by capcli", "a folder of the system's own"
+DRAWN, KEPT_BY_SYSTEM = "drawn by capcli", "a system folder"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ DIVIDER = ",\n"  # between rows
 SPACE = re.compile(r"[ \t\n\r]*")
 FORM = '{"file_path": "a.jpg", "captions": ["a cat"]}'
 NO_LIST = f"not a list of captioned photos, [{FORM}, …]"
-KARPATHY = "in Karpathy's form, which training reads, but corrections are not written in"
+KARPATHY = "in Karpathy's form, which works for training, but not for corrections"
 
 
 class CorrectionsError(Exception):

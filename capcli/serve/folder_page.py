@@ -63,7 +63,7 @@ class FolderPage:
         photo = self.photo_of(request)
         sentences = (await self.json_of(request)).get("sentences")
         if not isinstance(sentences, list) or not 1 <= len(sentences) <= CANDIDATES + 1:
-            raise Refusal(422, f"one to {CANDIDATES + 1} sentences are read at a time")
+            raise Refusal(422, f"send one to {CANDIDATES + 1} sentences at a time")
         texts = [checked(sentence) for sentence in sentences]
         with named(photo.name):
             content = await self.api.in_thread(self.album.read, photo)
@@ -75,7 +75,7 @@ class FolderPage:
         photo = self.photo_of(request)
         tag = request.headers.get("if-match", "").strip('"')
         if not tag:
-            raise Refusal(428, "If-Match has to name the version that was seen")
+            raise Refusal(428, "If-Match must name the version that was seen")
         self.check_run(tag)
         text = checked((await self.json_of(request)).get("caption"))
         saved = await self.in_turn(lambda: self.album.save([(photo, tag, text)]))
@@ -85,7 +85,7 @@ class FolderPage:
         """Save the best caption of several photos, as far as they are as the person saw them."""
         wanted = (await self.json_of(request)).get("photos")
         if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_ACCEPTED:
-            raise Refusal(422, f"1 to {MAX_ACCEPTED} photos are accepted at a time")
+            raise Refusal(422, f"accept 1 to {MAX_ACCEPTED} photos at a time")
         accepted = []
         for each in wanted:
             number, tag = (each.get("id"), each.get("tag")) if isinstance(each, dict) else (None, None)
@@ -116,7 +116,7 @@ class FolderPage:
     def check_run(self, tag: str) -> None:
         """Refuse a page of another run, whose numbers are other photos'. tag: of a photo, as the page has it."""
         if tag.partition("-")[0] != self.album.run:
-            raise Refusal(410, "capcli serve was started anew: reload this page")
+            raise Refusal(410, "capcli serve was restarted: reload this page")
 
     async def json_of(self, request: Request) -> dict[str, Any]:
         """Return the JSON object that is a request's body. Raises Refusal."""
@@ -171,10 +171,10 @@ class FolderPage:
 def checked(text: Any) -> str:
     """Return a caption on one line. Raises Refusal for one that cannot be."""
     if not isinstance(text, str):
-        raise Refusal(422, "a caption is a text")
+        raise Refusal(422, "a caption must be text")
     plain = " ".join(text.split())
     if len(plain) > MAX_TEXT:
         raise Refusal(413, f"the caption has more than {MAX_TEXT} characters")
     if not tokenize(plain) or any("\ud800" <= sign <= "\udfff" for sign in plain) or not plain.isprintable():
-        raise Refusal(422, "the caption has no word, or a sign that cannot be written")
+        raise Refusal(422, "the caption has no word, or a character that cannot be written")
     return plain

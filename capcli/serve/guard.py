@@ -92,7 +92,9 @@ class Guard:
         path, method = scope["path"], scope["method"]
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.is_called(hosts[0]):
-            return Refusal(421, "this server is not called so; use the address that it printed, or --allow-host")
+            return Refusal(
+                421, "this server does not answer to that name; use the address that it printed, or --allow-host"
+            )
         has_token = self.access.has_token(headers)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and not is_same(origin, hosts[0]):

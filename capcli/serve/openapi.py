@@ -43,12 +43,12 @@ RECORD = {
 }
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
 STATUSES = {
-    "400": "A parameter or a form that makes no sense.",
+    "400": "An invalid parameter or form.",
     "401": "No token.",
     "403": "A request from another site.",
     "408": "The body came too slowly.",
     "413": f"Too large: more than {MAX_BODY:,} bytes, {MAX_FILES} images, --max-pixels, or too much work.",
-    "421": "The server is not called so.",
+    "421": "The server does not answer to that name.",
     "422": "No image could be read.",
     "429": "Too many requests at a time from one address; try again.",
     "503": "Busy; try again.",

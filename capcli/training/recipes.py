@@ -82,9 +82,9 @@ def read_recipe(path: Path) -> list[Stage]:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise DataError(f"{path}: a recipe has one [[stage]] or more")
     if not isinstance(content.pop(TERMS, ""), str):
-        raise DataError(f"{path}: {TERMS} is no text")
+        raise DataError(f"{path}: {TERMS} is not text")
     if unknown := [key for key in content if not any(key in known for known in KINDS.values())]:
-        raise DataError(f"{path}: {unknown[0]} is no option of any stage")
+        raise DataError(f"{path}: {unknown[0]} is not an option of any stage")
     stages = []
     for number, table in enumerate(tables, 1):
         try:
@@ -110,14 +110,14 @@ def read_stage(number: int, table: dict[str, Any], common: dict[str, Any]) -> St
         raise ValueError(f"name is {name!r}, not lower-case letters, digits and hyphens")
     known = KINDS[kind]
     if unknown := [key for key in table if key not in known and key not in OWN_KEYS]:
-        raise ValueError(f"{unknown[0]} is no option of a stage of the kind {kind}")
+        raise ValueError(f"{unknown[0]} is not an option of a stage of the kind {kind}")
     options = {key: value for key, value in (common | table).items() if key in known}
     if isinstance(options.get("data"), str) or not options.get("data"):
         raise ValueError('data is a list of data sets, such as ["flickr8k", "coco=2"]')
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     stage = Stage(name, kind, options, bool(table.get("new_decoder", False)), table.get("minutes"))
     if number == 1 and (kind != "train" or stage.new_decoder):
-        raise ValueError("the first stage trains a new model, without new_decoder")
+        raise ValueError("the first stage must train a new model, without new_decoder")
     if kind == "train":
         train_options(stage, None if number == 1 else Path("before"))  # to hear what is wrong with them
     return stage
@@ -139,10 +139,10 @@ def describe(stages: list[Stage], folder: Path) -> list[str]:
         if place.name in minutes_here:
             time = f"done, in {minutes_here[place.name]:g} min"
         else:
-            time = "not timed yet" if stage.minutes is None else f"some {stage.minutes:g} min"
+            time = "not timed yet" if stage.minutes is None else f"about {stage.minutes:g} min"
         lines.append(f"{place}: {stage.kind}, {told}; {time}")
     left = [s.minutes for p, s in zip(places(stages, folder), stages, strict=True) if p.name not in minutes_here]
-    return [*lines, f"{len(left)} of {len(stages)} stages are left: {sum(filter(None, left)):g} min as they were timed"]
+    return [*lines, f"{len(left)} of {len(stages)} stages are left: {sum(filter(None, left)):g} min by earlier timings"]
 
 
 def places(stages: list[Stage], folder: Path) -> list[Path]:
@@ -180,7 +180,7 @@ def follow(
     ranks = ranks or Ranks()
     console = stderr_console(quiet=not ranks.leads)
     if kept.exists() and kept.read_bytes() != recipe:
-        raise DataError(f"{kept}: is another recipe than {path}; name another folder")
+        raise DataError(f"{kept}: is a different recipe from {path}; name another folder")
     ranks.wait_for_leader()
     if ranks.leads:
         folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ def name_kinds(sets: list[DataSet], before: Path, place: Path, device: torch.dev
     train, dev = ([photo for each in sets for photo in each.split(split)] for split in ("train", "dev"))
     agreeing = write_kinds(console, place, train, dev, device)
     if agreeing is not None:
-        console.print(f"names the class that ImageNet's classifier is sure of in {agreeing:.0%}", markup=False)
+        console.print(f"agrees with ImageNet's classifier, where that is sure, in {agreeing:.0%}", markup=False)
     measure(console, place, sets, device, "fp32")
 
 

@@ -106,11 +106,11 @@ def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
     unsure, drawing = done.stderr.splitlines()
-    assert unsure.startswith("capcli: site/index.html:1: img/plain.png: left as it is, as the model is unsure: ")
+    assert unsure.startswith("capcli: site/index.html:1: img/plain.png: left as it is; the caption is unsure: ")
     assert drawing == "capcli: site/index.html:1: img/drawing.svg: not an image in a format that can be read"
     assert (site / "index.html").read_bytes() == before
     done = CliRunner().invoke(app, [*command, "--unsure", "--max-chars", "1"])
-    assert "img/plain.png: left as it is, as no caption has 1 characters or less" in done.stderr
+    assert "img/plain.png: left as it is; no caption has 1 characters or fewer" in done.stderr
     assert len(CliRunner().invoke(app, [*command, "--unsure"]).stdout.splitlines()) == 2
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_filled_in_is_said(site: Path, alt) -> None:
     Path("site/index.html").write_text(page)
     done = alt("site", "--check")
     in_code = (
-        "capcli: 2 images are left to code in the page, which may give an alt text; the first is at site/index.html:1\n"
+        "capcli: 2 images are left alone, as code in the page may give an alt text; the first is at site/index.html:1\n"
     )
     assert (done.exit_code, done.stderr) == (1, in_code)
     assert done.stdout == ("site/readme.md:1: my photo.jpg: no alt text\nsite/readme.md:2: my photo.jpg: no alt text\n")

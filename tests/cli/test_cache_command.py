@@ -239,9 +239,9 @@ def test_a_photo_that_changes_meanwhile_is_not_remembered(
 
 def test_what_draws_at_random_is_refused(tiny_checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     for options, reason in (
-        (["--sample"], "sample: what is drawn at random is new each time"),
-        (["--sample", "--seed", 1], "sample: what is drawn at random is new each time"),
-        (["--set", "attention-samples=2"], "attention-samples: what is drawn at random is new each time"),
+        (["--sample"], "sample: random draws differ each time"),
+        (["--sample", "--seed", 1], "sample: random draws differ each time"),
+        (["--set", "attention-samples=2"], "attention-samples: random draws differ each time"),
     ):
         done = caption(tiny_checkpoint, photos, "--cache", tmp_path / "kept.db", *options)
         assert (done.exit_code, done.stdout) == (2, "")
@@ -291,7 +291,7 @@ def test_other_files_are_refused_and_left_as_they_are(tiny_checkpoint: Path, pho
     same = caption(tiny_checkpoint, photos, "--cache", out, "-o", out)
     assert same.stderr == f"capcli: --output and --cache are the same file, {out}\n"
     image = caption(tiny_checkpoint, photos, "--cache", "kept.jpg")
-    assert image.stderr == "capcli: --cache kept.jpg: ends like an image's name; name another file\n"
+    assert image.stderr == "capcli: --cache kept.jpg: has an image's ending; name another file\n"
     assert sorted(path.name for path in tmp_path.glob("*-journal")) == []
 
 

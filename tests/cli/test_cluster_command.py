@@ -178,7 +178,7 @@ def test_a_manifest_keeps_its_columns(common: tuple[object, ...], tmp_path: Path
     assert run(tmp_path / "lists", "--column", "file", *common, "--resume")[0] == 0
     assert len(rows(tmp_path)) == 6
     status, said = run(tmp_path / "photos", *common, "--resume")
-    assert (status, said) == (2, [f"{tmp_path}/out: has other columns beside the captions; name another folder"])
+    assert (status, said) == (2, [f"{tmp_path}/out: has other columns besides the captions; name another folder"])
     done = CliRunner().invoke(app, ["merge", f"{tmp_path}/out"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
 
@@ -225,8 +225,8 @@ def test_trouble_of_a_machine_ends_the_run(
         (["--retry-failed"], "--retry-failed needs --resume"),
         (["--set", "beam=0"], "beam is 0, not between 1 and 100"),
         (["--column", "x", "--files-from", "-"], "--column cannot be combined with --files-from"),
-        (["--column", "x", "a.tar"], "a.tar: a shard has no --column"),
-        (["m.parquet"], "m.parquet: needs --column NAME, which says where in it the images are"),
+        (["--column", "x", "a.tar"], "a.tar: --column does not apply to shards"),
+        (["m.parquet"], "m.parquet: needs --column NAME, the column that holds the images"),
         (["-"], "- stands for an image on stdin, which a cluster cannot read"),
         (["https://host/a.jpg"], "https:// is fetched with --allow-https only"),
         (["absent"], "absent: no such file or folder"),

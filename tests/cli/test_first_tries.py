@@ -39,7 +39,7 @@ def run(*arguments: object) -> Result:
         (["train", str(PHOTOS)], "missing option '--output'"),
         (["export", "bundled", "-o", "x", "--existing", "append"], "--existing append: not one of overwrite"),
         (["info", "bundled", "--model", "bundled"], "name one checkpoint: MODEL or --model"),
-        (["explain", COFFEE, "a cat", "a dog"], "2 sentences: give one, or more of them with --text-file"),
+        (["explain", COFFEE, "a cat", "a dog"], "2 sentences: give one, or several with --text-file"),
         (["explain", "https://a.org/b.jpg", "a cat"], "https://a.org/b.jpg: URLs are not fetched; curl -s URL | "),
     ],
 )
@@ -103,4 +103,4 @@ def test_a_banned_word_may_be_all_there_is_to_see(tiny_checkpoint: Path, tmp_pat
     Image.new("RGB", (9, 9), "red").save(tmp_path / "red.png")
     said = {ban: run("caption", tmp_path, "--model", tiny_checkpoint, *ban).stderr for ban in ((), ("--ban", "cat"))}
     assert "unsure: more likely wrong than right;" in said[()]
-    assert "unsure: more likely wrong than right, maybe for what --ban forbids to say;" in said[("--ban", "cat")]
+    assert "unsure: more likely wrong than right, perhaps because of --ban;" in said[("--ban", "cat")]

@@ -286,7 +286,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
     done = capcli(*common, *places, "-o", tmp_path / "all.jsonl", "--summary", summary)
     assert done.returncode == 0, done.stderr
     said = "1 caption unsure: more likely wrong than right"
-    assert f"capcli: {said}; left out where nothing marks them: --keep-unsure writes them\n" in done.stderr
+    assert f"capcli: {said}; left out where they cannot be marked: --keep-unsure writes them\n" in done.stderr
     counts = json.loads(summary.read_text())["counts"]
     assert (counts["captioned"], counts["unsure"], counts["unsure_left_out"]) == (3, 1, 1)
     assert [row.get("unsure", False) for row in rows(tmp_path / "all.jsonl")] == [False, False, True]
@@ -346,7 +346,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
         ((".", "--output-dir", "x"), "--output-dir needs --sidecar"),
         ((".", "--sidecar", "--output-dir", "page.html/x"), "--output-dir page.html/x: cannot create files there"),
         (("--files-from", "."), "--files-from .: is a folder"),
-        ((".", "-o", "a.JPG", "--format", "csv"), "--output a.JPG: ends like an image's name"),
+        ((".", "-o", "a.JPG", "--format", "csv"), "--output a.JPG: has an image's ending"),
         (
             ("--files-from", "there.csv", "-o", "./there.csv"),
             "--files-from and --output are the same file, ./there.csv",

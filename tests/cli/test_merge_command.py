@@ -159,7 +159,7 @@ def test_an_existing_output_is_refused(tmp_path: Path) -> None:
     assert run(part, "-o", output, "--existing", "overwrite")[0] == 0
     assert output.read_text().startswith("path,")
     status, _, errors = run(part, "-o", part, "--existing", "overwrite")
-    assert (status, errors) == (2, f"capcli: {part}: is the output as well; name another file\n")
+    assert (status, errors) == (2, f"capcli: {part}: is also the output; name another file\n")
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,9 @@ def test_folders_of_the_system_are_counted(tiny_checkpoint: Path, tmp_path: Path
     make_photos(photos / "@eaDir", 2)
     done = capcli(photos, "--model", tiny_checkpoint, "--summary", tmp_path / "summary.json")
     kept = str(photos / "@eaDir")
-    assert done.stderr == f"capcli: 1 folder of the system's own skipped; to take one, name it: {kept}\n"
+    assert done.stderr == f"capcli: 1 system folder skipped; to include one, name it: {kept}\n"
     assert len(done.stdout.splitlines()) == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["counts"]["system_folders"] == 1
-    assert summary["skipped"] == [{"path": kept, "reason": "a folder of the system's own"}]
+    assert summary["skipped"] == [{"path": kept, "reason": "a system folder"}]
     assert len(capcli(kept, "--model", tiny_checkpoint).stdout.splitlines()) == 2

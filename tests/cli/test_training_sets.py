@@ -63,7 +63,7 @@ def test_sidecars_of_another_ending(photos: Path, tiny_checkpoint: Path) -> None
         (["--sidecar-ext", "caption"], "--sidecar-ext needs --sidecar"),
         (["--sidecar", "--sidecar-ext", ".JPG"], "--sidecar-ext .JPG: not an ending for text files"),
         (["--sidecar", "--sidecar-ext", "a/b"], "--sidecar-ext a/b: not an ending for text files"),
-        (["--sidecar", "--sidecar-ext", "xmp"], "--sidecar-ext xmp: XMP sidecars are what --xmp writes"),
+        (["--sidecar", "--sidecar-ext", "xmp"], "--sidecar-ext xmp: --xmp writes XMP sidecars"),
         (["--separator", "; "], "--separator needs --existing append or prepend, or --num with --sidecar or --format"),
         (["--template", "{existing}"], "{existing} in --template needs --existing overwrite, and --sidecar,"),
         (["--format", "imagefolder"], "--format imagefolder needs --output FILE or --output FOLDER/"),

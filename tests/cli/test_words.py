@@ -46,10 +46,10 @@ def test_a_ban_that_does_nothing_is_said(tiny_checkpoint: Path) -> None:
     done = caption(tiny_checkpoint, "--ban", "zebra", "--ban", "Cat", "--ban", "<end>", "--ban", "")
     assert done.exit_code == 0
     assert done.stderr.splitlines()[:4] == [
-        "capcli: --ban zebra: the model has no such word, and so never says it",
-        "capcli: --ban Cat: the model has no such word, and so never says it; it has cat",
-        "capcli: --ban <end>: the model has no such word, and so never says it",
-        "capcli: --ban : the model has no such word, and so never says it",
+        "capcli: --ban zebra: the model does not know this word, so it never says it",
+        "capcli: --ban Cat: the model does not know this word, so it never says it; it knows cat",
+        "capcli: --ban <end>: the model does not know this word, so it never says it",
+        "capcli: --ban : the model does not know this word, so it never says it",
     ]
     assert texts(done) == texts(caption(tiny_checkpoint))
 

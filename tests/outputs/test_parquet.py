@@ -273,7 +273,7 @@ def test_merge_reads_and_writes_it(folder: Path, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.stderr
     assert list(read_parquet(tmp_path / "o.parquet")) == [first[0], caption("b.jpg", unsure=True)]
     done = CliRunner().invoke(app, ["merge", str(tmp_path)])
-    assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}: no part-….parquet of capcli's in this folder\n")
+    assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}: no part-….parquet from capcli in this folder\n")
 
 
 def test_keywords_have_a_column_where_they_were_asked_for(folder: Path, tmp_path: Path) -> None:

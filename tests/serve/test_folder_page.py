@@ -424,10 +424,10 @@ def test_a_tab_of_another_run_asks_to_be_loaded_anew(page: Page, tiny_captioner:
         other = page.context.new_page()
         other.goto(f"{server.address}/?token={server.access.once}")
         other.locator("#stage").wait_for()
-        page.get_by_text("capcli serve was started anew: reload this page.").wait_for()
+        page.get_by_text("capcli serve was restarted: reload this page.").wait_for()
         page.locator("#field").press("Enter")
         page.locator("#save:not([disabled])").wait_for()
-        assert "capcli serve was started anew" in page.locator("#problem").text_content()
+        assert "capcli serve was restarted" in page.locator("#problem").text_content()
         assert page.locator("#field").input_value() == "a boat"
         assert not (tmp_path / "b" / "corrections.json").exists()
         other.close()

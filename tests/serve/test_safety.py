@@ -165,7 +165,7 @@ def test_a_proxys_name_is_answered_to_where_that_is_allowed() -> None:
 def test_what_is_no_name_cannot_be_allowed(name: str) -> None:
     command = [sys.executable, "-m", "capcli", "serve", "--port", "0", "--allow-host", name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    line = f"capcli: --allow-host {name}: not a name alone, such as photos.example.org\n"
+    line = f"capcli: --allow-host {name}: not a bare host name, such as photos.example.org\n"
     assert (done.returncode, done.stderr) == (2, line)
 
 

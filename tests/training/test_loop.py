@@ -115,7 +115,7 @@ def test_one_choice_of_number_format_for_all_of_a_run(
     assert said.startswith(
         f"training on cpu in {precision} 2 training photos and 12 words that are in captions 1 times"
     )
-    assert "too little for a new decoder, which may say the same of every photo" in said
+    assert "too few for a new decoder, which may describe every photo in the same way" in said
     assert set(computed) == {dtype}
     stored = CaptionModel.load(tmp_path / "run").config
     assert stored.training["options"]["precision"] == stored.scores[tmp_path.name]["precision"] == precision

@@ -53,8 +53,8 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
     assert list(json.loads((run / "stages.json").read_text())) == ["01-first", "02-critical"]
     lines = describe(read_recipe(recipe), run)
     assert "done, in" in lines[0]
-    assert lines[2].endswith("some 2 min")
-    assert lines[4] == "2 of 4 stages are left: 2 min as they were timed"
+    assert lines[2].endswith("about 2 min")
+    assert lines[4] == "2 of 4 stages are left: 2 min by earlier timings"
 
     begun = (run / "01-first" / "log.jsonl").stat().st_mtime_ns
     follow(recipe, run, CPU, command="capcli train recipe.toml")
@@ -73,7 +73,7 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
     assert Captioner.load(run, "cpu").caption(Path("tests/photos/chelsea.jpg")).text
 
     recipe.write_text(recipe.read_text().replace("epochs = 2", "epochs = 3"))
-    with pytest.raises(DataError, match="is another recipe"):
+    with pytest.raises(DataError, match="is a different recipe"):
         follow(recipe, run, CPU)
 
 
@@ -81,7 +81,7 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
     ("stages", "reason"),
     [
         ("", r"one \[\[stage\]\] or more"),
-        ('[[stage]]\nname = "a"\nepoch = 1\n', "stage 1: epoch is no option of a stage of the kind train"),
+        ('[[stage]]\nname = "a"\nepoch = 1\n', "stage 1: epoch is not an option of a stage of the kind train"),
         ('[[stage]]\nname = "../a"\n', "stage 1: name is '../a'"),
         ('[[stage]]\nname = "a"\nkind = "magic"\n', "kind is 'magic', not one of train, agree, kinds"),
         ('[[stage]]\nname = "a"\nkind = "agree"\n', "the first stage trains a new model"),

@@ -102,7 +102,7 @@ def test_a_recipe_is_told_and_takes_no_other_settings(pair: Path, tmp_path: Path
     recipe.write_text(f'data = ["{pair}"]\n[[stage]]\nname = "first"\nepochs = 1\nminutes = 3\n')
     told = train(recipe, "--output", tmp_path / "run", "--dry-run")
     assert told.exit_code == 0
-    assert told.stdout.splitlines()[0].endswith("01-first: train, data ('" + str(pair) + "',), epochs 1; some 3 min")
+    assert told.stdout.splitlines()[0].endswith("01-first: train, data ('" + str(pair) + "',), epochs 1; about 3 min")
     assert not (tmp_path / "run").exists()
     for more, said in (
         (["--epochs", "2"], "epochs cannot"),

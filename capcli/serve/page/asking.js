@@ -47,7 +47,7 @@ async function ask(path, options = {}) {
     }
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return answer;
-    if (response.status === 401) throw new Refused(401, {error: "capcli serve was started anew: open the address that it printed."});
+    if (response.status === 401) throw new Refused(401, {error: "capcli serve was restarted: open the address that it printed."});
     if (![429, 503].includes(response.status) || attempt === 9) throw new Refused(response.status, answer);
     await pause(+response.headers.get("Retry-After") || 2);
   }

@@ -324,7 +324,7 @@ async function follow() {
       const answer = await ask(`/page/photos?since=${change}`);
       const before = photos.get(current)?.tag;
       if (answer.run !== (known.run ?? answer.run)) {  // its numbers are of other photos
-        at.problem.textContent = "capcli serve was started anew: reload this page.";
+        at.problem.textContent = "capcli serve was restarted: reload this page.";
         return;
       }
       ({change} = answer);

@@ -76,8 +76,8 @@ def train(
             words, least = len(model.vocabulary) - len(SPECIAL_WORDS), options.min_count or MIN_COUNT
             console.print(
                 f"{len(setup.photos)} training photos and {words} words that are in captions {least} times or more are "
-                "too little for a new decoder, which may say the same of every photo: it takes thousands of photos; "
-                "--init begins with a checkpoint that can describe, and capcli teach makes do with twenty photos",
+                "too few for a new decoder, which may describe every photo in the same way: it takes thousands; "
+                "--init starts from a trained checkpoint, and capcli teach needs only twenty photos",
                 markup=False,
             )
         if ranks.leads:
