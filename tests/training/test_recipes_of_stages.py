@@ -84,7 +84,7 @@ def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytes
         ('[[stage]]\nname = "a"\nepoch = 1\n', "stage 1: epoch is not an option of a stage of the kind train"),
         ('[[stage]]\nname = "../a"\n', "stage 1: name is '../a'"),
         ('[[stage]]\nname = "a"\nkind = "magic"\n', "kind is 'magic', not one of train, agree, kinds"),
-        ('[[stage]]\nname = "a"\nkind = "agree"\n', "the first stage trains a new model"),
+        ('[[stage]]\nname = "a"\nkind = "agree"\n', "the first stage must train a new model"),
         ('[[stage]]\nname = "a"\nlearning_rate = 20\n', "not between 1e-09 and 10"),
         ('[[stage]]\nname = "a"\nlearning_rate = "fast"\n', "stage 1: "),
         ('[[stage]]\nname = "a"\n[[stage]]\nname = "b"\nhidden_size = 8\n', "stage 2: .* fixed by the checkpoint"),
