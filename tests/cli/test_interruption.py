@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_before_the_first_byte_is_a_failure_too(
     arguments = command(photo, "--model", tiny_checkpoint, option, output)[3:]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=1800,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, f"capcli: {output}: {os.strerror(errno.ENOSPC).lower()}\n")
     assert not output.exists()
