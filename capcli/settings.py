@@ -48,6 +48,11 @@ def setting(default: Any, help: str, low: float = -math.inf, high: float = math.
     return dataclasses.field(default=default, metadata={KEY: Setting(help, low, high, **more)})
 
 
+def same_setting(kind: type, name: str) -> Any:
+    """Return a field that is another dataclass's setting, but None where it is left to that. kind, name: which one."""
+    return dataclasses.field(default=None, metadata={KEY: settings(kind)[name]})
+
+
 def settings(kind: type) -> dict[str, Setting]:
     """Return the settings of a dataclass by name, in their order."""
     return {field.name: field.metadata[KEY] for field in dataclasses.fields(kind) if KEY in field.metadata}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from capcli.model.config import DECODERS, ENCODERS, ModelConfig
-from capcli.settings import check_ranges, check_types, setting
+from capcli.model.config import DECODERS, ENCODERS, ModelConfig, TunedDecoding
+from capcli.settings import check_ranges, check_types, same_setting, setting
 
 MIN_COUNT = 4
 # Options that --init's checkpoint determines: its shapes and its vocabulary.
@@ -138,11 +138,11 @@ class TrainOptions:
         metavar="PENALTY",
     )
     min_count: int | None = setting(None, "Learn only words seen at least N times.", 1, 1_000_000, told=str(MIN_COUNT))
-    max_length: int | None = setting(None, "Stop after N words.", 1, 100)
-    beam: int | None = setting(None, "Width of the beam search, in sentences.", 1, 100)
-    length_penalty: float | None = setting(None, "α in score = log_prob / nᵅ.", -10, 10, metavar="ALPHA")
-    no_repeat: int | None = setting(None, "Never repeat a sequence of N words; 0 allows repeats.", 0, 100)
-    no_echo: bool | None = setting(None, 'Never say "red red" or "red and red".')
+    max_length: int | None = same_setting(TunedDecoding, "max_length")
+    beam: int | None = same_setting(TunedDecoding, "beam")
+    length_penalty: float | None = same_setting(TunedDecoding, "length_penalty")
+    no_repeat: int | None = same_setting(TunedDecoding, "no_repeat")
+    no_echo: bool | None = same_setting(TunedDecoding, "no_echo")
     precision: str = setting(
         "auto",
         "Number format to compute in; auto chooses as `capcli caption` does.",
