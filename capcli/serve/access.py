@@ -1,4 +1,4 @@
-"""Who may ask: tokens, the browser's cookie, and the names under which the server may be called."""
+"""Who may ask: tokens, the browser's cookie, and the names that the server answers to."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ LEAST_TOKEN = 16  # characters
 
 
 class Access:
-    """Know the secrets of one run, and whether a request has one of them.
+    """Hold one run's secrets and check requests against them.
 
-    token: lets programs in, as `Authorization: Bearer TOKEN`, and people who type it into the page.
-    cookie_name: of the cookie of browsers that were let in; cookies are shared by all ports of a machine.
+    token: for programs, as `Authorization: Bearer TOKEN`, and for people to type into the page.
+    cookie_name: names the port, as a machine's ports share cookies.
     """
 
     def __init__(self, host: str, port: int, token: str | None = None, allowed: Iterable[str] = ()) -> None:
         """Make the secrets that are not given.
 
-        host: the address that the server listens on.
-        port: its port.
-        token: of LEAST_TOKEN characters or more; None makes one.
-        allowed: more names that the server may be called by.
+        host, port: where the server listens.
+        token: LEAST_TOKEN characters or more.
+        allowed: further names of the server.
         """
         self.token = token or secrets.token_urlsafe(24)
         self.once: str | None = secrets.token_urlsafe(24)
@@ -43,7 +42,7 @@ class Access:
             self.names |= {host.lower(), own, f"{own}.local"}
 
     def spend(self, once: str) -> bool:
-        """Return whether this is the token of the address that was printed, which lets in one browser, once."""
+        """Return whether this is the token in the printed address, which admits one browser, once."""
         with self.lock:
             if self.once is None or not same(once, self.once):
                 return False
@@ -51,53 +50,48 @@ class Access:
             return True
 
     def is_token(self, text: str) -> bool:
-        """Return whether this is the token."""
         return same(text, self.token)
 
     def is_in(self, headers: Headers) -> bool:
-        """Return whether a request comes from somebody who was let in. headers: of the request."""
+        """Return whether a request brings the token or the cookie."""
         return self.has_token(headers) or self.has_cookie(headers)
 
     def has_token(self, headers: Headers) -> bool:
-        """Return whether a request brings the token. headers: of the request."""
+        """Return whether a request brings the token."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self.is_token(token.strip())
 
     def has_cookie(self, headers: Headers) -> bool:
-        """Return whether a request comes from a browser that was let in. headers: of the request.
-
-        Other programs on this machine set cookies too, which may have any form, and even our name.
-        """
+        """Return whether a request brings our cookie, among others of any form, even of our name."""
         pieces = [piece.partition("=") for line in headers.getlist("cookie") for piece in line.split(";")]
         return any(name.strip() == self.cookie_name and same(value.strip(), self.cookie) for name, _, value in pieces)
 
     def set_cookie(self) -> str:
-        """Return the header that lets a browser in; scripts cannot read the cookie, other sites cannot make it sent."""
+        """Return the header that admits a browser; scripts cannot read the cookie, nor other sites have it sent."""
         return f"{self.cookie_name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict"
 
     def is_called(self, host: str) -> bool:
-        """Return whether the server may be called by this name; any other may be a stranger's that leads to us.
+        """Return whether the server goes by this name; another may be a stranger's that points to us.
 
-        host: the request's Host, with or without a port. Any port will do, as a tunnel has its own. With `--host`,
-        any IP address will do: it takes a name for another site to lead a browser here.
+        host: the request's Host, with any port, as a tunnel has its own. Beyond loopback any IP address will do: other
+            sites need a name to lead a browser here.
         """
         name = name_in(host)
         return name is not None and (name in self.names or (self.beyond_loopback and is_address(name)))
 
 
 def name_in(host: str) -> str | None:
-    """Return the name or address in a Host header, in small letters; None for what browsers would not send."""
+    """Return the name or address in a Host header, in lower case; None if no browser would send it."""
     found = HOST.fullmatch(host)
     return (found[1] or found[2]).lower() if found else None
 
 
 def same(given: str, secret: str) -> bool:
-    """Return whether a secret was given, in a time that does not tell how much of it was right."""
+    """Compare a secret in a time that does not reveal how much of it was right."""
     return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode("utf-8", "surrogatepass"))
 
 
 def is_address(name: str) -> bool:
-    """Return whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -106,5 +100,5 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine alone."""
+    """Return whether a host is this machine only."""
     return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)

@@ -1,4 +1,4 @@
-"""A folder's photos: their captions as they are made, what was saved for them, and what can be undone."""
+"""A folder's photos: their captions as they are made, what was saved for them, and undoing it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANDIDATES = 5  # captions of a photo
 
 
 class Album:
-    """Hold the photos of a folder; several threads may use it at the same time."""
+    """Hold a folder's photos. Safe in several threads."""
 
     def __init__(
         self,
@@ -38,16 +38,15 @@ class Album:
     ) -> None:
         """Begin without photos.
 
-        folder: its path.
-        corrections: what was saved earlier, and takes what is saved.
-        keeper: writes beside the photos and into them.
-        score: returns log-probability and score of a person's sentence for a photo; None where nothing shows them.
-        keywords: how many a saved caption gets at most.
+        corrections: earlier saves; takes new ones.
+        keeper: writes beside photos and into them.
+        score: log-probability and score of a person's sentence for a photo; None where nothing shows them.
+        keywords: most that a saved caption gets.
         """
         self.folder, self.inside = folder, os.path.realpath(folder)
         self.corrections, self.keeper, self.score = corrections, keeper, score
         self.keywords = keywords
-        self.run = secrets.token_hex(4)  # so that a version of another run is none of this one
+        self.run = secrets.token_hex(4)  # tells another run's versions from this one's
         self.lock, self.saving = threading.RLock(), threading.Lock()
         self.photos: list[Photo] = []
         self.saves = Saves()
@@ -65,10 +64,10 @@ class Album:
         batch_size: int,
         max_pixels: int | None,
     ) -> None:
-        """Caption the photos, in a thread.
+        """Caption the photos in a thread.
 
         images: paths, and ImageErrors for what cannot be listed.
-        captioner, options, batch_size, max_pixels: as `Captioner.stream` takes them.
+        captioner, options, batch_size, max_pixels: as in `Captioner.stream`.
         """
 
         def work() -> None:
@@ -86,7 +85,7 @@ class Album:
         self.thread.start()
 
     def listing(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
-        """Make a photo of each image first, then yield them to be captioned."""
+        """Make a photo of each image first, then yield them all for captioning."""
         wanted: list[str | ImageError] = []
         for image in images:
             path = image.path if isinstance(image, ImageError) else image
@@ -105,7 +104,7 @@ class Album:
         yield from wanted
 
     def take(self, number: int, batch: Sequence[Caption | ImageError]) -> None:
-        """Take captions. number: of the first photo."""
+        """Take the captions of photos from `number` on."""
         with self.lock:
             for photo, result in zip(self.photos[number:], batch, strict=False):
                 self.change += 1
@@ -118,7 +117,7 @@ class Album:
                     photo.unsure = result.unsure
 
     def close(self) -> None:
-        """End captioning, after the batch that is worked on, and let other runs have the corrections."""
+        """Stop captioning after the current batch, and release the corrections to other runs."""
         self.closed = True
         if self.thread is not None:
             self.thread.join(10)
@@ -128,7 +127,7 @@ class Album:
     # What pages see
 
     def tag(self, photo: Photo) -> str:
-        """Return what identifies a photo's version."""
+        """Return a photo's version, for `If-Match`."""
         return f"{self.run}-{photo.version}"
 
     def shown(self, photo: Photo) -> dict[str, Any]:
@@ -145,7 +144,7 @@ class Album:
         }
 
     def since(self, change: int) -> dict[str, Any]:
-        """Return what has changed. change: what an earlier answer gave; 0 asks for everything."""
+        """Return the photos changed since an earlier answer's `change`; 0 gives all."""
         with self.lock:
             photos = [self.shown(photo) for photo in self.photos if photo.changed > change]
             done = sum(bool(photo.candidates or photo.error) for photo in self.photos)
@@ -153,22 +152,22 @@ class Album:
             return {"run": self.run, "change": self.change, "photos": photos} | known
 
     def photo(self, number: int) -> Photo | None:
-        """Return a photo, None if there is none of this number."""
+        """Return the photo with this number, or None."""
         with self.lock:
             return self.photos[number] if 0 <= number < len(self.photos) else None
 
     def is_inside(self, path: str) -> bool:
-        """Return whether a file lies in the folder, after following links; one that dangles does, to be reported."""
+        """Return whether a file lies in the folder, links followed. A dangling link does, so that it is reported."""
         real = os.path.realpath(path)
         return os.path.commonpath([real, self.inside]) == self.inside
 
     def read(self, photo: Photo) -> bytes:
-        """Return a photo's file. Raises ImageError, also for one that leads out of the folder."""
+        """Return a photo's bytes. Raises ImageError, also if it leads out of the folder."""
         try:
             with open(photo.path, "rb", opener=without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise ImageError(photo.name, "not a regular file")
-                # Looked at when it is open, so that nobody can put another file there in between.
+                # Checked once open, so that nobody can swap the file in between.
                 real = os.path.realpath(photo.path)
                 if not self.is_inside(real) or not os.path.samestat(os.fstat(file.fileno()), os.stat(real)):
                     raise ImageError(photo.name, LEADS_OUT)
@@ -179,12 +178,12 @@ class Album:
     # Saving
 
     def save(self, wanted: Sequence[tuple[Photo, str, str]]) -> Saved:
-        """Save captions; they are on the disk when this returns.
+        """Save captions; they are on disk on return.
 
-        wanted: photos, the tags of their versions that the person saw, and the captions.
+        wanted: photos, the tags of the versions that the person saw, and captions.
 
-        Raises CorrectionsError, OSError with the name of the file, and ImageError for a photo that can no longer be
-        read where its score is asked for; after these nothing is saved.
+        Raises CorrectionsError, OSError naming the file, or ImageError if a photo to score can no longer be read; then
+        nothing is saved.
         """
         saved = Saved()
         with self.saving:
@@ -216,11 +215,9 @@ class Album:
         return saved
 
     def undo(self, number: int) -> Saved | None:
-        """Make everything what it was before a save; return None for one that is not known any more.
+        """Restore what a save changed; return None if its number is no longer known.
 
-        number: of the save.
-
-        Raises CorrectionsError, and OSError with the name of the file, after which nothing is undone.
+        Raises CorrectionsError, or OSError naming the file; then nothing is undone.
         """
         saved = Saved(number)
         with self.saving:
@@ -246,7 +243,7 @@ class Album:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Make what the block does to files and list one change, or none if it raises; see `Journal`."""
+        """Make the block's changes to files and list all or nothing; see `Journal`."""
         if not self.keeper.sinks:  # a single file is written completely or not at all anyway
             yield
             return
@@ -259,7 +256,7 @@ class Album:
             raise
 
     def refresh(self) -> None:
-        """Take what somebody else has changed in the corrections. Raises CorrectionsError and OSError."""
+        """Take over others' changes to the corrections. Raises CorrectionsError and OSError."""
         if not self.corrections.read():
             return
         with self.lock:
@@ -270,16 +267,15 @@ class Album:
                     self.set(photo, text)
 
     def set(self, photo: Photo, text: str | None) -> None:
-        """Note what is saved for a photo now."""
         self.change += 1
         photo.saved, photo.version, photo.changed = text, photo.version + 1, self.change
         photo.state = self.change
 
     def write(self, photo: Photo, text: str, before: Row | None, saved: Saved) -> tuple[Row, list[Written]]:
-        """Write a caption to the sinks; return its row, which says what was written, and that.
+        """Write a caption to the sinks; return its new row and the files written.
 
-        before: the row so far, of which all but the first caption stays.
-        saved: gets a line for each sink that did not take it.
+        before: the row so far; all but its first caption stays.
+        saved: gets the sinks' problems.
 
         Raises OSError as `Keeper.keep` does.
         """
@@ -298,7 +294,7 @@ class Album:
         return row, files
 
     def paths(self, written: Any) -> dict[str, str]:
-        """Return the digests of a row's files by their paths, empty if a person wrote something else there."""
+        """Return a row's digests by absolute path; empty if a person put something else there."""
         known = written.items() if isinstance(written, dict) else ()
         return {os.path.normpath(os.path.join(self.inside, str(path))): str(digest) for path, digest in known}
 
@@ -315,5 +311,5 @@ class Album:
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """Open a file, even a pipe that nobody writes to, which somebody may have put there."""
+    """Open a file without blocking, in case somebody put a pipe there."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

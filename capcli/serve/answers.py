@@ -11,10 +11,10 @@ from capcli.outputs.formats import dump
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer.
+    """Return an answer in JSON.
 
-    value: for JSON, in which file names may be that are not UTF-8.
+    value: may hold file names that are not UTF-8.
     status: of HTTP.
-    headers: beside the content's type and length.
+    headers: besides content type and length.
     """
     return Response(dump(value) + "\n", status, headers, "application/json")

@@ -1,4 +1,4 @@
-"""The HTTP API: captions, explanations and attention of images that are sent."""
+"""The HTTP API: captions, explanations and attention for uploaded images."""
 
 from __future__ import annotations
 
@@ -49,21 +49,20 @@ R = TypeVar("R")
 
 @dataclass
 class Asked:
-    """Hold a request as it was read: its images, and the values of its parameters."""
+    """Hold a request's images, as (name, bytes), and the values of its parameters."""
 
     images: list[tuple[str, bytes]]
     parameters: dict[str, Any]
 
 
 class Api:
-    """Answer requests of programs."""
+    """Answer programs' requests."""
 
     def __init__(self, captioner: Captioner, gate: Gate, max_pixels: int | None = None, batch_size: int = 32) -> None:
         """Start the threads that caption.
 
-        captioner: captions.
-        gate: counts what is worked on.
-        max_pixels, batch_size: as `Captioner.stream` takes them.
+        gate: counts the work in progress.
+        captioner, max_pixels, batch_size: as in `Captioner.stream`.
         """
         self.captioner, self.gate, self.max_pixels = captioner, gate, max_pixels
         self.batches = SharedBatches(captioner, batch_size, max_pixels)
@@ -71,18 +70,17 @@ class Api:
         self.drawing = asyncio.Semaphore(max(2, os.cpu_count() or 1))
 
     def close(self) -> None:
-        """End the threads."""
         self.batches.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, function: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        """Return what a function gives, which may take long; a few run at a time, and the others wait."""
+        """Run a slow function in one of a few threads. Raises Refusal after ANSWER_SECONDS."""
         async with within_time(), self.drawing:
             return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: function(*arguments, **named))
 
     @contextlib.asynccontextmanager
     async def asked(self, request: Request, known: Mapping[str, Parameter]) -> AsyncIterator[Asked]:
-        """Read a request, and hold its memory for the time of a block. known: its parameters. Raises Refusal."""
+        """Read a request, holding its memory during the block. known: its parameters. Raises Refusal."""
         given = request.query_params.multi_items()
         read_parameters(given, known, self.captioner)  # before the body, which may be large
         with Holding(self.gate) as holding:
@@ -93,10 +91,10 @@ class Api:
     async def captions(
         self, images: list[tuple[str, bytes]], num: int, options: DecodingOptions, photo_side: int = 0
     ) -> list[Caption | ImageError]:
-        """Return a caption for each image, or the ImageError of one that cannot be read.
+        """Return each image's caption, or its ImageError.
 
-        images: names and contents; emptied, so that nothing keeps their memory.
-        num, options, photo_side: as `Captioner.stream` takes them.
+        images: names and contents; emptied, to free their memory.
+        num, options, photo_side: as in `Captioner.stream`.
 
         Raises Refusal.
         """
@@ -117,7 +115,7 @@ class Api:
         return results  # type: ignore[return-value]
 
     async def cost_of_opening(self, images: list[bytes]) -> int:
-        """Return what decoding images costs; nothing of those that are refused. Raises Refusal."""
+        """Return the cost of decoding images in ms, leaving out refused ones. Raises Refusal."""
 
         def look() -> int:
             cost = 0
@@ -130,14 +128,14 @@ class Api:
             return await asyncio.to_thread(look)
 
     async def read(self, image: bytes, sentences: list[str]) -> list[Explanation]:
-        """Return explanations of sentences over an image. Raises Refusal and ImageError."""
+        """Explain sentences over an image. Raises Refusal and ImageError."""
         size = self.captioner.config.image_size
         cost = cost_of_reading(sentences) + await asyncio.to_thread(cost_of_opening, image, size, self.max_pixels)
         with self.gate.work(cost):
             return await self.in_thread(explain, self.captioner, image, sentences)
 
     async def caption(self, request: Request) -> Response:
-        """Answer with a row for each image, as `--format json` writes them."""
+        """Answer with a row for each image, as `--format json` writes it."""
         async with self.asked(request, CAPTION_PARAMETERS) as asked:
             wanted, options = asked.parameters, asked.parameters["options"]
             num, most = wanted.get("num", 1), wanted.get("keywords", 0)
@@ -148,13 +146,13 @@ class Api:
         return answer([caption_row(result, num, wanted.get("min_score")) for result in results], status_of(results))
 
     async def explain(self, request: Request) -> Response:
-        """Answer with a row for each sentence, the one first that fits the photo best."""
+        """Answer with a row for each sentence, best fit first."""
         async with self.asked(request, EXPLAIN_PARAMETERS) as asked:
             explained = await self.explained(asked, asked.parameters.get("sentence", []))
         return answer([as_row(each) for each in ranked(explained)])
 
     async def explained(self, asked: Asked, sentences: list[str]) -> list[Explanation]:
-        """Return explanations of sentences over the one image of a request. Raises Refusal and ImageError."""
+        """Explain sentences over the request's one image. Raises Refusal and ImageError."""
         if not sentences:
             raise Refusal(400, "no sentence: give one or more as sentence=…")
         for sentence in sentences:
@@ -166,7 +164,7 @@ class Api:
         return [replace(each, caption=replace(each.caption, path=name)) for each in found]
 
     async def attention(self, request: Request) -> Response:
-        """Answer with a picture of where the model looked, or with the weights."""
+        """Answer with a picture of the attention, or its weights."""
         if not self.captioner.config.decoder_kind.attends:
             raise Refusal(422, "this checkpoint's decoder has no attention")
         async with self.asked(request, ATTENTION_PARAMETERS) as asked:
@@ -196,13 +194,12 @@ class Api:
         return Response(picture, media_type="image/png")
 
     async def health(self, request: Request) -> Response:
-        """Answer that the server works."""
         return answer({"status": "ok", "version": __version__, "waiting": self.gate.images})
 
 
 @contextlib.asynccontextmanager
 async def within_time() -> AsyncIterator[None]:
-    """Give up on a block after a while. Raises Refusal."""
+    """Give up on the block after ANSWER_SECONDS. Raises Refusal."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             yield
@@ -212,7 +209,7 @@ async def within_time() -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def named(name: str) -> Any:
-    """Give an ImageError in a block the image's own name."""
+    """Put the image's own name on an ImageError from the block."""
     try:
         yield
     except ImageError as error:
@@ -220,18 +217,15 @@ def named(name: str) -> Any:
 
 
 def one_image(asked: Asked) -> tuple[str, bytes]:
-    """Return the one image of a request. Raises Refusal if there are several."""
+    """Return the request's only image. Raises Refusal if there are more."""
     if len(asked.images) != 1:
         raise Refusal(400, f"{len(asked.images)} images; this takes one")
     return asked.images[0]
 
 
 def draw(content: bytes, candidate: Candidate, looks: OverlayOptions, word: int | None) -> bytes:
-    """Return a PNG of a photo under its words' heat: a contact sheet, or one word's picture.
+    """Return a PNG of the words' heat over an encoded photo: a contact sheet, or one word's picture.
 
-    content: the encoded photo.
-    candidate: the sentence.
-    looks: how to draw.
     word: its index; None draws all.
 
     Raises ImageError.
@@ -245,7 +239,7 @@ def draw(content: bytes, candidate: Candidate, looks: OverlayOptions, word: int 
 
 
 def status_of(results: Sequence[Caption | ImageError]) -> int:
-    """Return the status for what became of images: 200 if one could be read, 413 if all are too large, or 422."""
+    """Return the HTTP status for images: 200 if any could be read, 413 if all are too large, else 422."""
     errors = [result for result in results if isinstance(result, ImageError)]
     if len(errors) < len(results):
         return 200
@@ -253,6 +247,5 @@ def status_of(results: Sequence[Caption | ImageError]) -> int:
 
 
 async def on_image_error(request: Request, error: Exception) -> Response:
-    """Answer that an image cannot be read."""
     assert isinstance(error, ImageError)
     return answer({"path": error.path, "error": error.reason}, status_of([error]))

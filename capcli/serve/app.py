@@ -46,15 +46,10 @@ STATIC = {
 
 
 class Pages:
-    """Answer requests of browsers: the pages, and how they are let in."""
+    """Answer browsers: the pages, and the way in."""
 
     def __init__(self, api: Api, access: Access, album: Album | None) -> None:
-        """Read the templates.
-
-        api: captions.
-        access: knows who may ask.
-        album: the photos of the folder; None without one.
-        """
+        """Read the templates. album: the folder's photos; None without a folder."""
         self.api, self.access, self.album = api, access, album
         self.templates = Environment(
             loader=ChoiceLoader([FileSystemLoader(PAGE), FileSystemLoader(REPORT)]),
@@ -65,13 +60,12 @@ class Pages:
         )
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Return a page. template: its name. values: that it shows."""
         return HTMLResponse(self.templates.get_template(template).render(**values), status)
 
     async def home(self, request: Request) -> Response:
-        """Answer with the page; a browser that was not let in yet gets in by the address that was printed, once."""
+        """Answer with the page; the printed address admits a new browser, once."""
         if (once := request.query_params.get("token")) is not None:
-            # HEAD is what programs send that look at an address before a person does.
+            # Programs that preview an address before a person opens it send HEAD.
             if request.method == "GET" and self.access.spend(once):
                 return self.let_in()
             return self.render("login.html", 403, problem="This address has been used already, or is an old one.")
@@ -80,7 +74,7 @@ class Pages:
         if self.album is None:
             return await self.trying(request)
         corrections, folder = str(self.album.corrections.path), self.album.folder
-        # Training reads photos below the list's folder only, unless it is told to.
+        # Training reads only photos below the list's folder unless told otherwise.
         inside = Path(os.path.realpath(folder)).is_relative_to(os.path.dirname(corrections))
         more = "" if inside else " --allow-outside"
         return self.render(
@@ -93,11 +87,11 @@ class Pages:
         )
 
     async def trying(self, request: Request) -> Response:
-        """Answer with the page without a folder."""
+        """Answer with the page for trying photos."""
         return self.render("try.html", colors=color_table("heat"), folder=self.album is not None)
 
     async def login(self, request: Request) -> Response:
-        """Take the token that somebody typed, or ask for it."""
+        """Take a typed token, or ask for it."""
         if request.method != "POST":
             return self.render("login.html", problem="")
         with Holding(Gate(), MAX_LOGIN) as holding:  # which takes nothing from those who are in
@@ -108,30 +102,26 @@ class Pages:
         return self.render("login.html", 403, problem="This is not the token.")
 
     def let_in(self) -> Response:
-        """Return a page that gives the browser its cookie, and leads it on.
+        """Return a page that gives the browser its cookie and leads it on.
 
-        Not by a redirection: where a link in a message led here, that would count as coming from another site, to which
-        no cookie is sent.
+        A redirection after a link in a message would count as coming from another site, and no cookie be sent.
         """
         response = self.render("enter.html")
         response.headers["set-cookie"] = self.access.set_cookie()
         return response
 
     async def docs(self, request: Request) -> Response:
-        """Answer with the page about the API."""
         return self.render("docs.html", api=self.description)
 
     async def openapi(self, request: Request) -> Response:
-        """Answer with the description of the API."""
         return answer(self.description)
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
-        """Return the description of the API."""
         return describe_api()
 
     async def static(self, request: Request) -> Response:
-        """Answer with one of the files that pages consist of."""
+        """Answer with a file that pages load."""
         name = request.path_params["name"]
         if name not in STATIC:
             raise HTTPException(404, "there is nothing here")
@@ -139,7 +129,6 @@ class Pages:
         return FileResponse(folder / name, media_type=kind, headers={"Cache-Control": "no-cache"})
 
     def routes(self) -> list[Route]:
-        """Return which address leads where."""
         return [
             Route("/", self.home),
             Route("/try", self.trying),
@@ -151,7 +140,7 @@ class Pages:
 
 
 async def on_refusal(request: Request, error: Exception) -> Response:
-    """Answer with a line of JSON that says why there is no other answer."""
+    """Answer with a line of JSON that gives the reason."""
     assert isinstance(error, HTTPException)
     known = {404: "there is nothing here", 405: "this address does not take that method"}
     reason = known.get(error.status_code, error.detail)
@@ -159,22 +148,20 @@ async def on_refusal(request: Request, error: Exception) -> Response:
 
 
 async def on_mistake(request: Request, error: Exception) -> Response:
-    """Answer that there is a mistake of ours; its details are nobody's business on the network."""
+    """Answer that capcli has a bug; its details are nobody's business on the network."""
     return answer({"error": MISTAKE}, 500)
 
 
 def readable(name: str) -> str:
-    """Return a file name as text; bytes that are not UTF-8 are replaced by a mark."""
+    """Replace the bytes of a file name that are not UTF-8 by a mark."""
     return re.sub("[\ud800-\udfff]", "\ufffd", name)
 
 
 def make_app(api: Api, access: Access, report: Callable[[str], object], folder: FolderPage | None = None) -> ASGIApp:
     """Return the application.
 
-    api: captions.
-    access: knows who may ask.
-    report: takes a line about a mistake of ours.
-    folder: the page of a folder; None for the page without one.
+    report: takes a line about a bug in capcli.
+    folder: None without a folder.
     """
     routes = [
         Route("/v1/caption", api.caption, methods=["POST"]),

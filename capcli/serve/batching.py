@@ -1,4 +1,4 @@
-"""Batches that all requests share: whatever waits when a worker is free goes through the model together."""
+"""Batches shared by all requests: a free worker takes whatever waits through the model together."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from capcli.decoding.options import DecodingOptions
 from capcli.results import Caption, ImageError
 from capcli.streaming import LookAhead, Workers
 
-PATIENCE = 0.005  # seconds that a small batch waits for more: next to nothing for one request, a full batch for many
+PATIENCE = 0.005  # seconds that a small batch waits to fill: little to one request, a full batch to many
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """Hold an image that waits for its caption.
 
-    name: what the caption gives as its path.
+    name: the caption's path.
     content: the encoded image.
-    num, options, photo_side: as `Captioner.stream` takes them.
-    future: gets the caption, or the ImageError of an image that cannot be read.
+    num, options, photo_side: as in `Captioner.stream`.
+    future: gets the caption or an ImageError.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Job:
 
     @property
     def batch_key(self) -> object:
-        """Return what jobs have to share to be captioned together; what a seed makes repeatable is captioned alone."""
+        """Return what jobs must share to be captioned together; seeded sampling runs alone, to be repeatable."""
         alone = self.options.draws and self.options.seed is not None
         return (self.num, self.options, self.future if alone else None)
 
@@ -44,14 +44,13 @@ Read = tuple[Job, Opened | Exception]
 
 
 class SharedBatches:
-    """Caption the images of any number of requests, in the batches of one captioner."""
+    """Caption the images of any number of requests in one captioner's batches."""
 
     def __init__(self, captioner: Captioner, batch_size: int = 32, max_pixels: int | None = None) -> None:
-        """Start the threads that open images and caption them.
+        """Start the threads that open and caption images.
 
-        captioner: its workers work on batches side by side.
-        batch_size: the most images that go through the model together, 1 or more.
-        max_pixels: as `Captioner.stream` takes it.
+        batch_size: most images in a batch, 1 or more.
+        max_pixels: as in `Captioner.stream`.
         """
         self.captioner, self.max_pixels = captioner, max_pixels
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -61,12 +60,12 @@ class SharedBatches:
         threading.Thread(target=self.drain, daemon=True).start()
 
     def submit(self, job: Job) -> Future[Caption]:
-        """Queue a job, and return its future; one that is cancelled before its turn costs nothing."""
+        """Queue a job and return its future; cancelled before its turn, it costs nothing."""
         self.jobs.put(job)
         return job.future
 
     def open(self, job: Job) -> Read:
-        """Open a job's image; an exception that is no ImageError is kept for its future."""
+        """Open a job's image; any exception but ImageError is kept for its future."""
         try:
             if job.future.cancelled():
                 return job, ImageError(job.name, "cancelled")
@@ -74,11 +73,11 @@ class SharedBatches:
             if isinstance(pictures, ImageError):
                 pictures = ImageError(job.name, pictures.reason, pictures.kind)
             return job, (job.name, pictures)
-        except Exception as error:  # of ours, and no reason for other requests to fail
+        except Exception as error:  # a bug of ours should not fail other requests
             return job, error
 
     def work(self, batch: list[Read | Exception]) -> Sequence[None]:
-        """Caption a batch, those together that can be, and answer each job."""
+        """Caption a batch, grouped by `batch_key`, and answer each job."""
         groups: dict[object, list[Read]] = {}
         for item in batch:
             assert not isinstance(item, Exception)  # as `open` raises none
@@ -89,7 +88,7 @@ class SharedBatches:
         return [None] * len(batch)
 
     def answer(self, group: list[Read]) -> None:
-        """Caption the images of jobs that are captioned together, and answer the jobs."""
+        """Caption jobs together and answer each."""
         opened = []
         for job, outcome in group:
             if isinstance(outcome, Exception):
@@ -112,11 +111,11 @@ class SharedBatches:
                 job.future.set_result(result)
 
     def drain(self) -> None:
-        """Take what the workers give, which are Nones, so that they go on. Runs in a thread."""
+        """Consume the workers' results, all None, to keep them going. Runs in a thread."""
         for _ in self.workers:
             pass
 
     def close(self) -> None:
-        """End the threads, each after the batch that it is working on; jobs that still wait are never answered."""
+        """End the threads after their current batch; waiting jobs are never answered."""
         self.jobs.put(None)
         self.workers.close()

@@ -1,4 +1,4 @@
-"""Bodies of requests: read within their limits, and taken apart into images and fields."""
+"""Requests' bodies: read within limits, then split into images and fields."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FORM = "multipart/form-data"
 
 @dataclass
 class Upload:
-    """Hold what came with a request.
+    """Hold what a request brought.
 
-    images: their names and encoded contents.
-    fields: what else was in a form, as (name, text).
+    images: names and encoded contents.
+    fields: a form's other fields, as (name, text).
     """
 
     images: list[tuple[str, bytes]] = field(default_factory=list)
@@ -38,18 +38,17 @@ class Upload:
 
 
 class FormParser(MultiPartParser):
-    """Keep files in memory, and tell whether the form has ended as it should, in `complete`."""
+    """Keep files in memory, and note in `complete` that the form ended properly."""
 
-    spool_max_size = MAX_BODY  # nothing that is sent gets onto the disk
+    spool_max_size = MAX_BODY  # uploads never reach the disk
     complete = False
 
     def on_end(self) -> None:
-        """Note the end."""
         self.complete = True
 
 
 async def read_upload(request: Request, holding: Holding) -> Upload:
-    """Return the images of a request: its body itself, or the files of a form. Raises Refusal."""
+    """Return a request's images: its body, or a form's files. Raises Refusal."""
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() == FORM:
         return await read_form(request, holding)
@@ -60,7 +59,7 @@ async def read_upload(request: Request, holding: Holding) -> Upload:
 
 
 async def read_form(request: Request, holding: Holding) -> Upload:
-    """Return what a form holds; the arguments are those of `read_body`. Raises Refusal."""
+    """Return a form's content, as `read_body` does a body's. Raises Refusal."""
     parser = FormParser(
         request.headers,
         pieces_of(request, holding),
@@ -71,7 +70,7 @@ async def read_form(request: Request, holding: Holding) -> Upload:
     try:
         async with within_time():
             form = await parser.parse()
-    except (FormParserError, UnicodeError):  # a kind of encoding that cannot be decoded, for one
+    except (FormParserError, UnicodeError):  # such as an unknown encoding
         raise Refusal(400, "the form is damaged") from None
     except MultiPartException as error:
         if error.__cause__:
@@ -96,7 +95,7 @@ async def read_form(request: Request, holding: Holding) -> Upload:
 async def read_body(request: Request, holding: Holding) -> bytes:
     """Return a request's body.
 
-    holding: holds its memory until the request has been answered.
+    holding: holds its memory until the answer.
 
     Raises Refusal if it is too large or too slow.
     """
@@ -105,9 +104,9 @@ async def read_body(request: Request, holding: Holding) -> bytes:
 
 
 async def pieces_of(request: Request, holding: Holding) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of a request's body, their memory held; the arguments are those of `read_body`.
+    """Yield a body in pieces, their memory held as in `read_body`.
 
-    Raises Refusal if it is too large, and TimeoutError if a piece is too long in coming.
+    Raises Refusal if it is too large, TimeoutError if a piece is late.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
@@ -115,7 +114,7 @@ async def pieces_of(request: Request, holding: Holding) -> AsyncGenerator[bytes,
     size, stream = 0, aiter(request.stream())
     while True:
         try:
-            async with asyncio.timeout(PAUSE_SECONDS):  # wait_for may swallow the end of the time around it
+            async with asyncio.timeout(PAUSE_SECONDS):  # wait_for may swallow the timeout around it
                 piece = await anext(stream)
         except StopAsyncIteration:
             return
@@ -126,7 +125,7 @@ async def pieces_of(request: Request, holding: Holding) -> AsyncGenerator[bytes,
 
 @contextlib.asynccontextmanager
 async def within_time() -> AsyncIterator[None]:
-    """Give a body its time. Raises Refusal once that is over, or if the connection is closed before its end."""
+    """Give a body BODY_SECONDS. Raises Refusal after that, or if the connection closes early."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             yield

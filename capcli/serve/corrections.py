@@ -1,4 +1,4 @@
-"""The list of corrected captions, which `capcli train`, `evaluate` and `teach` read; every save replaces the file."""
+"""The list of corrected captions for `capcli train`, `evaluate` and `teach`; each save replaces the file."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ KARPATHY = "in Karpathy's form, which works for training, but not for correction
 
 
 class CorrectionsError(Exception):
-    """Report a file that is no list of captioned photos; str() is one line with the file and the reason."""
+    """Report a file that is no list of captioned photos, in one line."""
 
 
 class Kept(Row):
-    """Hold a row as it stands in the file.
+    """Hold a row as the file has it.
 
-    text: in the file.
-    lead: what is between the row before it and this one.
-    place: of its photo.
+    text: its JSON.
+    lead: the text between it and the row before.
+    place: its photo, as `place_of` names it.
     """
 
     def __init__(self, row: Row, text: str, lead: str, place: str) -> None:
@@ -48,27 +48,25 @@ class Kept(Row):
 
 
 class Corrections:
-    """Hold the rows of the file, `{"file_path", "captions"}` and whatever else is in them, by their photos.
+    """Hold the file's rows, `{"file_path", "captions"}` and more, by photo.
 
-    Where a photo has several rows, the first of them is meant; training takes the captions of all. Rows that are not
-    changed stay byte for byte. What other programs and people change in the file meanwhile is read before the next
-    save. One run of capcli at a time has the file.
+    A photo's first row counts; training takes all. Unchanged rows stay byte for byte. Others' changes are read before
+    each save. One run of capcli at a time has the file.
     """
 
     def __init__(self, path: Path, places: Iterable[tuple[str, str]] = ()) -> None:
-        """Lock the file, and read it if it exists, after taking back what a killed save has done.
+        """Lock the file, take back what a killed save left, and read it if it exists.
 
-        path: of the file.
-        places: besides the file's own folder, as `Journal` takes them.
+        places: besides the file's own folder, as in `Journal`.
 
-        Raises CorrectionsError, and OSError with the file's name; its errno is EBUSY if another run has the file.
+        Raises CorrectionsError, or OSError with the file's name; EBUSY if another run has it.
         """
         self.path = Path(os.path.realpath(path))
         with errors_name(path):
-            # Never written; hidden, so that it is no photo's sidecar.
+            # Stays empty; hidden, so as not to be a photo's sidecar.
             self.lock = WholeFile(self.path.with_name(f".{self.path.name}.lock"))
         self.journal = Journal(self.path, places)
-        self.left: list[str] = []  # lines about files that could not be taken back, as somebody has changed them
+        self.left: list[str] = []  # lines about files changed since, so not taken back
         self.clear()
         try:
             self.read()
@@ -78,25 +76,23 @@ class Corrections:
             raise
 
     def close(self) -> None:
-        """Let other runs have the file."""
+        """Release the file to other runs."""
         self.lock.discard()
 
     def clear(self) -> None:
-        """Forget what is in the file."""
         self.take([])
         self.opening, self.closing, self.encoding = "[\n", "\n]\n", "utf-8"  # around the rows
         self.empty = "[]\n"  # the file without any row
         self.state: tuple[int, ...] | None = None
 
     def take(self, listed: list[Kept]) -> None:
-        """Take the rows that are in the file, in their order."""
         self.listed = listed
         self.rows = {row.place: row for row in reversed(listed)}
 
     def read(self) -> bool:
-        """Read the file if it is another than it was, and return whether it is.
+        """Read the file if it has changed, and return whether it had.
 
-        Raises CorrectionsError, and OSError with the file's name.
+        Raises CorrectionsError, or OSError with the file's name.
         """
         self.left += self.journal.take_back()
         state = self.look()
@@ -110,7 +106,7 @@ class Corrections:
         return True
 
     def look(self) -> tuple[int, ...] | None:
-        """Return what changes when the file does; None while there is none. Raises CorrectionsError."""
+        """Return the file's inode, size and time, None without a file. Raises CorrectionsError if it is not regular."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
@@ -127,7 +123,7 @@ class Corrections:
             raise OSError(errno.EPERM, str(error), os.fspath(self.path)) from None
 
     def parse(self, content: bytes) -> None:
-        """Take the rows of a file, with the text around them. Raises CorrectionsError."""
+        """Take a file's rows, with the text around them. Raises CorrectionsError."""
         encoding = json.detect_encoding(content)
         try:
             text = content.decode(encoding, "surrogatepass")
@@ -157,12 +153,12 @@ class Corrections:
         self.take(listed)
 
     def locate(self, name: str) -> str:
-        """Return the place of the photo that a row names, as training finds it."""
+        """Return where training finds the photo that a row names."""
         places = [self.path.parent / folder / name for folder in PHOTO_FOLDERS]
         return place_of(next(filter(os.path.isfile, places), places[-1]))
 
     def name(self, photo: str) -> str:
-        """Return how a row names a photo: relative to the file, if training then finds this photo and no other."""
+        """Return a row's name for a photo: relative to the file, if training then finds just this photo."""
         place = place_of(photo)
         with contextlib.suppress(ValueError):  # on another drive
             name = os.path.relpath(place, self.path.parent)
@@ -171,15 +167,15 @@ class Corrections:
         return place
 
     def row(self, photo: str) -> Row | None:
-        """Return the row of a photo, None if it has none."""
+        """Return a photo's row, or None."""
         return self.rows.get(place_of(photo))
 
     def put(self, changes: Mapping[str, Row | None]) -> None:
-        """Change rows; they are on the disk when this returns.
+        """Change rows; they are on disk on return.
 
-        changes: the new row of each photo, by its path; None removes it.
+        changes: new row by photo's path; None removes it.
 
-        Raises OSError with the file's name, after which the file is as it was.
+        Raises OSError with the file's name; then the file is unchanged.
         """
         self.check()
         listed = self.listed.copy()
@@ -200,7 +196,7 @@ class Corrections:
 
 
 def what_is_wrong(row: Any) -> str:
-    """Return why a decoded value is no row, for a message that begins `row 3`, and what to do; empty if it is one."""
+    """Return why a decoded value is no row and what to do, to follow `row 3`; empty for a row."""
     if not isinstance(row, dict):
         return f" is {brief(row)}; write {FORM} there"
     name = row.get("file_path")
@@ -216,6 +212,6 @@ def what_is_wrong(row: Any) -> str:
 
 
 def place_of(photo: str | os.PathLike[str]) -> str:
-    """Return one name for a photo, however its folders are named; a photo that is a link is another than its target."""
+    """Return one name for a photo, however its folders are named; a link differs from its target."""
     folder, name = os.path.split(photo)
     return os.path.join(os.path.realpath(folder), name)

@@ -1,4 +1,4 @@
-"""What the page of a folder asks for: its photos, their captions, and to save what the person makes of them."""
+"""What a folder's page asks for: photos and captions, and saving what the person makes of them."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ R = TypeVar("R")
 
 
 class FolderPage:
-    """Answer requests of the page of a folder."""
+    """Answer the requests of a folder's page."""
 
     def __init__(self, api: Api, album: Album, max_pixels: int | None = None) -> None:
-        """Take what captions, and the photos. max_pixels: larger photos are not shown."""
+        """Take the photos and their captioner. max_pixels: larger photos are not shown."""
         self.api, self.album, self.max_pixels = api, album, max_pixels
         self.saving = ThreadPoolExecutor(1, "save")  # one at a time, whatever else goes on
 
     async def photos(self, request: Request) -> Response:
-        """Answer with what has changed since an earlier answer."""
+        """Answer with changes since an earlier answer."""
         text = request.query_params.get("since", "0")
         return answer(self.album.since(int(text) if text.isdecimal() and len(text) < 16 else 0))
 
     async def picture(self, request: Request) -> Response:
-        """Answer with a photo, as a JPEG; its address names the content, so that no cache mistakes it."""
+        """Answer with a photo as JPEG; its address names the content, so no cache mistakes it."""
         photo, side = self.photo_of(request), int(request.path_params["side"])
         if side not in SIDES or request.path_params["content"] != photo.content:
             raise Refusal(404, "there is nothing here")
@@ -59,7 +59,7 @@ class FolderPage:
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": KEPT_BY_BROWSERS})
 
     async def read(self, request: Request) -> Response:
-        """Answer with what the model makes of sentences over a photo."""
+        """Answer with explanations of sentences over a photo."""
         photo = self.photo_of(request)
         sentences = (await self.json_of(request)).get("sentences")
         if not isinstance(sentences, list) or not 1 <= len(sentences) <= CANDIDATES + 1:
@@ -71,7 +71,7 @@ class FolderPage:
         return answer([shown_explanation(each) for each in explained])
 
     async def save(self, request: Request) -> Response:
-        """Save a caption, if the photo is still as the person saw it: `If-Match` names its version."""
+        """Save a caption if the photo is still as the person saw it: `If-Match` names that version."""
         photo = self.photo_of(request)
         tag = request.headers.get("if-match", "").strip('"')
         if not tag:
@@ -82,7 +82,7 @@ class FolderPage:
         return self.outcome(saved, 409 if saved.conflicts else 200)
 
     async def accept(self, request: Request) -> Response:
-        """Save the best caption of several photos, as far as they are as the person saw them."""
+        """Save the best captions of those photos that are still as the person saw them."""
         wanted = (await self.json_of(request)).get("photos")
         if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_ACCEPTED:
             raise Refusal(422, f"accept 1 to {MAX_ACCEPTED} photos at a time")
@@ -99,7 +99,6 @@ class FolderPage:
         return self.outcome(await self.in_turn(lambda: self.album.save(accepted)))
 
     async def undo(self, request: Request) -> Response:
-        """Make everything what it was before a save."""
         number = (await self.json_of(request)).get("save")
         saved = await self.in_turn(lambda: self.album.undo(number)) if type(number) is int else None
         if saved is None:
@@ -107,19 +106,19 @@ class FolderPage:
         return self.outcome(saved, 409 if saved.conflicts else 200)
 
     def photo_of(self, request: Request) -> Photo:
-        """Return the photo that a request names by its number. Raises Refusal."""
+        """Return the photo with the request's number. Raises Refusal."""
         photo = self.album.photo(request.path_params["number"])
         if photo is None:
             raise Refusal(404, "there is no such photo")
         return photo
 
     def check_run(self, tag: str) -> None:
-        """Refuse a page of another run, whose numbers are other photos'. tag: of a photo, as the page has it."""
+        """Refuse a page of an earlier run, whose numbers mean other photos. tag: a photo's, from the page."""
         if tag.partition("-")[0] != self.album.run:
             raise Refusal(410, "capcli serve was restarted: reload this page")
 
     async def json_of(self, request: Request) -> dict[str, Any]:
-        """Return the JSON object that is a request's body. Raises Refusal."""
+        """Return a request's JSON object. Raises Refusal."""
         with Holding(self.api.gate, MAX_JSON) as holding:
             body = await read_body(request, holding)
         try:
@@ -131,7 +130,7 @@ class FolderPage:
         return value
 
     async def in_turn(self, function: Callable[[], R]) -> R:
-        """Return what a function gives that saves. It is not given up on: what is begun is finished.
+        """Run a function that saves, one at a time; once begun, it is finished.
 
         Raises Refusal if nothing could be saved.
         """
@@ -144,7 +143,7 @@ class FolderPage:
             raise Refusal(507, f"nothing is saved: {error.filename or 'corrections'}: {reason}") from None
 
     def outcome(self, saved: Saved, status: int = 200) -> Response:
-        """Return what became of a request to save or to undo."""
+        """Return the answer to saving or undoing."""
         shown = self.album.shown
         told = {
             "save": saved.save,
@@ -157,7 +156,6 @@ class FolderPage:
         return answer(told, status)
 
     def routes(self) -> list[Route]:
-        """Return which address leads where."""
         return [
             Route("/page/photos", self.photos),
             Route("/page/photos/{number:int}", self.save, methods=["PUT"]),
@@ -169,7 +167,7 @@ class FolderPage:
 
 
 def checked(text: Any) -> str:
-    """Return a caption on one line. Raises Refusal for one that cannot be."""
+    """Return a caption on one line. Raises Refusal if it cannot be one."""
     if not isinstance(text, str):
         raise Refusal(422, "a caption must be text")
     plain = " ".join(text.split())

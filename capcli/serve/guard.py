@@ -1,4 +1,4 @@
-"""What stands between network and application: it checks who asks, counts, and closes every gap in an answer."""
+"""The layer between network and application: it checks who asks, counts requests, and hardens answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from capcli.serve.access import Access
 from capcli.serve.answers import answer
 from capcli.serve.limits import Gate, Refusal
 
-# What anybody may ask for: it says nothing about photos, and is the same in every run.
+# Open to anybody: says nothing about photos, and is the same in every run.
 OPEN = ("/health", "/docs", "/openapi.json", "/login", "/static/")
 UNCOUNTED = ("/health", "/docs", "/openapi.json", "/static/")
 MISTAKE = "a bug in capcli; its terminal says more"
@@ -27,27 +27,24 @@ HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "same-origin",  # with no-referrer, browsers do not say either where a form comes from
+    "referrer-policy": "same-origin",  # no-referrer would also hide where a form comes from
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
 
 
 class Guard:
-    """Wrap an application."""
+    """Wrap an application, checking and counting its requests."""
 
     def __init__(self, app: ASGIApp, access: Access, gate: Gate, report: Callable[[str], object]) -> None:
         """Wrap it.
 
-        app: the application.
-        access: knows who may ask.
         gate: counts requests.
-        report: takes a line about a mistake of ours, whose details are nobody's business on the network.
+        report: takes a line about a bug in capcli, for the terminal only.
         """
         self.app, self.access, self.gate, self.report = app, access, gate, report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI has it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -70,7 +67,7 @@ class Guard:
         try:
             if (refusal := self.refusal(scope)) is not None:
                 await refused(refusal)(scope, receive, send_on)
-            elif not self.access.is_in(Headers(scope=scope)):  # strangers' connections are counted; see `server`
+            elif not self.access.is_in(Headers(scope=scope)):  # strangers' connections are limited: see `server`
                 await self.app(scope, receive, send_on)
             elif scope["path"].startswith(UNCOUNTED):
                 scope["state"]["let_in"]()
@@ -87,7 +84,7 @@ class Guard:
                 await answer({"error": MISTAKE}, 500)(scope, receive, send_on)
 
     def refusal(self, scope: Scope) -> Refusal | None:
-        """Return why a request is not answered at all, or None."""
+        """Return why a request gets no answer, or None."""
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
         hosts = headers.getlist("host")
@@ -99,7 +96,7 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and not is_same(origin, hosts[0]):
             return Refusal(403, "requests from other sites are not answered")
-        # A form of another site, or its picture, may come without an origin.
+        # Another site's form or picture may come without an origin.
         navigates = method in SAFE and headers.get("sec-fetch-mode") == "navigate"
         if site not in ("none", "same-origin") and not navigates:
             return Refusal(403, "requests from other sites are not answered")
@@ -115,18 +112,17 @@ class Guard:
 
 
 def is_same(origin: str, host: str) -> bool:
-    """Return whether an origin is this server's, as the request calls it; a proxy may have made it https."""
+    """Return whether an origin is this server's, called `host`; a proxy may have made it https."""
     return origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
 
 
 def refused(refusal: Refusal) -> Response:
-    """Return the answer to a request that is not answered."""
     headers = dict(refusal.headers or {}) | ({"WWW-Authenticate": "Bearer"} if refusal.status_code == 401 else {})
     return answer({"error": refusal.detail}, refusal.status_code, headers)
 
 
 def describe(error: BaseException) -> str:
-    """Return what an exception is, and where it was raised, in one line."""
+    """Return an exception and where it was raised, on one line."""
     here = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" at {PurePath(frame.filename).name}:{frame.lineno}" for frame in here)
     return f"{type(error).__name__}{place}: {' '.join(str(error).split())}"

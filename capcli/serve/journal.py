@@ -1,4 +1,4 @@
-"""A journal of the files that a save changes, so that one that fails or is killed midway is taken back as a whole."""
+"""A journal of a save's changes to files, so that one that fails or is killed is taken back whole."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ NO_FILE = "-"  # in place of a digest
 
 @dataclass(frozen=True)
 class Step:
-    """Hold one change of one file, in a form that is small where most of the file stays.
+    """Hold one change of a file, small where most of it stays.
 
-    name: of the file, relative to the journal's folder where that can be.
-    was: digest of what it was, NO_FILE if it was not there.
-    now: digest of what it became, NO_FILE if it was removed.
-    head, tail: how many bytes of its beginning and its end both have.
-    middle: what was between these, in Base64.
+    name: relative to the journal's folder where possible.
+    was, now: digests before and after; NO_FILE without a file.
+    head, tail: number of bytes in common at the beginning and the end.
+    middle: the old bytes between these, in Base64.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Step:
 
     @classmethod
     def of(cls, name: str, was: bytes | None, now: bytes | None) -> Step:
-        """Return the change of a file's content; None is no file."""
+        """Return the change from one content to another; None means no file."""
         old, new = was or b"", now or b""
         head = alike(old, new)
         tail = alike(old[head:][::-1], new[head:][::-1])
@@ -49,7 +48,7 @@ class Step:
         return cls(name, digest_of(was), digest_of(now), head, tail, middle)
 
     def undone(self, content: bytes | None) -> bytes | None:
-        """Return what a file was. content: what it became."""
+        """Return the content before, given the content after."""
         if self.was == NO_FILE:
             return None
         new = content or b""
@@ -57,19 +56,18 @@ class Step:
 
 
 class Journal:
-    """Make the changes of several files one: all of them stay, or none.
+    """Make changes to several files as one: all stay, or none.
 
-    Before a file is changed the disk has a line about it, and the journal is removed when the last change is on the
-    disk. One that is found was left by a save that was killed; what that had changed is made what it was. A file that
-    somebody has changed since stays as it is.
+    Each change is in the journal, on disk, before it is made; the journal goes after the last. One found later was left
+    by a killed save, whose changes are taken back, except in files changed since.
     """
 
     def __init__(self, corrections: Path, places: Iterable[tuple[str, str]] = ()) -> None:
         """Name the journal, which lies beside the list.
 
         corrections: real path of the list, which a save changes last.
-        places: folders, and how the names of files in them end, that a journal may be about besides the list's own
-            folder. No other file is touched: a journal can come with a stranger's photos.
+        places: (folder, ending of names) that it may restore besides the list's folder; no others, as a journal can
+            come with a stranger's photos.
         """
         self.corrections = corrections
         self.path = corrections.with_name(f".capcli-{zlib.crc32(os.fsencode(corrections.name)):08x}.journal")
@@ -80,7 +78,7 @@ class Journal:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Take all changes of files in the block back if it raises. Raises OSError, after which nothing is changed."""
+        """Take the block's changes to files back if it raises. Raises OSError, with nothing changed."""
         token = replacing.set(self.note)
         try:
             yield
@@ -94,10 +92,10 @@ class Journal:
         replacing.reset(token)
 
     def note(self, path: Path, new: Path | None) -> None:
-        """Write down that a file is about to be changed.
+        """Record that a file is about to change.
 
-        path: real path of the file.
-        new: the file that takes its place, which is on the disk when this returns; None if the file is removed.
+        path: real path.
+        new: the file that replaces it, synced on return; None for removal.
 
         Raises OSError.
         """
@@ -109,13 +107,13 @@ class Journal:
             if self.file is None:
                 self.file = open(self.path, "xb")  # noqa: SIM115 (end() closes it)
                 sync_folder(self.path.parent)
-            self.file.write(f"\n{json.dumps(asdict(step))}\n".encode())  # a full disk may have cut off the one before
+            self.file.write(f"\n{json.dumps(asdict(step))}\n".encode())  # a full disk may have cut off the line before
             self.file.flush()
             os.fsync(self.file.fileno())
         self.folders.add(path.parent)
 
     def end(self) -> None:
-        """Remove the journal, if there is one: what was changed stays. Raises OSError."""
+        """Remove the journal, if any: the changes stay. Raises OSError."""
         self.close()
         self.folders.clear()
         with contextlib.suppress(FileNotFoundError):
@@ -123,22 +121,21 @@ class Journal:
             sync_folder(self.path.parent)
 
     def close(self) -> None:
-        """Close the journal, if it is open."""
         if self.file is not None:
-            with contextlib.suppress(OSError):  # what could not be written was told then
+            with contextlib.suppress(OSError):  # a failed write was reported when it happened
                 self.file.close()
             self.file = None
 
     def take_back(self) -> list[str]:
-        """Make files what they were before a save that did not end; return a line for each that stays as it is.
+        """Undo an unfinished save; return a line for each file left as it is.
 
-        Raises OSError if that is not possible; the journal stays, so that it can be tried again.
+        Raises OSError; the journal then stays for another try.
         """
         self.close()
         steps = self.steps()
         of_list = [step for step in steps if step.name == self.corrections.name]
         if of_list and digest_of(read(self.corrections)) not in (of_list[-1].was, of_list[-1].now):
-            steps = []  # the list is changed last, so everything was done, and somebody has gone on from there
+            steps = []  # the list changes last, so the save was finished, and somebody has gone on from there
         by_path: dict[str, list[Step]] = {}
         for step in steps:
             by_path.setdefault(os.path.realpath(self.path.parent / step.name), []).append(step)
@@ -159,14 +156,14 @@ class Journal:
         return left
 
     def may_change(self, path: str) -> bool:
-        """Return whether a file, by its real path, is one that a save may have changed."""
+        """Return whether a save may have changed the file at this real path."""
         inside = any(Path(path).is_relative_to(folder) and path.endswith(ending) for folder, ending in self.places)
         return inside and (os.path.isfile(path) or not os.path.exists(path))
 
     def steps(self) -> list[Step]:
-        """Return what is in the journal, nothing if there is none; its last line may be half written. Raises OSError.
+        """Return the journal's steps; none without a journal. Raises OSError.
 
-        What is no line of a journal is left out, as it may be a stranger's.
+        Skips what does not parse: a half-written last line, or a stranger's.
         """
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
@@ -177,14 +174,14 @@ class Journal:
         return [step for step in map(step_in, lines) if step is not None]
 
     def name(self, path: Path) -> str:
-        """Return how the journal names a file, so that the folder can be moved before it is read."""
+        """Return a file's name in the journal, relative so that the folder can be moved."""
         with contextlib.suppress(ValueError):  # on another drive
             return os.path.relpath(path, self.path.parent)
         return os.fspath(path)
 
 
 def step_in(line: bytes) -> Step | None:
-    """Return what a line of a journal says, None if it is none."""
+    """Return the step in a line of a journal, or None."""
     try:
         values: dict[str, Any] = json.loads(line)
         step = Step(**values)
@@ -197,7 +194,7 @@ def step_in(line: bytes) -> Step | None:
 
 
 def alike(one: bytes, other: bytes) -> int:
-    """Return how many bytes two contents have in common from their beginnings."""
+    """Return the length of two contents' common beginning."""
     least, most = 0, min(len(one), len(other))
     while least < most:
         middle = (least + most + 1) // 2
@@ -209,7 +206,7 @@ def alike(one: bytes, other: bytes) -> int:
 
 
 def read(path: str | os.PathLike[str]) -> bytes | None:
-    """Return a file's content, None if there is none. Raises OSError, also for a pipe or a device."""
+    """Return a file's content, None without one. Raises OSError, also for a pipe or device."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
@@ -218,7 +215,7 @@ def read(path: str | os.PathLike[str]) -> bytes | None:
 
 
 def put(path: str, content: bytes | None) -> None:
-    """Make a file what it was; None removes it. Raises OSError, also for one that must not be changed."""
+    """Restore a file's content; None removes it. Raises OSError, also if it must not be changed."""
     try:
         original(path)
     except UntouchableError as error:
@@ -235,5 +232,5 @@ def put(path: str, content: bytes | None) -> None:
 
 
 def digest_of(content: bytes | None) -> str:
-    """Return what identifies a content; NO_FILE for that of no file."""
+    """Return a content's digest; NO_FILE for None."""
     return NO_FILE if content is None else hashlib.sha256(content).hexdigest()

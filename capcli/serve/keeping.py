@@ -1,4 +1,4 @@
-"""Captions that go beside the photos and into them, through the sinks of `caption`, and how they are taken back."""
+"""Captions written beside photos and into them, through the sinks of `caption`, and taken back."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MEMORY = 128_000_000  # bytes of files that are kept for undoing
 
 @dataclass(frozen=True)
 class Ours:
-    """Hold what we know of a file that we wrote to.
+    """Hold what we know of a file that we wrote.
 
-    original: what it was before, None if it was not there.
-    digest: of what it has been since.
-    earlier: whether what it was before is an earlier run's, which may be overwritten.
+    original: its content before us, None without a file.
+    digest: of its content since.
+    earlier: whether an earlier run wrote the original, so that it may be overwritten.
     """
 
     original: bytes | None
@@ -32,12 +32,11 @@ class Ours:
 
 @dataclass(frozen=True)
 class Written:
-    """Hold what one save has done to a file.
+    """Hold one save's change of a file.
 
-    path: of the file.
-    before: what it was, None if it was not there.
-    ours: what we knew about it then.
-    digest: of what it is now.
+    before: its content before, None without a file.
+    ours: what we knew of it then.
+    digest: of its content now.
     """
 
     path: str
@@ -47,38 +46,36 @@ class Written:
 
 
 class Keeper:
-    """Write captions of photos, each as if it were the first: what we wrote ourselves is no text of the person's."""
+    """Write each caption of a photo as if it were the first: our own earlier text is not the person's."""
 
     def __init__(self, sinks: Sequence[Sink], overwriting: Sequence[Sink], existing: str) -> None:
         """Take the sinks.
 
-        sinks: that captions go to.
-        overwriting: the same, but with `overwrite`: for files that an earlier run wrote, where there was no text.
-        existing: one of EXISTING, what the sinks do about texts that are there.
+        overwriting: the same with `overwrite`, for files that an earlier run wrote where there was no text.
+        existing: one of EXISTING, what sinks do about a text that is there.
         """
         self.sinks = list(zip(sinks, overwriting, strict=True))
         self.existing = existing
         self.ours: OrderedDict[str, Ours] = OrderedDict()
 
     def keep(self, caption: Caption, known: Mapping[str, str]) -> tuple[list[Written], list[str]]:
-        """Write a caption to each sink; return what was done, and a line for each that did not take it.
+        """Write a photo's caption to each sink; return the changes, and a line for each sink that failed.
 
-        caption: of a photo.
-        known: digests of files that an earlier run wrote, by their paths.
+        known: digests of an earlier run's files, by path.
 
-        Raises OSError if a file can be made neither what it is to be nor what it was; see `Journal`.
+        Raises OSError if a file can be neither written nor restored; see `Journal`.
         """
         done: list[Written] = []
         problems: list[str] = []
         plans = []
-        for sink, overwriting in self.sinks:  # all of them first, as what is in one may matter to another
+        for sink, overwriting in self.sinks:  # look at all first, as one's content may matter to another
             place = sink.target(caption.path)
             assert place is not None  # a sink beside the photos or in them
             target = os.path.realpath(place)
             try:
                 before = read(target)
                 ours = self.ours.get(target)
-                if ours is not None and digest_of(before) != ours.digest:  # somebody else has changed it
+                if ours is not None and digest_of(before) != ours.digest:  # changed by somebody else
                     ours = None
                 if ours is not None:
                     earlier = ours.earlier
@@ -112,9 +109,9 @@ class Keeper:
         sink.write(caption)
 
     def take_back(self, done: Sequence[Written]) -> list[str]:
-        """Make files what they were before a save; return a line for each that stays as somebody else has changed it.
+        """Undo a save's changes; return a line for each file left, as it has changed since.
 
-        Raises OSError for one that cannot be changed.
+        Raises OSError for a file that cannot be changed.
         """
         problems = []
         for written in reversed(done):
@@ -134,7 +131,7 @@ class Keeper:
         return problems
 
     def note(self, path: str, ours: Ours) -> None:
-        """Remember what a file was before us; the oldest are forgotten where memory would run out."""
+        """Remember a file as ours, forgetting the oldest when MEMORY is full."""
         self.ours[path] = ours
         self.ours.move_to_end(path)
         held = sum(len(each.original or b"") for each in self.ours.values())
@@ -144,7 +141,7 @@ class Keeper:
 
 
 def why(error: ImageError | OutputError | OSError) -> str:
-    """Return why a file did not take a caption, with its name where the error has it."""
+    """Return why a file took no caption, with its name where the error has it."""
     if isinstance(error, OSError):
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
     return error.reason if isinstance(error, ImageError) else str(error)

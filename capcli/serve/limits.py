@@ -1,4 +1,4 @@
-"""What a request may cost: limits of size, number and time, and the refusals of what exceeds them."""
+"""Limits on a request's size, number and time, and the refusals beyond them."""
 
 from __future__ import annotations
 
@@ -10,48 +10,46 @@ from collections.abc import Iterator
 from starlette.exceptions import HTTPException
 
 MAX_BODY = 64_000_000  # bytes of one request
-MAX_BODIES = 400_000_000  # bytes of all requests that are worked on; a form takes twice its own for a moment
+MAX_BODIES = 400_000_000  # bytes of all requests in progress; a form briefly takes twice its size
 MAX_FILES = 64  # images of one request
 MAX_WAITING = 512  # images of all requests
-MAX_REQUESTS = 128  # that are worked on
+MAX_REQUESTS = 128  # in progress
 MAX_REQUESTS_OF_ONE = 96  # of one address
-MAX_CONNECTIONS = 256  # of those who are in
+MAX_CONNECTIONS = 256  # from those let in
 MAX_STRANGERS = 32  # connections of others; the oldest makes way for a new one
-STRANGER_SECONDS = 10  # within which such a connection has to send a request, and then to be done with it
-MAX_LOGIN = 4096  # bytes of the form that a token is typed into
+STRANGER_SECONDS = 10  # for such a connection to send a request, and again to be done with it
+MAX_LOGIN = 4096  # bytes of the login form
 MAX_SENTENCES, MAX_TEXT = 64, 1000  # of one request; characters of a sentence
-PAUSE_SECONDS = 10  # within which the next piece of a body has to come
-BODY_SECONDS = 120  # within which all of it has to
-HEAD_SECONDS = 20  # within which a connection has to send the head of a request
-ANSWER_SECONDS = 60  # within which captions have to be there
+PAUSE_SECONDS = 10  # for the next piece of a body
+BODY_SECONDS = 120  # for the whole body
+HEAD_SECONDS = 20  # for a request's head
+ANSWER_SECONDS = 60  # for captions
 REQUEST_SECONDS = HEAD_SECONDS + BODY_SECONDS + 2 * ANSWER_SECONDS  # after which a connection is cut off
-MAX_COST = 30_000  # milliseconds that one request may take a core; see `costs`
-MAX_COSTS = 1000 * ANSWER_SECONDS * (os.cpu_count() or 1)  # that all together may: others would wait in vain
+MAX_COST = 30_000  # milliseconds of a core for one request; see `costs`
+MAX_COSTS = 1000 * ANSWER_SECONDS * (os.cpu_count() or 1)  # for all together: more would wait in vain
 RETRY = {"Retry-After": "2"}
 
 
 class Refusal(HTTPException):
-    """Refuse a request: the answer is a line of JSON that says why."""
+    """Refuse a request with a line of JSON that says why."""
 
     def __init__(self, status: int, reason: str) -> None:
-        """Make the answer. status: of HTTP. reason: in plain words."""
         super().__init__(status, reason, RETRY if status in (429, 503) else None)
 
 
 class Gate:
-    """Count what is being worked on, and refuse what would be too much.
+    """Count the work in progress, and refuse what is too much.
 
-    bytes, images, cost: of all requests.
+    bytes, images, cost: totals over all requests.
     """
 
     def __init__(self) -> None:
-        """Make a gate that nothing has passed."""
         self.requests: Counter[str] = Counter()
         self.bytes = self.images = self.cost = 0
 
     @contextlib.contextmanager
     def request(self, client: str) -> Iterator[None]:
-        """Let a request pass for the time of a `with` block. client: its address. Raises Refusal."""
+        """Admit a request for the `with` block. client: its address. Raises Refusal."""
         if self.requests[client] >= MAX_REQUESTS_OF_ONE:
             raise Refusal(429, f"more than {MAX_REQUESTS_OF_ONE} requests from one address at a time")
         if self.requests.total() >= MAX_REQUESTS:
@@ -66,7 +64,7 @@ class Gate:
 
     @contextlib.contextmanager
     def some_images(self, number: int) -> Iterator[None]:
-        """Let images pass for the time of a `with` block. number: how many, 0 or more. Raises Refusal."""
+        """Admit images for the `with` block. number: 0 or more. Raises Refusal."""
         if self.images + number > MAX_WAITING:
             raise Refusal(503, "busy: too many images are waiting for their captions")
         self.images += number
@@ -77,7 +75,7 @@ class Gate:
 
     @contextlib.contextmanager
     def work(self, cost: int) -> Iterator[None]:
-        """Let work pass for the time of a `with` block. cost: of all of it, in milliseconds. Raises Refusal."""
+        """Admit work for the `with` block. cost: of it all, in milliseconds. Raises Refusal."""
         if cost > MAX_COST:
             raise Refusal(
                 413, "too much work for one request: send fewer images or smaller ones, or ask for less of each"
@@ -92,13 +90,13 @@ class Gate:
 
 
 class Holding:
-    """Hold memory for the body of one request, in a `with` block."""
+    """Hold memory for one request's body in a `with` block."""
 
     def __init__(self, gate: Gate, most: int | None = None) -> None:
         """Hold nothing yet.
 
         gate: knows what all requests hold.
-        most: bytes that this one may have; None takes MAX_BODY.
+        most: bytes allowed for this one; None takes MAX_BODY.
         """
         self.gate, self.size = gate, 0
         self.most = MAX_BODY if most is None else most

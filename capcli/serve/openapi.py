@@ -1,4 +1,4 @@
-"""The description of the HTTP API, in OpenAPI 3.1, made from the parameters that it takes."""
+"""The HTTP API's description in OpenAPI 3.1, made from its parameters."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STATUSES = {
 
 
 def parameter(name: str, described: Parameter) -> dict[str, Any]:
-    """Return the description of one parameter. name: as read_parameters gives it."""
+    """Return a parameter's description. name: with underscores."""
     declared = described.declared
     schema: dict[str, Any] = {"type": TYPES[described.kind]}
     limits = {"minimum": declared.low, "maximum": declared.high}
@@ -72,9 +72,8 @@ def operation(
 ) -> dict[str, Any]:
     """Return the description of a POST that takes images.
 
-    name: of the operation.
-    summary: what it does.
-    parameters: that it takes, in the address or as fields of a form.
+    name: its id.
+    parameters: in the address or as form fields.
     answer: content types and what they hold.
     several: whether a form may hold several images.
     """
@@ -99,12 +98,12 @@ def operation(
 
 
 def as_json(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer in JSON. schema: of it."""
+    """Return a JSON answer with this schema."""
     return {"application/json": {"schema": schema}}
 
 
 def describe_api() -> dict[str, Any]:
-    """Return the description of the API."""
+    """Return the whole description."""
     caption = operation(
         "caption", "Caption images", CAPTION_PARAMETERS, as_json({"type": "array", "items": ROW}), several=True
     )

@@ -1,4 +1,4 @@
-"""Parameters of requests, which are called as the options of the command line are."""
+"""Parameters of requests, named like the command line's options."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Parameter:
     """Describe a parameter.
 
     kind: int, float, bool or str.
-    declared: what it does, and its range.
-    choices: of a text; empty where any will do.
+    declared: its help and range.
+    choices: of a text; empty allows any.
     """
 
     kind: type
@@ -30,7 +30,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     def read(self, name: str, text: str) -> Any:
-        """Return the value of a text. Raises Refusal."""
+        """Return a text's value. Raises Refusal."""
         if self.kind is str:
             if self.choices and text not in self.choices:
                 raise Refusal(400, f"{name} is {text!r}, not one of {', '.join(self.choices)}")
@@ -55,7 +55,7 @@ class Parameter:
 
 
 def parameters_of(kind: type) -> dict[str, Parameter]:
-    """Return the settings of a dataclass as parameters. kind: a dataclass whose fields are plain values or None."""
+    """Return a dataclass's settings as parameters. kind: its fields are plain values or None."""
     plain: dict[Any, type] = {int | None: int, float | None: float, tuple[str, ...]: str}
     hints = get_type_hints(kind)
     return {n: Parameter(plain.get(hints[n], hints[n]), declared) for n, declared in settings(kind).items()}
@@ -83,11 +83,11 @@ SENTENCES = {"sentence": Parameter(str, Setting("A description to read over the 
 def read_parameters(
     given: Iterable[tuple[str, str]], known: Mapping[str, Parameter], captioner: Captioner
 ) -> dict[str, Any]:
-    """Return the values of those parameters that are given; those that may be given several times as lists.
+    """Return the given parameters' values, repeatable ones as lists.
 
-    given: names and texts, from the address and the fields of a form; `max-length` is the same as `max_length`.
-    known: what may be given.
-    captioner: whose own way to decode is changed by the parameters, which gives `options`; `replace` is Replacements.
+    given: names and texts; `max-length` means `max_length`.
+    known: the parameters allowed.
+    captioner: its decoding options, changed as asked, become `options`; `replace` becomes Replacements.
 
     Raises Refusal.
     """
@@ -118,7 +118,7 @@ def read_parameters(
 
 
 def decoding_options(found: Mapping[str, Any], captioner: Captioner) -> DecodingOptions:
-    """Return a captioner's options with the changes that were asked for. Raises Refusal if they contradict."""
+    """Return a captioner's options with the changes asked for. Raises Refusal if they contradict."""
     ours = {field.name for field in fields(DecodingOptions)}
     changes = {name: value for name, value in found.items() if name in ours}
     changes["ban"] = (*captioner.options.ban, *found.get("ban", ()))

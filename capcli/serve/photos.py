@@ -1,4 +1,4 @@
-"""A photo of the folder, and what becomes of it."""
+"""A photo of the folder, and its history."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from typing import Any
 class Photo:
     """Hold a photo of the folder.
 
-    number: its place in the listing, which names it in requests.
-    path: of the file.
-    name: relative to the folder.
-    content: names what the file held when it was captioned; no other content of any file has this name.
-    candidates: `{"caption", "log_prob", "score"}`, best first; empty until it is captioned.
-    unsure: as of the caption.
+    number: its place in the listing, and its name in requests.
+    name: its path relative to the folder.
+    content: as `content_of` gave it at captioning.
+    candidates: `{"caption", "log_prob", "score"}`, best first; empty until captioned.
     error: why it cannot be captioned.
-    saved: the caption that was saved for it.
+    saved: its saved caption.
     version: rises with each change.
-    state: another for each text that was saved; undoing brings back that of before.
-    changed: the album's `change` when anything here last changed.
+    state: new for each saved text; undoing restores the one before.
+    changed: the album's `change` at its last change.
     """
 
     number: int
@@ -40,9 +38,9 @@ class Photo:
 
 
 def content_of(path: str) -> str:
-    """Return a name for what a file holds, which changes with it.
+    """Return a name for a file's content, which changes with it.
 
-    It is made of the file's place, size and times, as a large folder would have to be read twice for a digest.
+    Made of place, size and times: digests would mean reading a large folder twice.
     """
     state: tuple[int, ...] = ()
     with contextlib.suppress(OSError):

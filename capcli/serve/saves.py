@@ -1,4 +1,4 @@
-"""What a save did, so that it can be told and undone."""
+"""What a save did, to report it and undo it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_UNDOS = 1000  # saves that can be undone, where no files were written
 
 @dataclass(frozen=True)
 class Step:
-    """Hold what a save did to one photo: its state and row before, its state since, and its files."""
+    """Hold a save's effect on one photo: its state and row before, its state since, and its files."""
 
     photo: Photo
     before: int
@@ -26,26 +26,25 @@ class Step:
 
 @dataclass(frozen=True)
 class Save:
-    """Hold what one save did, so that it can be undone."""
+    """Hold one save's steps, to undo it."""
 
     steps: list[Step]
 
     @property
     def size(self) -> int:
-        """Return the bytes of files that are kept for it."""
+        """Return the bytes of file contents that it keeps."""
         return sum(len(each.before or b"") for step in self.steps for each in step.files)
 
 
 class Saves:
-    """Keep saves by their numbers in `kept`, so that they can be undone; the oldest are forgotten."""
+    """Keep saves by number in `kept`, for undoing; the oldest are forgotten."""
 
     def __init__(self) -> None:
-        """Begin without any."""
         self.kept: OrderedDict[int, Save] = OrderedDict()
-        self.last = secrets.randbits(48)  # so that a save of another run is none of this one
+        self.last = secrets.randbits(48)  # tells another run's saves from this one's
 
     def add(self, save: Save) -> int:
-        """Keep a save, and return its number."""
+        """Keep a save and return its number."""
         self.last += 1
         self.kept[self.last] = save
         held = sum(each.size for each in self.kept.values())
@@ -57,12 +56,12 @@ class Saves:
 
 @dataclass
 class Saved:
-    """Say what became of a request to save or to undo.
+    """Hold the outcome of saving or undoing.
 
-    save: its number, by which it can be undone.
-    photos: those that were changed.
-    conflicts: those that somebody else had changed meanwhile, which are as they were.
-    problems: lines about files that did not take a caption.
+    save: its number.
+    photos: those changed.
+    conflicts: those left alone, as somebody else had changed them.
+    problems: lines about files that took no caption.
     """
 
     save: int = 0

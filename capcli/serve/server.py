@@ -1,4 +1,4 @@
-"""The server: sockets, connections that are cut off if nothing comes of them, and the end."""
+"""The server: sockets, dropping stalled connections, and the end."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from capcli.serve.limits import HEAD_SECONDS, MAX_CONNECTIONS, MAX_STRANGERS, REQUEST_SECONDS, STRANGER_SECONDS
 
-TICK = 1.0  # seconds between two looks at a connection
+TICK = 1.0  # seconds between looks at a connection
 MAX_HEAD = 32_768  # bytes of a request's head
 
 
 class Connection(H11Protocol):
-    """Cut a connection off that does not send a request, or whose answer takes too long, for whatever reason.
+    """Drop a connection that sends no request, or whose answer takes too long.
 
-    uvicorn's own limit is for connections that send nothing at all. A connection is a stranger's until a request came
-    with a token or a cookie; of these there are few, so that those who are in find a place.
+    uvicorn's own limit covers only silent ones. A connection is a stranger's until a request brings a token or cookie;
+    strangers get few places, to leave room for others.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch."""
+        """Begin to watch, dropping the oldest stranger where there are too many."""
         super().connection_made(transport)
         self.is_in, self.made, self.app_state = False, self.loop.time(), {"let_in": self.let_in}
         strangers = [each for each in self.connections if not each.is_in]  # type: ignore[union-attr]
@@ -39,16 +39,14 @@ class Connection(H11Protocol):
         self.watch = self.loop.call_later(TICK, self.look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Watch no longer."""
         self.watch.cancel()
         super().connection_lost(exc)
 
     def let_in(self) -> None:
-        """Note that whoever is connected was let in."""
         self.is_in = True
 
     def look(self) -> None:
-        """Cut the connection off if it has been waiting for its request, or for its answer, for too long."""
+        """Drop the connection if its request or its answer is overdue."""
         cycle: Any = self.cycle
         current = None if cycle is None or cycle.response_complete else cycle
         if current is not self.worked_on:
@@ -61,26 +59,25 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serve, and tell when the server answers."""
+    """Serve, and announce the start."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], object]) -> None:
-        """Prepare. on_start: is called once the server answers."""
         super().__init__(config)
         self.on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell so."""
+        """Start, then call on_start."""
         await super().startup(sockets)
         self.on_start()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, so that an address in use is known before a model is loaded.
+    """Return a listening socket, so that an address in use is known before a model is loaded.
 
-    host: a name or an address.
+    host: a name or address.
     port: 0 takes a free one.
 
-    Raises OSError, whose text is for people.
+    Raises OSError with a text for people.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -88,7 +85,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:  # of the name
         raise OSError(error.errno, f"{host}: {(error.strerror or str(error)).lower()}") from None
     try:
-        if hasattr(socket, "SO_REUSEADDR") and hasattr(socket, "SO_REUSEPORT"):  # not on Windows: it means more there
+        if hasattr(socket, "SO_REUSEADDR") and hasattr(socket, "SO_REUSEPORT"):  # not on Windows, where it means more
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(MAX_CONNECTIONS)
@@ -100,12 +97,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(app: ASGIApp, on_start: Callable[[], object] = lambda: None) -> Server:
-    """Return a server; its `run` takes the sockets of `listen`, and answers requests until a signal ends the program.
+    """Return a server; its `run` takes `listen`'s sockets and answers until a signal ends it.
 
-    app: answers the requests.
-    on_start: is called once they are answered.
+    on_start: called once it answers.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # what concerns people has lines of its own
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # capcli prints what matters itself
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -114,7 +110,7 @@ def make_server(app: ASGIApp, on_start: Callable[[], object] = lambda: None) -> 
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # anybody can send them
+        proxy_headers=False,  # anybody can fake them
         limit_concurrency=MAX_CONNECTIONS + MAX_STRANGERS,
         timeout_keep_alive=HEAD_SECONDS,
         timeout_graceful_shutdown=3,

@@ -1,4 +1,4 @@
-"""What the page without a folder asks for: captions of photos that are dropped on it, and a person's own sentences."""
+"""What the page without a folder asks for: captions of dropped photos, readings of a person's sentences."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ class Trying:
     """Answer requests of the page without a folder."""
 
     def __init__(self, api: Api) -> None:
-        """Take what captions. api: of programs, which does the same."""
         self.api = api
 
     async def caption(self, request: Request) -> Response:
-        """Answer with a photo's captions, best first, and the photo upright, as a JPEG that every browser can show."""
+        """Answer with a photo's captions, best first, and the upright photo as JPEG, which every browser shows."""
         async with self.api.asked(request, NAME) as asked:
             options = asked.parameters["options"]
             (result,) = await self.api.captions(asked.images, CANDIDATES, options, PICTURE_SIDE)
@@ -34,13 +33,12 @@ class Trying:
         return answer(shown_caption(result))
 
     async def explain(self, request: Request) -> Response:
-        """Answer with what the model makes of sentences over a photo."""
+        """Answer with explanations of sentences over a photo."""
         async with self.api.asked(request, EXPLAIN_PARAMETERS) as asked:
             explained = await self.api.explained(asked, asked.parameters.get("sentence", []))
         return answer([shown_explanation(each) for each in explained])
 
     def routes(self) -> list[Route]:
-        """Return which address leads where."""
         return [
             Route("/page/caption", self.caption, methods=["POST"]),
             Route("/page/explain", self.explain, methods=["POST"]),
