@@ -1,1 +1,1 @@
-"""What `capcli train` and `capcli evaluate` need and captioning does not."""
+"""Training and evaluation, which captioning does not need."""

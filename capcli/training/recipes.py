@@ -1,8 +1,8 @@
-"""Recipes: a training in stages, each of which begins with the checkpoint that the one before made.
+"""Recipes: training in stages, each beginning with the checkpoint before.
 
-A recipe is a TOML file. Its own keys are options of every stage that has them; each `[[stage]]` has a `name`, a `kind`
-of KINDS, `train` where none is given, and options of its own. `new_decoder = true` takes only the encoder of the stage
-before, and `minutes` tells how long the stage took when somebody ran it. `license` tells the terms of use.
+A recipe is a TOML file. Top-level keys are options for every stage that has them; each `[[stage]]` has a `name`, a
+`kind` of KINDS (`train` by default) and options of its own. `new_decoder = true` takes only the previous encoder;
+`minutes` says how long the stage once took. `license` gives the terms of use.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from capcli.training.measuring.validation import measure
 
 ENDING = ".toml"
 DONE_FILE, FEATURES = "stages.json", "features"
-TERMS = "license"  # the key of the terms of use that the card tells
+TERMS = "license"  # key of the terms of use, for the card
 OWN_KEYS = ("name", "kind", "minutes", "new_decoder")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-# The options that each kind of stage has.
+# The options of each kind of stage.
 KINDS: dict[str, frozenset[str]] = {
     "train": frozenset(field.name for field in dataclasses.fields(TrainOptions)) - {"init"},
     "agree": frozenset({"data", "beam", "seed", "restraint"}),
@@ -49,13 +49,13 @@ KINDS: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """Hold one stage of a recipe.
+    """Hold a recipe's stage.
 
-    name: of its folder, behind its number.
+    name: of its folder, after its number.
     kind: a key of KINDS.
-    options: those of its kind that are given, with the recipe's own.
-    new_decoder: whether only the encoder of the stage before is kept.
-    minutes: how long it took once; None if nobody has said so.
+    options: given here or for the whole recipe.
+    new_decoder: whether to keep only the previous stage's encoder.
+    minutes: taken once; None if unknown.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Stage:
 
 
 def read_recipe(path: Path) -> list[Stage]:
-    """Return the stages of a recipe.
+    """Return a recipe's stages.
 
-    path: of the TOML file, whose paths are relative to the current folder, as on the command line.
+    path: of the TOML file; paths in it are relative to the current folder, as on the command line.
 
-    Raises DataError for a file that is no recipe, with the stage and the key that are wrong.
+    Raises DataError, with the stage and key at fault.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -97,11 +97,10 @@ def read_recipe(path: Path) -> list[Stage]:
 def read_stage(number: int, table: dict[str, Any], common: dict[str, Any]) -> Stage:
     """Return a stage.
 
-    number: from 1 on.
-    table: of the stage.
-    common: the options of all stages.
+    number: from 1.
+    common: options of all stages.
 
-    Raises ValueError, and TypeError for an option's value of another type.
+    Raises ValueError, and TypeError for an option of the wrong type.
     """
     kind, name = table.get("kind", "train"), table.get("name", "")
     if kind not in KINDS:
@@ -119,12 +118,12 @@ def read_stage(number: int, table: dict[str, Any], common: dict[str, Any]) -> St
     if number == 1 and (kind != "train" or stage.new_decoder):
         raise ValueError("the first stage must train a new model, without new_decoder")
     if kind == "train":
-        train_options(stage, None if number == 1 else Path("before"))  # to hear what is wrong with them
+        train_options(stage, None if number == 1 else Path("before"))  # to raise their errors now
     return stage
 
 
 def train_options(stage: Stage, before: Path | None) -> TrainOptions:
-    """Return the options of a stage of the kind `train`. before: folder of the checkpoint that it begins with."""
+    """Return the options of a `train` stage. before: folder of the previous checkpoint."""
     if before is None:
         return TrainOptions(**stage.options)
     begin = {"encoder_weights": str(before)} if stage.new_decoder else {"init": str(before)}
@@ -132,7 +131,7 @@ def train_options(stage: Stage, before: Path | None) -> TrainOptions:
 
 
 def describe(stages: list[Stage], folder: Path) -> list[str]:
-    """Return a line for each stage: its folder, what it does, and how long it took, here or for whoever wrote it."""
+    """Return a line per stage: folder, what it does, and how long it took, here or elsewhere."""
     lines, minutes_here = [], read_done(folder)
     for place, stage in zip(places(stages, folder), stages, strict=True):
         told = ", ".join(f"{key} {value}" for key, value in stage.options.items())
@@ -146,12 +145,12 @@ def describe(stages: list[Stage], folder: Path) -> list[str]:
 
 
 def places(stages: list[Stage], folder: Path) -> list[Path]:
-    """Return the stages' folders, whose names sort as they run."""
+    """Return the stages' folders, which sort in order."""
     return [folder / f"{number:02}-{stage.name}" for number, stage in enumerate(stages, 1)]
 
 
 def read_done(folder: Path) -> dict[str, float]:
-    """Return the minutes that each finished stage took, by the name of its folder."""
+    """Return the minutes of each finished stage, by folder name."""
     try:
         return dict(json.loads((folder / DONE_FILE).read_bytes()))
     except FileNotFoundError:
@@ -166,11 +165,10 @@ def follow(
     command: str | None = None,
     ranks: Ranks | None = None,
 ) -> None:
-    """Run the stages of a recipe that are not done yet, and put the last one's checkpoint into the folder itself.
+    """Run a recipe's unfinished stages, and put the last checkpoint into the folder itself.
 
-    path: of the recipe.
-    folder: where a folder for each stage goes, and the checkpoint.
-    device, cache, command, ranks: see `loop.train`; the cache is the folder's own where none is named.
+    folder: for a folder per stage, and the checkpoint.
+    device, cache, command, ranks: see `loop.train`; by default the cache is in the folder.
 
     Raises what `read_recipe`, `train` and `learn_agreement` raise, and DataError if the folder holds another recipe's
     stages.
@@ -207,7 +205,7 @@ def follow(
 
 
 def run_stage(stage: Stage, place: Path, before: Path | None, device: torch.device, cache: Path, ranks: Ranks) -> None:
-    """Run a stage, or go on with it. place: its folder; the others as in `follow` and `train_options`."""
+    """Run or resume a stage. place: its folder; the rest as in `follow` and `train_options`."""
     if stage.kind == "train":
         train(train_options(stage, before), place, device, cache, resume=True, ranks=ranks)
         return
@@ -225,7 +223,7 @@ def run_stage(stage: Stage, place: Path, before: Path | None, device: torch.devi
 
 
 def name_kinds(sets: list[DataSet], before: Path, place: Path, device: torch.device) -> None:
-    """Write a checkpoint that names kinds, and knows how sure it is of captions. before: the one without."""
+    """Write a checkpoint that names kinds and knows its confidence. before: the one without."""
     console, model = stderr_console(), CaptionModel.load(before)
     model.save(place, torch.float16)
     copy_beside(before, place)
@@ -237,19 +235,19 @@ def name_kinds(sets: list[DataSet], before: Path, place: Path, device: torch.dev
 
 
 def copy_beside(source: Path, target: Path) -> None:
-    """Copy the files that a checkpoint may have besides its own from one folder to another."""
+    """Copy a checkpoint's optional files from folder to folder."""
     for name in (KINDS_FILE, MEMORY_FILE):
         if (source / name).is_file():
             write_whole(target / name, (source / name).read_bytes())
 
 
 def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
-    """Put a checkpoint into the recipe's folder, with the recipe in place of the runs that made it.
+    """Put a checkpoint into the recipe's folder, recording the recipe as its training.
 
-    last: the folder of the last stage.
-    folder: of the recipe.
-    recipe: its text, for the model card.
-    command: the command line that started it, for the model card; None if there was none.
+    last: the last stage's folder.
+    folder: the recipe's.
+    recipe: its text.
+    command: for the model card.
     """
     model = CaptionModel.load(last)
     record = {"command": command, "recipe": recipe, "data": data_of(model.config.training)}

@@ -1,1 +1,1 @@
-"""Captioned photos: reading them, encoding them, giving them out in batches."""
+"""Captioned photos: reading, encoding and batching them."""

@@ -1,4 +1,4 @@
-"""Captioned photos in the forms that `capcli caption` writes, and in tables: rows, sidecars, ImageFolder's metadata."""
+"""Captions in rows, tables and sidecars: capcli's, ImageFolder's, Kaggle's."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ METADATA = ("metadata.jsonl", "metadata.csv")  # ImageFolder's
 ROWS = (".jsonl", ".ndjson", ".csv", ".tsv")
 TABLES = ("captions.txt", "results.csv")  # Kaggle's Flickr8k and Flickr30k
 IMAGES = ("image", "image_name")  # their columns of photos
-SIDECARS = (".caption", ".txt")  # where a photo has both, the second often holds tags
+SIDECARS = (".caption", ".txt")  # of a photo with both, the second often holds tags
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each captioned photo of a file: its name, its captions, and whether the name is relative to the file.
+    """Yield a file's captioned photos: name, captions, and whether the name is relative to the file.
 
-    Rows are capcli's, with `path` and `caption`, ImageFolder's, with `file_name` and `text`, or others', with `image`
-    and `caption`, or `image_name` and `comment`. Those with an error and those without a caption are passed over.
+    Rows have `path` and `caption` (capcli's), `file_name` and `text` (ImageFolder's), `image` and `caption`, or
+    `image_name` and `comment`. Those with an error or no caption are skipped.
 
-    path: of JSON Lines, of CSV, with commas or bars, or of TSV; others are JSON Lines to it.
+    path: CSV with commas or bars, or TSV; else JSON Lines.
 
-    Raises ValueError, which says what is wrong and where, and OSError.
+    Raises ValueError with the line and reason, and OSError.
     """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     rows: Iterator[tuple[int, Any]]
@@ -54,7 +54,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, list[str], bool]]:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a file's first line names a column of photos as Kaggle's data sets do. Raises no error."""
+    """Return whether a file's first line names a column of photos, as in Kaggle's data sets. Raises nothing."""
     try:
         if not path.is_file() or path.suffix.lower() not in (".txt", ".csv"):
             return False
@@ -66,11 +66,11 @@ def is_table(path: Path) -> bool:
 
 
 def barred(text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number and the cells of each row of Flickr30k's table, whose cells are between `|` and never quoted."""
+    """Yield line number and cells of each row of Flickr30k's table, split at `|` and never quoted."""
     head, *lines = text.splitlines()
     names = [name.strip() for name in head.split("|")]
     for number, line in enumerate(lines, 2):
-        # One row of it has blanks where the second bar should be.
+        # One of its rows has blanks instead of the second bar.
         line = re.sub(r"^([^|]*\|\s*\d+)\s+(?![\s|])", r"\1|", line)
         cells = [cell.strip() for cell in line.split("|", len(names) - 1)]
         if line.strip():
@@ -78,7 +78,7 @@ def barred(text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def json_lines(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the number and the value of each line that is not empty. Raises ValueError."""
+    """Yield number and value of each line that isn't empty. Raises ValueError."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -88,7 +88,7 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def read_caption_row(row: Any) -> tuple[str, list[str], bool]:
-    """Return the name of a row's photo, its captions, whether its name is relative to the file. Raises ValueError."""
+    """Return a row's photo name, captions, and whether the name is relative. Raises ValueError."""
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
     column = next((column for column in ("file_name", *IMAGES) if column in row), "path")
@@ -105,7 +105,7 @@ def read_caption_row(row: Any) -> tuple[str, list[str], bool]:
     if candidates := row.get("candidates"):
         found = [each.get("caption") if isinstance(each, dict) else each for each in candidates]
     number = 2
-    while f"{key}_{number}" in row:  # a table's other candidates
+    while f"{key}_{number}" in row:  # further candidates, in columns of their own
         found.append(row[f"{key}_{number}"])
         number += 1
     captions = [caption for caption in found if caption not in (None, "")]
@@ -116,10 +116,10 @@ def read_caption_row(row: Any) -> tuple[str, list[str], bool]:
 
 
 def read_sidecars(folder: Path, check: Callable[[Path], None]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each photo in a folder and below that has a text beside it, and the text's lines, each a caption.
+    """Yield each photo in or below a folder with a text beside it, and the text's lines as captions.
 
-    folder: of photos, and `.caption` or `.txt` files named as they are.
-    check: raises an error of its own for a text that may not be read.
+    folder: photos, and `.caption` or `.txt` files of the same names.
+    check: raises if a text may not be read.
 
     Raises ValueError and OSError.
     """

@@ -1,4 +1,4 @@
-"""Captioned photos: read from the forms in which data sets come, and put into batches."""
+"""Captioned photos, read from data sets and batched."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ COCO_LISTS = ("captions_*20??.json", "annotations/captions_*20??.json")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
 FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
 SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|dev|val|test)(?![a-z])")  # of a JSON file that holds one split
-HELD_OUT = 20  # one photo in this many becomes a dev photo, if a data set names no splits
+HELD_OUT = 20  # one photo in this many becomes a dev photo if a data set has no splits
 CAPTIONS_AT_ONCE = 5
 PLAIN_LIST = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
 MIRRORED = {"left": "right", "right": "left"}
 
 
 class DataError(Exception):
-    """Report training data that cannot be used; str() is one line with the file and the reason."""
+    """Report unusable training data; str() is one line with the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """Hold a photo and what people say about it.
+    """Hold a photo and people's captions of it.
 
-    path: of the image file.
     captions: one or more.
-    split: train, dev, test, or "" while it is unknown.
+    split: train, dev, test, or "" if unknown.
     """
 
     path: Path
@@ -54,9 +53,9 @@ class Photo:
 class DataSet:
     """Hold a named set of photos.
 
-    name: that of its folder.
+    name: its folder's.
     photos: of all splits.
-    repeat: how often an epoch shows each of its training photos, 1 or more.
+    repeat: showings of each training photo per epoch, 1 or more.
     """
 
     name: str
@@ -64,11 +63,11 @@ class DataSet:
     repeat: int = 1
 
     def split(self, name: str) -> list[Photo]:
-        """Return the photos of one split, in the order of the files that list them."""
+        """Return one split's photos in listed order."""
         return [photo for photo in self.photos if photo.split == name]
 
     def require(self, name: str) -> list[Photo]:
-        """Return the photos of one split. Raises DataError, which lists the other splits, if there are none."""
+        """Return one split's photos. Raises DataError, listing the other splits, if there are none."""
         if photos := self.split(name):
             return photos
         counts = Counter(photo.split for photo in self.photos)
@@ -77,18 +76,16 @@ class DataSet:
 
 
 def read_data_set(argument: str, hold_out: bool = True, allow_outside: bool = False) -> DataSet:
-    """Return the data set that a command line argument names.
+    """Return the data set named on the command line.
 
-    PATH is a file, see `read_list`, or a folder with one, see `find_lists`, or a folder of photos with sidecars. Photos
-    are in `images/`, in `Flicker8k_Dataset/` or beside the file, COCO's in `train2017/` and its like. If no photo has a
-    split, every twentieth is held out as a dev photo.
+    PATH is a list (see `read_list`), a folder with lists (see `find_lists`), or a folder of photos with sidecars.
+    Photos are in `images/`, `Flicker8k_Dataset/` or beside the list; COCO's in `train2017/` and the like.
 
-    argument: `PATH` or `PATH=N`, where N is how often an epoch shows each photo.
-    hold_out: whether to hold photos out as dev where none names its split; else all are train.
-    allow_outside: whether to read what lies outside the data set's folder, too: a stranger's list or link may name a
-        private photo.
+    argument: `PATH` or `PATH=N`; an epoch shows each photo N times.
+    hold_out: whether every twentieth photo becomes dev if none has a split; else all are train.
+    allow_outside: whether files may lie outside the set's folder; a stranger's list or link could name a private photo.
 
-    Raises DataError, also for photos that are missing.
+    Raises DataError, also for missing photos.
     """
     name, _, count = argument.rpartition("=")
     repeat = 1
@@ -125,12 +122,12 @@ def read_data_set(argument: str, hold_out: bool = True, allow_outside: bool = Fa
 
 
 def stay_below(home: Path) -> Callable[[Path], None]:
-    """Return a function that raises DataError for a file that is not below a folder, once links are followed."""
+    """Return a check that raises DataError for files that, links followed, lie outside a folder."""
     root = os.path.realpath(home)
     real = cache(os.path.realpath)
 
     def check(path: Path) -> None:
-        # Most files are no links, and share their folders: a look at each is enough.
+        # Few files are links and many share a folder, so folders are resolved once.
         place = os.path.realpath(path) if path.is_symlink() else os.path.join(real(path.parent), path.name)
         if not Path(place).is_relative_to(root):
             raise DataError(f"{path}: not below {home}, once links are followed; --allow-outside reads it nevertheless")
@@ -139,12 +136,12 @@ def stay_below(home: Path) -> Callable[[Path], None]:
 
 
 def find_lists(folder: Path) -> list[Path]:
-    """Return the file that lists a folder's photos, or one for each split; none if there are no such files.
+    """Return a folder's list of photos, or one per split; empty if there is none.
 
-    It is `*.token.txt`; ImageFolder's metadata; `captions.txt` or `results.csv`, as Kaggle has Flickr8k and Flickr30k;
-    `dataset.json`; COCO's own files, beside the photos' folders or in `annotations/`; or any other JSON.
+    The first of: `*.token.txt`; ImageFolder's metadata; Kaggle's `captions.txt` or `results.csv`; `dataset.json`;
+    COCO's own files, there or in `annotations/`; any other JSON.
 
-    Raises DataError for several JSON files that are not one for each split.
+    Raises DataError for several JSON files that are not one per split.
     """
     first = sorted(filter(Path.is_file, folder.glob("*.token.txt")))
     first += [path for name in METADATA if (path := folder / name).is_file()]
@@ -161,15 +158,15 @@ def find_lists(folder: Path) -> list[Path]:
 
 
 def split_in_name(file: Path) -> str:
-    """Return the split that a file's name tells, as in `captions_val2017.json`; empty if it tells none."""
+    """Return the split in a file's name, such as `captions_val2017.json`, or ""."""
     found = SPLIT_IN_NAME.search(file.stem.lower())
     return SPLITS[found[1]] if found else ""
 
 
 def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
-    """Return the photos that a file lists: Flickr8k's, rows, or JSON.
+    """Return a list's photos: Flickr8k's, rows, or JSON.
 
-    check: raises DataError for another file that may not be read.
+    check: raises DataError for a further file that may not be read.
 
     Raises DataError.
     """
@@ -181,9 +178,9 @@ def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
 
 
 def read_flickr(tokens: Path, check: Callable[[Path], None]) -> list[Photo]:
-    """Return the photos of a data set in the Flickr8k layout.
+    """Return the photos of a Flickr8k list.
 
-    tokens: a file with lines `name.jpg#0<TAB>caption`, beside which there is a list of names for each split.
+    tokens: lines of `name.jpg#0<TAB>caption`, with lists of each split's names beside it.
     check: see `read_list`.
 
     Raises DataError.
@@ -203,10 +200,9 @@ def read_flickr(tokens: Path, check: Callable[[Path], None]) -> list[Photo]:
 
 
 def divide(source: Path, captions: Mapping[str, Sequence[str]], check: Callable[[Path], None]) -> list[Photo]:
-    """Return the photos in Flickr8k's lists of names, one for each split, beside a file; none without such lists.
+    """Return the photos in the lists of names, one per split, beside a file; none without lists.
 
-    source: the file.
-    captions: that it has, by the photo's name.
+    captions: by photo name.
     check: see `read_list`.
 
     Raises DataError.
@@ -227,10 +223,10 @@ def divide(source: Path, captions: Mapping[str, Sequence[str]], check: Callable[
 
 
 def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
-    """Return the photos in rows that capcli, ImageFolder, or Kaggle's Flickr8k or Flickr30k has.
+    """Return the photos in rows of capcli, ImageFolder, or Kaggle's Flickr8k or Flickr30k.
 
-    A path in capcli's rows is as it was given, relative to the folder where the command was run; where there is no such
-    photo, and in other rows, it is looked for below the file's folder.
+    Paths in capcli's rows are relative to where the command ran; photos missing there, and in other rows, are sought
+    below the file's folder.
 
     check: see `read_list`.
 
@@ -256,11 +252,11 @@ def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
 
 
 def read_captioned_folder(path: Path, check: Callable[[Path], None]) -> list[Photo]:
-    """Return the photos of a folder that have sidecars.
+    """Return a folder's photos with sidecars.
 
     check: see `read_list`.
 
-    Raises DataError, also if none has one.
+    Raises DataError, also if no photo has one.
     """
     try:
         photos = [Photo(photo, tuple(captions), "") for photo, captions in read_sidecars(path, check)]
@@ -278,7 +274,7 @@ def read_captioned_folder(path: Path, check: Callable[[Path], None]) -> list[Pho
 def read_photo_json(path: Path) -> list[Photo]:
     """Return the photos in a JSON file.
 
-    It is Karpathy's `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`, COCO's own `{"images": [{"id",
+    Karpathy's `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`, COCO's own `{"images": [{"id",
     "file_name"}], "annotations": [{"image_id", "caption"}]}`, or a plain list, `[{"file_path", "captions"}]` or
     `[{"image", "caption"}]`.
 
@@ -295,10 +291,9 @@ def read_photo_json(path: Path) -> list[Photo]:
 
 
 def read_coco(path: Path, images: list[Any], annotations: list[Any]) -> Iterator[Photo]:
-    """Yield the photos of COCO's own file, looked for in the folder that its name tells, too: `train2017/`.
+    """Yield the photos of COCO's own file, also sought in the folder in its name, such as `train2017/`.
 
-    path: of the file.
-    images, annotations: decoded rows, which may be anything.
+    images, annotations: decoded rows, unchecked.
 
     Raises KeyError and ValueError.
     """
@@ -318,23 +313,23 @@ def read_coco(path: Path, images: list[Any], annotations: list[Any]) -> Iterator
 
 
 def load_json(path: Path, wanted: str) -> Any:
-    """Return a decoded JSON file. wanted: says what the file should be. Raises DataError for any other file."""
+    """Return a decoded JSON file. wanted: its expected content, for the error. Raises DataError."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError) as error:
-        # Where the mistake is matters only in a file that was meant to be JSON.
+        # Say where the mistake is only if the file was meant to be JSON.
         where = f" ({error})" if path.suffix.lower() == ".json" else ""
         raise DataError(f"{path}: not JSON{where}; {wanted}") from None
 
 
 def join(source: Path, rows: Iterable[Photo]) -> list[Photo]:
-    """Return one entry per photo, with the captions of all its rows.
+    """Merge rows into one entry per photo, with all its captions.
 
-    source: for the message.
+    source: for error messages.
 
-    Raises DataError for a photo in two splits, and for what goes wrong with a row.
+    Raises DataError for a photo in two splits or a bad row.
     """
     photos: dict[Path, Photo] = {}
     try:
@@ -352,13 +347,13 @@ def join(source: Path, rows: Iterable[Photo]) -> list[Photo]:
 
 
 def read_row(folder: Path, row: Any, plain: bool) -> Photo:
-    """Return the photo in a row of a JSON file.
+    """Return the photo in a JSON file's row.
 
-    folder: where the file is.
-    row: a decoded row of either form, which may be anything.
-    plain: whether the file has the plain form, which matters if the row fits both.
+    folder: the file's.
+    row: decoded, unchecked.
+    plain: whether the file is a plain list, for rows that fit both forms.
 
-    Raises KeyError and ValueError for a row that describes no photo.
+    Raises KeyError and ValueError for a row without a photo.
     """
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
@@ -386,11 +381,10 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
 
 
 def locate(folder: Path, name: str, more: Iterable[str] = ()) -> Path:
-    """Return the path of a photo; if it does not exist, where it should be, for the error message.
+    """Return a photo's path; if missing, the likeliest, for the error message.
 
     folder: of the list.
-    name: in it.
-    more: folders to look into first.
+    more: folders to try first.
     """
     candidates = [folder / place / name for place in (*more, *PHOTO_FOLDERS)]
     there = (path for path in candidates if path.is_file())
@@ -408,20 +402,20 @@ def read_lines(path: Path) -> list[str]:
 
 
 def mirror(caption: str) -> str:
-    """Return the caption for the mirrored photo: left and right are swapped."""
+    """Return the caption for the mirrored photo, with left and right swapped."""
     return " ".join(MIRRORED.get(word, word) for word in tokenize(caption))
 
 
 @dataclass
 class Batch:
-    """Hold several captions for each of several photos.
+    """Hold several captions of each of several photos.
 
     photos: (batch,) indices of training photos.
-    views: (batch,) indices, which view of each photo is shown.
-    words: (batch, captions, time) ids, beginning with `<start>`, then padded with `<pad>`.
-    targets: (batch, captions, time) ids, the same one step later: they end with `<end>`, unless the caption was cut.
-    elsewhere: how many more photos of the batch other processes have, see `ranks`.
-    idle: whether these photos are other processes' too, and do not count here.
+    views: (batch,) index of each photo's view.
+    words: (batch, captions, time) ids: `<start>`, words, then `<pad>`.
+    targets: (batch, captions, time) ids, one step later, ending with `<end>` unless cut.
+    elsewhere: this batch's photos in other processes, see `ranks`.
+    idle: whether these photos only fill an empty part and do not count.
     """
 
     photos: Tensor
@@ -433,12 +427,12 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Return how many photos the batch has, in all processes."""
+        """Return the number of photos in all processes."""
         return len(self.photos) + self.elsewhere
 
 
 def behind_start(targets: Tensor) -> Tensor:
-    """Return the ids that a decoder reads to predict others: `<start>`, and those one step earlier.
+    """Return targets shifted by one step behind `<start>`: what the decoder reads to predict them.
 
     targets: (…, time) ids.
     """
@@ -446,12 +440,10 @@ def behind_start(targets: Tensor) -> Tensor:
 
 
 def encode_captions(photos: list[Photo], vocabulary: Vocabulary, max_length: int) -> list[list[tuple[list[int], ...]]]:
-    """Return the ids to predict for every caption, as [photo][0, or 1 for the mirrored photo][caption].
+    """Return every caption's target ids, as [photo][0, or 1 for the mirrored photo][caption].
 
-    photos: whose captions are encoded.
-    vocabulary: gives the ids.
-    max_length: longer captions are cut after max_length + 1 words and have no `<end>`, which would teach the decoder to
-        stop in mid-sentence.
+    max_length: longer captions are cut after max_length + 1 words, without `<end>`, lest the decoder learn to stop in
+        mid-sentence.
     """
 
     def encode(caption: str) -> list[int]:
@@ -468,19 +460,16 @@ def epoch_batches(
     seed: int,
     samples: int = 0,
 ) -> Iterator[Batch]:
-    """Yield one epoch's batches, which are the same for the same seed.
+    """Yield one epoch's batches, the same for the same seed.
 
-    All captions of a photo (at most five, drawn anew each epoch) share one pass over its annotation vectors, so the
-    photos of a batch all have the same number of captions. Within large shuffled pools, photos whose captions have
-    similar lengths are put together, so that there is little padding.
+    A photo's captions (at most five, drawn anew each epoch) share one pass over its annotation vectors, so all photos
+    in a batch have equally many. Large shuffled pools are sorted by caption length to save padding.
 
-    captions: what `encode_captions` returned.
-    order: indices of photos, one for each time that the epoch shows a photo.
-    mirrored_views: for each view that can be chosen, whether it is mirrored.
-    captions_per_batch: the most captions in a batch, 1 or more.
-    seed: of the random numbers.
-    samples: how many captions will be drawn from the decoder for each photo, which then count towards
-        captions_per_batch instead; 0 for none.
+    captions: from `encode_captions`.
+    order: indices of photos, one per showing.
+    mirrored_views: per view to choose from, whether it is mirrored.
+    captions_per_batch: at most, 1 or more.
+    samples: captions to draw from the decoder per photo, which then count towards captions_per_batch instead; or 0.
     """
     rng = random.Random(seed)
     drawn = []

@@ -1,4 +1,4 @@
-"""Features of the training photos from a frozen encoder, computed once and kept in files."""
+"""Training photos' features from a frozen encoder, computed once and kept in files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from capcli.training.data.datasets import Photo
 
 ENCODER_BATCH = 32
 BATCHES_AHEAD = 3
-CROP_AREA = 0.6  # the smallest share of a photo that a crop shows, so that captions are still true
+CROP_AREA = 0.6  # the smallest share of a photo in a crop, so that captions stay true
 
 
 def is_mirrored(view: int) -> bool:
@@ -34,9 +34,9 @@ def is_mirrored(view: int) -> bool:
 
 
 def view_box(name: str, view: int) -> tuple[float, float, float, float]:
-    """Return which part of a photo a view shows: left, top, right, bottom as fractions of the photo.
+    """Return the part of a photo in a view: left, top, right, bottom as fractions of the photo.
 
-    From the third view on it is a random crop of at least CROP_AREA of the photo, but the same one every time.
+    Views from 2 on are random crops of at least CROP_AREA, always the same ones.
 
     name: the photo's file name.
     view: 0 or more.
@@ -51,10 +51,9 @@ def view_box(name: str, view: int) -> tuple[float, float, float, float]:
 
 
 def load_view(photo: Photo, view: int, size: int) -> Tensor:
-    """Return one view of a photo as pixels, (3, size, size) uint8.
+    """Return one view's pixels, (3, size, size) uint8.
 
     view: 0 or more, see `is_mirrored` and `view_box`.
-    size: the side in pixels.
 
     Raises ImageError.
     """
@@ -72,16 +71,13 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
 def encode_views(
     encoder: Encoder, photos: list[Photo], views: int, size: int, device: torch.device, precision: str
 ) -> Iterator[Features]:
-    """Yield the features of every photo's views, photo by photo, in batches; threads decode images ahead.
+    """Yield the features of all photos' views, photo by photo, in batches; threads decode ahead.
 
-    The first batch has one view, so that something comes at once; each further batch has twice as many as the one
-    before, up to ENCODER_BATCH.
+    Batches begin with one view, to show progress at once, and double up to ENCODER_BATCH.
 
     encoder: in evaluation mode.
-    photos: to encode.
-    views: how many views of each photo, 1 or more.
-    size: the side of a view in pixels.
-    device: where the encoder is.
+    views: per photo, 1 or more.
+    size: side in pixels.
     precision: bf16 or fp32.
 
     Raises ImageError.
@@ -104,7 +100,7 @@ def encode_views(
 
 
 class FeatureStore:
-    """Keep annotation vectors and global vectors of photos in half precision, in files that are mapped into memory.
+    """Keep photos' annotation and global vectors in half precision, in memory-mapped files.
 
     annotations: (photos, views, locations, channels).
     global_vectors: (photos, views, channels).
@@ -120,12 +116,12 @@ class FeatureStore:
         device: torch.device,
         precision: str,
     ) -> None:
-        """Choose the names of the files, which `open` makes.
+        """Name the files; `open` makes them.
 
-        folder: where the files are kept; their names depend on weights, photos, views, size and precision.
+        folder: for files named by weights, photos, views, size and precision.
         encoder, photos, views, size, device, precision: see `encode_views`.
 
-        Raises OSError for a photo that does not exist.
+        Raises OSError for a missing photo.
         """
         state = hash_weights(encoder)
         listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
@@ -140,11 +136,11 @@ class FeatureStore:
         self.encode = partial(encode_views, encoder, photos, views, size, device, precision)
 
     def open(self, progress: Callable[[int], object] = lambda done: None) -> None:
-        """Map the files into memory, after encoding the photos if that has not been done yet.
+        """Map the files into memory, encoding the photos first if needed.
 
-        progress: is called with the number of views just encoded.
+        progress: is given the number of views just encoded.
 
-        Raises OSError, for a full disk say, and ImageError.
+        Raises OSError (a full disk, say) and ImageError.
         """
         done = self.files[2]
         done.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +157,7 @@ class FeatureStore:
         write_whole(done, b"{}")
 
     def delete(self) -> None:
-        """Remove the files, and their folder if that is then empty."""
+        """Remove the files, and their folder if then empty."""
         for file in self.files:
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -169,7 +165,7 @@ class FeatureStore:
 
 
 def hash_weights(module: Module) -> hashlib._Hash:
-    """Return a hash of a module's tensors; in half precision, so that a checkpoint that was read back has the same."""
+    """Return a hash of a module's tensors, in half precision so that a reloaded checkpoint has the same."""
     state = hashlib.sha256()
     for tensor in module.state_dict().values():
         state.update(tensor.detach().cpu().half().numpy().tobytes())
@@ -177,11 +173,10 @@ def hash_weights(module: Module) -> hashlib._Hash:
 
 
 def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Features:
-    """Return the features of some views, on the CPU in half precision.
+    """Return features of photos' views, on the CPU in half precision.
 
-    stores: hold the features.
-    photos: (batch,) indices of photos, counted through all stores.
-    views: (batch,) indices, which view of each photo.
+    photos: (batch,) indices, counted through all stores.
+    views: (batch,) index of each photo's view.
     """
     first = stores[0]
     annotations = first.annotations.new_empty(len(photos), *first.annotations.shape[2:])
@@ -197,12 +192,12 @@ def look_up(stores: list[FeatureStore], photos: Tensor, views: Tensor) -> Featur
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return a half-precision tensor whose memory is a file, which is made at full length if it does not exist.
+    """Return a half-precision tensor backed by a file, made at full length if missing.
 
-    Raises OSError, for a full disk say.
+    Raises OSError (a full disk, say).
     """
     count = torch.Size(shape).numel()
-    if hasattr(os, "posix_fallocate"):  # now, because writing to a mapped page on a full disk would kill the process
+    if hasattr(os, "posix_fallocate"):  # now: writing to a mapped page on a full disk would kill the process
         with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, 2 * count)
     return torch.from_file(str(path), shared=True, size=count, dtype=torch.float16).view(shape)

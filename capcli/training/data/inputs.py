@@ -1,4 +1,4 @@
-"""How the model gets photos: as features that were encoded once, or as pixels if the encoder is trained too."""
+"""The model's input: features encoded once, or pixels if the encoder trains too."""
 
 from __future__ import annotations
 
@@ -23,24 +23,21 @@ DEV_BATCH = 64
 
 
 class StoredFeatures:
-    """Give out photos as features of the frozen encoder, from files that are made before the first epoch.
+    """Serve photos as the frozen encoder's features, from files made before the first epoch.
 
-    views: how many views of a photo an epoch chooses from.
-    stores: the files by split (train, dev) and data set, so that runs with other combinations of sets can use them.
+    views: of a photo that an epoch chooses from.
+    stores: by split (train, dev) and data set, so that other combinations of sets can share them.
     """
 
     def __init__(
         self, model: CaptionModel, sets: list[DataSet], options: TrainOptions, device: torch.device, cache: Path
     ) -> None:
-        """Choose the names of the files, which `open` makes.
+        """Name the files; `open` makes them.
 
-        model: whose encoder is used.
-        sets: whose photos are encoded.
-        options: give the number of views, and the number format.
-        device: where the model is.
-        cache: the folder for the files.
+        options: give the number of views and the precision.
+        cache: folder for the files.
 
-        Raises OSError for a photo that does not exist.
+        Raises OSError for a missing photo.
         """
         self.device, self.views, self.dtype = device, options.views, PRECISIONS[options.precision]
         self.stores = {
@@ -55,7 +52,7 @@ class StoredFeatures:
         }
 
     def open(self, console: Console) -> None:
-        """Encode the photos, with a progress bar, unless that has been done. Raises ImageError and OSError."""
+        """Encode the photos with a progress bar, unless done. Raises ImageError and OSError."""
         for split, stores in self.stores.items():
             for name, store in stores.items():
                 photos, views, *_ = store.shapes[0]
@@ -63,19 +60,19 @@ class StoredFeatures:
                     store.open(advance)
 
     def train(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Features]]:
-        """Yield each batch with the features of its photos. epoch: is not used here."""
+        """Yield each batch with its photos' features. epoch: unused."""
         stores = list(self.stores["train"].values())
         for batch in batches:
             yield batch, self.on_device(look_up(stores, batch.photos, batch.views))
 
     def dev(self, data_set: DataSet) -> Iterator[Features]:
-        """Yield the features of a data set's dev photos, in batches."""
+        """Yield the features of a set's dev photos in batches."""
         store = self.stores["dev"][data_set.name]
         for rows in torch.arange(len(data_set.split("dev"))).split(DEV_BATCH):
             yield self.on_device(look_up([store], rows, torch.zeros_like(rows)))
 
     def on_device(self, features: Features) -> Features:
-        """Return stored features on the device, in the run's number format."""
+        """Return features on the device, in the run's precision."""
         parts = (features.annotations, features.global_vector)
         return Features(*(tensor.to(self.device, self.dtype) for tensor in parts))
 
@@ -87,21 +84,15 @@ class StoredFeatures:
 
 
 class FreshCrops:
-    """Give out photos as pixels, for an encoder that is trained too, in crops that differ by epoch and seed.
+    """Serve photos as pixels, in crops that differ by epoch and seed, for an encoder that trains too.
 
-    views: how many views of a photo an epoch chooses from: a crop and a mirrored crop.
+    views: two, a crop and a mirrored crop.
     """
 
     views = 2
 
     def __init__(self, model: CaptionModel, sets: list[DataSet], options: TrainOptions, device: torch.device) -> None:
-        """Prepare to give out the training photos of data sets.
-
-        model: whose encoder is trained.
-        sets: whose photos are given out.
-        options: give the number format, and the seed of the crops.
-        device: where the model is.
-        """
+        """Prepare the training photos. options: give the precision and the crops' seed."""
         self.encoder, self.size = model.encoder, model.config.image_size
         self.device, self.precision, self.seed = device, options.precision, options.seed
         self.photos = [photo for data_set in sets for photo in data_set.split("train")]
@@ -110,10 +101,10 @@ class FreshCrops:
         """Do nothing: no photo is encoded ahead."""
 
     def train(self, batches: Iterator[Batch], epoch: int) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield each batch with the pixels of its photos, (batch, 3, size, size) uint8.
+        """Yield each batch with its photos' pixels, (batch, 3, size, size) uint8.
 
-        batches: their views are 0 or 1; those yielded have other numbers, as `load_view` takes them.
-        epoch: from 0 on.
+        batches: with views 0 or 1; those yielded are numbered as in `load_view`.
+        epoch: from 0.
 
         Raises ImageError.
         """
@@ -128,7 +119,7 @@ class FreshCrops:
             yield batch, pixels.to(self.device, memory_format=torch.channels_last)
 
     def dev(self, data_set: DataSet) -> Iterator[Features]:
-        """Yield the features of a data set's dev photos from the encoder as it is now. Raises ImageError."""
+        """Yield the features of a set's dev photos from the current encoder. Raises ImageError."""
         yield from encode_views(self.encoder, data_set.split("dev"), 1, self.size, self.device, self.precision)
 
     def delete(self) -> None:

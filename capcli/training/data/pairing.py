@@ -1,4 +1,4 @@
-"""Sentences without photos, each lent the training photo whose captions are nearest to it."""
+"""Sentences without photos, each lent the training photo with the most similar captions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from capcli.model.vocabulary import tokenize
 from capcli.training.data.datasets import Photo, read_lines
 
-MOST = 60  # sentences that one photo is lent to, lest a few common photos take them all
-NEAREST = 3  # photos that a sentence may be lent, the nearest first
-COMMON = 0.2  # terms in the captions of more photos than this share say little, and cost most of the time …
+MOST = 60  # sentences per photo, lest a few common photos take them all
+NEAREST = 3  # photos tried for a sentence, the nearest first
+COMMON = 0.2  # terms in a larger share of photos' captions say little and cost most of the time …
 FEW = 100  # … unless they are so few
 BLOCK = 2000  # sentences compared at once
 
@@ -24,7 +24,7 @@ BLOCK = 2000  # sentences compared at once
 def read_sentences(files: Sequence[str]) -> list[str]:
     """Return the lines of text files that hold a word.
 
-    files: of UTF-8 text with one sentence per line.
+    files: UTF-8, one sentence per line.
 
     Raises DataError.
     """
@@ -32,13 +32,10 @@ def read_sentences(files: Sequence[str]) -> list[str]:
 
 
 def lend_photos(sentences: Sequence[str], photos: Sequence[Photo]) -> list[list[str]]:
-    """Return for each photo the sentences that it is lent to.
+    """Return the sentences lent to each photo.
 
-    Sentences and photos' captions are compared by the cosine of their tf-idf vectors of one and two words. Sentences
-    that are a photo's own caption, and those that share no telling word with any photo, are left out.
-
-    sentences: whose photos are sought.
-    photos: with their captions.
+    They are matched with photos' captions by the cosine of tf-idf vectors of one and two words. Photos' own captions
+    are left out, as are sentences sharing no telling word with any photo.
     """
     from scipy import sparse  # here, so that only training with sentences needs it
 
@@ -64,7 +61,7 @@ def lend_photos(sentences: Sequence[str], photos: Sequence[Photo]) -> list[list[
         norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
         return sparse.diags(1 / np.maximum(norms, 1e-9)).astype(np.float32) @ matrix
 
-    random.Random(0).shuffle(told)  # so that no file's sentences come first, and take the photos
+    random.Random(0).shuffle(told)  # so that no file comes first and takes the photos
     against = vectors(said).T.tocsr()
     lent: list[list[str]] = [[] for _ in photos]
     for begin in range(0, len(told), BLOCK):
@@ -80,5 +77,5 @@ def lend_photos(sentences: Sequence[str], photos: Sequence[Photo]) -> list[list[
 
 
 def terms(words: Sequence[str]) -> list[str]:
-    """Return the words, and the pairs of words that follow each other."""
+    """Return the words and the pairs of neighbouring words."""
     return [*words, *(f"{first} {second}" for first, second in itertools.pairwise(words))]

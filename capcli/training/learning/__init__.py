@@ -1,1 +1,1 @@
-"""Training a model: options, losses, the loop, and what a run keeps."""
+"""Training a model: options, losses, loop, and a run's files."""

@@ -1,4 +1,4 @@
-"""Training what compares sentences with photos, and choosing what it counts when a beam's sentences are ranked."""
+"""Learning the agreement of sentences with photos, and its weight in ranking a beam."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from capcli.training.measuring.validation import measure, with_dev
 SIZE = 512  # channels of the common space
 VIEWS = 2  # of each photo: itself and its mirror image
 EPOCHS = 12
-BATCH = 512  # photos, each of which is told from all others of the batch
+BATCH = 512  # photos, each told from all the others
 LEARNING_RATE = 1.5e-3
 WEIGHT_DECAY = 0.02
-WARM_UP = 0.05  # the share of the steps in which the learning rate rises
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
 FEWEST = 8  # photos to learn from
-WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # that are tried on dev photos
-UNTRIED_WEIGHT = 1.0  # where dev photos are missing, or too few to tell
+WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # tried on dev photos
+UNTRIED_WEIGHT = 1.0  # without dev photos, or with too few to tell
 
 
 def learn_agreement(
@@ -52,21 +52,20 @@ def learn_agreement(
     command: str | None,
     restraint: float | None = None,
 ) -> None:
-    """Write a checkpoint that ranks the sentences of a beam by their agreement with the photo, too.
+    """Write a checkpoint that also ranks a beam's sentences by their agreement with the photo.
 
-    Encoder and decoder stay as they are. What agreement counts is chosen by CIDEr on the dev photos.
+    Encoder and decoder stay as they are; dev CIDEr decides the weight of agreement.
 
-    sets: whose training and dev photos are used.
+    sets: with training and dev photos.
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
-    beam: of the search whose sentences are ranked, 2 or more; None keeps the checkpoint's.
-    device: where to compute; photos are encoded in bfloat16 where it multiplies such numbers itself.
-    seed: of the initial weights, the order of photos and dropout.
-    command: the command line that started it, for the model card.
-    restraint: what each content word takes from a sentence's score, 0 to 1; None keeps the checkpoint's.
+    beam: width of the ranked search, 2 or more; None keeps the checkpoint's.
+    device: encodes in bfloat16 if it multiplies that natively.
+    command: for the model card.
+    restraint: deduction from the score per content word, 0 to 1; None keeps the checkpoint's.
 
-    Raises DataError for too few photos, and where agreement makes no dev caption better; ModelError for a checkpoint
-    that was taught; ImageError and OSError; and ImportError without the `train` extra.
+    Raises DataError for too few photos or if agreement improves no dev caption, ModelError for a taught checkpoint,
+    ImageError, OSError, and ImportError without the `train` extra.
     """
     console, started = stderr_console(), time.perf_counter()
     photos = [photo for data_set in sets for photo in data_set.split("train")]
@@ -115,35 +114,34 @@ def learn_agreement(
     )
     model.cpu().save(folder, torch.float16)
     memory = init / MEMORY_FILE
-    if memory.is_file():  # of the encoder, which has not changed
+    if memory.is_file():  # from the encoder, which is unchanged
         write_whole(folder / MEMORY_FILE, memory.read_bytes())
     measure(console, folder, sets, device, "fp32")
     console.print(f"done in {time.perf_counter() - started:.0f} s: capcli caption --model {folder}", markup=False)
 
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device) -> Tensor:
-    """Return the global vectors of the photos' views, (photos, VIEWS, channels). Raises ImageError."""
+    """Return the photos' global vectors, (photos, VIEWS, channels). Raises ImageError."""
     found, precision = [], choose_training_precision("auto", device)
     with progress(console, "encoding photos", VIEWS * len(photos), "views") as advance:
         for features in encode_views(model.encoder, photos, VIEWS, model.config.image_size, device, precision):
-            found.append(features.global_vector.float())  # without the annotation vectors, which are 64 times as large
+            found.append(features.global_vector.float())  # not the annotation vectors, which are 64 times as large
             advance(len(features.global_vector))
-    return torch.cat(found).view(len(photos), VIEWS, -1).clone()  # of inference mode no more
+    return torch.cat(found).view(len(photos), VIEWS, -1).clone()  # a tensor outside inference mode
 
 
 def learn(
     agreement: Agreement, vectors: Tensor, captions: Sequence[Sequence[Sequence[list[int]]]], seed: int
 ) -> Iterator[float]:
-    """Train by contrast, and yield the mean loss after each epoch: of a batch, each photo has one sentence of its own.
+    """Train by contrast, telling each photo's caption from the rest of its batch; yield each epoch's mean loss.
 
-    An epoch shows each photo twice, with a caption drawn at random.
+    An epoch shows each photo twice, with a random caption.
 
-    agreement: is trained, and then takes vectors as they are.
+    agreement: is trained; afterwards it takes unnormalised vectors.
     vectors: (photos, VIEWS, channels).
     captions: ids as [photo][0, or 1 for the mirrored photo][caption].
-    seed: of the order of photos and the captions drawn.
 
-    Source: the loss is that of Radford et al. 2021 (arXiv:2103.00020), figure 3.
+    Source: Radford et al. 2021 (arXiv:2103.00020), figure 3.
     """
     mean, scale = vectors.mean((0, 1)), vectors.std((0, 1)) + 1e-3
     temperature = nn.Parameter(torch.tensor(2.5, device=vectors.device))  # a logarithm
@@ -180,7 +178,7 @@ def learn(
 
 
 def padded(sentences: Sequence[Sequence[int]]) -> Tensor:
-    """Return sentences as one tensor of ids, (sentences, time)."""
+    """Return one tensor of ids, (sentences, time)."""
     return nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in sentences], True, PAD)
 
 
@@ -188,12 +186,9 @@ def padded(sentences: Sequence[Sequence[int]]) -> Tensor:
 def choose_weight(
     console: Console, model: CaptionModel, agreement: Agreement, sets: list[DataSet], device: torch.device
 ) -> float:
-    """Return what agreement should count: of WEIGHTS, that with the highest CIDEr on dev photos, which is printed.
+    """Return the one of WEIGHTS, for agreement, with the highest dev CIDEr, or UNTRIED_WEIGHT if all tie; print all.
 
-    model: captions the photos.
-    agreement: compares them with the sentences of each beam.
-
-    Raises DataError if none of them raises it, and ImageError.
+    Raises DataError if no weight raises CIDEr, and ImageError.
     """
     options, content = BeamOptions(**model.config.decoding), content_words(model.vocabulary)
     totals = dict.fromkeys((0.0, *WEIGHTS), 0.0)
@@ -223,6 +218,6 @@ def choose_weight(
 
 
 def best(words: Tensor, scores: Tensor, vocabulary: Vocabulary) -> list[str]:
-    """Return each photo's sentence of the highest score. words: (batch, beam, time); scores: (batch, beam)."""
+    """Return each photo's highest-scoring sentence. words: (batch, beam, time); scores: (batch, beam)."""
     chosen = words[torch.arange(len(words)), scores.argmax(1)]
     return [vocabulary.decode(ids) for ids in chosen.tolist()]

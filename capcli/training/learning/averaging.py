@@ -1,6 +1,6 @@
-"""Averages of the weights: over time (Tarvainen & Valpola 2017), and with the weights that training began with.
+"""Averages of weights: over time (Tarvainen & Valpola 2017), and with those that training began with.
 
-The latter preserves what those weights knew beyond the new data (Wortsman et al. 2022, arXiv:2109.01903).
+The latter keeps what those knew beyond the new data (Wortsman et al. 2022, arXiv:2109.01903).
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from torch.nn import Parameter
 class WeightAverage:
     """Keep the moving average of some parameters.
 
-    Early on the past counts for less: after n updates it weighs at most (1 + n) / (10 + n).
+    Early on the past counts less: after n updates it weighs at most (1 + n) / (10 + n).
 
-    tensors: the averages, in the parameters' order.
-    updates: how often the averages were updated.
+    tensors: averages, in the parameters' order.
+    updates: so far.
     """
 
     def __init__(self, parameters: Iterable[Parameter], decay: float, first_share: float = 0.0) -> None:
-        """Begin with the parameters as they are now.
+        """Begin with the current parameters.
 
-        parameters: on any device, where the averages are kept too.
-        decay: the weight of the past in each update, 0 to 1; in effect the last 1 / (1 − decay) updates count.
-        first_share: the weight in `applied` of the parameters as they are now, 0 to 1.
+        decay: weight of the past in each update, 0 to 1; roughly the last 1 / (1 − decay) updates count.
+        first_share: weight of the initial parameters in `applied`, 0 to 1.
         """
         self.parameters, self.decay, self.first_share, self.updates = list(parameters), decay, first_share, 0
         self.first = [parameter.detach().clone() for parameter in self.parameters]
@@ -35,7 +34,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Update the averages with the parameters as they are now."""
+        """Fold the current parameters into the averages."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for mean, parameter in zip(self.tensors, self.parameters, strict=True):
             mean.lerp_(parameter, 1 - decay)
@@ -43,7 +42,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Replace the parameters by their averages for a `with` block, to measure or to save the model with them."""
+        """Use the averages as parameters in a `with` block, to measure or save them."""
         held = [parameter.detach().clone() for parameter in self.parameters]
         self.put([mean.lerp(first, self.first_share) for mean, first in zip(self.tensors, self.first, strict=True)])
         try:
@@ -58,10 +57,7 @@ class WeightAverage:
             parameter.copy_(tensor)
 
     def restore(self, tensors: list[Tensor], updates: int) -> None:
-        """Return to saved averages.
-
-        tensors, updates: what the attributes of these names were then.
-        """
+        """Return to saved averages."""
         self.updates = updates
         for mean, saved in zip(self.tensors, tensors, strict=True):
             mean.copy_(saved)

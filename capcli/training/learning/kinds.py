@@ -1,4 +1,4 @@
-"""Fitting the head that names kinds: what ImageNet's own classifier says, read off the checkpoint's encoder."""
+"""Fitting the head that names kinds to ImageNet's classifier, on the checkpoint's encoder."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ from capcli.training.data.features import encode_views
 
 NAMES_FILE = "imagenet_kinds.txt"
 RIDGE = 10.0  # λ; with 100 the two agree as often, with 1,000 less
-SURE = 0.3  # the probability from which ImageNet's classifier is worth agreeing with
+SURE = 0.3  # the probability at which ImageNet's classifier is worth agreeing with
 
 
 def imagenet_names() -> tuple[Named, ...]:
-    """Return what people call ImageNet's classes."""
+    """Return everyday names of ImageNet's classes."""
     return read_names((resources.files("capcli.training.learning") / NAMES_FILE).read_text("utf-8").splitlines())
 
 
 def write_kinds(
     console: Console, folder: Path, train: list[Photo], dev: list[Photo], device: torch.device
 ) -> float | None:
-    """Fit a head to a checkpoint's encoder by ridge regression, and write it into the checkpoint's folder.
+    """Fit a head to a checkpoint's encoder by ridge regression and write it beside the checkpoint.
 
-    Returns the share of the dev photos on which both name the same class, of those where ImageNet's classifier is at
+    Returns the share of dev photos on which both name the same class, among those where ImageNet's classifier is at
     least SURE; None if there are none.
 
     folder: of a checkpoint with the encoder efficientnet_lite2.
-    train: photos to fit to, of whatever kinds; their captions are not used.
-    dev: photos to compare on.
-    device: where to compute.
+    train: photos to fit to, of any kind; captions are not used.
 
-    Raises DataError for another encoder, ImageError and OSError, and ImportError without the `train` extra.
+    Raises DataError for another encoder, ImageError, OSError, and ImportError without the `train` extra.
     """
     from safetensors.torch import save
 
@@ -70,7 +68,7 @@ def write_kinds(
 
 
 def vectors_of(console: Console, encoder: Encoder, photos: list[Photo], size: int, device: torch.device) -> Tensor:
-    """Return the global vectors of photos, (photos, channels), on the CPU. Raises ImageError."""
+    """Return photos' global vectors, (photos, channels), on the CPU. Raises ImageError."""
     encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision, found = choose_training_precision("auto", device), [torch.empty(0, encoder.kind.global_size)]
     with progress(console, "encoding photos", len(photos), "photos") as advance:
@@ -81,7 +79,7 @@ def vectors_of(console: Console, encoder: Encoder, photos: list[Photo], size: in
 
 
 def ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight, (targets, inputs), and bias, (targets,), of a linear map with the least squared error and norm.
+    """Return weight, (targets, inputs), and bias, (targets,), of the linear map with least squared error and norm.
 
     inputs: (photos, channels).
     targets: (photos, classes).

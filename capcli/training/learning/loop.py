@@ -1,4 +1,4 @@
-"""A training run from beginning to end, as `capcli train` starts it."""
+"""A training run from beginning to end, as started by `capcli train`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from capcli.training.watching.curves import news_of, thin_out
 from capcli.training.watching.reports import report
 from capcli.training.watching.watching import Watcher
 
-FEW = 1000  # photos; those that the bundled decoder learnt from were 12,000, and at first 9,000
-WARM_UP = 0.05  # the share of a run in which the learning rate rises
+FEW = 1000  # photos; the bundled decoder learnt from 12,000, and at first 9,000
+WARM_UP = 0.05  # share of a run in which the learning rate rises
 FINAL_RATE = 0.02  # the learning rate at the end of the cosine, as a share of the peak
-GRADIENT_NORM = 1.0  # above which gradients are clipped
+GRADIENT_NORM = 1.0  # gradients above it are clipped
 
 
 def train(
@@ -41,19 +41,18 @@ def train(
     tensorboard: bool = False,
     ranks: Ranks | None = None,
 ) -> None:
-    """Train to the last epoch, keeping the best checkpoint by dev CIDEr and a snapshot, then measure the best.
+    """Train to the last epoch, keeping a snapshot and the best checkpoint by dev CIDEr; then measure the best.
 
-    options: everything that determines the result.
-    folder: where the checkpoint, last.safetensors, log.jsonl and curves.html go; is made if it does not exist.
-    device: where to compute.
-    cache: where to keep encoded photos for other runs; None keeps them in folder until the run is done.
-    resume: whether to continue after the last finished epoch in folder, if there is one.
-    command: the command line that started the run, for the model card; None if there was none.
-    tensorboard: whether to write event files too, into folder/tensorboard; needs the extra `tensorboard`.
-    ranks: the processes that train together, each of which calls this; None for one alone.
+    options: all that determines the result.
+    folder: for checkpoint, last.safetensors, log.jsonl and curves.html; made if missing.
+    cache: folder of encoded photos shared by runs; None keeps them in folder until done.
+    resume: whether to continue after folder's last finished epoch, if any.
+    command: for the model card.
+    tensorboard: whether to write event files into folder/tensorboard; needs the extra `tensorboard`.
+    ranks: processes training together, which all call this; None for one alone.
 
-    Raises DataError for data, options or a snapshot that cannot be used, and for gradients that are no longer finite;
-    ImageError, ModelError, ValueError, OSError; RankLost; and ImportError without the `train` extra.
+    Raises DataError for unusable data, options or snapshots and for gradients that are not finite; ImageError,
+    ModelError, ValueError, OSError; RankLost; and ImportError without the `train` extra.
     """
     setup = set_up(options, folder, device, cache, command, ranks)
     options, console, inputs, ranks = setup.options, setup.console, setup.inputs, setup.ranks
@@ -66,7 +65,7 @@ def train(
     watcher, name, photos = Watcher(folder, console, tensorboard), folder.resolve().name, shown_photos(setup.sets)
     if ranks.leads:
         folder.mkdir(parents=True, exist_ok=True)
-        write_log(folder, log)  # marks the folder as a run's, even before there is anything to resume
+        write_log(folder, log)  # marks the folder as a run's before there is anything to resume
         watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
     finished = len(log) >= options.epochs
     if not finished:
@@ -84,19 +83,19 @@ def train(
             inputs.open(console)
         ranks.wait_for_leader()
         if not ranks.leads:
-            inputs.open(console)  # what rank 0 has made
+            inputs.open(console)  # made by rank 0
 
     first, begun = len(log), time.perf_counter()
     for epoch in range(first, options.epochs):
         started = time.perf_counter()
-        # Seeded by the epoch, so that a resumed run has the dropout of an uninterrupted one; and by the rank.
+        # Seeded by the epoch, so that a resumed run has the same dropout as an uninterrupted one; and by the rank.
         torch.manual_seed(options.seed * 7919 + epoch + 1_000_003 * ranks.rank)
         objective.begin_epoch(model.decoder, epoch / options.epochs)
         total, steps, shown = 0.0, 0, 0
         count = len(setup.shown(epoch))
         with progress(console, f"epoch {epoch + 1}/{options.epochs}", count, "photos") as advance:
             for batch, seen in inputs.train(setup.batches(epoch), epoch):
-                # Measured in photos, since epochs differ in their number of batches, up to the middle of this batch.
+                # In photos, up to the middle of this batch, since epochs differ in their number of batches.
                 passed = epoch + (shown + batch.size / 2) / count
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * learning_rate_at(passed / options.epochs)
@@ -123,7 +122,7 @@ def train(
             with average.applied() if average else contextlib.nullcontext():
                 scores, examples = validate(setup)
                 cider = mean_cider(scores, setup.sets)
-                # Without dev photos, or with a single one, whose CIDEr is always 0, all tie, and the last is kept.
+                # Without dev photos, or with a single one (its CIDEr is always 0), all tie and the last is kept.
                 if cider >= best_cider(log) or not scores:
                     model.save(folder, torch.float16)
             row = {"epoch": epoch + 1, objective.figure: total / steps, "seconds": seconds, "dev": scores}
@@ -152,9 +151,9 @@ def train(
 
 
 def learning_rate_at(share: float) -> float:
-    """Return the learning rate as a share of its peak: a linear warm-up, then a cosine down to FINAL_RATE.
+    """Return the learning rate as a share of its peak: linear warm-up, then a cosine down to FINAL_RATE.
 
-    share: of the run that is over, 0 to 1.
+    share: of the run so far, 0 to 1.
 
     Source: Loshchilov & Hutter 2017 (arXiv:1608.03983).
     """

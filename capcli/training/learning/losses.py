@@ -1,4 +1,4 @@
-"""The losses that training minimises."""
+"""Losses for training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from capcli.training.data.datasets import behind_start
 from capcli.training.learning.ranks import Ranks
 
 ENTROPY_WEIGHT = 0.002  # λ_e
-REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what is learnt from the words themselves
-BASELINE_DECAY = 0.9  # the weight of the past in the baseline's moving averages
+REWARD_WEIGHT = 0.5  # λ_r; with 1 the estimate's noise drowns out what the words teach
+BASELINE_DECAY = 0.9  # weight of the past in the baseline's moving averages
 
 
 def caption_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross-entropy per word, (), not counting `<pad>`.
+    """Return the mean cross-entropy per word, (), without `<pad>`.
 
     logits: (batch, captions, time, vocabulary).
     targets: (batch, captions, time) ids.
-    label_smoothing: share of each word's probability that goes to all words alike, 0 to 1 (Szegedy et al. 2016 §7).
+    label_smoothing: probability spread evenly over all words, 0 to 1 (Szegedy et al. 2016 §7).
     """
     return F.cross_entropy(
         logits.flatten(0, 2).float(), targets.flatten(), ignore_index=PAD, label_smoothing=label_smoothing
@@ -37,12 +37,11 @@ def summed_loss(
     captions_at_once: int,
     label_smoothing: float = 0.0,
 ) -> tuple[float, int]:
-    """Return the sum of `caption_loss` over the words of photos' captions, and how many words that are.
+    """Return the sum of `caption_loss` over all words, and their number.
 
     decoder: in evaluation mode.
-    features: of the photos.
-    captions: of each photo, as `encode_captions` returns them.
-    captions_at_once: that memory is for, 1 or more.
+    captions: per photo, from `encode_captions`.
+    captions_at_once: as many as memory allows, 1 or more.
     label_smoothing: see `caption_loss`.
     """
     each = max(map(len, captions))
@@ -58,10 +57,10 @@ def summed_loss(
 
 
 def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
-    """Return Σ_i (1 − Σ_t α_ti)², (), averaged over captions, which teaches to look at every location once.
+    """Return Σ_i (1 − Σ_t α_ti)², (), averaged over captions, which teaches to look everywhere once.
 
     attention: (batch, captions, time, locations).
-    targets: (batch, captions, time) ids; steps whose target is `<pad>` do not count.
+    targets: (batch, captions, time) ids; steps with `<pad>` do not count.
 
     Source: Xu et al. 2015 §4.2.1.
     """
@@ -70,18 +69,17 @@ def doubly_stochastic(attention: Tensor, targets: Tensor) -> Tensor:
 
 
 def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, places: Tensor) -> Tensor:
-    """Return −log Σ_{i ∈ place} α_ti, (), for the words whose place in the photo is known.
+    """Return −log Σ_{i ∈ place} α_ti, (), over words whose place in the photo is known.
 
-    It is summed over those words and divided by the number of all words, so that each of them weighs as much as a word
-    in `caption_loss`.
+    Summed over those words but divided by the number of all, so each weighs as much as in `caption_loss`.
 
     distribution: (batch, captions, time, locations), α_ti.
     targets: (batch, captions, time) ids.
-    named: (vocabulary,) bool, the words that name what is in the places.
-    places: (batch, locations) bool, all False for a photo without known places.
+    named: (vocabulary,) bool, words for what is in the places.
+    places: (batch, locations) bool, all False if unknown.
 
-    Source: the sum is what Liu et al. 2017 (arXiv:1605.09553) call a word's attention correctness. They teach it by the
-    cross-entropy with a map spread over the place, which would make attention cover all of the place.
+    Source: Liu et al. 2017 (arXiv:1605.09553) call the sum attention correctness. They teach it by cross-entropy with a
+    map spread over the place, which would make attention cover all of it.
     """
     inside = torch.einsum("bctl,bl->bct", distribution, places.to(distribution.dtype))
     known = named[targets] & places.any(1)[:, None, None]
@@ -89,28 +87,26 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
 
 
 class Baseline:
-    """Keep a moving average of the log-probability of each word of the vocabulary, to compare rewards with.
+    """Keep a moving average of each vocabulary word's log-probability, as the baseline for rewards.
 
-    Xu et al. 2015 §4.1 keep a single average over whole captions. But most of a caption's log-probability depends on
-    how hard its words are to guess wherever one looks. An average per word removes that part too, and still does not
-    depend on the locations, so it adds no bias.
+    Xu et al. 2015 §4.1 average whole captions. But most of a caption's log-probability depends on how hard its words
+    are to guess, wherever one looks. An average per word removes that too and, independent of locations, adds no bias.
 
-    means: (vocabulary,), NaN for words that have not occurred yet.
+    means: (vocabulary,), NaN for words not seen yet.
     """
 
     def __init__(self, words: int, ranks: Ranks | None = None) -> None:
-        """Begin without averages.
+        """Begin without averages for a vocabulary of this size.
 
-        words: size of the vocabulary.
-        ranks: the processes that train together, which all have the same averages; None for one alone.
+        ranks: processes training together, which share the averages; None for one alone.
         """
         self.means, self.ranks = torch.full((words,), torch.nan), ranks or Ranks()
 
     def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return each location's reward, (batch, captions, time), without gradient, and update the averages.
 
-        It is the log-probability of the location's own word and those after it, less their averages; 0 for `<pad>`. The
-        words before do not depend on the location: they would only add noise.
+        It is the log-probability of its word and those after, less their averages; 0 for `<pad>`. Earlier words do not
+        depend on the location and would only add noise.
 
         logits: (batch, captions, time, vocabulary).
         targets: (batch, captions, time) ids.
@@ -120,8 +116,8 @@ class Baseline:
             means, words = self.means.to(loss.device), targets.flatten()
             sums, counts = (torch.zeros_like(means).index_add_(0, words, x) for x in (-loss, torch.ones_like(loss)))
             sums, counts = self.ranks.add(torch.stack([sums, counts]))
-            now = sums / counts  # NaN for words that do not occur here
-            means = means.where(~means.isnan(), now)  # words that occur for the first time
+            now = sums / counts  # NaN for words not in this batch
+            means = means.where(~means.isnan(), now)  # words seen for the first time
             gain = ((-loss - means[words]) * (words != PAD)).view(targets.shape)
             self.means = means.lerp(now, 1 - BASELINE_DECAY).where(~now.isnan(), means).cpu()
             return gain.flip(2).cumsum(2).flip(2) * (targets != PAD)
@@ -137,12 +133,12 @@ def hard_attention_loss(
     """Return the REINFORCE and entropy terms of hard attention, (), averaged over words.
 
     With a reward_weight of 1, advantage · ∇ log p(s | a) and ∇ log p(y | s, a) add up to an unbiased estimate of the
-    gradient of the expected log-likelihood. Images that saw the expected context chose no location, and contribute
-    only their entropy.
+    gradient of the expected log-likelihood. Images given the expected context chose no location and contribute only
+    entropy.
 
-    reading: by a decoder with hard attention, of the sentences in targets.
+    reading: of the targets, by a decoder with hard attention.
     targets: (batch, captions, time) ids.
-    advantage: (batch, captions, time), what `Baseline.reward_to_go` returned.
+    advantage: (batch, captions, time), from `Baseline.reward_to_go`.
     reward_weight: λ_r, 0 or more.
     entropy_weight: λ_e, 0 or more.
 

@@ -1,6 +1,6 @@
-"""What a run minimises: an objective computes the loss of a batch, and the figure to report.
+"""Objectives of training: each computes a batch's loss and the figure to report.
 
-The mathematics is in losses.py and self_critical.py.
+For the mathematics see losses.py and self_critical.py.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from capcli.training.learning.ranks import Ranks
 from capcli.training.learning.self_critical import CiderD, advantages, policy_loss, sample_captions
 from capcli.training.measuring.pointing import PERSON_WORDS, Box, cells_inside, read_boxes, seen_in_view
 
-SUPERVISION = 2.0  # the weight of a word's attention, relative to its likelihood, for photos with boxes
-# The share of hard attention's epochs in which every context is the expected one, since locations that are drawn before
-# attention has learnt anything are noise. With six epochs, drawing from the first one on reaches a dev CIDEr of 36.5,
-# and drawing from the third one on 42.8.
+SUPERVISION = 2.0  # weight of a word's attention, relative to its likelihood, in photos with boxes
+# The share of hard attention's epochs in which every context is the expected one: locations drawn before attention has
+# learnt anything are noise. Of six epochs, drawing from the first reaches a dev CIDEr of 36.5, from the third 42.8.
 EXPECTED_FIRST = 1 / 3
 SAMPLES = 5  # captions drawn per photo in self-critical training
 
@@ -41,25 +40,24 @@ SAMPLES = 5  # captions drawn per photo in self-critical training
 class Objective(Protocol):
     """Compute the loss of batches.
 
-    figure: the name of the figure that is reported: loss or reward.
-    samples: captions drawn from the decoder for each photo; 0 if it reads people's captions.
+    figure: name of the reported figure, loss or reward.
+    samples: captions drawn from the decoder per photo; 0 if it reads people's.
     """
 
     figure: str
     samples: int
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Prepare the decoder for an epoch. done: the share of the epochs that is over, 0 to 1."""
+        """Prepare the decoder for an epoch. done: share of the epochs that are over, 0 to 1."""
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, (), with gradient, and the figure to report.
+        """Return a batch's loss, (), with gradient, and the figure to report.
 
-        With several ranks, the loss is this one's contribution, so that their gradients have to be added up; the figure
-        is that of the whole batch.
+        With several ranks the loss is this one's contribution, whose gradients are to be summed; the figure is the
+        whole batch's.
 
         model: its decoder is trained.
         features: of the batch's photos, on the model's device.
-        batch: the photos and captions.
 
         Raises RankLost.
         """
@@ -68,13 +66,11 @@ class Objective(Protocol):
 def choose_objective(
     options: TrainOptions, model: CaptionModel, photos: list[Photo], baseline: Baseline, ranks: Ranks
 ) -> Objective:
-    """Return the objective that the options ask for.
+    """Return the objective the options ask for.
 
-    options: name the objective.
-    model: to be trained.
-    photos: the training photos; batches name them by their index here.
-    baseline: what hard attention compares its rewards with; other objectives do not use it.
-    ranks: the processes that train together.
+    photos: all training photos, indexed by batches.
+    baseline: of hard attention's rewards; unused by others.
+    ranks: processes training together.
 
     Raises DataError for a damaged file of boxes.
     """
@@ -88,25 +84,23 @@ def choose_objective(
 
 
 class PeopleSupervision:
-    """Compute how far attention is from the people in photos while the decoder names them."""
+    """Penalise attention away from the people in photos while the decoder names them."""
 
     def __init__(self, boxes: dict[str, list[Box]], model: CaptionModel, photos: list[Photo]) -> None:
-        """Prepare for the training photos.
+        """Prepare the training photos.
 
-        boxes: where people are, by the photo's file name.
-        model: whose vocabulary and grid are used.
-        photos: the training photos; batches name them by their index here.
+        boxes: of people, by photo file name.
+        photos: all training photos, indexed by batches.
         """
         self.boxes, self.names = boxes, [photo.path.name for photo in photos]
         self.grid, self.cell_offset = model.config.grid, model.config.encoder_kind.cell_offset
         self.person_words = torch.tensor([word in PERSON_WORDS for word in model.vocabulary.words])
 
     def __call__(self, reading: Reading, targets: Tensor, batch: Batch) -> Tensor:
-        """Return `attention_supervision`, (), multiplied by SUPERVISION.
+        """Return `attention_supervision`, (), times SUPERVISION.
 
-        reading: by a decoder with attention, of the sentences in targets.
+        reading: of the targets, by a decoder with attention.
         targets: (batch, captions, time) ids.
-        batch: the photos.
         """
         assert reading.distribution is not None
         rows, columns = self.grid
@@ -120,15 +114,15 @@ class PeopleSupervision:
 
 
 class CrossEntropy:
-    """Teach the decoder to predict people's words; the loss is per word, with the options' terms for attention."""
+    """Teach the decoder people's words; the loss is per word, with the options' terms for attention."""
 
     figure, samples = "loss", 0
 
     def __init__(self, options: TrainOptions, supervision: PeopleSupervision | None, ranks: Ranks) -> None:
-        """Set the terms of the loss.
+        """Set the loss's terms.
 
-        supervision: of attention; None has none.
-        ranks: the processes that train together.
+        supervision: of attention, or None.
+        ranks: processes training together.
         """
         self.options, self.supervision, self.ranks = options, supervision, ranks
 
@@ -137,7 +131,7 @@ class CrossEntropy:
         decoder.train()
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, which is also the figure to report; see `Objective`."""
+        """Return a batch's loss, also the figure to report; see `Objective`."""
         device = features.annotations.device
         loss, _ = self.read(model.decoder, features, batch, batch.words.to(device), batch.targets.to(device))
         return loss, self.ranks.total(loss.item())
@@ -147,9 +141,7 @@ class CrossEntropy:
     ) -> tuple[Tensor, Reading]:
         """Return the loss, (), of reading sentences, and the reading.
 
-        decoder: to be trained.
         features: of the batch's photos.
-        batch: the photos.
         words, targets: (batch, captions, time) ids, as in `Batch`.
         """
         if self.options.word_dropout:
@@ -160,7 +152,7 @@ class CrossEntropy:
         share = self.ranks.share(mask, batch)
         loss = share * caption_loss(reading.logits, targets, self.options.label_smoothing)
         if self.options.attention_regularization:
-            weight = self.options.attention_regularization * self.ranks.share(mask.any(2), batch)  # it is per caption
+            weight = self.options.attention_regularization * self.ranks.share(mask.any(2), batch)  # per caption
             loss = loss + weight * doubly_stochastic(reading.distribution, targets)
         if self.supervision:
             loss = loss + share * self.supervision(reading, targets, batch)
@@ -168,7 +160,7 @@ class CrossEntropy:
 
 
 class Reinforce(CrossEntropy):
-    """Teach the decoder to predict people's words, and hard attention by REINFORCE where to look.
+    """Teach the decoder people's words and, by REINFORCE, hard attention where to look.
 
     Source: Xu et al. 2015 §4.1.
     """
@@ -176,18 +168,18 @@ class Reinforce(CrossEntropy):
     def __init__(
         self, options: TrainOptions, supervision: PeopleSupervision | None, baseline: Baseline, ranks: Ranks
     ) -> None:
-        """Set the terms of the loss; see CrossEntropy. baseline: what rewards are compared with."""
+        """Set the loss's terms; see CrossEntropy. baseline: of rewards."""
         super().__init__(options, supervision, ranks)
         self.baseline = baseline
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Turn dropout on, and draw no locations in the first epochs."""
+        """Turn dropout on; in the first epochs, draw no locations."""
         super().begin_epoch(decoder, done)
         assert isinstance(decoder, AttentionDecoder)
         decoder.expected_share = 1.0 if done < EXPECTED_FIRST else AttentionDecoder.expected_share
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, which is also the figure to report; see `Objective`."""
+        """Return a batch's loss, also the figure to report; see `Objective`."""
         device, count = features.annotations.device, self.options.monte_carlo_samples
         words, targets = (ids.to(device).repeat_interleave(count, 1) for ids in (batch.words, batch.targets))
         loss, reading = self.read(model.decoder, features, batch, words, targets)
@@ -198,7 +190,7 @@ class Reinforce(CrossEntropy):
 
 
 class SelfCritical:
-    """Reward captions that are drawn from the decoder by their CIDEr-D.
+    """Reward captions drawn from the decoder by their CIDEr-D.
 
     Source: Rennie et al. 2017 (arXiv:1612.00563).
     """
@@ -208,10 +200,10 @@ class SelfCritical:
     def __init__(
         self, photos: list[Photo], supervision: PeopleSupervision | None, ranks: Ranks, stray_penalty: float = 0.0
     ) -> None:
-        """Prepare the references of the training photos: two entries for each, as it is and mirrored.
+        """Prepare the training photos' references, each photo's as it is and mirrored.
 
         supervision, ranks: see CrossEntropy.
-        stray_penalty: what each content word that no reference holds takes from the reward, 0 or more.
+        stray_penalty: deduction per content word in no reference, 0 or more.
         """
         turns = ((photo, turn) for photo in photos for turn in (str, mirror))
         references = [[tokenize(turn(caption)) for caption in photo.captions] for photo, turn in turns]
@@ -220,11 +212,11 @@ class SelfCritical:
         self.supervision, self.ranks = supervision, ranks
 
     def begin_epoch(self, decoder: Decoder, done: float) -> None:
-        """Turn dropout off, so that the captions that are rewarded are those of the decoder as it will be used."""
+        """Turn dropout off, to reward captions of the decoder as it will be used."""
         decoder.eval()
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return the loss of a batch, and the mean reward of the captions that were drawn, at most 10."""
+        """Return a batch's loss, and the mean reward of the drawn captions, at most 10."""
         drawn = sample_captions(model.decoder, features, self.samples, model.config.max_length)
         words, rewards = model.vocabulary.words, torch.empty(drawn.shape[:2])
         shown = zip(batch.photos.tolist(), batch.views.tolist(), drawn.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""The options that determine a training run's result, and so have to be the same when it is resumed."""
+"""Options that determine a training run's result, and so must be the same when it is resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from capcli.model.config import DECODERS, ENCODERS, ModelConfig, TunedDecoding
 from capcli.settings import check_ranges, check_types, same_setting, setting
 
 MIN_COUNT = 4
-# Options that --init's checkpoint determines: its shapes and its vocabulary.
+# Options fixed by --init's checkpoint: its shapes and vocabulary.
 FIXED_BY_INIT = (
     "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
     "min_count"
@@ -17,17 +17,15 @@ FIXED_BY_INIT = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Hold the options of a training run, each with its range and what it is for.
+    """Hold a training run's options, each with its range and purpose.
 
-    None takes the value of init's checkpoint or, without init, ModelConfig's default.
+    None means the value of init's checkpoint or, without init, ModelConfig's default.
 
-    data: the data sets, each as `read_data_set` takes it, `PATH` or `PATH=N`.
-    init: folder of a checkpoint to begin from, whose architecture and vocabulary are kept; None begins with a new
-        decoder.
+    data: one `PATH` or `PATH=N` per data set, see `read_data_set`.
+    init: folder of a checkpoint whose weights, architecture and vocabulary to begin from; None makes a new decoder.
     allow_outside: whether photos may lie outside their data set's folder; see `datasets.stay_below`.
 
-    Raises ValueError for a value of another type or out of its range, and for options that need init, or cannot be
-    combined with it.
+    Raises ValueError for a wrong type, a value out of range, and options that need init or conflict with it.
     """
 
     data: tuple[str, ...]

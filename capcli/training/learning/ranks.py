@@ -1,9 +1,8 @@
-"""The processes that train one model together, started by torchrun; each of them is called a rank.
+"""Processes that train one model together, started by torchrun; each is called a rank.
 
-All of them read the same data and make the same batches, and each takes its photos of every batch. What is computed
-from them is weighted by the rank's share of the batch, so that sums over the ranks are what one process would compute.
-Rank 0 alone prints and writes. Encoder and decoder are called apart from each other, so gradients are added up here
-instead of by DistributedDataParallel, which wraps one module.
+All make the same batches from the same data, and each takes its photos of every batch. Results are weighted by the
+rank's share of the batch, so that their sum is what one process would compute. Only rank 0 prints and writes. Encoder
+and decoder are called separately, so gradients are summed here, not by DistributedDataParallel, which wraps one module.
 """
 
 from __future__ import annotations
@@ -24,39 +23,38 @@ from torch.nn import Parameter
 
 from capcli.training.data.datasets import Batch, DataError
 
-PATIENCE = timedelta(minutes=10)  # for a batch; ranks that have ended are noticed at once
+PATIENCE = timedelta(minutes=10)  # for a batch; an ended rank is noticed at once
 GLANCE = 0.2  # seconds between two looks for rank 0
-FAILED = "capcli/failed"  # in torchrun's store: the rank that failed first
-LED = "capcli/led"  # with a number: that rank 0 has done what the others wait for
+FAILED = "capcli/failed"  # key in torchrun's store: the first rank to fail
+LED = "capcli/led"  # key, with a number: rank 0 has done what others wait for
 
 
 class RankLost(Exception):
-    """Report that another process of the run has ended, or can't be reached, so that this one can't go on."""
+    """Report that another process of the run has ended or can't be reached."""
 
 
 class Ranks:
-    """Hold the place of this process among those of a run. A process that is alone waits for nothing.
+    """Hold a process's place in a run; one alone waits for nothing.
 
     rank: 0 to count − 1.
-    count: of the processes.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, here: int = 0) -> None:
-        """Set the place of this process, which is alone by default. here: its rank among those of this machine."""
+        """Set the place, alone by default. here: rank on this machine."""
         self.rank, self.count, self.here = rank, count, here
         self.store: distributed.Store | None = None
         self.waits = 0  # for rank 0, so far
 
     @classmethod
     def started(cls) -> Ranks:
-        """Return the place of this process among those that torchrun started, or of one alone. Raises RankLost."""
+        """Return this process's place in torchrun's run, or that of one alone. Raises RankLost."""
         if not distributed.is_available() or not distributed.is_torchelastic_launched():
             return cls()
         ranks = cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
         if ranks.count == 1:
             return ranks
         if ranks.here < torch.cuda.device_count():
-            torch.cuda.set_device(ranks.here)  # now, so that no process puts anything on another's GPU
+            torch.cuda.set_device(ranks.here)  # now, so that no process uses another's GPU
         try:
             ranks.store = next(distributed.rendezvous("env://"))[0]
         except RuntimeError as error:
@@ -65,11 +63,11 @@ class Ranks:
 
     @contextlib.contextmanager
     def meet(self, device: torch.device) -> Iterator[torch.device]:
-        """Connect the ranks for a `with` block, and yield the device on which this one computes.
+        """Connect the ranks for a `with` block and yield this one's device.
 
-        device: as asked for; of CUDA's, each rank takes the one of its number on this machine.
+        device: as asked for; with cuda, each rank takes the GPU of its number on this machine.
 
-        Raises ValueError for a device on which several processes can't train, and RankLost.
+        Raises ValueError for a device that several processes can't train on, and RankLost.
         """
         if self.count == 1:
             yield device
@@ -82,8 +80,8 @@ class Ranks:
             if self.here >= torch.cuda.device_count():
                 raise ValueError(f"more processes than GPUs on a machine; it has {torch.cuda.device_count()}")
             device = torch.device("cuda", self.here)
-        # The optimiser imports this module, whose functions have the group of its time as a default: were there one, it
-        # would outlive destroy_process_group, and with it threads that can abort the process as Python ends.
+        # The optimiser imports this module, whose functions take the current group as a default. A group made earlier
+        # would outlive destroy_process_group, with threads that can abort the process as Python ends.
         importlib.import_module("torch.distributed.nn")
         try:
             distributed.init_process_group(
@@ -98,18 +96,18 @@ class Ranks:
         try:
             yield device
         except BaseException:
-            self.first_to_fail()  # before the others notice that this one has gone
+            self.first_to_fail()  # before the others notice that this one is gone
             raise
         finally:
             distributed.destroy_process_group()
 
     @property
     def leads(self) -> bool:
-        """Return whether this is the process that prints and writes."""
+        """Return whether this process prints and writes."""
         return self.rank == 0
 
     def wait_for_leader(self) -> None:
-        """Wait until rank 0 calls this too, which may take hours. Raises RankLost."""
+        """Wait, for hours if need be, until rank 0 calls this too. Raises RankLost."""
         if self.store is None:
             return
         self.waits += 1
@@ -118,14 +116,14 @@ class Ranks:
             if self.leads:
                 self.store.set(key, "")
             while not self.leads and not self.store.check([key]):
-                time.sleep(GLANCE)  # the store's own wait would keep signals waiting
+                time.sleep(GLANCE)  # the store's own wait would hold up signals
         except RuntimeError:
             raise RankLost("torchrun has ended") from None
 
     def part(self, batch: Batch) -> Batch:
-        """Return this rank's photos of a batch: every count-th, as neighbours' captions are of similar length.
+        """Return this rank's photos of a batch: every count-th, as neighbours have captions of similar length.
 
-        Where a batch has fewer photos than there are ranks, those left over compute with one that does not count.
+        Ranks without a photo compute with one that does not count.
         """
         if self.count == 1:
             return batch
@@ -143,9 +141,9 @@ class Ranks:
         )
 
     def share(self, counted: Tensor, batch: Batch) -> float:
-        """Return how much of a batch is here, 0 to 1: by how much a mean over the part weighs in that over the batch.
+        """Return the weight, 0 to 1, of a mean over this part in that over the whole batch.
 
-        counted: bool, what the mean is over: words, or captions.
+        counted: bool, the words or captions averaged.
         batch: the part.
 
         Raises RankLost.
@@ -160,7 +158,7 @@ class Ranks:
         return float(self.add(torch.tensor(figure, dtype=torch.float64))) if self.count > 1 else figure
 
     def add(self, tensor: Tensor) -> Tensor:
-        """Add the other ranks' tensors to this one, and return it. Raises RankLost."""
+        """Add the other ranks' tensors in place, and return the sum. Raises RankLost."""
         if self.count > 1:
             try:
                 distributed.all_reduce(tensor)
@@ -169,7 +167,7 @@ class Ranks:
         return tensor
 
     def add_gradients(self, parameters: Iterable[Parameter]) -> None:
-        """Add the other ranks' gradients to those of parameters, all at once. Raises RankLost."""
+        """Add the other ranks' gradients, all at once. Raises RankLost."""
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -178,14 +176,14 @@ class Ranks:
             gradient.copy_(total.view_as(gradient))
 
     def require_alike(self, *facts: object) -> None:
-        """Check that all ranks begin from the same. facts: as json writes them. Raises DataError and RankLost."""
+        """Check that all ranks have the same facts. facts: JSON values. Raises DataError and RankLost."""
         digest = hashlib.sha256(json.dumps(facts).encode()).digest()
         mine = torch.tensor(list(digest))
         if not torch.equal(self.add(mine.clone()), mine * self.count):
             raise DataError("the processes of this run do not see the same data and snapshot; all need the same files")
 
     def first_to_fail(self) -> bool:
-        """Return whether this rank is the first that called this, so that one of all tells why it ends."""
+        """Return whether this rank is the first to call this, so that only one reports the failure."""
         if self.store is None:
             return self.leads
         try:

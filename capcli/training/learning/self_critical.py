@@ -1,7 +1,7 @@
 """Self-critical sequence training: sampled captions are rewarded by their CIDEr-D.
 
-After Rennie et al. 2017 (arXiv:1612.00563), but with the mean reward of a photo's other samples as the baseline (Luo
-2020, arXiv:2003.09971) instead of the greedy caption's reward.
+After Rennie et al. 2017 (arXiv:1612.00563), but the baseline is the mean reward of the photo's other samples (Luo 2020,
+arXiv:2003.09971), not the greedy caption's reward.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, START
 
 LONGEST_NGRAM = 4
 SIGMA = 6.0  # of the length penalty, in words
-# The temperature of the distribution from which captions are drawn and which is taught. Because of label smoothing, one
-# word in ten would be random at temperature 1: most captions would have a stray word, and training would learn little
-# more than to avoid those, which beam search does anyway.
+# The temperature at which captions are drawn and the decoder is taught. At 1, label smoothing would make a tenth of all
+# words random: most captions would have a stray one, and training would learn little more than to avoid those, as beam
+# search does anyway.
 TEMPERATURE = 0.6
 Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # for each n: (tf-idf by n-gram, the vector's norm)
 
 
 class CiderD:
-    """Compute CIDEr-D with references whose tf-idf vectors are computed only once.
+    """Compute CIDEr-D, with the references' tf-idf vectors computed once.
 
-    Every sentence gets an end mark, which counts as a word. Without it training learns to stop in mid-sentence, since
-    a sentence that is cut after "with a" scores as well as a complete one.
+    Every sentence gets an end mark, counted as a word. Without it, a sentence cut after "with a" scores as high as a
+    complete one, and training learns to stop in mid-sentence.
 
     Source: Vedantam et al. 2015 §8.
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
-        """Compute the vectors. references: for each photo its sentences, as lists of words."""
+        """Compute the vectors. references: sentences per photo, as lists of words."""
         seen: Counter[tuple[str, ...]] = Counter()
         for sentences in references:
             seen.update({gram for words in sentences for grams in count_ngrams(words) for gram in grams})
@@ -46,7 +46,7 @@ class CiderD:
         self.references = [[(self.vectors(words), len(words)) for words in sentences] for sentences in references]
 
     def vectors(self, words: Sequence[str]) -> Vectors:
-        """Return the tf-idf vectors of a sentence's n-grams, for n from 1 to 4."""
+        """Return the tf-idf vectors of a sentence's n-grams, n from 1 to 4."""
         result = []
         for grams in count_ngrams(words):
             weights = {gram: count * self.idf.get(gram, self.idf_unseen) for gram, count in grams.items()}
@@ -54,7 +54,7 @@ class CiderD:
         return result
 
     def score(self, words: Sequence[str], photo: int) -> float:
-        """Return the CIDEr-D of a sentence, 0 to 10. photo: its index among the references."""
+        """Return a sentence's CIDEr-D, 0 to 10. photo: index into the references."""
         ours, total = self.vectors(words), 0.0
         for theirs, length in self.references[photo]:
             penalty = math.exp(-((len(words) - length) ** 2) / (2 * SIGMA**2))
@@ -67,22 +67,20 @@ class CiderD:
 
 
 def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
-    """Return the counts of the n-grams of a sentence with its end mark, for n from 1 to 4."""
+    """Return n-gram counts of a sentence with its end mark, n from 1 to 4."""
     marked = (*words, "")
     return [Counter(marked[i : i + n] for i in range(len(marked) - n + 1)) for n in range(1, LONGEST_NGRAM + 1)]
 
 
 @torch.no_grad()
 def sample_captions(decoder: Decoder, features: Features, count: int, max_length: int) -> Tensor:
-    """Return captions drawn word by word from the decoder's distribution at TEMPERATURE.
+    """Return captions drawn word by word at TEMPERATURE, ids (batch, count, time).
 
-    They are ids, (batch, count, time), ending with `<end>` and then `<pad>`; a caption that reached max_length may have
-    no `<end>`.
+    They end with `<end>`, then `<pad>`; at max_length there may be no `<end>`.
 
     decoder: in evaluation mode.
-    features: of a batch of images.
-    count: captions per image, 1 or more.
-    max_length: the most words in a caption, 1 or more.
+    count: per image, 1 or more.
+    max_length: in words, 1 or more.
     """
     state = decoder.start(features, count)
     batch = features.annotations.shape[0]
@@ -101,7 +99,7 @@ def sample_captions(decoder: Decoder, features: Features, count: int, max_length
 
 
 def advantages(rewards: Tensor) -> Tensor:
-    """Return each sample's reward less the mean reward of the photo's other samples, (batch, count).
+    """Return each sample's reward less the mean of the photo's others, (batch, count).
 
     rewards: (batch, count), with a count of 2 or more.
 
@@ -112,19 +110,17 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 def policy_loss(logits: Tensor, drawn: Tensor, advantage: Tensor) -> Tensor:
-    """Return REINFORCE's loss, (), averaged over words.
+    """Return REINFORCE's loss, (), averaged over words: minus each log-probability times the caption's advantage.
 
-    It is minus the log-probability of every word that was drawn, weighted by its caption's advantage.
-
-    logits: (batch, count, time, vocabulary), of reading the captions that were drawn.
-    drawn: (batch, count, time) ids, what `sample_captions` returned.
-    advantage: (batch, count), what `advantages` returned.
+    logits: (batch, count, time, vocabulary), of reading the drawn captions.
+    drawn: (batch, count, time) ids, from `sample_captions`.
+    advantage: (batch, count), from `advantages`.
 
     Source: Rennie et al. 2017 (arXiv:1612.00563).
     """
     logits = logits.float() / TEMPERATURE
     logits[..., NEVER_PRINTED] = -torch.inf  # as when the captions were drawn
-    chosen = drawn.masked_fill(drawn == PAD, END)  # any word with a probability will do, as its loss is masked
+    chosen = drawn.masked_fill(drawn == PAD, END)  # any possible word will do, as its loss is masked
     log_probs = logits.log_softmax(3).gather(3, chosen.unsqueeze(3)).squeeze(3)
     mask = drawn != PAD
     return -(log_probs * advantage.unsqueeze(2) * mask).sum() / mask.sum()

@@ -1,4 +1,4 @@
-"""What a run works with, made from its options: data sets, model, optimiser and objective."""
+"""A run's data sets, model, optimiser and objective, made from its options."""
 
 from __future__ import annotations
 
@@ -48,24 +48,20 @@ from capcli.training.learning.ranks import Ranks
 
 @dataclass
 class Setup:
-    """Hold what a run works with.
+    """Hold a run's parts.
 
-    options: with the precision that auto has chosen.
-    device: where the model is.
-    console: where progress is printed.
-    sets: the data sets.
-    photos: the training photos of all data sets; batches name them by their index here.
-    order: indices of photos, one for each time that an epoch shows a photo.
+    options: with auto's choice of precision.
+    photos: training photos of all sets, indexed by batches.
+    order: indices of photos, one per showing in an epoch.
     model: with the weights so far.
-    captions: the ids of the photos' captions, see `encode_captions`.
-    lent: sentences that photos are lent to, the first sentence_epochs' share of which each epoch reads too.
-    inputs: gives out the photos as the model takes them.
-    optimizer: of the weights that are trained.
-    average: the average of the weights that is measured and kept; None keeps the weights themselves.
-    baseline: what hard attention compares its rewards with.
-    objective: what the run minimises.
-    begun_with: digests of files that the options only name, see `digests`.
-    ranks: the processes that train together.
+    captions: ids of the photos' captions, see `encode_captions`.
+    lent: sentences with photos lent to them.
+    inputs: serve photos as the model takes them.
+    optimizer: of the trained weights.
+    average: of the weights, which is measured and kept; None keeps the weights themselves.
+    baseline: of hard attention's rewards.
+    begun_with: see `digests`.
+    ranks: processes training together.
     """
 
     options: TrainOptions
@@ -87,22 +83,22 @@ class Setup:
 
     @cached_property
     def known(self) -> set[str]:
-        """Return people's captions of the training photos, each with its tokens joined by spaces."""
+        """Return people's captions of training photos, as tokens joined by spaces."""
         return {" ".join(tokenize(caption)) for photo in self.photos for caption in photo.captions}
 
     @cached_property
     def dev_captions(self) -> dict[str, list[list[tuple[list[int], ...]]]]:
-        """Return the ids of the dev photos' captions by data set, see `encode_captions`."""
+        """Return the dev captions' ids by data set, see `encode_captions`."""
         vocabulary, longest = self.model.vocabulary, self.model.config.max_length
         return {data_set.name: encode_captions(data_set.split("dev"), vocabulary, longest) for data_set in self.sets}
 
     @property
     def trained(self) -> torch.nn.Module:
-        """Return the part of the model that is trained."""
+        """Return the trained part of the model."""
         return self.model if self.options.fine_tune else self.model.decoder
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, which are the same each time: of each, this rank's part. epoch: from 0 on."""
+        """Yield this rank's part of an epoch's batches, the same each time. epoch: from 0."""
         views = [is_mirrored(view) for view in range(self.inputs.views)]
         seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
         captions, order = self.captions + self.lent.captions, self.shown(epoch)
@@ -110,10 +106,7 @@ class Setup:
         return map(self.ranks.part, map(self.lent.with_photos, batches))
 
     def shown(self, epoch: int) -> list[int]:
-        """Return what an epoch shows: indices of photos, and behind them those of photos with sentences lent to them.
-
-        epoch: from 0 on.
-        """
+        """Return an epoch's indices of photos, then of groups of lent sentences, see `Lent`. epoch: from 0."""
         return self.order + self.lent.part(epoch)
 
 
@@ -125,7 +118,7 @@ def set_up(
     command: str | None = None,
     ranks: Ranks | None = None,
 ) -> Setup:
-    """Return what a run works with, made from its options; nothing is written.
+    """Make a run's parts from its options; nothing is written.
 
     options, folder, device, cache, command, ranks: see `loop.train`.
 
@@ -173,11 +166,11 @@ def set_up(
 
 @dataclass(frozen=True)
 class Lent:
-    """Hold sentences that photos are lent to, in groups that share a photo, as captions of it do.
+    """Hold sentences with photos lent to them, in groups that share a photo as its captions do.
 
-    photos: the index of each group's photo; a photo may have several groups.
-    captions: the ids of each group's sentences, see `encode_captions`.
-    first: the index of the first group among photos and groups, which are counted through.
+    photos: (photos + groups,), the photo of each index: each photo itself, then each group's.
+    captions: ids of each group's sentences, see `encode_captions`.
+    first: index of the first group.
     epochs: over which the groups are spread, 1 or more.
     """
 
@@ -188,7 +181,7 @@ class Lent:
 
     @classmethod
     def of(cls, options: TrainOptions, sentences: Sequence[str], photos: list[Photo], model: CaptionModel) -> Lent:
-        """Return the groups. sentences, photos: see `lend_photos`; model: whose vocabulary gives the ids."""
+        """Make the groups. sentences, photos: see `lend_photos`; model: gives the vocabulary."""
         groups = [
             (index, Photo(photo.path, tuple(own[begin : begin + CAPTIONS_AT_ONCE]), "train"))
             for index, (photo, own) in enumerate(zip(photos, lend_photos(sentences, photos), strict=True))
@@ -200,22 +193,21 @@ class Lent:
         return cls(owners, captions, len(photos), options.sentence_epochs)
 
     def part(self, epoch: int) -> list[int]:
-        """Return the groups that an epoch shows: of the first `epochs`, each has its share. epoch: from 0 on."""
+        """Return an epoch's share of the groups; none after the first `epochs`. epoch: from 0."""
         groups = range(self.first, self.first + len(self.captions))
         return list(groups[epoch :: self.epochs]) if epoch < self.epochs else []
 
     def with_photos(self, batch: Batch) -> Batch:
-        """Return a batch that names photos in place of groups."""
+        """Return a batch with photos in place of groups."""
         return dataclasses.replace(batch, photos=self.photos[batch.photos])
 
 
 def read_data_sets(arguments: tuple[str, ...], allow_outside: bool = False) -> list[DataSet]:
     """Return data sets.
 
-    arguments: one for each, as `read_data_set` takes it.
-    allow_outside: see there.
+    arguments, allow_outside: see `read_data_set`.
 
-    Raises DataError, also for two data sets of the same name.
+    Raises DataError, also for two sets of one name.
     """
     sets = [read_data_set(argument, allow_outside=allow_outside) for argument in arguments]
     names = [data_set.name for data_set in sets]
@@ -225,7 +217,7 @@ def read_data_sets(arguments: tuple[str, ...], allow_outside: bool = False) -> l
 
 
 def show_order(sets: list[DataSet]) -> list[int]:
-    """Return the indices of all sets' training photos, those of each set as often as an epoch shows them."""
+    """Return indices of all sets' training photos, each as often as an epoch shows it."""
     order: list[int] = []
     begin = 0
     for data_set in sets:
@@ -238,16 +230,14 @@ def show_order(sets: list[DataSet]) -> list[int]:
 def build_model(
     options: TrainOptions, sets: list[DataSet], photos: list[Photo], more: Sequence[str], command: str | None
 ) -> CaptionModel:
-    """Return the model to train: the checkpoint of --init, or a new decoder on an encoder trained on ImageNet.
+    """Return the model to train: --init's checkpoint, or a new decoder on an ImageNet encoder.
 
-    options: name the checkpoint, or the kinds and sizes of a new model.
-    sets: the data sets, for the record on the model card.
-    photos: the training photos, whose words a new model learns.
-    more: sentences whose words it learns too.
-    command: the command line that started the run, for the model card; None if there was none.
+    photos: give a new model its vocabulary.
+    more: sentences that add to it.
+    command: for the model card, as are sets.
 
-    Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, and ValueError for a
-    value that a model cannot have.
+    Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, and ValueError for an
+    impossible value.
     """
     record: dict[str, Any] = {
         "command": command,
@@ -263,7 +253,7 @@ def build_model(
         if options.refine is False and model.config.refine:
             raise DataError(f"--init {options.init}: has the layer that --no-refine would leave out")
         model.config = dataclasses.replace(model.config, scores={}, unsure_below=None, confidence=[], **asked)
-        if options.fine_tune and model.agreement is not None:  # it was learnt from what the encoder says now
+        if options.fine_tune and model.agreement is not None:  # it was learnt for the encoder as it is now
             model.agreement = None
             model.config = dataclasses.replace(model.config, agreement=0.0, agreement_size=None)
         if model.config.refine and isinstance(model.decoder, AttentionDecoder):
@@ -289,7 +279,7 @@ def build_model(
 
 
 def data_rows(sets: list[DataSet]) -> list[dict[str, Any]]:
-    """Return what the model card says of data sets."""
+    """Return the model card's rows on data sets."""
     return [
         {
             "name": data_set.name,
@@ -302,7 +292,7 @@ def data_rows(sets: list[DataSet]) -> list[dict[str, Any]]:
 
 
 def take_encoder(model: CaptionModel, folder: Path) -> dict[str, Any]:
-    """Give a model the encoder of a checkpoint, and return the record of that one's training.
+    """Give a model a checkpoint's encoder, and return that checkpoint's record of training.
 
     Raises ModelError, and DataError for an encoder of another kind.
     """
@@ -316,10 +306,9 @@ def take_encoder(model: CaptionModel, folder: Path) -> dict[str, Any]:
 
 
 def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
-    """Return the state dict with which a new encoder begins.
+    """Return a new encoder's initial state dict, from options' file or ImageNet's.
 
-    options: may name a file with it; otherwise it is ImageNet's.
-    encoder: a name in ENCODERS.
+    encoder: a key of ENCODERS.
 
     Raises DataError for a file without a state dict, and OSError.
     """
@@ -330,7 +319,7 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # pickle, zipfile and PyTorch all raise errors of their own
+    except Exception as error:  # pickle, zipfile and PyTorch each raise their own
         reason = str(error).partition("\n")[0] or type(error).__name__  # an empty file's EOFError has no message
         raise DataError(f"{path}: not a state dict ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -339,15 +328,15 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
 
 
 def freeze(model: CaptionModel, options: TrainOptions) -> None:
-    """Exclude the encoder from training, or only its first blocks if the rest is fine-tuned."""
-    # Batch-norm statistics stay ImageNet's even in fine-tuning, as our batches are small.
+    """Exclude from training the encoder, or only its first blocks if the rest is fine-tuned."""
+    # Batch-norm statistics stay ImageNet's even in fine-tuning, as batches are small.
     model.eval().encoder.requires_grad_(options.fine_tune)
     for block in model.encoder.blocks[: options.frozen_blocks]:
         block.requires_grad_(False)
 
 
 def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
-    """Return AdamW for the weights that are trained; a group's "peak" is its highest learning rate.
+    """Return AdamW for the trained weights; a group's "peak" is its highest learning rate.
 
     Source: Loshchilov & Hutter 2019 (arXiv:1711.05101).
     """
@@ -361,9 +350,9 @@ def make_optimizer(model: CaptionModel, options: TrainOptions) -> Optimizer:
 def digests(
     options: TrainOptions, sets: list[DataSet], sentences: Sequence[str], model: CaptionModel
 ) -> dict[str, str | None]:
-    """Return SHA-256 digests of the captions, and of the weights to begin with if they are from a file, else None.
+    """Return SHA-256 digests of the captions and of initial weights from a file (else None).
 
-    They tell a run that is resumed whether the files that its options name have changed.
+    They tell a resumed run whether the files behind its options have changed.
     """
     listing = [(photo.path.name, photo.split, photo.captions) for data_set in sets for photo in data_set.photos]
     texts = json.dumps([model.vocabulary.words, listing, *([sentences] if sentences else [])])

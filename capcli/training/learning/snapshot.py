@@ -1,4 +1,4 @@
-"""What a run writes after each epoch: last.safetensors, from which it can be resumed, and log.jsonl for people."""
+"""A run's files after each epoch: last.safetensors, to resume from, and log.jsonl for people."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from capcli.training.learning.setup import Setup
 
 LAST_FILE = "last.safetensors"
 LOG_FILE = "log.jsonl"
-Log = list[dict[str, Any]]  # one row per epoch, as `curves` shows them
+Log = list[dict[str, Any]]  # one row per epoch, as `curves` shows it
 
 
 def best_cider(log: Log) -> float:
-    """Return the highest mean CIDEr on dev photos so far; −∞ before the first epoch."""
+    """Return the highest mean dev CIDEr so far; −∞ before the first epoch."""
     return max((row["cider"] for row in log), default=-math.inf)
 
 
 def write_log(folder: Path, log: Log) -> None:
     """Write log.jsonl, one line per epoch. Raises OSError.
 
-    What the page shows of photos stays in the snapshot: heat is not for people to read.
+    The page's examples stay in the snapshot: heat is not for people to read.
     """
     rows = [{name: value for name, value in row.items() if name != "examples"} for row in log]
     write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
-    """Write all that a resumed run needs into a single file, so that it is never half new, and then the log.
+    """Write all that resuming needs into one file, never half new, and then the log.
 
-    folder: of the run.
-    setup: of the run, as it is after the epoch.
-    log: with a row for the epoch that has just ended.
+    folder: the run's.
+    setup: as it is after the epoch.
+    log: with a row for the finished epoch.
 
-    Raises OSError, after which the previous snapshot is still there.
+    Raises OSError, leaving the previous snapshot.
     """
     tensors = {f"model.{name}": tensor for name, tensor in setup.trained.state_dict().items()}
     for index, values in setup.optimizer.state_dict()["state"].items():
@@ -64,12 +64,12 @@ def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
 
 
 def read_snapshot(folder: Path, setup: Setup) -> Log:
-    """Restore a run as it was after its last finished epoch, and return its log.
+    """Restore a run to its last finished epoch, and return its log.
 
-    folder: of the run.
-    setup: of a run with the same options, as it is before the first epoch.
+    folder: the run's.
+    setup: with the same options, before the first epoch.
 
-    Raises DataError if the run was started with other options or data, or its file is damaged; and OSError.
+    Raises DataError for other options or data or a damaged file, and OSError.
     """
     path = folder / LAST_FILE
     try:
@@ -100,14 +100,14 @@ def read_snapshot(folder: Path, setup: Setup) -> Log:
 
 
 def check_alike(folder: Path, setup: Setup, record: dict[str, Any]) -> None:
-    """Raise DataError unless the run in a folder was started with the same options and data. record: the snapshot's."""
+    """Raise DataError unless a folder's run began with the same options and data. record: the snapshot's."""
     options = dataclasses.asdict(setup.options)
-    # The snapshots of older versions do not have the options that came later.
+    # Older snapshots lack newer options.
     before = {field.name: field.default for field in dataclasses.fields(setup.options) if field.name != "data"}
     for name, value in (before | record["options"] | {"allow_outside": setup.options.allow_outside}).items():
         if options[name] != (tuple(value) if isinstance(value, list) else value):  # JSON has no tuples
             raise DataError(f"{folder}: was started with {name} {value!r}; it cannot be resumed with {options[name]!r}")
-    # The snapshots of older versions do not have these digests.
+    # Older snapshots lack these digests.
     for what, digest in record.get("begun_with", {}).items():
         if setup.begun_with[what] != digest:
             raise DataError(

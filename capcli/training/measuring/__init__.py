@@ -1,1 +1,1 @@
-"""How good captions are: metrics, calibration, pointing, dev photos while training."""
+"""Quality of captions: metrics, calibration, pointing, dev photos in training."""

@@ -1,4 +1,4 @@
-"""Calibration: does a caption's score tell how good it is, and its gain whether there was anything to see?"""
+"""Calibration: does a score tell how good a caption is, and gain whether there was anything to see?"""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ UNSURE_SHARE = 0.02  # the share of real photos whose captions may be marked uns
 
 
 def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[str, Any]:
-    """Return how well scores rank captions by their CIDEr.
+    """Return how well scores rank captions by CIDEr.
 
-    The result has "auc", the probability that a caption of the better half by CIDEr scores higher than one of the worse
-    half (0.5 is no better than chance), and "thresholds": for each of SHARES, the --min-score that keeps this share of
-    the captions, and their mean CIDEr.
-
-    scores, cider: of the same captions, in the same order; of a single caption nothing can be said.
+    "auc" is the chance that a caption of the better half by CIDEr outscores one of the worse half (0.5 is random; None
+    for a single caption). "thresholds" has, for each of SHARES, the --min-score that keeps that share of captions, and
+    their mean CIDEr.
 
     Source: Hanley & McNeil 1982, for the area under the ROC curve.
     """
@@ -44,20 +42,20 @@ def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[st
 
 
 def least_gain(gains: Sequence[float]) -> float:
-    """Return the gain, in natural logarithms, that all but UNSURE_SHARE of the captions of real photos reach.
+    """Return the gain, in nats, reached by all but UNSURE_SHARE of real photos' captions.
 
-    Pictures with nothing to see have lower gains, since a picture of one colour makes no sentence much more likely than
-    another such picture does. Their scores need not be lower: a model can be confident about nothing.
+    Pictures with nothing to see gain less: a picture of one colour makes no sentence much likelier than another such
+    picture does. Their scores need not be lower, as a model can be confident about nothing.
 
-    gains: of captions of real photos, one or more.
+    gains: of real photos' captions, one or more.
     """
     return round(float(torch.tensor(gains, dtype=torch.double).quantile(UNSURE_SHARE)), 2)
 
 
 def agrees(row: dict[str, Any]) -> bool:
-    """Return whether a caption is right as far as people's captions tell: they hold at least half its content words.
+    """Return whether people's captions hold at least half of a caption's content words.
 
-    By eye about as many captions are right. row: with "caption" and "references".
+    By eye, about as many captions are right. row: with "caption" and "references".
     """
     held = {stem(word) for reference in row["references"] for word in tokenize(reference)}
     content = [stem(word) for word in tokenize(row["caption"]) if word not in FUNCTION_WORDS]
@@ -65,12 +63,12 @@ def agrees(row: dict[str, Any]) -> bool:
 
 
 def fit_confidence(clues: Sequence[Sequence[float]], right: Sequence[bool]) -> list[float]:
-    """Return the weights of clues, and the bias, with which `model.confidence` tells how likely a caption is right.
+    """Return weights of the clues, then a bias, for `model.confidence`'s probability that a caption is right.
 
-    Logistic regression, with a little weight decay. Empty for fewer than LEAST_CAPTIONS, or where all are alike.
+    Fitted by logistic regression with slight weight decay; empty for fewer than LEAST_CAPTIONS or if all are alike.
 
-    clues: of each caption.
-    right: whether it is.
+    clues: per caption.
+    right: whether each caption is.
     """
     if len(clues) < LEAST_CAPTIONS or len(set(right)) < 2:
         return []
@@ -92,7 +90,7 @@ def fit_confidence(clues: Sequence[Sequence[float]], right: Sequence[bool]) -> l
 
 
 def gains_of_one_colour(captioner: Captioner) -> list[float]:
-    """Return the gains of the captions of 64 pictures of a single colour, whose colours are spread over RGB."""
+    """Return the gains of captions of 64 single-colour pictures, spread over RGB."""
     size = captioner.config.image_size
     colours = np.array(list(itertools.product((0, 85, 170, 255), repeat=3)), np.uint8)
     found = []
@@ -104,10 +102,10 @@ def gains_of_one_colour(captioner: Captioner) -> list[float]:
 
 
 def auc(scores: Tensor, good: Tensor) -> float | None:
-    """Return the area under the ROC curve, 0 to 1, ties counting half; None if all are good, or none is.
+    """Return the area under the ROC curve, 0 to 1, ties counting half; None if all or none are good.
 
     scores: (n,).
-    good: (n,) bool, which of the scores should be high.
+    good: (n,) bool, which scores should be high.
     """
     if good.all() or not good.any():
         return None

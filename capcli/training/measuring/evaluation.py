@@ -1,4 +1,4 @@
-"""Evaluation: a data set's photos captioned from file to sentence, and the captions scored."""
+"""Evaluation: caption a data set's photos from file to sentence, and score the captions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ from capcli.training.measuring.calibration import calibrate, gains_of_one_colour
 from capcli.training.measuring.metrics import describe, diversity, score_captions
 
 EXTREMES = 10
-SENTENCES_AT_ONCE = 64  # whose gains are computed together
+SENTENCES_AT_ONCE = 64  # with gains computed together
 
 
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Return the scores of one split, with every caption and its CIDEr, as `capcli evaluate --json` prints them.
+    """Return a split's scores, every caption and its CIDEr, as `capcli evaluate --json` prints them.
 
-    "calibration" says how well scores tell good captions from bad ones, and gains tell photos from pictures of one
-    colour. "images_per_second" includes decoding, encoding and search, but not the loading of the checkpoint. "unseen"
-    compares with the training captions of this data set.
+    "calibration" says how well scores tell good captions from bad, and gains photos from pictures of one colour.
+    "images_per_second" covers decoding, encoding and search, not loading the checkpoint. "unseen" compares with this
+    set's training captions.
 
-    captioner: makes the captions.
-    data_set, split: the photos.
-    options: how to decode.
-    batch_size: images that go through the model together, 1 or more.
-    num: candidates per photo, 1 or more; with two or more, their diversity is measured too.
+    batch_size: images per pass through the model, 1 or more.
+    num: candidates per photo, 1 or more; from two on, diversity is measured too.
 
     Raises DataError for a split without photos, and ImageError.
     """
@@ -85,9 +82,8 @@ def evaluate_captioner(
 def caption_photos(
     captioner: Captioner, paths: list[str], options: DecodingOptions, batch_size: int, num: int = 1
 ) -> list[Caption]:
-    """Return captions of photos, in their order, while showing the progress on stderr.
+    """Return captions of photos in order, with progress on stderr.
 
-    paths: of the photos.
     options, batch_size, num: see `evaluate_captioner`.
 
     Raises ImageError.
@@ -103,7 +99,7 @@ def caption_photos(
 
 
 def decoding_line(options: dict[str, Any]) -> str:
-    """Return in a few words how captions are found: the search, and what else differs from the default."""
+    """Describe the search, and what else differs from the defaults, in a few words."""
     others = {name: value for name, value in options.items() if name not in settings(TunedDecoding)}
     changed = [
         f"{name.replace('_', ' ')} {', '.join(value) if isinstance(value, tuple) else value}"
@@ -114,9 +110,9 @@ def decoding_line(options: dict[str, Any]) -> str:
 
 
 def as_lines(result: dict[str, Any]) -> Iterator[str]:
-    """Yield the scores as lines for a person, and the captions with the lowest and the highest CIDEr.
+    """Yield the scores as lines for a person, and the captions of lowest and highest CIDEr.
 
-    result: what `evaluate_captioner` returned.
+    result: from `evaluate_captioner`.
     """
     yield f"{result['data']} {result['split']}: {result['photos']} photos, {decoding_line(result['decoding'])}"
     yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"

@@ -1,7 +1,6 @@
-"""The Java programs that pycocoevalcap brings, METEOR and the Penn Treebank tokenizer, run by our own hands.
+"""pycocoevalcap's Java programs, METEOR and the Penn Treebank tokenizer, run directly.
 
-pycocoevalcap's classes write into their own folder, stumble over a decimal comma, and wait for ever where a run is
-interrupted.
+Its own classes write into their folder, stumble over decimal commas, and wait for ever after an interrupt.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 
 import pycocoevalcap
 
-# After what JAVA_TOOL_OPTIONS says: with a decimal comma METEOR would not understand its own figures.
+# Overrides JAVA_TOOL_OPTIONS: with a decimal comma METEOR would not understand its own figures.
 JAVA = ("java", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 FOLDER = pycocoevalcap.__path__[0]
 METEOR = (
@@ -24,7 +23,7 @@ TOKENIZER = (
     *JAVA, "-cp", os.path.join(FOLDER, "tokenizer", "stanford-corenlp-3.4.1.jar"),
     "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase",
 )  # fmt: skip
-# What the metrics leave out of the tokenizer's words, as in the COCO evaluation.
+# Tokens that the metrics leave out, as in the COCO evaluation.
 PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
 
 
@@ -33,14 +32,14 @@ class JavaError(Exception):
 
 
 def have_java() -> bool:
-    """Return whether there is a Java to run them; it may still fail."""
+    """Return whether there is a Java, which may still fail."""
     return shutil.which("java") is not None
 
 
 def ptb_words(lines: Sequence[str]) -> list[str]:
-    """Return each line as the Penn Treebank tokenizer's words, separated by single spaces, without punctuation.
+    """Return each line as the Penn Treebank tokenizer's words, joined by single spaces, without punctuation.
 
-    lines: without characters that end a line, for Java.
+    lines: without any character that Java takes for a line end.
 
     Raises JavaError.
     """
@@ -55,10 +54,10 @@ def ptb_words(lines: Sequence[str]) -> list[str]:
 
 
 def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
-    """Return METEOR of all captions together, and of each, 0 … 1.
+    """Return METEOR of all captions together, and of each, 0 to 1.
 
     captions: tokenized, one per photo.
-    references: people's captions of each photo, tokenized.
+    references: people's captions per photo, tokenized.
 
     Raises JavaError.
     """
@@ -87,7 +86,7 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
         each += [float(found.readline()) for _ in captions]
     except (OSError, ValueError) as error:
         raise JavaError(f"METEOR: {error}") from None
-    finally:  # Ctrl-C too must not leave it behind
+    finally:  # even Ctrl-C must not leave it behind
         process.kill()
         process.wait()
         for stream in (found, given):

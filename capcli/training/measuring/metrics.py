@@ -1,4 +1,4 @@
-"""Metrics of captions: BLEU, METEOR, ROUGE-L and CIDEr as pycocoevalcap computes them, variety and diversity."""
+"""Metrics of captions: pycocoevalcap's BLEU, METEOR, ROUGE-L and CIDEr; variety and diversity."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from capcli.training.measuring.java import JavaError, have_java, meteor_scores, 
 
 
 def tokenized(sentences: list[list[str]]) -> tuple[list[list[str]], str]:
-    """Return sentences as the metrics compare them, words separated by single spaces, and the tokenizer's name.
+    """Return sentences as words joined by single spaces, as metrics compare them, and the tokenizer's name.
 
-    With Java this takes the COCO evaluation's Penn Treebank tokenizer, otherwise, or where Java fails,
-    `vocabulary.tokenize`, which treats contractions and numbers differently.
+    With a working Java it is the COCO evaluation's Penn Treebank tokenizer, otherwise `vocabulary.tokenize`, which
+    treats contractions and numbers differently.
 
-    sentences: several for each photo.
+    sentences: several per photo.
     """
     if have_java():
-        # split() also removes all characters that end a line for Java: one line too many, and each sentence after it
-        # would be taken for another photo's.
+        # split() also removes all of Java's line ends: one line too many would shift every later sentence to another
+        # photo.
         with contextlib.suppress(JavaError):
             words = iter(ptb_words([" ".join(s.split()) for several in sentences for s in several]))
             return [list(itertools.islice(words, len(several))) for several in sentences], "PTB"
@@ -34,15 +34,14 @@ def tokenized(sentences: list[list[str]]) -> tuple[list[list[str]], str]:
 
 
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
-    """Return scores by name, in percent as papers report them (CIDEr is multiplied by 100 too).
+    """Return scores by name, in percent as papers report them (CIDEr × 100 too).
 
-    "cider_each" is a list with the CIDEr of each photo, and "intervals" has the 95 % confidence interval of each score
-    by name, [low, high]; METEOR's is approximate. Of a single photo CIDEr is undefined: "cider" is missing, and None in
-    the list.
+    "cider_each" lists each photo's CIDEr; "intervals" has each score's 95 % confidence interval, [low, high],
+    approximate for METEOR. A single photo has no CIDEr: "cider" is missing, and None in the list.
 
     captions: one per photo.
-    references: people's captions of each photo.
-    meteor: whether to compute METEOR, which takes the longest, if there is a Java that works.
+    references: people's captions per photo.
+    meteor: whether to compute METEOR, the slowest, if Java works.
 
     Raises ImportError without the `train` extra.
     """
@@ -70,7 +69,7 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
 
     add("rouge_l", *Rouge().compute_score(theirs, ours))
     scores["cider_each"] = [None] * len(captions)
-    if len(captions) > 1:  # words count by how few photos have them, which a single one says nothing of
+    if len(captions) > 1:  # words are weighted by their rarity among photos, which a single one cannot show
         cider, each = Cider().compute_score(theirs, ours)
         add("cider", cider, each)
         scores["cider_each"] = [100 * float(value) for value in each]
@@ -83,14 +82,12 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
 
 
 def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, float]:
-    """Return statistics of captions that the scores do not show.
+    """Return statistics that scores do not show.
 
-    "distinct_words" is how many different words there are, "mean_length" the mean number of words in a caption,
-    "repetition" the percentage of captions in which a word follows itself or a pair of words occurs twice, and "unseen"
-    the percentage that do not occur among the training captions.
+    "distinct_words" counts different words, "mean_length" is in words, "repetition" is the percentage of captions in
+    which a word follows itself or a pair of words recurs, "unseen" that of captions not among the training captions.
 
-    captions: one per photo.
-    training_captions: each with its tokens joined by spaces.
+    training_captions: as tokens joined by spaces.
     """
     tokens = [tokenize(caption) for caption in captions]
     count = max(len(tokens), 1)
@@ -103,14 +100,14 @@ def describe(captions: Sequence[str], training_captions: set[str]) -> dict[str, 
 
 
 def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return how much the candidates for a photo differ, averaged over photos.
+    """Return how much a photo's candidates differ, averaged over photos.
 
-    "distinct_share" is the number of different words in a photo's candidates, in percent of all their words.
-    "self_cider" is −log_m(√λ_1 / Σ √λ_i), where λ are the eigenvalues of the matrix of CIDEr between the candidates: 0
-    if they are equal, 1 if they share nothing.
+    "distinct_share" is the percentage of different words among all of a photo's candidates' words. "self_cider" is
+    −log_m(√λ_1 / Σ √λ_i), with λ the eigenvalues of the matrix of CIDEr between candidates: 0 if equal, 1 if they share
+    nothing.
 
-    candidates: m sentences for each photo, 2 or more, the same number for all.
-    references: people's captions of each photo.
+    candidates: m sentences per photo, 2 or more.
+    references: people's captions per photo.
 
     Source: Wang & Chan 2019 (arXiv:1903.12020) §3.2.
     """
@@ -128,7 +125,7 @@ def diversity(candidates: Sequence[Sequence[str]], references: Sequence[Sequence
 
 
 def similarity(a: Vectors, b: Vectors) -> float:
-    """Return the mean over n of the cosine between two sentences' tf-idf vectors of n-grams, CIDEr / 10."""
+    """Return CIDEr / 10 of two sentences: the mean over n of their tf-idf n-gram vectors' cosine."""
     total = 0.0
     for (x, norm_x), (y, norm_y) in zip(a, b, strict=True):
         if norm_x and norm_y:
@@ -137,6 +134,6 @@ def similarity(a: Vectors, b: Vectors) -> float:
 
 
 def repeats(words: Sequence[str]) -> bool:
-    """Return whether a word follows itself or a pair of words occurs twice."""
+    """Return whether a word follows itself or a pair of words recurs."""
     pairs = list(itertools.pairwise(words))
     return any(a == b for a, b in pairs) or len(set(pairs)) < len(pairs)

@@ -1,7 +1,7 @@
-"""Where attention points: is it at a person, for the words that name people?
+"""Does attention point at a person for words that name people?
 
-This is the pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop"), played with the
-words of our own captions.
+The pointing game of Zhang et al. 2016 ("Top-down Neural Attention by Excitation Backprop"), played with our own
+captions' words.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PERSON_WORDS = frozenset(
     "skateboarders surfer surfers rider riders cyclist cyclists biker bikers swimmer climber dancer crowd family "
     "teenager teenagers friends pedestrian pedestrians officer soldier soldiers".split()
 )
-LARGEST_AREA = 0.5  # the share of a photo that people may fill; in fuller ones any location would be a hit
+LARGEST_AREA = 0.5  # the most of a photo that people may fill; beyond it any location would hit
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Return the boxes in a JSON file, by the photo's file name.
+    """Return a JSON file's boxes by photo file name.
 
     path: of `{"name.jpg": [[centre x, centre y, width, height], …]}`, in fractions of the photo.
 
@@ -51,7 +51,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Box:
-    """Return a box, cut off at the photo's edges. x, y: its centre; all in fractions of the photo."""
+    """Return a box, clipped to the photo. x, y: its centre; all in fractions of the photo."""
     return max(0.0, x - width / 2), max(0.0, y - height / 2), min(1.0, x + width / 2), min(1.0, y + height / 2)
 
 
@@ -63,7 +63,7 @@ def inside(x: float, y: float, boxes: Iterable[Box]) -> bool:
 def covered(boxes: Sequence[Box]) -> float:
     """Return the share of the photo that boxes cover together, 0 to 1.
 
-    It is exact: the sum of the areas of the cells into which the boxes' edges divide the photo.
+    Exact: the summed areas of covered cells in the grid of all boxes' edges.
     """
     xs = sorted({edge for box in boxes for edge in (box[0], box[2])})
     ys = sorted({edge for box in boxes for edge in (box[1], box[3])})
@@ -76,10 +76,9 @@ def covered(boxes: Sequence[Box]) -> float:
 
 
 def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: float) -> Tensor:
-    """Return which cells of a grid describe a place inside one of the boxes, (rows · columns,) bool, row by row.
+    """Return which grid cells describe a place in a box, (rows · columns,) bool, row by row.
 
     boxes: in fractions of the photo.
-    rows, columns: of the grid.
     cell_offset: see `EncoderKind`.
     """
     return torch.tensor(
@@ -92,11 +91,10 @@ def cells_inside(boxes: Iterable[Box], rows: int, columns: int, cell_offset: flo
 
 
 def seen_in_view(boxes: Iterable[Box], view: Box, mirrored: bool) -> list[Box]:
-    """Return a photo's boxes in fractions of one of its views.
+    """Return a photo's boxes in fractions of a view.
 
-    boxes: in fractions of the photo.
-    view: the part of the photo that is shown.
-    mirrored: whether it is then mirrored.
+    boxes, view: in fractions of the photo.
+    mirrored: whether the view is.
     """
     left, top, right, bottom = view
     shown = []
@@ -115,17 +113,13 @@ def measure_pointing(
     options: DecodingOptions,
     batch_size: int,
 ) -> dict[str, Any]:
-    """Return how often words for people point at a person, in captions of the photos that have boxes.
+    """Return how often words for people point at a person, in captions of photos with boxes.
 
-    Photos of which people fill more than LARGEST_AREA are skipped. "hits", "chance" (the mean area of the boxes) and
-    "centre" (how often the photo's centre would be a hit) are percentages of the words counted. "misses" lists the
-    words that point elsewhere.
+    Photos that people fill by more than LARGEST_AREA are skipped. "hits", "chance" (the boxes' mean area) and "centre"
+    (hits of the photo's centre) are percentages of counted words. "misses" lists words that point elsewhere.
 
-    captioner: makes the captions.
-    data_set, split: the photos.
-    boxes: where people are, by the photo's file name.
-    options: how to decode.
-    batch_size: images that go through the model together, 1 or more.
+    boxes: of people, by photo file name.
+    batch_size: images per pass through the model, 1 or more.
 
     Raises DataError if there is nothing to measure, and ImageError.
     """
@@ -165,7 +159,7 @@ def measure_pointing(
 
 
 def as_lines(result: dict[str, Any]) -> Iterator[str]:
-    """Yield the figures as lines for a person. result: what `measure_pointing` returned."""
+    """Yield the figures as lines for a person. result: from `measure_pointing`."""
     yield (
         f"{result['data']} {result['split']}: {result['photos']} photos with people "
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"

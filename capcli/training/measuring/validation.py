@@ -1,4 +1,4 @@
-"""How good a run's captions are: measured quickly after each epoch, and in full at the end."""
+"""Quality of a run's captions: measured quickly after each epoch, in full at the end."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from capcli.training.teaching.memory import write_memory
 from capcli.training.watching.reports import Example
 
 SHOWN_CAPTIONS = 3
-LOSS_CAPTIONS = 1000  # of a data set's dev photos, or one a photo if they are more: the loss takes as long as a search
+LOSS_CAPTIONS = 1000  # per data set, or one per dev photo if that is more: the loss takes as long as a search
 Scores = dict[str, dict[str, Any]]  # by data set, then by name
 
 
 def validate(setup: Setup) -> tuple[Scores, list[Example]]:
-    """Return the scores of the model as it is on every data set's dev photos, and some of the captions.
+    """Return the current model's scores on every set's dev photos, and some captions.
 
-    METEOR, which takes long, is left out. "loss" is that of people's captions, up to LOSS_CAPTIONS.
+    METEOR, which is slow, is left out. "loss" is that of up to LOSS_CAPTIONS of people's captions.
 
     Raises ImageError.
     """
@@ -72,30 +72,26 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
 
 
 def shown_photos(sets: list[DataSet]) -> list[Photo]:
-    """Return the dev photos of which `validate` gives the captions."""
+    """Return the dev photos whose captions `validate` gives."""
     return [data_set.split("dev")[i] for data_set in with_dev(sets) for i in shown_rows(data_set)]
 
 
 def shown_rows(data_set: DataSet) -> list[int]:
-    """Return which of a data set's dev photos have their captions shown."""
+    """Return indices of a set's dev photos whose captions are shown."""
     count = len(data_set.split("dev"))
     return list(range(0, count, max(1, count // SHOWN_CAPTIONS)))[:SHOWN_CAPTIONS]
 
 
 def mean_cider(scores: Scores, sets: list[DataSet]) -> float:
-    """Return the mean CIDEr over the dev photos of all data sets, in percent; 0 where there is none."""
+    """Return the mean CIDEr over all sets' dev photos, in percent; 0 without any."""
     photos = {data_set.name: len(data_set.split("dev")) for data_set in sets}
     return float(sum(scores[name].get("cider", 0.0) * photos[name] for name in scores) / max(sum(photos.values()), 1))
 
 
 def measure_checkpoint(folder: Path, setup: Setup) -> None:
-    """Measure the checkpoint that a run has stored, and write the results into its configuration and model card.
+    """Measure a run's stored checkpoint; write its scores, its threshold for unsure captions, and its memory.
 
-    The results are its scores, and the gain below which captions are marked as unsure. What `capcli teach` needs of the
-    training photos is written too.
-
-    folder: of the run.
-    setup: of the run.
+    Scores and threshold go into configuration and model card; the memory is for `capcli teach`.
 
     Raises DataError, ImageError, ModelError and OSError.
     """
@@ -104,10 +100,10 @@ def measure_checkpoint(folder: Path, setup: Setup) -> None:
 
 
 def measure(console: Console, folder: Path, sets: list[DataSet], device: torch.device, precision: str) -> None:
-    """Measure a checkpoint on the data sets' dev photos, and write the results into its configuration and model card.
+    """Measure a checkpoint on dev photos; write the results into its configuration and model card.
 
     folder: of the checkpoint.
-    device, precision: where, and in which number format, it captions.
+    device, precision: to caption with.
 
     Raises DataError, ImageError, ModelError and OSError.
     """
@@ -133,19 +129,19 @@ def measure(console: Console, folder: Path, sets: list[DataSet], device: torch.d
 
 
 def is_measured(folder: Path, sets: list[DataSet]) -> bool:
-    """Return whether `measure_checkpoint` has written the scores of the checkpoint in a folder. Raises ModelError."""
+    """Return whether a folder's checkpoint has scores from `measure_checkpoint`. Raises ModelError."""
     return read_config(folder).scores.keys() == {data_set.name for data_set in with_dev(sets)}
 
 
 def with_dev(sets: list[DataSet]) -> list[DataSet]:
-    """Return the data sets that have dev photos."""
+    """Return the sets with dev photos."""
     return [data_set for data_set in sets if data_set.split("dev")]
 
 
 def rounded(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return scores rounded, and their confidence intervals as text, for the model card.
+    """Return scores rounded, with confidence intervals as text, for the model card.
 
-    scores: what `score_captions` returned.
+    scores: from `score_captions`.
     """
     figures = {name: value for name, value in scores.items() if name != "intervals"}
     return {name: round(value, 2) if isinstance(value, float) else value for name, value in figures.items()} | {

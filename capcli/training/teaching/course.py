@@ -1,4 +1,4 @@
-"""What the page of teaching shows: the loss of each pass over the photos, and captions before and after."""
+"""The page of teaching: the loss of each pass over the photos, captions before and after."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NOTE = (
 
 @dataclass
 class Course:
-    """Hold how far teaching has come.
+    """Hold the progress of teaching.
 
-    name: of the new checkpoint.
-    passes: over the photos, in trying and in teaching.
-    tried: of each pass of the trial, the loss of the photos that were taught and, if measured, of those held out.
-    taught: of each pass of teaching, the loss.
-    gain: CIDEr-D of the photos held out in turn, before and after.
-    shown: some photos, with their captions after and before.
-    held_out: whether these were held out.
-    seconds: that all of it took, once it is over.
+    name: the new checkpoint's.
+    passes: over the photos, in trial as in teaching.
+    tried: per trial pass, the loss of taught photos and, if measured, of those held out.
+    taught: the loss per teaching pass.
+    gain: CIDEr-D of photos held out in turn, before and after.
+    shown: some photos, with captions after and before.
+    held_out: whether these were.
+    seconds: taken by it all, once done.
     """
 
     name: str
@@ -42,14 +42,14 @@ class Course:
     seconds: float | None = None
 
     def show(self, photos: Sequence[Photo], before: list[Sentence], after: list[Sentence]) -> None:
-        """Keep what was said of photos."""
+        """Keep captions of photos."""
         self.shown = [
             Shown(photo, [Said("after", later), Said("before", earlier)])
             for photo, earlier, later in zip(photos, before, after, strict=True)
         ]
 
     def status(self) -> str:
-        """Return how far it has come, in a line."""
+        """Return the progress in a line."""
         if self.seconds is not None:
             parts = [f"taught in {self.seconds:.0f} s"]
         elif self.taught or self.gain:
@@ -61,7 +61,7 @@ class Course:
         return "; ".join(parts)
 
     def news(self) -> News:
-        """Return what the page shows."""
+        """Return the page's content."""
         charts = []
         if self.tried:
             taught = [(number, loss) for number, (loss, _) in enumerate(self.tried, 1)]

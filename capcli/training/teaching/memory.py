@@ -1,6 +1,6 @@
-"""What a checkpoint remembers of the photos that it was trained on: their features, in eight bits, for `capcli teach`.
+"""A checkpoint's memory for `capcli teach`: features of its training photos, in eight bits.
 
-No photo can be made out of them: 64 numbers for each cell of a grid of some eight by eight.
+No photo can be made from them: 64 numbers per cell of a grid of about eight by eight.
 """
 
 from __future__ import annotations
@@ -21,21 +21,18 @@ from capcli.training.data.datasets import Photo
 from capcli.training.data.features import encode_views, hash_weights
 
 PHOTOS = 700
-DIMENSIONS = 64  # of an annotation vector; half as many hold on to a little less, and twice as many to no more
+DIMENSIONS = 64  # of an annotation vector; half as many remember a little less, twice as many no more
 LEVELS = 127
-MOST_PHOTOS = 100_000  # that any memory may hold
+MOST_PHOTOS = 100_000  # in any memory
 LARGEST = 1e4  # absolute value of a feature; EfficientNet-Lite2's stay below 10
 
 
 def write_memory(folder: Path, model: CaptionModel, photos: Sequence[Photo], device: torch.device, seed: int) -> None:
-    """Write the features of some photos into a checkpoint's folder.
+    """Write features of some photos into a checkpoint's folder.
 
-    Annotation vectors are brought down to their principal components; global vectors keep all channels.
+    Annotation vectors are reduced to principal components; global vectors keep all channels.
 
-    folder: of the checkpoint.
-    model: the checkpoint.
-    photos: that it was trained on, of which PHOTOS are drawn.
-    device: where to compute.
+    photos: the checkpoint's training photos, of which PHOTOS are drawn.
     seed: of the draw.
 
     Raises ImageError and OSError.
@@ -65,12 +62,9 @@ def write_memory(folder: Path, model: CaptionModel, photos: Sequence[Photo], dev
 
 
 def read_memory(folder: Path, model: CaptionModel) -> Features:
-    """Return the features that a checkpoint remembers, on the CPU in float32.
+    """Return a checkpoint's remembered features, on the CPU in float32.
 
-    folder: of the checkpoint.
-    model: the checkpoint.
-
-    Raises ModelError for a checkpoint without memory, and for one that is damaged or another encoder's.
+    Raises ModelError if they are missing, damaged or of another encoder.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -109,6 +103,6 @@ def read_memory(folder: Path, model: CaptionModel) -> Features:
 
 
 def rounded(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values as integers of eight bits, and what to multiply each channel, the last axis, by."""
+    """Return values as eight-bit integers, and the factor of each channel (last axis)."""
     scales = values.abs().flatten(0, -2).amax(0).clamp_min(1e-6) / LEVELS
     return (values / scales).round().to(torch.int8), scales

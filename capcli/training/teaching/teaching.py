@@ -1,4 +1,4 @@
-"""Teaching: a checkpoint learns a person's captions of some photos, and keeps what it knew about all others."""
+"""Teaching: a checkpoint learns a person's captions of some photos, and keeps what it knew of others."""
 
 from __future__ import annotations
 
@@ -42,41 +42,38 @@ from capcli.training.watching.watching import Sentence, Watcher
 
 VIEWS = 2  # of each photo: itself and its mirror image
 EPOCHS = 12  # at least
-LEAST_STEPS = 84  # of all epochs together: a few photos are shown more often
+LEAST_STEPS = 84  # over all epochs: a few photos are shown more often
 LEARNING_RATE = 3e-4
 LABEL_SMOOTHING = 0.1
-BATCH = 16  # captions that are taught at once
-REPLAYED = 16  # photos of the memory beside each batch
+BATCH = 16  # captions taught at once
+REPLAYED = 16  # remembered photos beside each batch
 REPLAY_WEIGHT = 0.3
-WARM_UP = 0.1  # the share of the steps in which the learning rate rises
+WARM_UP = 0.1  # share of the steps in which the learning rate rises
 GRADIENT_NORM = 1.0
 FOLDS = 3
-SHARES = (0.6, 0.8, 1.0)  # of what was learnt, of which photos held out choose one; see `partly`
-MANY = 100  # photos, from which all is kept: the choice, which may be wrong by chance, would cost more than it gains
-MIN_COUNT = 2  # captions in which a word has to be to be learnt
+SHARES = (0.6, 0.8, 1.0)  # of what was learnt; photos held out choose one, see `partly`
+MANY = 100  # photos, from which all is kept: choosing, which chance may mislead, would cost more than it gains
+MIN_COUNT = 2  # captions that must have a word for it to be learnt
 FEWEST = 6  # photos, to hold some out in turn
 SHOWN = 3
-MEASURED = 3  # passes after which the loss of photos held out is measured, which takes a tenth as long as a pass
+MEASURED = 3  # passes between measurements of the held-out loss, each of which takes a tenth of a pass
 STRICTNESS = 3e-3  # of the gate's weights
 
 
 @dataclass
 class Lesson:
-    """Hold what all learners are given.
+    """Hold what all learners share.
 
-    before: the decoder as it was.
+    before: the old decoder.
     old: its vocabulary.
-    decoder: the same with the new words, before any step.
-    vocabulary: with the new words.
-    decoding: how captions are found.
-    features: (photos × VIEWS, …), of the taught photos, view by view.
-    captions: the ids of their captions, see `encode_captions`.
-    replay: features of the memory's photos.
-    sentences: (memory, 1, time) ids of what the decoder before says of them, beginning with `<start>`.
+    decoder: the same with new words, untrained.
+    vocabulary: with new words.
+    features: (photos × VIEWS, …), of taught photos, view by view.
+    captions: their ids, see `encode_captions`.
+    replay: features of remembered photos.
+    sentences: (memory, 1, time) ids of their captions by the old decoder, from `<start>` on.
     targets: the same one step later.
-    expected: (memory, 1, time, words), the log-probabilities of every next word by the decoder before.
-    seed: of everything random.
-    config: of the model.
+    expected: (memory, 1, time, words), the old decoder's log-probabilities of every next word.
     """
 
     before: Decoder
@@ -97,25 +94,23 @@ class Lesson:
 def teach(
     data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None, tensorboard: bool = False
 ) -> None:
-    """Write a checkpoint that has learnt a data set's training photos, in float32 on the CPU.
+    """Write a checkpoint that has learnt a set's training photos, in float32 on the CPU.
 
-    The taught decoder lies beside the decoder before, see `TaughtDecoder`. While it learns, it is kept close to the old
-    one's predictions for photos that the checkpoint remembers. It is tried on photos held out in turn: what they
-    gain is printed, and they decide how much of what was learnt is kept, see `partly`. folder/curves.html shows all of
-    this, pass by pass.
+    The taught decoder sits beside the old one, see `TaughtDecoder`. In learning, it is kept close to the old one's
+    predictions for remembered photos. Photos held out in turn measure the gain, which is printed, and decide how much
+    of what was learnt is kept, see `partly`. folder/curves.html shows each pass.
 
-    data_set: what a person wrote.
+    data_set: captioned by a person.
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
-    seed: of the order of photos and of dropout.
-    command: the command line that started it, for the model card.
-    tensorboard: whether to write event files too, into folder/tensorboard; needs the extra `tensorboard`.
+    command: for the model card.
+    tensorboard: whether to write event files into folder/tensorboard; needs the extra `tensorboard`.
 
-    Raises ModelError for a checkpoint that has no memory or was taught already, DataError for fewer than two photos,
-    ImageError and OSError.
+    Raises ModelError for a checkpoint without memory or already taught, DataError for fewer than two photos, ImageError
+    and OSError.
 
-    Source: keeping to the old predictions is Li & Hoiem 2016 (arXiv:1606.09282), on remembered inputs as in Rebuffi et
-    al. 2017 (arXiv:1611.07725).
+    Source: Li & Hoiem 2016 (arXiv:1606.09282), for old predictions; Rebuffi et al. 2017 (arXiv:1611.07725), for
+    remembered inputs.
     """
     console, started = stderr_console(), time.perf_counter()
     photos = data_set.split("train")
@@ -168,25 +163,24 @@ def teach(
 
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Features:
-    """Return the features of VIEWS views of each photo, with a progress bar. Raises ImageError."""
+    """Return features of each photo's VIEWS views, with a progress bar. Raises ImageError."""
     size, parts = model.config.image_size, []
     with progress(console, "encoding photos", VIEWS * len(photos), "views") as advance:
         for features in encode_views(model.encoder, photos, VIEWS, size, torch.device("cpu"), "fp32"):
             parts.append(features)
             advance(len(features.global_vector))
-    # Cloned, as tensors of inference mode cannot be trained on.
+    # Cloned, as inference-mode tensors cannot be trained on.
     features = Features.join(parts)
     return Features(features.annotations.clone(), features.global_vector.clone())
 
 
 def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features: Features) -> Vocabulary:
-    """Add the words to a decoder that are in MIN_COUNT captions or more, and return the new vocabulary.
+    """Add to a decoder the words of MIN_COUNT captions or more, and return the new vocabulary.
 
-    A new word begins as the mean of the words that the decoder expects in its place, weighted by their probability.
+    A new word begins as the mean of words the decoder expects in its place, weighted by probability.
 
     decoder: is changed.
-    old: its vocabulary.
-    photos, features: of what is taught.
+    photos, features: to be taught.
     """
     counts = Counter(word for p in photos for caption in p.captions for word in set(tokenize(caption)))
     new = sorted(word for word, count in counts.items() if count >= MIN_COUNT and word not in old.ids)
@@ -214,7 +208,7 @@ def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features
 def separate(taught: Tensor, others: Tensor) -> nn.Linear:
     """Return a layer whose sign says whether a photo is like the taught ones, by logistic regression.
 
-    Both kinds weigh alike, however many they are.
+    Both classes weigh the same, whatever their sizes.
 
     taught, others: (photos, channels), global vectors.
     """
@@ -242,11 +236,11 @@ def separate(taught: Tensor, others: Tensor) -> nn.Linear:
 
 
 def prepare(model: CaptionModel, photos: list[Photo], features: Features, memory: Features, seed: int) -> Lesson:
-    """Return a lesson: what the decoder before says of the memory's photos is computed once, for all learners.
+    """Return a lesson, with the old decoder's captions of remembered photos computed once.
 
-    model: its decoder learns the new words, as in `learn_words`.
-    photos, features: of what is taught.
-    memory: features of the photos that are remembered.
+    model: its decoder gets the new words, see `learn_words`.
+    photos, features: to be taught.
+    memory: features of remembered photos.
     """
     before, old, decoding = copy.deepcopy(model.decoder), model.vocabulary, BeamOptions(**model.config.decoding)
     vocabulary = learn_words(model.decoder, old, photos, features)
@@ -278,7 +272,7 @@ def prepare(model: CaptionModel, photos: list[Photo], features: Features, memory
 
 
 def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, options: BeamOptions) -> list[str]:
-    """Return what a decoder says of each photo."""
+    """Return a decoder's caption of each photo."""
     found = []
     for rows in torch.arange(len(features.global_vector)).split(64):
         words = beam_search(decoder, features.take(rows), options, vocabulary).words[:, 0]
@@ -287,12 +281,10 @@ def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, op
 
 
 def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) -> Iterator[float]:
-    """Teach a decoder, and yield the mean loss of its photos' captions after each epoch.
+    """Train a decoder, yielding the mean loss of its photos' captions after each epoch.
 
-    lesson: what is taught and replayed.
-    decoder: is trained.
-    photos: which of the lesson's photos are shown.
-    epochs: passes over the photos; the learning rate goes up and down again in them.
+    photos: indices of the lesson's photos to show.
+    epochs: over which the learning rate rises and falls once.
     """
     decoder.requires_grad_(True).train()
     optimizer = AdamW(decoder.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
@@ -317,22 +309,22 @@ def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) 
 
 
 def replays(lesson: Lesson) -> Iterator[int]:
-    """Yield the memory's photos in random order, over and over."""
+    """Yield remembered photos in random order, over and over."""
     rows = list(range(len(lesson.targets)))
     random.Random(lesson.seed).shuffle(rows)
     yield from cycle(rows)
 
 
 def read(lesson: Lesson, decoder: Decoder, batch: Batch) -> Tensor:
-    """Return the mean loss per word, (), of a batch of what is taught."""
+    """Return the mean loss per word, (), of a taught batch."""
     logits = decoder(lesson.features.take(batch.photos * VIEWS + batch.views), batch.words).logits
     return caption_loss(logits, batch.targets, LABEL_SMOOTHING)
 
 
 def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
-    """Return KL(before ‖ decoder) of the next word, (), its mean over the words of remembered photos' captions.
+    """Return KL(before ‖ decoder) of the next word, (), averaged over words of remembered photos' captions.
 
-    rows: which photos.
+    rows: of the photos.
     """
     targets = lesson.targets[rows]
     time = int((targets != PAD).sum(2).max())
@@ -344,13 +336,10 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
 
 
 def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> float:
-    """Print and show how photos that are held out in turn are described, and return the one of SHARES to keep.
+    """Print and show captions of photos held out in turn, and return the one of SHARES to keep.
 
-    Teaching does not stop where their loss is lowest: a name is not learnt by then (none of ten new photos of it had
-    it, where all ten have it now), nor a manner of speaking.
-
-    watcher, course: of the teaching.
-    photos: the lesson's.
+    Training goes on past their lowest loss, when no name (none of ten new photos of it had it; all ten do now) and no
+    manner of speaking is learnt yet.
     """
     epochs = course.passes
     order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
@@ -360,7 +349,7 @@ def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: L
         learn(lesson, decoder, [i for i in order if i not in fold], epochs)
         for decoder, fold in zip(decoders, folds, strict=True)
     ]
-    shown = (FOLDS - 1) * len(photos)  # in each pass, each photo to all decoders but one
+    shown = (FOLDS - 1) * len(photos)  # per pass, each photo to all decoders but one
     with progress(console, "trying it on photos held out", epochs * shown, "photos") as advance:
         for number, losses in enumerate(zip(*learners, strict=True), 1):
             mean = sum(losses) / FOLDS
@@ -403,14 +392,14 @@ def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: L
 
 
 def partly(lesson: Lesson, taught: Decoder, share: float) -> Decoder:
-    """Return a decoder for inference whose weights lie between those before and those taught.
+    """Return a decoder for inference, with weights between those before and those taught.
 
-    What few photos teach holds for others in part only. A new word, which nothing else has taught, is learnt whole.
+    Lessons of few photos hold for others only in part. A new word, taught by nothing else, is kept whole.
 
     taught: has learnt the lesson.
-    share: how far its weights lie on the way, from 0 to 1 (`taught` itself).
+    share: of the way to `taught`, 0 to 1.
 
-    Source: such means of weights are Wortsman et al. 2022 §3 (arXiv:2109.01903).
+    Source: averaging weights is Wortsman et al. 2022 §3 (arXiv:2109.01903).
     """
     mixed = copy.deepcopy(taught).requires_grad_(False).eval()
     for weight, before in zip(mixed.parameters(), lesson.decoder.parameters(), strict=True):
@@ -420,9 +409,9 @@ def partly(lesson: Lesson, taught: Decoder, share: float) -> Decoder:
 
 
 def least_sufficient(scores: dict[float, Tensor]) -> float:
-    """Return the least share that scores as well as the best one, within a standard error.
+    """Return the least share that scores within a standard error of the best.
 
-    scores: of each share, (photos,), for the same photos.
+    scores: (photos,) for each share, of the same photos.
 
     Source: the one-standard-error rule, Breiman, Friedman, Olshen & Stone 1984 §3.4.3.
     """
@@ -435,7 +424,7 @@ def least_sufficient(scores: dict[float, Tensor]) -> float:
 
 
 def held_out_loss(lesson: Lesson, decoders: list[Decoder], folds: list[list[int]]) -> float:
-    """Return the mean loss per word of all photos' captions, of each by the decoder that it was held out from."""
+    """Return the mean loss per word of all photos' captions, each by the decoder it was held out from."""
     total, words = 0.0, 0
     for decoder, fold in zip(decoders, folds, strict=True):
         features, captions = lesson.features.take(torch.tensor(fold) * VIEWS), [lesson.captions[i][0] for i in fold]
@@ -446,12 +435,12 @@ def held_out_loss(lesson: Lesson, decoders: list[Decoder], folds: list[list[int]
 
 
 def look(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> list[Sentence]:
-    """Return what a decoder, which has this vocabulary, says of some of the lesson's photos, with where it looked."""
+    """Return a decoder's captions of some of the lesson's photos, with attention. vocabulary: the decoder's."""
     found = beam_search(decoder, lesson.features.take(torch.tensor(photos) * VIEWS), lesson.decoding, vocabulary)
     return [sentence(several[0]) for several in candidates_of(as_arrays(found), vocabulary, lesson.config)]
 
 
 def describe(lesson: Lesson, decoder: Decoder, vocabulary: Vocabulary, photos: list[int]) -> dict[int, str]:
-    """Return what a decoder, which has this vocabulary, says of some of the lesson's photos."""
+    """Return a decoder's captions of some of the lesson's photos. vocabulary: the decoder's."""
     features = lesson.features.take(torch.tensor(photos) * VIEWS)
     return dict(zip(photos, captions_of(decoder, features, vocabulary, lesson.decoding), strict=True))

@@ -1,1 +1,1 @@
-"""What people see of a training: its page, its lines, TensorBoard."""
+"""Training as people see it: its page, its lines, TensorBoard."""

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, beside the page and with its figures."""
+"""TensorBoard event files, beside the page and with its figures."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ BOARD_FOLDER = "tensorboard"
 
 
 class Board:
-    """Write a run's figures as scalars, into a new event file each time that the run is begun or resumed.
+    """Write a run's figures as scalars, into a new event file each time the run begins or resumes.
 
-    The new file has all figures, also those from before, and makes TensorBoard forget what the old ones say.
+    It holds all figures, earlier ones too, and makes TensorBoard forget the old files.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Begin a file. folder: of the run. Raises OSError."""
+        """Begin a file. folder: the run's. Raises OSError."""
         self.writer = SummaryWriter(str(folder / BOARD_FOLDER), purge_step=0)
         self.written: set[tuple[str, float]] = set()
 
     def write(self, names: Sequence[str], rows: Sequence[Sequence[float | None]]) -> None:
-        """Write the figures that are not there yet. Raises OSError, after which nothing can be written any more.
+        """Write new figures. Raises OSError, after which nothing more can be written.
 
-        names: of the columns, the step's first.
-        rows: as `watching.Table` has them.
+        names: of columns, the step's first.
+        rows: as in `watching.Table`.
         """
         for step, *values in rows:
             for name, value in zip(names[1:], values, strict=True):

@@ -1,4 +1,4 @@
-"""Line charts as the numbers of an SVG, which the page's template draws."""
+"""Line charts as numbers for an SVG, drawn by the page's template."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
-TICKS = 5  # at most about so many along an axis
+TICKS = 5  # roughly the most along an axis
 
 
 class Tick(NamedTuple):
-    """Hold a mark on an axis. place: along the axis, in the chart's units."""
+    """Hold a mark on an axis. place: in the chart's units."""
 
     place: float
     text: str
 
 
 class Point(NamedTuple):
-    """Hold a point of a line, in the chart's units, and what it says when it is pointed at."""
+    """Hold a line's point, in the chart's units, and its tooltip."""
 
     x: float
     y: float
@@ -28,10 +28,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Line:
-    """Hold one line of a chart.
+    """Hold a chart's line.
 
     name: for the legend.
-    points: (step, value), in order of steps; values that are no finite numbers break nothing and are not drawn.
+    points: (step, value), in order of steps; values that are not finite are not drawn.
     """
 
     name: str
@@ -39,21 +39,20 @@ class Line:
 
     @property
     def finite(self) -> list[tuple[int, float]]:
-        """Return the points that can be drawn."""
+        """Return the points to draw."""
         return [(step, value) for step, value in self.points if math.isfinite(value)]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Hold a chart of lines over the steps of a run.
+    """Hold a chart of lines over a run's steps.
 
-    title: what is drawn.
-    steps: what one step is, such as epoch.
-    last: the number of the last step of the whole run; the first is 1.
-    lines: at least one, each with a value that can be drawn.
-    kept: a step that is marked, if there is one.
+    steps: name of a step, such as epoch.
+    last: number of the run's last step; the first is 1.
+    lines: at least one, each with a finite value.
+    kept: the step to mark, if any.
 
-    width and height are in units that are CSS pixels on a phone; left, right, top and bottom are the plot's edges.
+    Units are CSS pixels on a phone; left, right, top and bottom are the plot's edges.
     """
 
     width: ClassVar = 360
@@ -71,7 +70,7 @@ class Chart:
 
     @cached_property
     def ys(self) -> list[float]:
-        """Return the values at the marks beside the plot, which enclose all that is drawn."""
+        """Return the y axis's tick values, which enclose all lines."""
         values = [value for line in self.lines for _, value in line.finite]
         low, high = min(values), max(values)
         if high - low < 1e-12 * max(1.0, abs(high)):
@@ -81,24 +80,24 @@ class Chart:
         return [round(step * i, 12) for i in range(first, last + 1)]
 
     def x(self, step: float) -> float:
-        """Return where a step lies; a run of one step has it in the middle."""
+        """Return a step's x; a single step is in the middle."""
         share = (step - 1) / (self.last - 1) if self.last > 1 else 0.5
         return round(self.left + share * (self.right - self.left), 1)
 
     def y(self, value: float) -> float:
-        """Return how far down a value lies."""
+        """Return a value's y, downwards."""
         low, high = self.ys[0], self.ys[-1]
         return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
 
     def x_ticks(self) -> Iterator[Tick]:
-        """Yield the marks below the plot: the first and last step, and round numbers between, if there is room."""
+        """Yield ticks for the first and last step and, if there is room, round numbers between."""
         step = max(1, math.ceil(round_step(max(1, self.last - 1) / TICKS)))
         between = [i for i in range(step, self.last, step) if i - 1 >= step / 2 and self.last - i >= step / 2]
         for number in dict.fromkeys([1, *between, self.last]):
             yield Tick(self.x(number), f"{number}")
 
     def y_ticks(self) -> Iterator[Tick]:
-        """Yield the marks beside the plot."""
+        """Yield the y axis's ticks."""
         for value in self.ys:
             yield Tick(self.y(value), f"{value:.4g}")
 
@@ -109,7 +108,7 @@ class Chart:
             yield [Point(self.x(step), self.y(value), f"{name} {step}: {figure(value)}") for step, value in line.finite]
 
     def summary(self) -> str:
-        """Return the chart in words: how each line began, and how it stands."""
+        """Describe the chart in words: where each line began and stands."""
         told = [self.title]
         for line in self.lines:
             (first, begin), (last, end) = line.finite[0], line.finite[-1]
@@ -119,11 +118,11 @@ class Chart:
 
 
 def round_step(least: float) -> float:
-    """Return the smallest of 1, 2 and 5 times a power of ten that is not below this. least: above 0."""
+    """Return the smallest 1, 2 or 5 times a power of ten not below this. least: above 0."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
 
 
 def figure(value: float) -> str:
-    """Return a figure as people read it: whole numbers in full, others with four digits, small ones as 3.000e-05."""
+    """Format a figure for people: whole numbers in full, others to four digits, small ones as 3.000e-05."""
     return f"{value:,}" if isinstance(value, int) else f"{value:#.4g}" if value else "0"

@@ -1,4 +1,4 @@
-"""What the page of a training run shows, from its log."""
+"""The page of a training run, from its log."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from capcli.training.data.datasets import Photo
 from capcli.training.watching.charts import Chart, Line
 from capcli.training.watching.watching import News, Said, Shown, Table
 
-Rows = list[dict[str, Any]]  # one for each epoch
-MOST_SHOWN = 24  # epochs of which captions are kept; even, so that the first and the last stay
+Rows = list[dict[str, Any]]  # one per epoch
+MOST_SHOWN = 24  # epochs whose captions are kept; even, so that the first and last stay
 SCORES = {
     "loss": "loss",
     "cider": "CIDEr",
@@ -20,7 +20,7 @@ SCORES = {
     "repetition": "repetition",
     "distinct_words": "distinct words",
 }
-CHARTED = ("cider", "bleu_4", "rouge_l")  # in one chart, as all of them are in percent
+CHARTED = ("cider", "bleu_4", "rouge_l")  # in one chart, as all are in percent
 NOTE = (
     "The loss of training is a mean over the epoch, while weights change and units drop out; that of dev photos is "
     "measured after the epoch, without dropout. Scores and repetition are in percent."
@@ -28,7 +28,7 @@ NOTE = (
 
 
 def thin_out(log: Rows) -> None:
-    """Forget the captions of every second epoch, but for the first and last, if they are those of too many epochs."""
+    """Drop the captions of every second epoch, except the first and last, if there are too many."""
     shown = [row for row in log if "examples" in row]
     if len(shown) > MOST_SHOWN:
         for row in shown[1::2]:
@@ -38,14 +38,14 @@ def thin_out(log: Rows) -> None:
 def news_of(
     name: str, log: Rows, epochs: int, objective: str, photos: Sequence[Photo], left: timedelta | None = None
 ) -> News:
-    """Return what the page of a run shows.
+    """Return a run's page content.
 
-    name: of the run.
-    log: of the epochs that are over; "examples" are what was said of the photos, as `maps.shown.sentence` returns it.
-    epochs: how many the run has.
-    objective: what a row has of training, loss or reward.
-    photos: those that the examples describe.
-    left: the time that the other epochs will probably take; None if it is not known.
+    name: the run's.
+    log: of finished epochs; "examples" are captions of the photos, from `maps.shown.sentence`.
+    epochs: of the whole run.
+    objective: the log's training figure, loss or reward.
+    photos: captioned in the examples.
+    left: estimated time for the other epochs; None if unknown.
     """
     sets = list(dict.fromkeys(name for row in log for name in row["dev"]))
     columns = {"epoch": [row["epoch"] for row in log], f"training/{objective}": [row[objective] for row in log]}
@@ -73,11 +73,11 @@ def news_of(
 def charts_of(
     log: Rows, columns: dict[str, list[float | None]], epochs: int, objective: str, sets: Sequence[str]
 ) -> list[Chart]:
-    """Return the charts of figures.
+    """Return charts of figures.
 
-    log, epochs, objective: as `news_of` takes them.
-    columns: of the table.
-    sets: names of the data sets that have dev photos.
+    log, epochs, objective: see `news_of`.
+    columns: the table's.
+    sets: names of data sets with dev photos.
     """
 
     def line(name: str, column: str) -> Line:
@@ -93,7 +93,7 @@ def charts_of(
         if objective == "loss"
         else [chart("Reward", [training]), chart("Loss", losses)]
     )
-    # Of epochs with the same score the last is kept, as the loop does.
+    # Of equal epochs the last is kept, as in the loop.
     kept = max(log, key=lambda row: (row["cider"], row["epoch"]))["epoch"] if log else None
     for data_set in sets:
         lines = [line(SCORES[score], f"{data_set}/{SCORES[score]}") for score in CHARTED]
@@ -103,7 +103,7 @@ def charts_of(
 
 
 def shown_of(log: Rows, photos: Sequence[Photo]) -> list[Shown]:
-    """Return the photos with what was said of them, the latest first."""
+    """Return photos with their captions, latest first."""
     told = [row for row in reversed(log) if "examples" in row]
     if not told:
         return []

@@ -1,4 +1,4 @@
-"""The lines that a run prints about each epoch."""
+"""A run's printed lines about each epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from capcli.training.data.datasets import Photo
 
 
 class Example(NamedTuple):
-    """Hold what the model says of a dev photo, and with it what people say."""
+    """Hold the model's caption of a dev photo, and the photo with people's."""
 
     photo: Photo
     said: Candidate
@@ -21,14 +21,13 @@ class Example(NamedTuple):
 def report(
     console: Console, row: dict[str, Any], epochs: int, figure: str, examples: list[Example], left: timedelta
 ) -> None:
-    """Print a line about an epoch, one about each data set, and some captions.
+    """Print a line about an epoch, one per data set, and some captions.
 
-    console: where to print.
-    row: of the epoch in the log.
-    epochs: how many the run has in all.
-    figure: what the row has of the objective, loss or reward.
-    examples: the captions.
-    left: the time that the epochs to come will probably take.
+    row: the epoch's in the log.
+    epochs: in the whole run.
+    figure: the row's objective, loss or reward.
+    examples: captions to print.
+    left: estimated time for the other epochs.
     """
 
     def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What a person can watch training by: curves.html, written anew whenever there is news, and TensorBoard."""
+"""Ways to watch a training: curves.html, rewritten with all news, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 PAGE_FILE = "curves.html"
 
 
-Sentence = dict[str, Any]  # with its words' heat, as `maps.shown.sentence` returns it
+Sentence = dict[str, Any]  # with its words' heat, from `maps.shown.sentence`
 
 
 class Picture(NamedTuple):
-    """Hold a photo as the page embeds it: a small JPEG in Base64, its width and height in pixels."""
+    """Hold a photo for the page: a small JPEG in Base64, width and height in pixels."""
 
     content: str
     width: int
@@ -41,14 +41,14 @@ class Picture(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Hold what was said of a photo. label: when."""
+    """Hold a caption of a photo. label: when it was made."""
 
     label: str
     sentence: Sentence
 
 
 class Shown(NamedTuple):
-    """Hold a photo with all that was said of it, the latest first."""
+    """Hold a photo with its captions, latest first."""
 
     photo: Photo
     said: list[Said]
@@ -56,10 +56,10 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Hold the figures in full.
+    """Hold all figures.
 
-    head: the columns' names, the step's first, the others as group/name.
-    rows: as long as the head; None where there is no figure.
+    head: names of columns, the step's first, others as group/name.
+    rows: as long as the head; None for no figure.
     """
 
     head: Sequence[str]
@@ -68,17 +68,14 @@ class Table:
 
 @dataclass(frozen=True)
 class News:
-    """Hold what the page shows.
+    """Hold the page's content.
 
-    name: of the run.
-    status: how far it has come, in a line.
-    going: whether it goes on.
-    charts: of its figures.
-    note: what has to be known about them.
-    table: the same figures.
-    shown: photos with captions.
-    what: which photos these are.
-    person: who wrote the captions that they had before.
+    status: progress in a line.
+    going: whether the run goes on.
+    note: what to know about the charts.
+    table: the charts' figures.
+    what: heading of the photos shown.
+    person: who captioned them before.
     """
 
     name: str
@@ -93,14 +90,14 @@ class News:
 
 
 class Watcher:
-    """Write a run's page and, if asked to, event files. What cannot be written costs a line, and not the run."""
+    """Write a run's page and, if asked, event files. A failed write costs a printed line, not the run."""
 
     def __init__(self, folder: Path, console: Console, tensorboard: bool = False) -> None:
-        """Prepare to write, see the class.
+        """Prepare to write.
 
-        folder: of the run.
-        console: for the lines.
-        tensorboard: whether to write event files too, which needs the extra `tensorboard`.
+        folder: the run's.
+        console: for printed lines.
+        tensorboard: whether to write event files; needs the extra `tensorboard`.
         """
         self.path, self.console = folder / PAGE_FILE, console
         self.board: Board | None = None
@@ -110,7 +107,7 @@ class Watcher:
 
     @cached_property
     def template(self) -> Template:
-        """Return the page's template, which includes the style and the heat of the report of captions."""
+        """Return the page's template, which shares the caption report's style and heat."""
         folders = [Path(__file__).parent / "page", Path(maps.__file__).parent / "page"]
         templates = Environment(
             loader=FileSystemLoader(folders),
@@ -124,26 +121,26 @@ class Watcher:
         return templates.get_template("curves.html")
 
     def write(self, news: News) -> None:
-        """Replace the page by one that shows this, and hand the figures to TensorBoard."""
+        """Replace the page, and hand the figures to TensorBoard."""
         now = datetime.now().astimezone()
-        with self.telling():  # also templates that are gone, as capcli is updated while it trains
+        with self.telling():  # even a template lost to an update of capcli during training
             text = self.template.render(
                 news=news, picture=self.picture, figure=figure, now=now, colors=color_table("heat")
             )
-            # Bytes of file names that are not UTF-8 become question marks. A page lost with the power is no loss.
+            # File names' bytes that are not UTF-8 become question marks. Losing the page in a power cut is no loss.
             write_whole(self.path, text.encode("utf-8", "replace"), durable=False)
         if self.wants_board:
-            self.wants_board = False  # until this has worked: a writer that failed once is of no use any more
+            self.wants_board = False  # until this works: a writer that failed once is useless
             with self.telling():
                 if self.board is None:
-                    from capcli.training.watching.board import Board  # of an extra, which takes a second to import
+                    from capcli.training.watching.board import Board  # an extra that takes a second to import
 
                     self.board = Board(self.path.parent)
                 self.board.write(news.table.head, news.table.rows)
                 self.wants_board = True
 
     def picture(self, photo: Photo) -> Picture | None:
-        """Return a photo in small, which is opened once; None for one that can't be read any more."""
+        """Return a small copy of a photo, which is opened once; None if it can't be read."""
         if photo.path not in self.pictures:
             self.pictures[photo.path] = None
             with contextlib.suppress(ImageError):
@@ -154,7 +151,7 @@ class Watcher:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Turn an OSError into a line, which is said once."""
+        """Turn an OSError into a line, printed once."""
         try:
             yield
         except OSError as error:
