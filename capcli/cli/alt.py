@@ -70,7 +70,7 @@ def alt(
 
 @dataclass(frozen=True)
 class AltOptions:
-    """Hold what `capcli alt` was given, as it was given."""
+    """Hold the options of `capcli alt` as given."""
 
     site: list[str]
     sources: Sources
@@ -80,7 +80,7 @@ class AltOptions:
     root: str | None
 
     def rules(self) -> Iterator[tuple[object, str]]:
-        """Yield the rules about the arguments."""
+        """Yield rules about the arguments."""
         from capcli.outputs.alt.pages import is_page
 
         for path in self.site:
@@ -92,11 +92,11 @@ class AltOptions:
 
 @dataclass
 class AltPlan:
-    """Hold the pages to look through, and what was found in them so far.
+    """Hold the pages to look through, and findings so far.
 
-    pages: their paths, each with the folder where /photo.jpg lies.
-    problems: images that lack an alt text or cannot be read, and pages that cannot.
-    in_code: places where code in a page may give an alt text.
+    pages: paths, each with the folder that /photo.jpg starts from.
+    problems: how many images lack alt text or cannot be read, and unreadable pages.
+    in_code: places where code in a page may give alt text.
     """
 
     options: AltOptions
@@ -106,7 +106,7 @@ class AltPlan:
 
     @classmethod
     def check(cls, options: AltOptions) -> AltPlan:
-        """Return the plan of what is asked for, or say in one line what is wrong, and exit with status 2."""
+        """Return the plan for the options, or exit with status 2 and one line."""
         from capcli.cli.rules import refuse
         from capcli.outputs.alt.pages import find_pages, has_pages
 
@@ -120,12 +120,11 @@ class AltPlan:
         return plan
 
     def report(self, problem: object) -> None:
-        """Print a line about a problem, and count it."""
         self.problems += 1
         say(problem)
 
     def read(self, pages: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, Page]]:
-        """Yield pages with their paths and roots, and report those that cannot be read."""
+        """Yield pages with their paths and roots, reporting unreadable ones."""
         from capcli.outputs.alt.pages import Page
         from capcli.results import ImageError
 
@@ -138,7 +137,7 @@ class AltPlan:
             yield path, root, page
 
     def list_missing(self) -> None:
-        """Print a line for each image without an alt text."""
+        """Print a line for each image without alt text."""
         for path, _, page in self.read(self.pages):
             self.in_code += [f"{path}:{line}" for line in page.in_code]
             for missing in page.missing:
@@ -146,15 +145,13 @@ class AltPlan:
                 show_lines(one_line(f"{path}:{missing.line}: {missing.address}: no alt text"))
 
     def dry_run(self) -> None:
-        """Print what would be changed, as a unified diff."""
         self.fill(write=False)
 
     def run(self) -> None:
-        """Write the missing alt texts."""
         self.fill(write=True)
 
     def fill(self, write: bool) -> None:
-        """Caption what lacks an alt text, and write the texts into the pages, or print the difference."""
+        """Caption the images without alt text; write the texts into their pages, or print a diff."""
         from capcli.progress import CaptionBar
         from capcli.results import ImageError
 
@@ -173,7 +170,7 @@ class AltPlan:
             bar.close()
 
     def find_gaps(self) -> tuple[dict[str, None], dict[tuple[str, str], None]]:
-        """Return the images to caption and the pages that they are in, and report those for which nothing is done."""
+        """Return the images to caption and their pages as (path, root), reporting the rest."""
         images: dict[str, None] = {}
         lacking: dict[tuple[str, str], None] = {}
         for path, root, page in self.read(self.pages):
@@ -189,7 +186,7 @@ class AltPlan:
         return images, lacking
 
     def fill_page(self, path: str, page: Page, texts: Texts, write: bool) -> None:
-        """Write the texts that a page lacks, or print the difference. Raises ImageError."""
+        """Write a page's missing texts, or print the diff. Raises ImageError."""
         from capcli.outputs.originals import folders_of
 
         wanted = [missing for missing in page.missing if missing.file in texts.images and not missing.gap.doubt]
@@ -211,7 +208,7 @@ class AltPlan:
                     self.report(f"{place}: {text.reason}")
 
     def conclude(self) -> int:
-        """Say what is left to code, and return the exit status."""
+        """Report gaps left to code, and return the exit status."""
         if self.in_code:
             count = f"{len(self.in_code)} images are" if len(self.in_code) > 1 else "1 image is"
             say(f"{count} left alone, as code in the page may give an alt text; the first is at {self.in_code[0]}")
@@ -219,14 +216,12 @@ class AltPlan:
 
 
 class Texts:
-    """Hold the alt texts of images, and caption them in their order, as far as they are asked for.
+    """Hold alt texts, captioning images in order as far as asked.
 
-    images: their paths.
-    told: those about which a line was printed.
+    told: images with a problem already reported.
     """
 
     def __init__(self, images: list[str], options: AltOptions, bar: CaptionBar) -> None:
-        """Load the model, or exit with a line."""
         from capcli.cli.process import one_core_per_batch
 
         self.options, self.bar, self.images = options, bar, dict.fromkeys(images)
@@ -240,7 +235,7 @@ class Texts:
         self.told: set[str] = set()
 
     def of(self, files: set[str]) -> dict[str, str | ImageError]:
-        """Return the texts that are known, those of some files among them, or why they have none."""
+        """Return all texts so far, those of these files included, or why a file has none."""
         while not self.known.keys() >= files:
             file, result = next(self.results)
             self.known[file] = alt_text(result, self.options.max_chars, self.options.unsure)
@@ -251,9 +246,9 @@ class Texts:
 def alt_text(result: Caption | ImageError, max_chars: int, unsure: bool) -> str | ImageError:
     """Return the best caption that is short enough, or why there is none.
 
-    A caption that is too long is not cut: half a sentence tells a listener less than the next best one.
+    Long ones are not cut: half a sentence tells a listener less than the next best.
 
-    unsure: whether those that the model is unsure of will do.
+    unsure: whether unsure captions will do.
     """
     from capcli.results import ImageError
 

@@ -1,6 +1,6 @@
-"""The command line: its commands, and how the program starts and ends.
+"""The command line: its commands, and the program's start and end.
 
-A command's file is imported when the command is called, and anything heavy only once it is needed.
+A command's file is imported when it is called, anything heavy only when needed.
 """
 
 from __future__ import annotations
@@ -50,23 +50,22 @@ GROUPS = {
     },
 }
 COMMANDS = ChainMap(*reversed(GROUPS.values()))
-# Options that are elsewhere now, and where.
+# Options that moved, and where to.
 MOVED = {"--ray": "captioning on a Ray cluster is a command: capcli cluster PATHS --output FOLDER/ --address HOST:PORT"}
 
-# Click's ClickException, which Typer has under another name in each version, and gives no name of its own.
+# Click's ClickException, which Typer exports under a different name in each version.
 UsageError: Any = typer.BadParameter.__mro__[2]
 
 
 class Commands(TyperGroup):
-    """Hold the commands, and import only the one that is called."""
+    """Hold the commands, importing only the one called."""
 
     def __init__(self, **attributes: Any) -> None:
-        """Make the group. attributes: as TyperGroup takes them."""
         super().__init__(**attributes)
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]  # names to suggest for a mistyped one
 
     def main(self, *arguments: Any, **named: Any) -> Any:
-        """Run the program, and exit; what is wrong with its arguments is one line, as all that is wrong is."""
+        """Run the program and exit; wrong arguments give one line, like every error."""
         if not named.get("standalone_mode", True):
             return super().main(*arguments, **named)
         try:
@@ -87,11 +86,11 @@ class Commands(TyperGroup):
             sys.exit(1)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the arguments: `help` is --help, and `help COMMAND` that of a command."""
+        """Read the arguments; `help` means --help, and `help COMMAND` that command's."""
         return super().parse_args(ctx, [*args[1:2], "--help"] if args[:1] == ["help"] else args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that is called; fail for an image in its place, which belongs behind `caption`."""
+        """Return the command called; for an image in its place, exit with the `caption` line to use."""
         if args[0] not in COMMANDS:
             from capcli.images.find import is_image
 
@@ -100,7 +99,7 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, imported; None for an unknown name."""
+        """Import and return a command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -111,7 +110,7 @@ class Commands(TyperGroup):
         return typer.main.get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands, in groups."""
+        """Write the commands in groups."""
         width = max(map(len, COMMANDS))
         for title, commands in GROUPS.items():
             with formatter.section(title):
@@ -132,8 +131,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line, and exit.
 
-    The exit status is 0 if everything was done, 1 if some images or the output failed, 2 for a usage error, and 128
-    plus the signal's number if the run was stopped.
+    Status 0: all done; 1: some images or the output failed; 2: usage error; 128 + signal's number: stopped.
     """
     open_streams()
     report_crashes()
@@ -157,8 +155,8 @@ def main() -> None:
         status = 1
     status = status if flush_streams() else 1
     if any(thread.daemon for thread in threading.enumerate()):
-        # One that a disk, or a pipe that nobody writes to, holds up. The interpreter would stop it wherever it is, and
-        # abort if that is in C++ or while it holds standard input.
+        # Such a thread hangs on a disk, or a pipe without a writer. The interpreter would stop it anywhere, and abort
+        # if that is in C++ or while it holds standard input.
         os._exit(status or 0)
     sys.exit(status)
 

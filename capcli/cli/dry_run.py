@@ -14,7 +14,7 @@ from capcli.results import ImageError
 
 
 class Listing(Summary):
-    """Print the images that are skipped, as they are found."""
+    """Print skipped images as they are found."""
 
     def skip(self, path: str, reason: str) -> None:
         """Print `skip<TAB>path<TAB>reason`."""
@@ -22,16 +22,15 @@ class Listing(Summary):
 
 
 def list_images(run: Run, images: Iterable[str | ImageError], places: list[str], quiet: bool) -> int:
-    """Print a line for each image, and return the exit status: 0, or 1 if some would fail.
+    """Print a line for each image; return the exit status, 1 if some would fail.
 
-    Lines are `caption<TAB>path<TAB>where it would be written`, `skip<TAB>path<TAB>reason` and
-    `fail<TAB>path<TAB>reason`, with paths as in text output. Images are not decoded, so damaged ones may be listed as
-    `caption`.
+    Lines are `caption<TAB>path<TAB>targets`, `skip<TAB>path<TAB>reason` and `fail<TAB>path<TAB>reason`. Images are not
+    decoded, so damaged ones are listed as `caption`.
 
-    run: decides which images need captioning, and counts them.
-    images: paths, and ImageErrors for what could not be found or listed.
-    places: where captions would go besides the sinks of the run.
-    quiet: whether to print no total.
+    run: decides which images need captioning, and counts.
+    images: paths, and ImageErrors for what could not be listed.
+    places: targets besides the run's sinks.
+    quiet: print no total.
     """
     for image in run.to_do(images):
         run.found += 1
@@ -51,5 +50,5 @@ def list_images(run: Run, images: Iterable[str | ImageError], places: list[str],
 
 
 def show_row(what: str, path: str, rest: str) -> None:
-    """Print a line of three columns, without tabs and line ends inside them."""
+    """Print three columns, with tabs and line ends in them escaped."""
     show_lines(f"{what}\t{on_one_line(path)}\t{on_one_line(rest)}")

@@ -1,4 +1,4 @@
-"""Folders that commands write into: what is there already is not replaced unasked."""
+"""Folders that commands write into; existing files are not replaced unasked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ def require_vacant(
     remedy: str = "name another folder",
     stop: Callable[[object], NoReturn] = fail,
 ) -> None:
-    """Stop with a line if one of the files that a command writes is in its folder.
+    """Stop with a line if a folder, which need not exist, holds one of these files.
 
-    folder: may not exist.
-    names: of the files.
     remedy: what to do then.
-    stop: writes the line, and exits.
+    stop: prints the line, and exits.
     """
     for name in names:
         if os.path.lexists(folder / name):

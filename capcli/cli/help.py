@@ -1,4 +1,4 @@
-"""A command's two helps: -h, a screen with what most people need, and --help, every option in panels."""
+"""A command's two helps: -h, one screen of what most people need, and --help, every option in panels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-OTHERS = "Options"  # the panel of those that name none
+OTHERS = "Options"  # the panel of options that name none
 WIDEST = 24  # columns for the names of options in the short help
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
@@ -29,9 +29,9 @@ TRAINING_PANELS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Short:
-    """Hold what -h shows of a command.
+    """Hold a command's -h.
 
-    options: the names of a dozen at most, in their order.
+    options: names, a dozen at most, in order.
     examples: three command lines.
     """
 
@@ -109,21 +109,21 @@ SHORT = {
 
 
 class Command(TyperCommand):
-    """List a command's options in panels, without Rich: importing it would take longer than all else that help does."""
+    """List options in panels without Rich, whose import would take longer than the rest of help."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the words after the command in its usage line, with PHOTO instead of Typer's {PHOTO}."""
+        """Return the usage line's words, with PHOTO for Typer's {PHOTO}."""
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, then the options panel by panel, those that are in no panel last."""
+        """Write arguments, then options by panel; those without one come last."""
         panels: dict[str, list[Any]] = {"Arguments": []}
         for parameter in sorted(self.get_params(ctx), key=lambda each: panel_of(self, each) == OTHERS):
             panels.setdefault(panel_of(self, parameter), []).append(parameter)
         for title, parameters in panels.items():
             records = [record for each in parameters if (record := each.get_help_record(ctx)) is not None]
             records = [(names, NO_SURPRISE.sub("", text)) for names, text in records]
-            if title == "Arguments":  # without the types that Typer adds, which are Python's
+            if title == "Arguments":  # without the Python types that Typer adds
                 records = [(name.partition(" ")[0], text) for name, text in records]
             if records:
                 with formatter.section(title):
@@ -131,7 +131,7 @@ class Command(TyperCommand):
 
 
 def panel_of(command: Command, parameter: Any) -> str:
-    """Return the title of the panel that a parameter is in."""
+    """Return the title of a parameter's panel."""
     if parameter.param_type_name == "argument":
         return "Arguments"
     for title, names in TRAINING_PANELS.items() if command.name == "train" else ():
@@ -141,13 +141,13 @@ def panel_of(command: Command, parameter: Any) -> str:
 
 
 def show_short(ctx: typer.Context, asked: bool) -> None:
-    """Print the short help of a command and exit, if it is asked for."""
+    """Print a command's short help and exit, if asked."""
     if asked:
         print("\n".join(short_help(ctx)))
         raise typer.Exit
 
 
-# The parameter of a command that has a short help.
+# Added to commands that have a short help.
 ShortHelp = Annotated[
     bool,
     typer.Option(
@@ -161,7 +161,7 @@ ShortHelp = Annotated[
 
 
 def short_help(ctx: Any) -> list[str]:
-    """Return the lines of a command's short help, each of 80 columns at most."""
+    """Return a command's short help as lines of at most 80 columns."""
     command, short = ctx.command, SHORT[ctx.command.name]
     parameters = {parameter.name: parameter for parameter in command.params}
     rows = [brief(parameters[name], ctx) for name in short.options if name in parameters]
@@ -172,7 +172,7 @@ def short_help(ctx: Any) -> list[str]:
 
 
 def brief(parameter: Any, ctx: Any) -> tuple[str, str]:
-    """Return an option's names, without choices that are long, and the first clause of what it does."""
+    """Return an option's names, without long choices, and the first clause of its help."""
     names, text = parameter.get_help_record(ctx)
     if len(names) > WIDEST:
         names = ", ".join(sorted(parameter.opts, key=len))
@@ -181,5 +181,5 @@ def brief(parameter: Any, ctx: Any) -> tuple[str, str]:
 
 
 def fitting(text: str, width: int) -> str:
-    """Return a clause without its end, from a comma or a bracket on, if it is wider than a line."""
+    """Cut a clause that is too wide at its last comma or bracket."""
     return text if len(text) <= width else re.split(", (?=[^,]*$)| \\(", text[: width + 1])[0]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """Hold what `capcli cluster` was given, as it was given, and caption what is listed."""
+    """Hold the options of `capcli cluster` as given, and carry them out."""
 
     paths: list[str]
     output: str
@@ -49,7 +49,7 @@ class Job:
     quiet: bool
 
     def run(self) -> int:
-        """Caption, and return the exit status; exit with a line for what cannot be followed."""
+        """Caption, and return the exit status; exit with a line for options that cannot be followed."""
         refuse(source_rules(self.paths, self.sources), self.rules())
         require_presence([path for path in self.paths if "://" not in path], self.sources.files_from)
         try:
@@ -72,7 +72,7 @@ class Job:
             fail(OutputError(self.output, error), 1)
 
     def rules(self) -> Iterator[tuple[object, str]]:
-        """Yield the rules about options that make no sense on a cluster, or contradict each other."""
+        """Yield rules about options that a cluster cannot follow, or that contradict each other."""
         output, existing, resume = self.output, self.writing.existing, self.writing.resume
         yield "://" in output, f"--output {output}: must be a folder that all machines share"
         is_file = output == STANDARD_INPUT or format_by_ending(output) is not None
@@ -85,7 +85,7 @@ class Job:
         yield STANDARD_INPUT in self.paths, "- stands for an image on stdin, which a cluster cannot read"
 
     def orders(self) -> Orders:
-        """Return how the actors are to caption, or exit with a line about what the checkpoint cannot follow."""
+        """Return the actors' orders, or exit with a line if the checkpoint cannot follow them."""
         from capcli import __version__
         from capcli.distributed.actor import Orders
         from capcli.distributed.reach import Reach
@@ -105,13 +105,7 @@ class Job:
         )
 
     def fill(self, run: Run, orders: Orders) -> int:
-        """Caption what is not in the output yet, and return the exit status.
-
-        run: counts what becomes of the images.
-        orders: how to caption.
-
-        Raises OSError, OutputError and ManifestError.
-        """
+        """Caption what the output lacks, and return the exit status. Raises OSError, OutputError and ManifestError."""
         from capcli.distributed.output import Done, clear, read_part, settle
 
         output, retries = Path(orders.output), self.cluster.retry_failed
@@ -145,10 +139,8 @@ class Job:
     def list_blocks(self, run: Run, shards: list[str], named: list[str], orders: Orders, done: Done) -> Listing:
         """Return what is to be captioned.
 
-        run: counts what is skipped.
-        shards, named: the arguments, as `divided` returns them.
-        orders: how to caption.
-        done: what the output has already.
+        shards, named: from `divided`.
+        done: what the output has.
 
         Raises OutputError and ManifestError.
         """
@@ -174,7 +166,7 @@ class Job:
         return listing
 
     def images(self, run: Run, named: list[str]) -> Iterator[str | ImageError]:
-        """Yield what arguments and --files-from name. run: counts pictures that capcli drew."""
+        """Yield the images that arguments and --files-from name. run: counts pictures drawn by capcli."""
         for argument in named:
             if argument.lower().endswith(".parquet"):
                 fail(f"{argument}: needs --column NAME, the column that holds the images")
@@ -188,10 +180,7 @@ class Job:
     def hand_out(self, run: Run, listing: Listing, orders: Orders, bar: CaptionBar, old: list[Path]) -> int:
         """Have the blocks captioned, and return the exit status.
 
-        run: counts what becomes of the images.
-        listing: what is to be captioned.
-        orders: how.
-        bar: shows how far it is; is closed.
+        bar: shows progress; closed at the end.
         old: files that the first new one replaces.
         """
         from capcli.distributed.cluster import Cluster, ClusterError
@@ -222,7 +211,7 @@ class Job:
 
 
 def check_packages() -> None:
-    """Exit with a line if the packages of the extra are not there."""
+    """Exit with a line if the extra's packages are missing."""
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("ray", "pandas", "fsspec")):
@@ -230,7 +219,7 @@ def check_packages() -> None:
 
 
 def check_protocols(protocols: set[str], orders: Orders) -> None:
-    """Raise ManifestError if a kind of URL may not be fetched, or cannot."""
+    """Raise ManifestError for a kind of URL that may not or cannot be fetched."""
     from capcli.distributed.manifest import ManifestError
     from capcli.distributed.reach import file_system
 
@@ -246,7 +235,7 @@ def check_protocols(protocols: set[str], orders: Orders) -> None:
 
 
 def set_up_actor(max_pixels: int) -> None:
-    """Set up the process of an actor as that of the command line is."""
+    """Set up an actor's process like the command line's."""
     from capcli.cli.native import silence_libtiff
     from capcli.cli.process import set_up_process
 
@@ -255,7 +244,7 @@ def set_up_actor(max_pixels: int) -> None:
 
 
 def divided(paths: list[str]) -> tuple[list[str], list[str]]:
-    """Return the WebDataset shards among the arguments, globs resolved, and the other arguments."""
+    """Return the arguments that are WebDataset shards, globs resolved, and the others."""
     from capcli.distributed.listing import SHARD_ENDINGS
 
     shards: list[str] = []
@@ -269,7 +258,7 @@ def divided(paths: list[str]) -> tuple[list[str], list[str]]:
 
 
 def manifests(named: list[str]) -> Iterator[str]:
-    """Yield the Parquet files that arguments name, those of folders in natural order."""
+    """Yield the Parquet files among the arguments; a folder's in natural order."""
     for argument in named:
         if os.path.isdir(argument):
             yield from sorted(map(str, Path(argument).rglob("*.parquet")), key=natural)
@@ -280,7 +269,7 @@ def manifests(named: list[str]) -> Iterator[str]:
 
 
 def keep(run: Run, report: Report) -> None:
-    """Count what became of a block, and print a line for each failure."""
+    """Count a block's results, and print a line for each failure."""
     run.found += report.rows
     run.unsure += report.unsure
     run.rejected += report.rejected

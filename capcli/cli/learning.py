@@ -1,4 +1,4 @@
-"""What `train`, `teach` and `agree` share: the command line for the card, the folder, what goes wrong as a line."""
+"""What `train`, `teach` and `agree` share: the card's command line, the output folder, errors as lines."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from capcli.installing import install_line
 
 
 def typed_command(name: str, *before: str) -> str | None:
-    """Return the command line that was typed; None where the command was called in another way.
+    """Return the command line typed; None if the command was called otherwise.
 
-    name: of the command.
-    before: what stands before `capcli` in it.
+    before: words before `capcli`.
     """
     return shlex.join([*before, "capcli", *sys.argv[1:]]) if sys.argv[1:2] == [name] else None
 
@@ -26,11 +25,11 @@ def typed_command(name: str, *before: str) -> str | None:
 def require_room(folder: Path, names: Iterable[str] = (), stop: Callable[[object], NoReturn] = fail) -> None:
     """Stop with a line if a folder holds a checkpoint, or files that the new one would replace.
 
-    Those that a run left there which was cut off before it had a checkpoint are no hindrance.
+    Leftovers of a run without a checkpoint do not count.
 
-    folder: of the new checkpoint; may not exist.
-    names: of files that are written beside it.
-    stop: writes the line, and exits.
+    folder: need not exist.
+    names: files written besides the checkpoint.
+    stop: prints the line, and exits.
     """
     from capcli.checkpoints.card import CARD_FILE
     from capcli.checkpoints.store import CHECKPOINT_FILES
@@ -42,7 +41,7 @@ def require_room(folder: Path, names: Iterable[str] = (), stop: Callable[[object
 
 
 def is_left_over(path: Path) -> bool:
-    """Return whether a file begins as capcli's do which are written before a checkpoint is whole."""
+    """Return whether a file begins like one that capcli writes before a checkpoint is complete."""
     from capcli.checkpoints.store import CONFIG_FILE, VOCABULARY_FILE, json_bytes
     from capcli.model.vocabulary import SPECIAL_WORDS
 
@@ -62,7 +61,7 @@ def is_left_over(path: Path) -> bool:
 
 @contextmanager
 def failures_told(stop: Callable[[object], NoReturn] = fail) -> Iterator[None]:
-    """Turn what can go wrong in training into one line, in a `with` block. stop: writes it, and exits."""
+    """Turn training errors in the `with` block into one line. stop: prints it, and exits."""
     try:
         from capcli.checkpoints.store import ModelError
         from capcli.files import OutputError

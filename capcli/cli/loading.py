@@ -1,4 +1,4 @@
-"""What commands do first: load a captioner and take its decoding options, or say in one line what is wrong and exit."""
+"""What commands do first: load a captioner and take its decoding options, or exit with one line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 
 def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Captioner:
-    """Return a captioner, or say in one line what is wrong, and exit with status 2.
+    """Return a captioner, or exit with status 2 and one line.
 
-    options: which model to load, and where to run it.
-    max_pixels: refuse images with more pixels; None takes the usual limit.
+    max_pixels: refuse larger images; None takes the usual limit.
     """
     from capcli.cli.process import set_up_process, spare_numpy_threads
 
@@ -37,16 +36,15 @@ def load_captioner(options: ModelOptions, max_pixels: int | None = None) -> Capt
 
 
 def require_attention(captioner: Captioner, option: str) -> None:
-    """Exit with status 2 and a line on stderr if a checkpoint has no attention. option: the one that needs it."""
+    """Exit with status 2 and a line, naming the option, if the checkpoint has no attention."""
     config = captioner.config
     if not config.decoder_kind.attends:
         fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
 
 def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> DecodingOptions:
-    """Return a checkpoint's decoding options with changes, or say in one line what is wrong, and exit with status 2.
+    """Return a checkpoint's decoding options with changes, or exit with status 2 and one line.
 
-    captioner: its options are the checkpoint's.
     asked: the changes.
     num: candidates per image, 1 or more.
     """
@@ -77,11 +75,7 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
 
 
 def check_ban(words: Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return the words to ban; say which of them need no ban, and fail for what is several words.
-
-    words: as they were typed.
-    vocabulary: the model's.
-    """
+    """Return the words to ban, as typed; report those that the model never says, and fail if one is several words."""
     from capcli.model.vocabulary import tokenize
 
     for word in words:

@@ -82,10 +82,9 @@ def merge(
 
 
 def copy_rows(merged: Merge, kind: type[Rows], layout: Layout, output: str | None, overwrite: bool) -> int:
-    """Write the rows of all parts, and return how many unsure captions were left out.
+    """Write all parts' rows; return how many unsure captions were left out.
 
-    output: the file; None for stdout.
-    overwrite: whether it may be replaced.
+    overwrite: whether the output may be replaced.
 
     Raises OutputError, ImageError and BrokenPipeError.
     """
@@ -106,7 +105,7 @@ def copy_rows(merged: Merge, kind: type[Rows], layout: Layout, output: str | Non
 
 
 def files_of(part: str) -> list[str]:
-    """Return the files of a folder that capcli wrote Parquet into, or fail if there are none; a file is its own."""
+    """Return a folder's Parquet files from capcli, or fail if it has none; a file stands for itself."""
     from capcli.outputs.parquet import parts_of
 
     files = [str(file) for file in parts_of(part)] if os.path.isdir(part) else [part]
@@ -116,7 +115,7 @@ def files_of(part: str) -> list[str]:
 
 
 def format_of(part: str, output: str | None) -> str:
-    """Return the name of a part's format, or fail if there is no such part, or its format is unknown."""
+    """Return the name of a part's format, or fail if it has none or there is no such part."""
     from capcli.outputs.formats import format_by_ending
 
     if not os.path.isfile(part):

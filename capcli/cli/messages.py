@@ -1,4 +1,4 @@
-"""Messages for people: one line each on stderr, and nothing that could command their terminal."""
+"""Messages for people: one line each on stderr, and nothing that could control their terminal."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ CONTROL_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
 
 
 def say(message: object) -> None:
-    """Write a message as one line on stderr, whatever the file names in it contain; it is lost if stderr is closed."""
+    """Print a one-line message on stderr, whatever file names it holds; lost if stderr is closed."""
     with contextlib.suppress(OSError):  # a full disk or a closed terminal behind stderr must not stop captioning
         print(CONTROL.sub(as_escape, f"capcli: {message}"), file=sys.stderr, flush=True)
 
 
 def escape_controls(text: str) -> str:
-    """Return text with every control character but line ends and tabs escaped, such as `\\x1b`."""
+    """Escape control characters, such as `\\x1b`, but not line ends and tabs."""
     return CONTROL_IN_LINES.sub(as_escape, text)
 
 
 def as_escape(found: re.Match[str]) -> str:
-    """Return the character that was found as an escape sequence of Python's."""
+    """Return a matched character as a Python escape sequence."""
     return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}.get(found[0], f"\\x{ord(found[0]) & 0xFF:02x}")
 
 
 def one_line(text: str) -> str:
-    """Return text with the line ends and tabs in it, which names may have, written `\\n`, `\\r` and `\\t`."""
+    """Escape the line ends and tabs that names may hold as `\\n`, `\\r` and `\\t`."""
     return re.sub("[\t\n\r]", as_escape, text)
 
 
 def show_lines(text: str) -> None:
-    """Write lines to stdout; on a terminal, with control characters escaped."""
+    """Print lines on stdout; on a terminal, with control characters escaped."""
     print(escape_controls(text) if sys.stdout.isatty() else text)
 
 
 def absent(path: str, what: str = "file or folder") -> str:
-    """Return the line about a path that does not exist. what: it should have been."""
+    """Return the line about a missing path. what: it should have been."""
     if path.startswith(("http://", "https://")):
         return f"{path}: URLs are not fetched; curl -s URL | capcli caption -"
     return f"{path}: no such {what}"
 
 
 def fail(message: object, status: int = 2) -> NoReturn:
-    """Write a message as one line on stderr, and exit. status: of the program, 2 for a usage error."""
+    """Print a one-line message on stderr, and exit. status: 2 for a usage error."""
     say(message)
     raise typer.Exit(status)
 
 
 def fail_to_open(error: OutputError) -> NoReturn:
-    """Write why an output cannot be begun, and exit: with status 1 if the disk is at fault, 2 if another would do."""
+    """Print why an output cannot be opened, and exit: status 1 if the disk is at fault, 2 if another would do."""
     from capcli.outputs.sink import FATAL_ERRORS
 
     fail(error, 1 if error.errno in FATAL_ERRORS else 2)

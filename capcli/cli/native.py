@@ -1,4 +1,4 @@
-"""What C libraries print on stderr: nothing about files, which our own lines report, but everything when they crash."""
+"""C libraries' output on stderr: nothing about files, which our own lines report; all of it in a crash."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import sys
 
 
 def report_crashes() -> None:
-    """Have the interpreter print where it was if a C library crashes, below what the library prints itself."""
-    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no stderr
+    """Have Python print its stack when a C library crashes."""
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr
         faulthandler.enable(sys.stderr, all_threads=False)
 
 
 def silence_libtiff() -> None:
-    """Turn off the messages of Pillow's libtiff, for the whole process.
+    """Turn off the messages of Pillow's libtiff in this process.
 
-    It is the only image library that prints on stderr what is wrong with a file. Redirecting stderr's descriptor
-    instead would hide the report of a crash as well. If libtiff's functions cannot be found, because Pillow has them
-    built in as on Windows, the messages stay.
+    No other image library prints errors about files. Redirecting stderr's descriptor would hide crash reports too. On
+    Windows libtiff is built into Pillow, its functions cannot be found, and the messages stay.
     """
     import ctypes
 

@@ -1,4 +1,4 @@
-"""The options of several commands, each declared once, in groups that a command takes as a whole."""
+"""Options shared by commands, each declared once, in groups that a command takes whole."""
 
 from __future__ import annotations
 
@@ -28,22 +28,21 @@ from capcli.settings import Setting, range_of, settings
 if TYPE_CHECKING:
     from capcli.images.find import Selection
 
-BATCH_SIZE = 32  # images that go through the model at once, unless `capcli caption` is told otherwise
+BATCH_SIZE = 32  # images through the model at once; `capcli caption` can change it
 SET = "Change the checkpoint's way to decode, as in the HTTP API and Python."
-SEED = 1  # of what `capcli teach` and `agree` draw
+SEED = 1  # for `capcli teach` and `agree`
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Mark a parameter of a command that takes those settings of a dataclass that were given, by name.
+    """Mark a parameter that takes a dataclass's settings as a dict of those given.
 
     kind: the dataclass.
-    names: the settings that are options; None for all but those `without`.
-    without: those that are none.
-    more: whether --set takes all others.
-    default: what help says of settings that TunedDecoding has, whose values are the checkpoint's.
-    panel: of help, in which they are listed.
+    names: settings that are options; None for all but those `without`.
+    more: whether --set takes the rest.
+    default: shown for settings in TunedDecoding, which are the checkpoint's.
+    panel: of help.
     """
 
     kind: type
@@ -59,7 +58,7 @@ class Changes:
         return {n: every[n] for n in every if (self.names is None or n in self.names) and n not in self.without}
 
     def options(self) -> Iterator[inspect.Parameter]:
-        """Yield an option for each setting; it is None where it was not given."""
+        """Yield an option for each setting; None where not given."""
         hints, defaults = get_type_hints(self.kind), {f.name: f.default for f in dataclasses.fields(self.kind)}
         for name, declared in self.taken().items():
             told = declared.told or (self.default if name in settings(TunedDecoding) else defaults[name])
@@ -88,7 +87,7 @@ class Changes:
             yield option_of("set", None, Annotated[list[str] | None, option])
 
     def given(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Take the settings out of a command's values, and return those that were given, or exit for a wrong one."""
+        """Take the settings out of a command's values, and return those given; exit if one is out of range."""
         set_ = (values.pop("set") or []) if self.more else []
         given = {n: value for n in self.taken() if (value := values.pop(n)) is not None}
         found = read_settings(self.kind, set_, self.taken())
@@ -101,9 +100,9 @@ class Changes:
 
 
 def read_settings(kind: type, pairs: Iterable[str], options: Collection[str] = ()) -> dict[str, Any]:
-    """Return settings of a dataclass that were given as NAME=VALUE, with values as TOML has them, or exit.
+    """Return a dataclass's settings from NAME=VALUE pairs with TOML values, or exit.
 
-    options: the settings that have an option of their own, which the message leaves out.
+    options: settings that messages leave out, having options of their own.
     """
     import tomllib
 
@@ -125,7 +124,7 @@ def read_settings(kind: type, pairs: Iterable[str], options: Collection[str] = (
 
 @dataclass(frozen=True, init=False)
 class Only:
-    """Mark a parameter of a command that takes some options of a group; the others keep their defaults."""
+    """Mark a parameter that takes some of a group's options; the others keep their defaults."""
 
     names: tuple[str, ...]
 
@@ -134,10 +133,10 @@ class Only:
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a function for Typer that takes groups of options one option at a time.
+    """Return a command for Typer with its groups spread into single options.
 
-    function: a command; parameters of it that are dataclasses are groups, of which each field is an option, or those
-        that `Only` names, and so are the settings of those that are marked by Changes.
+    function: each field of a dataclass parameter is an option, or those that `Only` names; so are the settings marked
+        by `Changes`.
     """
     hints = get_type_hints(function, include_extras=True)
     marks = {name: [m for m in get_args(kind)[1:] if isinstance(m, Changes | Only)] for name, kind in hints.items()}
@@ -163,7 +162,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        values.pop("short_help", None)  # which has been shown by now
+        values.pop("short_help", None)  # shown by now
         made: dict[str, Any] = {
             name: group(**{option: values.pop(option) for option in options})
             for name, (group, options) in groups.items()
@@ -177,17 +176,15 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def option_of(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-    """Return a parameter that can only be given by name."""
+    """Return a keyword-only parameter."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def one_of(names: Iterable[str], help: str, metavar: str | None = None, panel: str | None = None) -> Any:
-    """Return an option that takes one of several names, which a shell can complete.
+    """Return an option that takes one of several names, with shell completion.
 
-    names: the values that it takes.
-    help: the text for --help.
-    metavar: what the help shows in place of the value; None for the names.
-    panel: of help; None for the one of options that belong to no group.
+    metavar: shown in help; None shows the names.
+    panel: of help; None for options in no group.
     """
     known = tuple(names)
 
@@ -207,8 +204,8 @@ def one_of(names: Iterable[str], help: str, metavar: str | None = None, panel: s
 def choose_format(asked: str | None, output: str | None) -> str:
     """Return the name of an output's format, or fail if nothing tells it.
 
-    asked: the value of --format; None goes by the file's ending.
-    output: the file; None for stdout.
+    asked: None goes by the file's ending.
+    output: None for stdout.
     """
     name = asked or format_by_ending(output)
     if name is None and (str(output).endswith(("/", os.sep)) or os.path.isdir(str(output))):
@@ -219,28 +216,28 @@ def choose_format(asked: str | None, output: str | None) -> str:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, after refusing NaN and infinity, which ranges let pass; None is passed on."""
+    """Return a number or None, refusing NaN and infinity, which ranges let pass."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
     return value
 
 
 def check_board(asked: bool) -> bool:
-    """Return whether event files are to be written, after refusing it where TensorBoard is missing."""
+    """Return whether to write event files, refusing that without TensorBoard."""
     if asked and find_spec("tensorboard") is None:
         fail(f"--tensorboard needs an extra package: {install_line('tensorboard')}")
     return asked
 
 
 def check_page(page: Path | None) -> Path | None:
-    """Return the name of a page, after refusing one that may be another kind of file; None is passed on."""
+    """Return a page's path or None, refusing other kinds of files."""
     if page is not None and page.suffix.lower() not in (".html", ".htm"):
         fail(f"--html {page}: the name of a page must end in .html")
     return page
 
 
 def check_fields(fields: str) -> str:
-    """Return a list of fields, after refusing one that names others, or none."""
+    """Return a list of fields, refusing unknown names."""
     for name in fields.split(","):
         if name not in FIELDS:
             fail(f"--fields {fields}: {name!r} is not one of {', '.join(FIELDS)}")
@@ -248,7 +245,7 @@ def check_fields(fields: str) -> str:
 
 
 def check_ending(ending: str | None) -> str | None:
-    """Return the ending of sidecars with its dot, after refusing those of other files; None is passed on."""
+    """Return sidecars' ending with its dot, or None, refusing the endings of other files."""
     if ending is None:
         return None
     from capcli.images.find import SUFFIXES
@@ -261,11 +258,11 @@ def check_ending(ending: str | None) -> str | None:
 
 
 def complete_device(incomplete: str) -> list[str]:
-    """Return the devices that a shell offers after what is typed; others, such as `cuda:1`, can be typed out."""
+    """Return devices to complete; others, such as `cuda:1`, can be typed out."""
     return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
-# An option of each panel of help; the text says the default where it is no plain value.
+# An option in each panel of help; its text gives any default that is no plain value.
 Choice = functools.partial(typer.Option, rich_help_panel="What to caption", show_default=False)
 Place = functools.partial(typer.Option, rich_help_panel="What to write", show_default=False)
 View = functools.partial(typer.Option, rich_help_panel="Where it looked", show_default=False)
@@ -304,7 +301,7 @@ TensorBoard = Annotated[
         help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the package of this name.",
     ),
 ]
-# What was given, by name. What a checkpoint was tuned to is its own, but for the width of the search: --set changes it.
+# Given settings by name. Those that a checkpoint was tuned to, except the beam, change only through --set.
 RARE = (*(name for name in settings(TunedDecoding) if name != "beam"), "temperature", "attention_samples")
 Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, without=RARE, more=True)]
 DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, (), more=True)]
@@ -326,7 +323,7 @@ Quiet = Annotated[bool, Running("--quiet", "-q", help="Hide the progress bar and
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Hold the options for the checkpoint, and what it runs on."""
+    """Hold options for the checkpoint and its device."""
 
     model: Model = None
     device: Device = "auto"
@@ -351,7 +348,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Sources:
-    """Hold the options for choosing images."""
+    """Hold options for choosing images."""
 
     recursive: Annotated[bool, Choice(help="Look into subfolders.", show_default=True)] = True
     include: Annotated[
@@ -386,7 +383,6 @@ class Sources:
 
     @property
     def selection(self) -> Selection:
-        """Return which files in folders to take."""
         from capcli.images.find import Selection
 
         return Selection(self.recursive, tuple(self.include or ()), tuple(self.exclude or ()))
@@ -394,7 +390,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Writing:
-    """Hold the options for where captions go, and in what form."""
+    """Hold options for where captions go, and in which form."""
 
     output: Annotated[
         str | None,
@@ -423,7 +419,7 @@ class Writing:
     write_metadata: Annotated[
         bool, Place("--write-metadata", help="Also write captions into the images (JPEG, PNG, WebP, TIFF).")
     ] = False
-    # Two flags, since an option whose value may be left out would take the path after it for its value.
+    # Two flags: an option with an optional value would swallow the path after it.
     xmp: Annotated[
         bool | None,
         Place(
@@ -513,13 +509,13 @@ class Writing:
 
     @property
     def into_images(self) -> bool:
-        """Return whether captions go beside the images or into them."""
+        """Return whether captions go beside images or into them."""
         return self.sidecar or self.write_metadata or self.xmp is not None
 
 
 @dataclass(frozen=True)
 class Views:
-    """Hold the options for where attention is shown."""
+    """Hold options for showing attention."""
 
     attention: Annotated[
         Path | None,
@@ -542,7 +538,7 @@ class Views:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Hold the options for the machines of a Ray cluster, and for what only they take."""
+    """Hold the options of a Ray cluster."""
 
     column: Annotated[
         str | None,

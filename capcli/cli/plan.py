@@ -1,4 +1,4 @@
-"""A captioning run in three steps: what is asked for is checked, then it is listed or done."""
+"""A captioning run in three steps: options are checked, then images are listed or captioned."""
 
 from __future__ import annotations
 
@@ -65,11 +65,10 @@ Results = Iterator[list["Caption | ImageError"]]
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """Hold what `capcli caption` was given, as it was given.
+    """Hold the options of `capcli caption` as given.
 
-    paths: the arguments.
     num: candidates per image, 1 or more.
-    batch_size: images that go through the model at once, 1 or more.
+    batch_size: images through the model at once, 1 or more.
     """
 
     paths: list[str]
@@ -85,9 +84,9 @@ class CaptionOptions:
 
     @property
     def output(self) -> str | None:
-        """Return the file of the rows, None for stdout."""
+        """Return the rows' file, None for stdout."""
         output = self.writing.output
-        if output == STANDARD_INPUT:  # which is - for stdout too
+        if output == STANDARD_INPUT:  # - means stdout, too
             return None
         if self.writing.format == ImageFolderRows.name and is_folder(output):
             return os.path.join(str(output), FILE)
@@ -95,18 +94,17 @@ class CaptionOptions:
 
     @property
     def overwrite(self) -> bool:
-        """Return whether outputs that exist may be replaced."""
         return self.writing.existing == "overwrite"
 
     @property
     def is_one_image(self) -> bool:
-        """Return whether a single image is named outright."""
+        """Return whether just one image is named outright."""
         paths = self.paths
         named = len(paths) == 1 and self.sources.files_from is None
         return named and (paths[0] == STANDARD_INPUT or os.path.isfile(paths[0]))
 
     def of_shard(self, shard: Shard | None) -> CaptionOptions:
-        """Return the options with the shard in the names of what is written; None changes nothing."""
+        """Return the options with the shard put into output names; None changes nothing."""
         if shard is None:
             return self
         named: dict[str, Any] = {
@@ -121,10 +119,10 @@ class CaptionOptions:
 
 @dataclass
 class Listed:
-    """Name the images that arguments and --files-from name, as often as they are asked for.
+    """List the images that arguments and --files-from name, as often as asked.
 
-    shard: the part of them that is taken; None for all.
-    elsewhere: whether there were images in other parts.
+    shard: the part to take; None for all.
+    elsewhere: whether other parts had images.
     """
 
     paths: list[str]
@@ -133,7 +131,7 @@ class Listed:
     elsewhere: bool = False
 
     def images(self, pass_over: Callable[[str, str], object] = ignore) -> Iterator[str | ImageError]:
-        """Yield paths, and ImageErrors for what could not be listed. pass_over: as `find_images` takes it."""
+        """Yield paths, and ImageErrors for what could not be listed. pass_over: as in `find_images`."""
         for image in self.every(pass_over if self.shard is None else self.of_shard(pass_over)):
             if self.shard is None or self.shard.takes(image if isinstance(image, str) else image.path):
                 yield image
@@ -141,28 +139,27 @@ class Listed:
                 self.elsewhere = True
 
     def every(self, pass_over: Callable[[str, str], object]) -> Iterator[str | ImageError]:
-        """Yield what is listed, whichever part it is in."""
+        """Yield all parts' images."""
         yield from find_images(self.paths, self.sources.selection, pass_over)
         if self.sources.files_from is not None:
             yield from read_names(self.sources.files_from, self.sources.null)
 
     def of_shard(self, pass_over: Callable[[str, str], object]) -> Callable[[str, str], object]:
-        """Return what passes over only what is in the part."""
+        """Limit pass_over to paths in the part."""
         shard = self.shard
         return lambda path, reason: (shard is None or shard.takes(path)) and pass_over(path, reason)
 
     @property
     def countable(self) -> bool:
-        """Return whether images can be listed twice; names from a pipe could not be read again."""
+        """Return whether images can be listed twice, unlike names from a pipe."""
         return self.sources.files_from is None or os.path.isfile(self.sources.files_from)
 
     def count(self) -> int:
-        """Return how many images there are."""
         return sum(1 for _ in self.images())
 
     def tell_nothing_found(self) -> int:
         """Say why there was no image, and return the exit status."""
-        if self.elsewhere:  # as happens to small listings: no failure
+        if self.elsewhere:  # no failure: a small listing has empty shards
             say(f"no image of the listing is in shard {self.sources.shard}")
             return 0
         return tell_nothing_found(self.paths, self.sources.files_from)
@@ -170,14 +167,10 @@ class Listed:
 
 @dataclass
 class CaptionPlan:
-    """Hold a captioning run against which nothing speaks, as far as can be told without the model.
+    """Hold a captioning run that passed every check possible without the model.
 
-    options: what was asked for.
-    kind: the format of the rows, laid out as `layout` says.
-    listed: the images.
-    places: the sinks beside the images and inside them.
-    most_keywords: how many keywords an image gets at most; 0 for none.
-    replacements: what is written in place of words.
+    places: the sinks beside images and inside them.
+    most_keywords: keywords per image at most; 0 for none.
     """
 
     options: CaptionOptions
@@ -190,9 +183,9 @@ class CaptionPlan:
 
     @classmethod
     def check(cls, options: CaptionOptions, dry_run: bool = False) -> CaptionPlan:
-        """Return the plan of what is asked for, or say in one line what is wrong, and exit with status 2.
+        """Return the plan for the options, or exit with status 2 and one line.
 
-        dry_run: whether nothing is to be written.
+        dry_run: whether nothing will be written.
         """
         paths, sources, num = options.paths, options.sources, options.num
         shard = read_shard(sources.shard)
@@ -222,14 +215,14 @@ class CaptionPlan:
         return plan
 
     def check_outputs(self) -> None:
-        """Refuse outputs that cannot be written, as far as can be told without touching them."""
+        """Refuse outputs that cannot be written, without touching them."""
         writing, overwrite = self.options.writing, self.options.overwrite
         try:
             check_rows(self.options.output, self.kind, self.layout, writing.resume, overwrite)
             check_output(self.options.views.html, overwrite)
             check_summary(writing.summary)
             if writing.cache is not None:
-                from capcli.outputs.cache import check_cache  # which loads SQLite
+                from capcli.outputs.cache import check_cache  # loads SQLite
 
                 check_cache(writing.cache)
         except OutputError as error:
@@ -237,13 +230,13 @@ class CaptionPlan:
 
     @property
     def unseen(self) -> bool:
-        """Return whether captions go to other places alone: then nobody wants a screenful of them."""
+        """Return whether captions go elsewhere, so that a terminal shows none."""
         options = self.options
         shown = options.writing.output is not None or options.views.show
         return not shown and bool(self.places or options.views.html) and sys.stdout.isatty()
 
     def dry_run(self) -> int:
-        """List what would be captioned and where, and return the exit status."""
+        """List what would be captioned and where; return the exit status."""
         from capcli.cli.dry_run import Listing, list_images
 
         options, output = self.options, self.options.output
@@ -257,7 +250,7 @@ class CaptionPlan:
         return self.listed.tell_nothing_found()
 
     def run(self) -> int:
-        """Caption the images, and return the exit status; exit with 2 for what the model cannot follow."""
+        """Caption the images, and return the exit status; exit with 2 for options that the model cannot follow."""
         options, writing = self.options, self.options.writing
         captioner = load_captioner(options.model, options.sources.max_pixels)
         decoding = decoding_options(captioner, options.decoding, options.num)
@@ -266,16 +259,16 @@ class CaptionPlan:
             say(f"captioning with {captioner.engine.name} on {captioner.device} in {captioner.precision}")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # Pillow's, about files that capcli reports itself
-        # Keywords come from all captions that are found anyway, and a cache keeps them.
+        # Keywords use all captions found anyway, and a cache keeps them.
         taken = decoding.found(options.num) if self.most_keywords or writing.cache is not None else options.num
         record = Summary(options.verbose, kept=writing.summary is not None)
-        # With --resume too, for overlays that a stopped run drew without writing their row.
+        # With --resume too, as a stopped run may have drawn overlays without their row.
         redrawn = options.overwrite or writing.resume
         with (
             open_views(captioner, options.views, options.num, redrawn) as views,
             open_cache(writing.cache, captioner, taken, decoding, not views, record.note) as cache,
         ):
-            # The output is opened last, once all else is known to be in order.
+            # The output is opened last, when all else is in order.
             run = Run(self.open_rows(), [*self.places, *views], record, cache, bool(decoding.ban))
             status = self.execute(run, captioner, taken, decoding)
         if status > 128:
@@ -284,7 +277,7 @@ class CaptionPlan:
         return status
 
     def open_rows(self) -> Rows:
-        """Return the rows, opened, or exit with a line."""
+        """Return the opened rows, or exit with a line."""
         options = self.options
         try:
             if options.output is not None:
@@ -294,7 +287,7 @@ class CaptionPlan:
             fail_to_open(error)
 
     def execute(self, run: Run, captioner: Captioner, taken: int, decoding: DecodingOptions) -> int:
-        """Caption what is to do, write the summary, and return the exit status. taken: candidates that are decoded."""
+        """Caption, write the summary, and return the exit status. taken: candidates to decode."""
         quiet, summary = self.options.quiet, self.options.writing.summary
         bar = CaptionBar(sys.stderr.isatty() and not quiet, self.listed.count if self.listed.countable else None)
         results = self.captions(run, captioner, taken, decoding)
@@ -310,7 +303,7 @@ class CaptionPlan:
         return status
 
     def captions(self, run: Run, captioner: Captioner, taken: int, decoding: DecodingOptions) -> Results:
-        """Return captions in batches, with the candidates and keywords that are asked for."""
+        """Return batches of captions with the candidates and keywords asked for."""
         options, writing, cache = self.options, self.options.writing, run.cache
         listed = self.listed.images(run.pass_over)
         if options.verbose and (writing.write_metadata or writing.xmp is not None):
@@ -329,7 +322,7 @@ class CaptionPlan:
 
 
 def read_shard(text: str | None) -> Shard | None:
-    """Return the part of the listing that is meant, None for all of it, or exit with what is wrong with it."""
+    """Return the shard to take, None for everything, or exit with a line."""
     try:
         return None if text is None else parse_shard(text)
     except ValueError as error:

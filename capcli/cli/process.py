@@ -1,4 +1,4 @@
-"""Settings for the whole process, which only the command line makes: a library leaves them to the program it is in."""
+"""Settings of the whole process, for the command line alone: a library leaves them to its program."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TOP_PAD_BYTES = 64 << 20
 
 
 def set_up_process(max_pixels: int | None = None) -> None:
-    """Set up a process that does nothing but caption: its memory, and Pillow's limit and warnings.
+    """Set up a process for captioning: memory, and Pillow's limit and warnings.
 
-    max_pixels: refuse images with more pixels; None takes MAX_PIXELS. Unlike `Captioner.stream`'s limit, Pillow's
-        holds for pictures inside icons as well, whose size the icon's header does not give.
+    max_pixels: refuse larger images; None takes MAX_PIXELS. Unlike `Captioner.stream`'s limit, Pillow's also covers
+        pictures inside icons, whose size the icon's header does not give.
     """
     from PIL import Image
 
@@ -35,12 +35,10 @@ def set_up_process(max_pixels: int | None = None) -> None:
 
 
 def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
-    """Give each batch a single thread, and a captioner on a CPU as many workers as a batch had threads.
+    """Give each batch one thread, and a captioner on a CPU as many workers as a batch had threads.
 
-    This is fastest for so small a network, because several cores on one batch wait for each other after every layer.
-
-    captioner: is left as it is if it runs on another device.
-    options: if they draw at random, which has to happen in one order, everything is left as it is.
+    Fastest for so small a network: cores sharing a batch wait for each other after every layer. Nothing changes on
+    other devices, or if options draw at random, which needs a fixed order.
     """
     if captioner.device != "cpu" or options.draws:
         return
@@ -49,10 +47,10 @@ def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
 
 
 def leave_busy_cores() -> None:
-    """Have PyTorch compute with as many threads as cores are free, or as OMP_NUM_THREADS says.
+    """Limit PyTorch to as many threads as cores are free, or to OMP_NUM_THREADS.
 
-    Threads of one operation wait for each other: one on a core that is busy with something else holds up all. Not for
-    what must give the same numbers when it is resumed, as sums depend a little on the number of threads.
+    An operation's threads wait for each other, so one on a busy core holds up all. Not for runs that must repeat
+    exactly when resumed: sums depend on the number of threads.
     """
     if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "getloadavg"):
         return
@@ -63,19 +61,19 @@ def leave_busy_cores() -> None:
 
 
 def spare_numpy_threads() -> None:
-    """Keep numpy's OpenBLAS from starting threads, which take half of the time of numpy's import and are not needed.
+    """Keep numpy's OpenBLAS from starting threads: unneeded, and half of numpy's import time.
 
-    Has no effect once numpy has been imported. Not for PyTorch, whose builds for ARM compute with OpenBLAS too.
+    Only works before numpy's import. Not for PyTorch, whose ARM builds compute with OpenBLAS.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep memory that is freed; does nothing if the C library is not glibc.
+    """Have glibc keep freed memory; does nothing with another C library.
 
-    The layers of a network allocate and free the same few large tensors again and again. By default glibc maps each of
-    them anew, and the system fills its pages with zeros, which halves the encoder's speed on a CPU. All threads share
-    one arena, because otherwise each would keep as much memory as its largest image took.
+    A network allocates the same few large tensors again and again. By default glibc maps each anew and the system
+    zeroes its pages, which halves the encoder's speed on a CPU. Threads share one arena, or each would keep its largest
+    image's memory.
     """
     if sys.platform != "linux":
         return

@@ -1,6 +1,6 @@
-"""What can be refused before any work, in tables: what would be wrong, and the line that says so.
+"""Refusals before any work, as tables of what would be wrong and the line that says so.
 
-Rules are asked in their order, and the first that is broken ends the command; so a rule may rely on those before it.
+The first broken rule ends the command, so a rule may rely on those before it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Rules = Iterable[tuple[object, str]]
 
 
 def refuse(*tables: Rules) -> None:
-    """Exit with the line of the first rule that is broken, if any is."""
+    """Exit with the line of the first broken rule, if any."""
     for table in tables:
         for broken, line in table:
             if broken:
@@ -37,7 +37,7 @@ def refuse(*tables: Rules) -> None:
 
 
 def source_rules(paths: list[str], sources: Sources) -> Iterator[tuple[object, str]]:
-    """Yield the rules about what names images. paths: the arguments."""
+    """Yield rules about the images named. paths: the arguments."""
     listed = sources.files_from
     yield not paths and listed is None, "nothing to caption: give PATHS or --files-from FILE; see --help"
     yield sources.null and listed is None, "--null needs --files-from"
@@ -46,7 +46,7 @@ def source_rules(paths: list[str], sources: Sources) -> Iterator[tuple[object, s
 
 
 def shard_rules(writing: Writing, views: Views, shard: Shard | None) -> Iterator[tuple[object, str]]:
-    """Yield the rules about the names of what each shard writes. shard: the part of the listing; None for all of it."""
+    """Yield rules about each shard's output names. shard: None for the whole listing."""
     for option, name in named_outputs(writing, views).items():
         holds = name is not None and PLACEHOLDER in str(name)
         yield holds and shard is None, f"{option} {name}: {PLACEHOLDER} needs --shard I/N"
@@ -57,7 +57,7 @@ def shard_rules(writing: Writing, views: Views, shard: Shard | None) -> Iterator
 
 
 def named_outputs(writing: Writing, views: Views) -> dict[str, Any]:
-    """Return what one run at a time writes to, by option; None where it is not asked for."""
+    """Return the outputs that only one run at a time may write, by option; None where not asked for."""
     outputs = {"--output": writing.output, "--summary": writing.summary}
     return outputs | {"--html": views.html, "--attention": views.attention}
 
@@ -65,10 +65,9 @@ def named_outputs(writing: Writing, views: Views) -> dict[str, Any]:
 def file_rules(
     files: Mapping[str, str | Path | None], paths: list[str], model: str | None
 ) -> Iterator[tuple[object, str]]:
-    """Yield the rules about files: none is named twice, or is both read and written.
+    """Yield rules against naming a file twice, or both reading and writing it.
 
     files: by option.
-    paths: the arguments.
     model: the checkpoint's folder or name; None for the bundled one.
     """
     from capcli.checkpoints.card import CARD_FILE
@@ -88,9 +87,9 @@ def file_rules(
 
 
 def place_rules(writing: Writing, replaces: bool | None = None) -> Iterator[tuple[object, str]]:
-    """Yield the rules about captions beside the images and inside them.
+    """Yield rules about captions beside images and inside them.
 
-    replaces: whether there is another output, which --existing overwrite may be about; None where there can be none.
+    replaces: whether --existing overwrite may be about another output; None where there can be none.
     """
     folder, existing, fields = writing.output_dir, writing.existing, writing.fields
     inside = writing.write_metadata or writing.xmp is not None
@@ -107,9 +106,9 @@ def place_rules(writing: Writing, replaces: bool | None = None) -> Iterator[tupl
 def output_rules(
     writing: Writing, views: Views, output: str | None, kind: type[Rows], dry_run: bool
 ) -> Iterator[tuple[object, str]]:
-    """Yield the rules about the outputs of a run, and what goes with which format.
+    """Yield rules about a run's outputs, and options that go with a format.
 
-    output: the file of the rows; None for stdout.
+    output: the rows' file; None for stdout.
     kind: its format.
     """
     yield output is None and not kind.streams, f"--format {kind.name} needs --output FILE or --output FOLDER/"
@@ -131,10 +130,9 @@ def output_rules(
 
 
 def wording_rules(writing: Writing, template: Template, kind: type[Rows], num: int) -> Iterator[tuple[object, str]]:
-    """Yield the rules about texts that are there, and several captions, for where there are none.
+    """Yield rules about options for existing texts, or several captions, used without them.
 
-    template: words the captions.
-    kind: the format of the output.
+    kind: the output's format.
     num: candidates per image, 1 or more.
     """
     added = writing.into_images and writing.existing == "overwrite"
@@ -146,7 +144,7 @@ def wording_rules(writing: Writing, template: Template, kind: type[Rows], num: i
 
 
 def keyword_rules(writing: Writing, template: Template, kind: type[Rows], page: bool) -> Iterator[tuple[object, str]]:
-    """Yield the rule about keywords, which need a place. page: whether there is an HTML page, which shows them."""
+    """Yield the rule that keywords need a place. page: whether an HTML page shows them."""
     placed = page or not kind.templated or uses_keywords(writing, template)
     line = (
         f"--keywords has no place in {kind.name}: put {{keywords}} into --template, choose another --format, or "
@@ -156,22 +154,19 @@ def keyword_rules(writing: Writing, template: Template, kind: type[Rows], page: 
 
 
 def uses_keywords(writing: Writing, template: Template) -> bool:
-    """Return whether what is written has keywords in it."""
+    """Return whether keywords will be written."""
     return "keywords" in writing.fields.split(",") or "keywords" in template.fields
 
 
 def cache_rules(path: str | None, decoding: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    """Yield the rules about captions that are drawn at random, which no cache can keep. path: its; None for none."""
+    """Yield rules against caching captions drawn at random. path: of the cache; None for none."""
     for option in ("sample", "attention_samples"):
         line = f"--cache cannot be combined with {option.replace('_', '-')}: random draws differ each time"
         yield path is not None and decoding.get(option), line
 
 
 def require_presence(paths: list[str], files_from: str | None) -> None:
-    """Exit with a line for each argument that does not exist.
-
-    paths, files_from: what names images.
-    """
+    """Exit with a line for each missing argument, and a missing --files-from."""
     missing = check_arguments(paths)
     if files_from not in (None, STANDARD_INPUT) and not os.path.exists(str(files_from)):
         missing.append(str(files_from))

@@ -1,4 +1,4 @@
-"""A captioning run: a loop that hands each result to the sinks and counts it, and that can be stopped and resumed."""
+"""A captioning run: a loop hands results to the sinks and counts them; it can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -31,23 +31,20 @@ REASONS_SHOWN = 20
 
 @dataclass
 class Run:
-    """Hold the sinks of a run, and what it has counted so far.
+    """Hold a run's sinks and counts.
 
     rows: the output.
-    others: the other sinks, in the order in which they are written to; whoever opened them closes them.
-    summary: told of each image that is skipped or fails.
-    cache: what captions are taken from and kept in; None for nothing.
-    banned: whether there are words that captions must not have.
-    found: images with a result, be it a caption or a failure.
-    failed: images that failed.
-    skipped: images that are already captioned.
-    rejected: captions left empty, since they score below --min-score.
-    unsure: captions that are unsure.
+    others: the other sinks, in writing order; whoever opened them closes them.
+    summary: told of each skipped or failed image.
+    cache: gives and keeps captions.
+    banned: whether any word is banned.
+    found: images with a result, caption or failure.
+    skipped: images already captioned.
+    rejected: captions left empty for scoring below --min-score.
     drawn: pictures skipped because capcli drew them.
-    first_drawn: the path of the first of these, or empty.
-    system_folders: folders passed over because a system keeps them for itself.
-    first_system_folder: the path of the first of these, or empty.
-    reasons: how many images failed for each reason, for the first 1,000 reasons.
+    system_folders: folders passed over as the system's own.
+    first_drawn, first_system_folder: path of the first of these, or empty.
+    reasons: failed images by reason, for the first 1,000 reasons.
     """
 
     rows: Rows
@@ -67,7 +64,7 @@ class Run:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def pass_over(self, path: str, reason: str) -> None:
-        """Count a picture that capcli drew, or a folder of the system's. reason: as `find_images` gives it."""
+        """Count a picture drawn by capcli, or a system folder. reason: from `find_images`."""
         self.summary.skip(path, reason)
         if reason == DRAWN:
             self.drawn += 1
@@ -77,9 +74,9 @@ class Run:
             self.first_system_folder = self.first_system_folder or path
 
     def to_do(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
-        """Yield the images that still need captioning somewhere, and ImageErrors in place of those that cannot be.
+        """Yield images that some sink still needs, and ImageErrors for those that one cannot take.
 
-        images: paths, and ImageErrors, which are passed on.
+        images: may hold ImageErrors, which pass through.
         """
         for image in images:
             if isinstance(image, ImageError):
@@ -96,8 +93,8 @@ class Run:
                 self.summary.skip(image, reason)
 
     def why_skipped(self, image: str) -> str | None:
-        """Return why an image needs no captioning, None if it does. Raises ImageError if a sink cannot take it."""
-        # All of them are asked, as sidecars have to know of every image.
+        """Return why an image needs no captioning, or None. Raises ImageError if a sink cannot take it."""
+        # Every sink is asked, as sidecars must know of every image.
         wanted = {sink: self.is_wanted_by(sink, image) for sink in (self.rows, *self.others)}
         done = [sink for sink, wants in wanted.items() if wants is False]
         if self.rows not in done:
@@ -105,18 +102,18 @@ class Run:
             return None if reached else f"already captioned in {', '.join(sink.where(image) for sink in done)}"
         if not self.rows.has(image):
             return "its caption scored below --min-score, and would again"
-        # An interrupted run may have got as far as the rows with an image, and not to the others.
+        # An interrupted run may have written an image's row, but not to the other sinks.
         if any(wants and not sink.has(image) for sink, wants in wanted.items()):
             return None
         return f"already captioned in {self.rows.where(image)}"
 
     def targets(self, image: str) -> list[str]:
-        """Return the places that the caption of an image goes to. Raises ImageError if a sink cannot take it."""
+        """Return where an image's caption would go. Raises ImageError if a sink cannot take it."""
         sinks = [sink for sink in (self.rows, *self.others) if self.is_wanted_by(sink, image) is not False]
         return [place for place in (sink.where(image) for sink in sinks) if place]
 
     def is_wanted_by(self, sink: Sink, image: str) -> bool | None:
-        """Return whether an image still needs captioning in one sink; see `Sink.wants`. Raises ImageError as that does.
+        """Return `Sink.wants`, and raise ImageError as it does.
 
         An image that the continued run had finished may have a caption, even with `--existing fail`.
         """
@@ -128,14 +125,14 @@ class Run:
             raise
 
     def execute(self, batches: Iterable[list[Caption | ImageError]], bar: CaptionBar, quiet: bool) -> int:
-        """Hand every batch to the sinks, until there are no more or the run is stopped.
+        """Hand batches to the sinks until they end or the run is stopped.
 
-        batches: captions, and ImageErrors for images that could not be read.
-        bar: the progress bar, closed at the end.
-        quiet: whether to print no summary.
+        batches: captions, and ImageErrors for unreadable images.
+        bar: closed at the end.
+        quiet: print no summary.
 
-        Returns the exit status: 0 if all images were captioned, 1 if some of them, the output or the cache failed, and
-        128 plus the number of the signal that stopped the run.
+        Returns the exit status: 0 if all images were captioned, 1 if some, the output or the cache failed, 128 plus the
+        number of a signal that stopped it.
         """
         stopped = 0
         try:
@@ -149,7 +146,7 @@ class Run:
                         stopped = interrupt.number and 128 + interrupt.number
                         if stopped:
                             break
-                except Stop as stop:  # the second one
+                except Stop as stop:  # second signal
                     stopped = stop.code
                 finally:
                     bar.close()
@@ -158,7 +155,7 @@ class Run:
                     self.rows.close()
                 else:  # without a row there is no output
                     self.rows.discard()
-        except BrokenPipeError:  # the reader has what it wanted
+        except BrokenPipeError:  # the reader has enough
             self.rows.discard()
             return 0
         except BaseException as error:
@@ -171,7 +168,6 @@ class Run:
         return stopped or (1 if self.failed or (self.cache and self.cache.failed) else 0)
 
     def keep(self, batch: list[Caption | ImageError]) -> None:
-        """Hand a batch to the sinks."""
         self.found += len(batch)
         captions = [result for result in batch if not isinstance(result, ImageError)]
         self.rejected += sum(is_rejected(caption, self.rows.layout.min_score) for caption in captions)
@@ -183,7 +179,7 @@ class Run:
                     if self.leaves_out(sink, result):
                         continue
                     with collecting(wrong, result.path, about=sink.path):
-                        # A row says that an image is done, so it must not hide what went wrong before it.
+                        # A row marks an image as done, so it must not hide an earlier failure.
                         sink.write(wrong[0] if wrong and sink is self.rows else result)
                 sink.flush()
         finally:
@@ -191,20 +187,20 @@ class Run:
                 self.fail(wrong)
 
     def leaves_out(self, sink: Sink, result: Caption | ImageError) -> bool:
-        """Return whether a caption is unsure, and not for this sink; the rows, which see to it themselves, get all."""
+        """Return whether a caption is too unsure for this sink; rows get all, and decide themselves."""
         withheld = not (sink is self.rows or sink.marks_unsure or self.rows.layout.keeps_unsure)
         return withheld and not isinstance(result, ImageError) and result.unsure
 
     def in_order(self) -> list[Sink]:
-        """Return the sinks in the order in which to write to them.
+        """Return the sinks in writing order.
 
-        A row that marks an image as done for a later run comes after the sinks that cannot tell by themselves. Those
-        that can come last: --resume asks them again, and a caption that is missing there is written then.
+        A row marks an image as done, so it follows sinks that cannot tell by themselves. Those that can come last:
+        --resume asks them again, and writes what is missing there.
         """
         return sorted((self.rows, *self.others), key=lambda sink: sink.remembers or not self.rows.remembers)
 
     def fail(self, errors: list[ImageError]) -> None:
-        """Count an image if it failed, and print a line on stderr for each reason. errors: of the image, maybe none."""
+        """Count an image as failed if it has errors, and print each once."""
         self.failed += bool(errors)
         for line in dict.fromkeys(str(error) for error in errors):
             say(line)
@@ -216,22 +212,20 @@ class Run:
 
     @property
     def captioned(self) -> int:
-        """Return how many images have their caption so far, in every place where it was to go."""
+        """Return how many images have their caption in every place so far."""
         return self.found - self.failed
 
     @property
     def replaced(self) -> int:
-        """Return how many texts a different caption has replaced."""
         return sum(sink.replaced for sink in self.others)
 
     @property
     def left_out(self) -> int:
-        """Return how many unsure captions were left out of a place that would not mark them."""
+        """Return how many unsure captions were left out where they could not be marked."""
         marked = all(sink.marks_unsure for sink in (self.rows, *self.others))
         return 0 if marked or self.rows.layout.keeps_unsure else self.unsure
 
     def counts(self) -> dict[str, int]:
-        """Return the counts for --summary."""
         return {
             "captioned": self.captioned,
             "unsure": self.unsure,
@@ -245,7 +239,7 @@ class Run:
         }
 
     def summarise(self, quiet: bool) -> None:
-        """Print on stderr what failed and why, and what was left out. quiet: print nothing."""
+        """Print failures with their reasons, and omissions, on stderr, unless quiet."""
         if quiet:
             return
         if isinstance(self.rows.file, NoOutput):
@@ -279,13 +273,13 @@ class Run:
 
 @contextlib.contextmanager
 def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Turn what goes wrong with one image into an ImageError, so that the run goes on with the others.
+    """Turn an image's error in the block into an ImageError, so that the run goes on.
 
-    errors: the list to which the ImageError is added.
+    errors: gets it.
     path: of the image.
-    about: the file that an OSError is about if it names none; None for the image.
+    about: file to blame for an OSError that names none; None for the image.
 
-    Raises OutputError for what would go wrong with the others as well, and BrokenPipeError.
+    Raises OutputError for errors that other images would meet too, and BrokenPipeError.
     """
     try:
         yield
@@ -299,7 +293,7 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
             raise OutputError(named, error) from None
         reason = (error.strerror or str(error)).lower()
         errors.append(ImageError(path, reason if named == path else f"{named}: {reason}", reason))
-    except Exception as error:  # ours, and no reason to leave the rest of the folder uncaptioned
+    except Exception as error:  # a bug of ours should not stop the rest of the folder
         here = traceback.extract_tb(error.__traceback__)[-1]
         name = f"a bug in capcli: {type(error).__name__} at {os.path.basename(here.filename)}:{here.lineno}"
         message = " ".join(str(error).split())
@@ -307,14 +301,10 @@ def collecting(errors: list[ImageError], path: str, about: str | os.PathLike[str
 
 
 def tell_nothing_found(paths: Sequence[str], files_from: str | None) -> int:
-    """Say that there are no images, and return the exit status: 0 for a list alone, which `find` may leave empty.
-
-    paths, files_from: what was to name images.
-    """
+    """Say that there are no images; return the exit status, 0 for a list alone, which may be empty."""
     say("no images in " + ", ".join([*paths, *([files_from] if files_from else [])]))
     return 0 if files_from and not paths else 1
 
 
 def count(number: int, noun: str) -> str:
-    """Return `1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

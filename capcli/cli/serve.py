@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Server:
-    """Hold the options of the server alone."""
-
     corrections: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +68,7 @@ class Server:
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
 
     def rules(self) -> Iterator[tuple[object, str]]:
-        """Yield the rules about who may ask."""
+        """Yield rules about who may ask."""
         from capcli.serve.access import LEAST_TOKEN, is_loopback, name_in
 
         token = self.token
@@ -130,11 +128,7 @@ def run_server(
     writing: Writing,
     model: ModelOptions,
 ) -> None:
-    """Serve until a signal says otherwise.
-
-    listening: where the server is reached.
-    folder: of photos; None for the page without one.
-    """
+    """Serve until a signal. folder: of photos; None for the page without one."""
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
     from capcli.serve.access import Access
@@ -165,11 +159,7 @@ def run_server(
 
 
 def tell_address(listening: socket.socket, access: Access, server: Server, until_the_end: contextlib.ExitStack) -> None:
-    """Say where the server is, and open its page if that was asked for.
-
-    listening: where the server is reached.
-    until_the_end: closes what the browser needs for that.
-    """
+    """Print the server's address, and open the page if asked. until_the_end: keeps the browser's file."""
     shown, port = listening.getsockname()[:2]
     named = "127.0.0.1" if shown in ("0.0.0.0", "::") else f"[{shown}]" if ":" in shown else shown
     address = f"http://{named}:{port}/?token={access.once}"
@@ -182,10 +172,9 @@ def tell_address(listening: socket.socket, access: Access, server: Server, until
 
 @contextlib.contextmanager
 def browsing(address: str) -> Iterator[None]:
-    """Open an address in the browser, which still has what it needs for that until the block is left.
+    """Open an address in the browser, by a file that is kept until the block ends.
 
-    What a command is given can be read by every user of the machine, and the address lets in. So the browser is given
-    a file that leads there, and that nobody else can read.
+    The address lets in, and all users can read a command's arguments; the file, only this one.
     """
     import tempfile
     import webbrowser
@@ -198,7 +187,7 @@ def browsing(address: str) -> Iterator[None]:
 
 
 def folder_rules(folder: str | None, writing: Writing, corrections: Path | None) -> Iterator[tuple[object, str]]:
-    """Yield the rules about the folder, which some options need."""
+    """Yield rules about options that need the folder."""
     places = "--sidecar, --xmp and --write-metadata"
     yield folder is None and writing.into_images, f"{places} need FOLDER"
     yield folder is None and corrections, "--corrections needs FOLDER"
@@ -208,12 +197,10 @@ def folder_rules(folder: str | None, writing: Writing, corrections: Path | None)
 
 
 def open_album(folder: str, writing: Writing, corrections: Path | None, captioner: Captioner) -> Album:
-    """Return the photos of a folder, not listed yet, or exit with a line about what is wrong.
+    """Return a folder's photos, not yet listed, or exit with a line.
 
-    folder: its path.
-    writing: where captions go.
-    corrections: the file of these; None for the one in the folder.
-    captioner: scores sentences, where a template shows scores.
+    corrections: their file; None for the one in the folder.
+    captioner: scores sentences where the template shows scores.
     """
     from capcli.cli.rules import uses_keywords
     from capcli.cli.writing import open_places, read_template
@@ -251,7 +238,7 @@ def open_album(folder: str, writing: Writing, corrections: Path | None, captione
 
 
 def score_of(captioner: Captioner, path: str, text: str) -> tuple[float, float]:
-    """Return the log-probability and the score of a person's sentence about a photo. path: of the photo."""
+    """Return log-probability and score of a person's sentence about the photo at a path."""
     from capcli.explaining.reading import explain
 
     explained = explain(captioner, path, [text])[0]

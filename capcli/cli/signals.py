@@ -1,4 +1,4 @@
-"""Signals: Ctrl-C, and the other ways in which a person or a system asks a run to end."""
+"""Signals: Ctrl-C, and the other ways to ask a run to end."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Stop(SystemExit):
-    """End the run at once; its exit status is 128 plus the signal's number, as in a shell."""
+    """End the run at once, with status 128 plus the signal's number, as shells do."""
 
     code: int
 
 
 class Interrupt:
-    """Handle signals that ask a run to end, in a `with` block: raise Stop, or first only note the request.
+    """Handle signals that end a run, in a `with` block: raise Stop, or first only note the request.
 
-    number: of the signal that asked the run to end after its batch; 0 if none did.
+    number: of the signal noted; 0 for none.
     """
 
     number = 0
 
     def __init__(self, after_batch: bool = False) -> None:
-        """Prepare to handle signals.
-
-        after_batch: whether the first signal only sets number, so that the run can finish its batch; the second one
-            raises Stop in any case.
-        """
+        """Prepare. after_batch: the first signal only sets number, to let a batch finish; the second raises Stop."""
         self.after_batch = after_batch
         self.before: dict[int, Any] = {}
 
@@ -40,9 +36,9 @@ class Interrupt:
         for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
             before = signal.getsignal(number)
             ours = isinstance(getattr(before, "__self__", None), Interrupt)
-            # Any other handler is left alone: nohup, for example, has SIGHUP ignored.
+            # Other handlers stay: nohup, for example, ignores SIGHUP.
             if before in (signal.SIG_DFL, signal.default_int_handler) or ours:
-                with contextlib.suppress(ValueError):  # not the main thread: no signal comes here
+                with contextlib.suppress(ValueError):  # not the main thread, which gets no signals
                     signal.signal(number, self.handle)
                     self.before[number] = before
         return self
@@ -57,5 +53,5 @@ class Interrupt:
             raise Stop(128 + number)
         self.number = number
         again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
-        with contextlib.suppress(OSError):  # not through sys.stderr, which the interrupted code may be writing to
+        with contextlib.suppress(OSError):  # bypasses sys.stderr, which may be in use
             os.write(sys.stderr.fileno(), f"\ncapcli: stopping after this batch; {again} stops at once\n".encode())

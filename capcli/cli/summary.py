@@ -1,4 +1,4 @@
-"""What became of each image: printed on stderr for --verbose, and kept for --summary."""
+"""What became of each image, printed on stderr for --verbose and kept for --summary."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ KEYS = ("exit_status", "counts", "failures", "skipped")
 
 
 class Summary:
-    """Collect the images that were not captioned, with the reasons.
+    """Collect uncaptioned images, with reasons.
 
-    Images are skipped in the thread that lists them; lines about them wait for `tell`, so that they are printed between
-    two batches instead of in the middle of the progress bar.
+    Lines about skipped images wait for `tell`, which prints between batches, clear of the progress bar.
     """
 
     def __init__(self, verbose: bool = False, kept: bool = False) -> None:
-        """Begin without any.
+        """Begin empty.
 
-        verbose: whether to print a line for each image that is skipped.
-        kept: whether to remember the images that are skipped or fail, which takes memory for each.
+        verbose: print a line for each skipped image.
+        kept: remember skipped and failed images, which takes memory for each.
         """
         self.verbose, self.kept = verbose, kept
         self.failures: list[dict[str, str]] = []
@@ -35,23 +34,22 @@ class Summary:
         self.untold: SimpleQueue[str] = SimpleQueue()
 
     def skip(self, path: str, reason: str) -> None:
-        """Note an image that needs no captioning; may be called in any thread."""
+        """Note an image that needs no captioning. Safe in any thread."""
         if self.kept:
             self.skipped.append({"path": path, "reason": reason})
         if self.verbose:
             self.note(f"{path}: skipped: {reason}")
 
     def note(self, line: str) -> None:
-        """Have a line printed by the next `tell`; may be called in any thread."""
+        """Queue a line for the next `tell`. Safe in any thread."""
         self.untold.put(line)
 
     def fail(self, path: str, reason: str) -> None:
-        """Note an image that could not be captioned, or whose caption could not be written."""
+        """Note an image whose caption could not be made or written."""
         if self.kept:
             self.failures.append({"path": path, "error": reason})
 
     def tell(self) -> None:
-        """Print the lines that are waiting."""
         while True:
             try:
                 say(self.untold.get_nowait())
@@ -61,18 +59,16 @@ class Summary:
     def as_json(self, counts: dict[str, int], status: int) -> dict[str, Any]:
         """Return `{"exit_status", "counts", "failures": [{"path", "error"}], "skipped": [{"path", "reason"}]}`.
 
-        counts: as `Run.counts` returns them.
+        counts: from `Run.counts`.
         status: the exit status.
         """
         return dict(zip(KEYS, (status, counts, self.failures, self.skipped), strict=True))
 
 
 def check_summary(path: Path | None) -> None:
-    """Raise OutputError if no summary can be written, or if it would replace anything but an earlier summary.
+    """Raise OutputError if a summary cannot be written, or would replace anything but an earlier one.
 
-    An earlier one may be replaced, since the same command continues a run.
-
-    path: of the file; None for no summary.
+    An earlier one is replaced, since the same command continues a run.
     """
     if path is None:
         return
@@ -90,10 +86,9 @@ def check_summary(path: Path | None) -> None:
 
 
 def write_summary(path: Path, content: dict[str, Any]) -> None:
-    """Write a summary, completely or not at all unless to a pipe or a device.
+    """Write a summary, whole or not at all, except to a pipe or device.
 
-    path: of the file.
-    content: as `Summary.as_json` returns it.
+    content: from `Summary.as_json`.
 
     Raises OutputError.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from capcli.training.learning.ranks import Ranks
 
-# The settings of a training that are options of the command; the others are for recipes and --set.
+# Training settings that are options; the others are for recipes and --set.
 OPTIONS = (
     *("self_critical", "epochs", "captions_per_batch", "learning_rate", "average", "encoder", "encoder_weights"),
     *("fine_tune", "decoder", "refine", "feed_previous_word", "image_size", "views", "hidden_size", "dropout"),
@@ -115,7 +115,7 @@ def train(
 
 @dataclass
 class Training:
-    """Hold where a run goes, and how; `ranks` is set once the processes that torchrun started know each other."""
+    """Hold a run's folder and options; `ranks` is set once torchrun's processes have met."""
 
     output: Path
     resume: bool
@@ -125,9 +125,9 @@ class Training:
     ranks: Ranks | None = None
 
     def stop(self, message: object, status: int = 2) -> NoReturn:
-        """Exit; of the processes that torchrun started, the first one that fails says why."""
+        """Exit; of torchrun's processes, the first to fail says why."""
         if self.ranks and self.ranks.count > 1:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to those that are left
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from torchrun, to the rest
         if self.ranks is None or self.ranks.first_to_fail():
             fail(message, status)
         raise typer.Exit(status)
@@ -145,7 +145,6 @@ class Training:
                 train(options, self.output, place, self.cache, self.resume, command, self.tensorboard, ranks)
 
     def follow(self, recipe: Path) -> None:
-        """Follow a recipe."""
         from capcli.training.recipes import follow
 
         with self.together() as (place, ranks), self.locked(ranks):
@@ -153,7 +152,7 @@ class Training:
 
     @contextmanager
     def together(self) -> Iterator[tuple[torch.device, Ranks]]:
-        """Yield the device and the processes of a run, for a `with` block."""
+        """Yield a run's device and processes, for a `with` block."""
         from capcli.engines.torch import choose_device
         from capcli.training.learning.ranks import RankLost, Ranks
 
@@ -169,7 +168,7 @@ class Training:
             raise
 
     def locked(self, ranks: Ranks) -> AbstractContextManager[object]:
-        """Return what keeps other runs out of the folder, for a `with` block."""
+        """Return a context that locks the folder against other runs."""
         from capcli.files import LockedFolder
 
         return closing(LockedFolder(self.output)) if ranks.leads else nullcontext()
@@ -199,7 +198,6 @@ class Training:
 
 
 def show_stages(recipe: Path, folder: Path) -> None:
-    """Print the stages of a recipe on stdout."""
     from capcli.training.recipes import describe, read_recipe
 
     for line in describe(read_recipe(recipe), folder):

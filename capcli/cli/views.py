@@ -1,4 +1,4 @@
-"""The views of a caption's attention that a command can open: terminal, page and folders."""
+"""The views of attention that a command can open: terminal, page and folders."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ def open_views(
     overwrite: bool,
     show_own: Callable[[Caption], dict[str, Any]] | None = None,
 ) -> Iterator[list[Sink]]:
-    """Open each view that the options ask for, and complete them when the block is left, whatever the reason.
+    """Open the views asked for, and complete them when the block ends, whatever the reason.
 
-    captioner: makes the captions that they show.
-    wanted: the options; if one cannot be followed, the program exits with a line before any work.
+    wanted: one that cannot be shown ends the program with a line.
     num: candidates per image, 1 or more.
-    overwrite: whether to replace an existing page or overlays.
-    show_own: as `HtmlReport` takes it.
+    overwrite: replace an existing page or overlays.
+    show_own: as in `HtmlReport`.
     """
     attention, html, show = wanted.attention, wanted.html, wanted.show
     if not (attention or show or html):
@@ -55,7 +54,7 @@ def open_views(
             if show:
                 views.append(TerminalPictures(sys.stdout, options))
             if html:
-                check_output(html, overwrite)  # another run may have written it since
+                check_output(html, overwrite)  # another run may have written it meanwhile
                 from capcli.maps.page import HtmlReport  # here, as nothing else needs Jinja
 
                 views.append(HtmlReport(html, options, num, show_own))
@@ -71,7 +70,7 @@ def open_views(
 
 
 def complete(view: Sink) -> None:
-    """Close a view, or exit with a line about what cannot be written."""
+    """Close a view, or exit with a line."""
     from capcli.files import OutputError
 
     try:

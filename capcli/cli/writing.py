@@ -1,4 +1,4 @@
-"""What the options for writing captions ask for: checked, read, and made into sinks."""
+"""Options for writing captions: checked, read, and made into sinks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from capcli.outputs.template import Template
     from capcli.results import Caption, ImageError
 
-LOOKED_AHEAD = 64  # images of which it is found out whether the cache has them
+LOOKED_AHEAD = 64  # images looked up in the cache ahead
 
 
 def read_template(text: str) -> Template:
-    """Return the template that a text makes, or exit with a line about what is wrong with it."""
+    """Return a text's template, or exit with a line."""
     from capcli.outputs.template import Template
 
     try:
@@ -36,7 +36,7 @@ def read_template(text: str) -> Template:
 def add_keywords(
     batches: Iterable[list[Caption | ImageError]], num: int, most: int
 ) -> Iterator[list[Caption | ImageError]]:
-    """Yield batches with keywords. num, most: as `all_with_keywords` takes them."""
+    """Yield batches with keywords. num, most: as in `all_with_keywords`."""
     from capcli.outputs.keywords import all_with_keywords
 
     for batch in batches:
@@ -44,7 +44,7 @@ def add_keywords(
 
 
 def keep_best(batches: Iterable[list[Caption | ImageError]], num: int) -> Iterator[list[Caption | ImageError]]:
-    """Yield batches with the first `num` candidates of each caption, 1 or more."""
+    """Yield batches with each caption's first `num` candidates, 1 or more."""
     from dataclasses import replace
 
     for batch in batches:
@@ -62,13 +62,11 @@ def open_cache(
     reads: bool,
     tell: Callable[[str], object],
 ) -> Iterator[CaptionCache | None]:
-    """Open the cache that is asked for, if any, for as long as the block lasts, or exit with a line about it.
+    """Open the cache, if any, for the block, or exit with a line.
 
-    path: of the cache; None for none.
-    captioner: makes the captions.
-    num, options: as it is given them.
-    reads: whether captions may be taken from the cache.
-    tell: is given the line about what goes wrong later.
+    num, options: of the captions.
+    reads: whether to take captions from it.
+    tell: gets a line about later failures.
     """
     if path is None:
         yield None
@@ -89,21 +87,21 @@ def open_cache(
 def name_machines_texts(
     images: Iterable[str | ImageError], note: Callable[[str], object]
 ) -> Iterator[str | ImageError]:
-    """Yield images, after noting which of their texts are taken for a camera's or a program's. note: is given lines."""
+    """Yield images, noting which of their texts seem a camera's or a program's. note: gets the lines."""
     import textwrap
 
     from capcli.outputs.metadata import read_image
     from capcli.results import ImageError
 
     for image in images:
-        with contextlib.suppress(ImageError):  # whoever needs the image will find out as well
+        with contextlib.suppress(ImageError):  # whoever needs the image will report it
             for text in read_image(image).machines_texts if isinstance(image, str) else ():
                 note(f"{image}: written by a camera or a program, not by a person: {textwrap.shorten(text, 80)}")
         yield image
 
 
 def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[str | Caption | ImageError]:
-    """Return images, and Captions in the place of those that are in the cache; threads look into the next ones."""
+    """Return images, with Captions for those in the cache; threads look ahead."""
     from capcli.outputs.cache import look
     from capcli.streaming import ahead
 
@@ -111,7 +109,7 @@ def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[
 
 
 def read_replacements(pairs: list[str] | None) -> Replacements:
-    """Return what to write in place of words, or exit with a line about the pair that is wrong."""
+    """Return the replacements for words, or exit with a line."""
     from capcli.outputs.replacements import Replacements
 
     try:
@@ -123,12 +121,10 @@ def read_replacements(pairs: list[str] | None) -> Replacements:
 def open_places(
     paths: list[str], writing: Writing, files: Mapping[str, str | Path | None], template: Template, num: int
 ) -> list[Sink]:
-    """Return the sinks that keep captions beside the images or inside them.
+    """Return the sinks that keep captions beside images or inside them.
 
     paths: the arguments.
-    writing: the options that ask for these sinks.
-    files: option → file, which no sidecar may take; None for none.
-    template: makes the text from a caption.
+    files: by option; no sidecar may take one.
     num: candidates per image, 1 or more.
     """
     from capcli.images.decode import STANDARD_INPUT
@@ -146,7 +142,7 @@ def open_places(
                 existing, template, num, writing.min_score, writing.output_dir, root, folders, ending, writing.separator
             )
         )
-    if writing.xmp is not None:  # before the metadata, as an image that holds a caption itself gets no XMP sidecar
+    if writing.xmp is not None:  # before metadata, as an image that holds a caption gets no XMP sidecar
         from capcli.outputs.xmp_sidecars import XmpSidecars
 
         sidecars.append(
