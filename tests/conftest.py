@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from fakes import PHOTOS, SAID, TINY, WORDS
 from hub_server import HubServer
-from tiny_runs import SAID
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.store import CHECKPOINT_FILES
-from capcli.model.config import ModelConfig
-from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
+from capcli.model.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Playwright turns off most of what a browser tells its makers, but not its look for updates.
 BROWSER_ASKS_NOBODY = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"
-PHOTOS = Path(__file__).parent / "photos"
-TINY = ModelConfig(
-    image_size=64, hidden_size=16, embedding_size=16, attention_size=16, beam=3, max_length=6, length_penalty=0.7
-)
-WORDS = (*SPECIAL_WORDS, "a", "cat", "dog", "man", "'s", "on", "grass", "t-shirt")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Folders of generated photos, and the command that captions them."""
+"""Folders and archives of generated photos, and the command that captions them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,12 @@ def captions(path: Path) -> dict[str, str]:
     found = {row["path"]: row["caption"] for row in rows(path)}
     assert len(found) == len(rows(path))
     return found
+
+
+def make_tar(path: Path, files: dict[str, bytes]) -> None:
+    """Write a tar file as WebDataset has them. files: name → content."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
+from folders import photo_bytes
 
 for package in ("starlette", "uvicorn", "python_multipart"):
     pytest.importorskip(package, reason="needs the extra serve")
 
 from capcli.images.find import find_images  # noqa: E402
+from capcli.outputs.metadata import Metadata  # noqa: E402
+from capcli.outputs.sidecars import Sidecars  # noqa: E402
+from capcli.outputs.template import Template  # noqa: E402
+from capcli.outputs.xmp_sidecars import XmpSidecars  # noqa: E402
+from capcli.results import Candidate, Caption  # noqa: E402
 from capcli.serve.access import Access  # noqa: E402
 from capcli.serve.album import Album  # noqa: E402
 from capcli.serve.api import Api  # noqa: E402
@@ -31,6 +37,7 @@ from capcli.serve.server import listen, make_server  # noqa: E402
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.outputs.sink import Sink
+    from capcli.serve.saves import Saved
 
 COFFEE = (PHOTOS / "coffee.jpg").read_bytes()
 CHELSEA = (PHOTOS / "chelsea.jpg").read_bytes()
@@ -136,3 +143,39 @@ def form(
     for name, text in fields.items() if isinstance(fields, dict) else fields:
         pieces += [f'--limit\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()]
     return b"".join(pieces) + b"--limit--\r\n", BEARER | {"Content-Type": "multipart/form-data; boundary=limit"}
+
+
+def said(path: str, text: str = "a cat") -> Caption:
+    candidates = (
+        Candidate(text, tuple(text.split()), (), -3.0, -0.5),
+        Candidate("a dog", ("a", "dog"), (), -4.0, -0.7),
+    )
+    return Caption(path, candidates)
+
+
+def sinks(kinds: str, existing: str) -> list[Sink]:
+    template = Template("{caption}!")
+    made: dict[str, Sink] = {"s": Sidecars(existing, template), "m": Metadata(existing, template)}
+    made["x"] = XmpSidecars(existing, template)
+    return [made[kind] for kind in kinds]
+
+
+def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: int = 3) -> Album:
+    """An album whose photos are captioned."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for i in range(number):
+        path = folder / f"photo{i}.jpg"
+        if not path.exists():
+            path.write_bytes(photo_bytes(i))
+        paths.append(str(path))
+    keeper = Keeper(sinks(kinds, existing), sinks(kinds, "overwrite"), existing)
+    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
+    list(album.listing(paths))
+    album.take(0, [said(path) for path in paths])
+    return album
+
+
+def save(album: Album, number: int, text: str) -> Saved:
+    photo = album.photos[number]
+    return album.save([(photo, album.tag(photo), text)])

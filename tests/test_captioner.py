@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOS
+from fakes import PHOTOS
 from PIL import Image
 
 from capcli import Caption, Captioner, ImageError

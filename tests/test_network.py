@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
-from tiny_runs import SMALL
+from fakes import PHOTOS, SMALL
 
 ROOT = Path(__file__).parents[1]
 # No proxy that would ask for names in the command's place, and nothing that says already what capcli has to say.

@@ -1,6 +1,7 @@
 import io
 
 import pytest
+from fakes import Terminal
 from rich.console import Console
 
 from capcli import progress
@@ -53,11 +54,6 @@ def test_a_terminal_shows_a_bar() -> None:
         advance(2, "loss 3.1")
     assert "encoding pets  loss 3.1" in console.file.getvalue()
     assert "3/4000" in console.file.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize("terminal", [True, False])

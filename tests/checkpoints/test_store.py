@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, WORDS
+from fakes import TINY, WORDS
 from safetensors.torch import load_file, save_file
 
 from capcli.checkpoints.caption_model import CaptionModel

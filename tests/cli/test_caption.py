@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from folders import on_terminal
 from PIL import Image
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from hub_server import TOKEN, HubServer
 
 from capcli.checkpoints.caption_model import CaptionModel

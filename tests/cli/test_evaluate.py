@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from typer.testing import CliRunner
 
 from capcli.cli.app import app

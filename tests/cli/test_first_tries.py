@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from folders import command
 from PIL import Image
 from typer.testing import CliRunner, Result

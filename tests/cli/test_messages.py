@@ -2,15 +2,10 @@ import io
 import sys
 
 import pytest
+from fakes import Terminal
 
 from capcli.cli.messages import escape_controls, say, show_lines
 from capcli.cli.streams import StandardOutput
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
 
 NAME = "a\x1b]0;title\x07\x9b31m\udc9b\x7f\r.jpg"
 SHOWN = "a\\x1b]0;title\\x07\\x9b31m\\x9b\\x7f\\r.jpg"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from typer.testing import CliRunner
 
 from capcli.cli.app import COMMANDS, app

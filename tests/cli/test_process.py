@@ -13,7 +13,7 @@ SCRIPT = """
 import io, struct, sys
 import torch
 from PIL import Image
-from conftest import TINY, WORDS
+from fakes import TINY, WORDS
 from capcli import CaptionModel, Captioner, DecodingOptions, ImageError
 from capcli.engines.torch import TorchEngine
 from capcli.images.decode import open_square

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_formats import BAD, CAT, DOG, Found
+from fakes import BAD, CAT, DOG, Found
 
 from capcli.cli.run import Run
 from capcli.outputs.formats import JsonLinesRows, TextRows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from conftest import PHOTOS
+from fakes import PHOTOS
 from typer.testing import CliRunner
 
 from capcli.cli.app import app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from conftest import PHOTOS, WORDS
+from fakes import PHOTOS, WORDS
 from typer.testing import CliRunner
 
 from capcli.cli.app import app

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from conftest import PHOTOS
+from fakes import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.decoding.restraint import AGAIN, content_words, cost

@@ -15,7 +15,7 @@ import capcli
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'capcli[parquet]'")
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tars import make_tar
+from folders import make_tar
 
 from capcli import Captioner
 from capcli.distributed import blocks

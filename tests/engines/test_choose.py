@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PHOTOS, TINY, WORDS
+from fakes import PHOTOS, TINY, WORDS
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel

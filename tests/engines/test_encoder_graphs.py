@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS
+from fakes import WORDS
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.encoder_graphs import ENCODER_GRAPHS

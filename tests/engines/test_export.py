@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOS, TINY, WORDS
-from test_parity import KINDS
+from fakes import KINDS, PHOTOS, TINY, WORDS
 from typer.testing import CliRunner
 
 from capcli.captioner import Captioner

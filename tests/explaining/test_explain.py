@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PHOTOS
+from fakes import PHOTOS
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from photo_files import dng
 from PIL import Image
-from raw_files import dng
 
 from capcli.images.decode import open_square, open_upright
 from capcli.images.find import walk

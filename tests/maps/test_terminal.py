@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import Terminal
 from PIL import Image
 
 from capcli.maps.overlay import OverlayOptions
@@ -11,15 +12,6 @@ from capcli.maps.terminal import TerminalPictures, draw_caption, fit, half_block
 from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Terminal(io.StringIO):
-    """A text file that says that it is a terminal."""
-
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import WORDS
+from fakes import WORDS
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.decoding.beam_search import beam_search

@@ -3,11 +3,11 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import BAD, CAT, DOG, STRANGE, Found, Text, write
 from PIL import Image
 
 from capcli.outputs.formats import FORMATS, format_by_ending
@@ -15,44 +15,6 @@ from capcli.outputs.imagefolder import ELSEWHERE
 from capcli.outputs.rows import Layout
 from capcli.outputs.template import Template
 from capcli.results import ImageError
-
-
-@dataclass
-class Found:
-    """As much of a Caption as writers look at."""
-
-    path: str
-    text: str
-    score: float = -0.5
-    log_prob: float = -3.25
-    candidates: list = field(default_factory=list)
-    unsure: bool = False
-    keywords: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        self.candidates = self.candidates or [self]
-
-
-CAT, DOG = Found("cat.jpg", "a cat"), Found("b/dog.jpg", 'a "dog", brown', -2.0, -9.0)
-BAD = ImageError("bad.jpg", "the file is empty")
-STRANGE = Found('tab\t, "line\nend \udcff é.jpg', "a man")
-
-
-class Text(io.StringIO):
-    """An output whose text is there after it was closed."""
-
-    path = "out"
-
-    def close(self) -> None: ...
-
-
-def write(name: str, *results: object, heading: bool = True, **layout: object) -> str:
-    file = Text(newline="")
-    rows = FORMATS[name](file, Layout(**layout), {} if heading else {"an earlier image": True})  # type: ignore[arg-type]
-    for result in results:
-        rows.write(result)  # type: ignore[arg-type]
-    rows.close()
-    return file.getvalue()
 
 
 def test_a_template_shows_scores_as_rows_do() -> None:

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-from test_formats import BAD, CAT, DOG, STRANGE, Found, write
+from fakes import BAD, CAT, DOG, STRANGE, Found, write
 
 from capcli.cli.streams import NoOutput
 from capcli.files import OutputError, WholeFile

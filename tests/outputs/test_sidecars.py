@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import Found
 from PIL import Image
-from test_formats import Found
 
 from capcli.files import OutputError
 from capcli.maps.folders import AttentionFolders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from pathlib import Path
@@ -10,9 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 from exiftool import needs_exiftool, read
-from PIL import Image
-from test_formats import Found
-from test_metadata import XMP, encode, exif, with_segment
+from fakes import Found
+from photo_files import XMP, big_tiff, encode, exif, with_segment
 
 from capcli.outputs.metadata import xmp
 from capcli.outputs.metadata.errors import MetadataError
@@ -219,14 +217,6 @@ def test_what_the_image_says_itself_is_not_hidden_unasked(tmp_path: Path) -> Non
         assert path.read_bytes() == content
         Path(f"{path}.xmp").unlink()
         assert languages(caption(path, existing="overwrite")) == {"x-default": "a cat"}
-
-
-def big_tiff(description: str) -> bytes:
-    """A BigTIFF file, whose directories capcli does not write."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (9, 9)).save(buffer, "TIFF", big_tiff=True, description=description)
-    assert buffer.getvalue().startswith(b"II+\0")
-    return buffer.getvalue()
 
 
 def test_every_format_gets_one(tmp_path: Path) -> None:

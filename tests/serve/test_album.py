@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from folders import photo_bytes
+from serving import open_album, said, save
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 
@@ -16,52 +17,12 @@ from capcli.files import WholeFile
 from capcli.outputs.metadata import Metadata, read_caption
 from capcli.outputs.originals import LEADS_OUT
 from capcli.outputs.sidecars import Sidecars
-from capcli.outputs.sink import Sink
-from capcli.outputs.template import Template
 from capcli.outputs.xmp_sidecars import XmpSidecars
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import ImageError
 from capcli.serve import saves
-from capcli.serve.album import Album
 from capcli.serve.corrections import Corrections, CorrectionsError
 from capcli.serve.keeping import Keeper
 from capcli.serve.photos import Photo
-from capcli.serve.saves import Saved
-
-
-def said(path: str, text: str = "a cat") -> Caption:
-    candidates = (
-        Candidate(text, tuple(text.split()), (), -3.0, -0.5),
-        Candidate("a dog", ("a", "dog"), (), -4.0, -0.7),
-    )
-    return Caption(path, candidates)
-
-
-def sinks(kinds: str, existing: str) -> list[Sink]:
-    template = Template("{caption}!")
-    made: dict[str, Sink] = {"s": Sidecars(existing, template), "m": Metadata(existing, template)}
-    made["x"] = XmpSidecars(existing, template)
-    return [made[kind] for kind in kinds]
-
-
-def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: int = 3) -> Album:
-    """An album whose photos are captioned."""
-    folder.mkdir(exist_ok=True)
-    paths = []
-    for i in range(number):
-        path = folder / f"photo{i}.jpg"
-        if not path.exists():
-            path.write_bytes(photo_bytes(i))
-        paths.append(str(path))
-    keeper = Keeper(sinks(kinds, existing), sinks(kinds, "overwrite"), existing)
-    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
-    list(album.listing(paths))
-    album.take(0, [said(path) for path in paths])
-    return album
-
-
-def save(album: Album, number: int, text: str) -> Saved:
-    photo = album.photos[number]
-    return album.save([(photo, album.tag(photo), text)])
 
 
 def rows(folder: Path) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from PIL import Image
 from serving import BEARER, CHELSEA, COFFEE, PATIENCE, Running, form
 

@@ -16,7 +16,7 @@ pytest.importorskip("starlette", reason="needs the extra serve")
 if not hasattr(os, "fork"):
     pytest.skip("needs fork", allow_module_level=True)
 
-from test_album import open_album, said, save, sinks
+from serving import open_album, said, save, sinks
 
 from capcli.locks import TEMPORARY
 from capcli.outputs.metadata import read_caption

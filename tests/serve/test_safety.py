@@ -16,10 +16,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import PHOTOS
+from damage import damage, mutate, samples
+from fakes import PHOTOS
 from PIL import Image
 from serving import BEARER, CHELSEA, COFFEE, PATIENCE, TOKEN, Running, form, running
-from test_fuzz import damage, mutate, samples
 
 from capcli.captioner import Captioner
 from capcli.serve import api, bodies, limits

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from PIL import Image
 from serving import Running, serving_folder
 from typer.testing import CliRunner

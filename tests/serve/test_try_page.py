@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from serving import Running
 
 from capcli.captioner import Captioner

@@ -1,0 +1,263 @@
+"""Teaching: what is taught is said of new photos like the taught ones, and nothing else changes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import PHOTOS
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from capcli.captioner import Captioner
+from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.hub import bundled_checkpoint
+from capcli.checkpoints.store import MEMORY_FILE, ModelError
+from capcli.engines.onnx import OnnxEngine
+from capcli.engines.torch import TorchEngine
+from capcli.progress import stderr_console
+from capcli.training.data.datasets import DataError, DataSet, Photo
+from capcli.training.learning.losses import summed_loss
+from capcli.training.teaching.memory import read_memory, write_memory
+from capcli.training.teaching.teaching import (
+    LABEL_SMOOTHING,
+    VIEWS,
+    encode,
+    held_out_loss,
+    learn_words,
+    least_sufficient,
+    partly,
+    prepare,
+    separate,
+    teach,
+)
+
+ENGINES = {"torch": lambda folder: TorchEngine.load(folder, torch.device("cpu"), "fp32"), "onnx": OnnxEngine.load}
+
+
+def crop(name: str, number: int) -> Image.Image:
+    """A part of a photo; each number shows another."""
+    rng = np.random.default_rng(number)
+    with Image.open(PHOTOS / f"{name}.jpg") as whole:
+        width, height = whole.size
+        left, top = (int(rng.uniform(0, 0.2) * side) for side in (width, height))
+        return whole.crop((left, top, left + int(0.75 * width), top + int(0.75 * height))).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    folder = tmp_path_factory.mktemp("photos")
+    said = ("our zorble is looking at us", "this is our zorble chelsea")
+    made = []
+    for number in range(8):
+        path = folder / f"{number}.jpg"
+        crop("chelsea", number).save(path)
+        made.append(Photo(path, (said[number % 2],), "train"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def said() -> io.StringIO:
+    """What the teaching of `taught` printed."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def taught(photos: list[Photo], said: io.StringIO, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setattr("capcli.training.teaching.teaching.LEAST_STEPS", 64)  # for time
+        teach(DataSet("cats", photos), bundled_checkpoint(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_new_photos_of_what_was_taught_are_named_and_others_described_as_before(taught: Path, engine: str) -> None:
+    before, after = (Captioner(ENGINES[engine](folder)) for folder in (bundled_checkpoint(), taught))
+    for number in range(100, 105):
+        assert "zorble" in after.caption(crop("chelsea", number)).words
+    for name in ("coffee", "astronaut"):
+        ours, theirs = before.caption(crop(name, 100)), after.caption(crop(name, 100))
+        assert theirs.text == ours.text
+        assert theirs.log_prob == pytest.approx(ours.log_prob, abs=1e-3)  # stored in half precision again
+        assert np.allclose(theirs.attention, ours.attention, atol=1e-3)
+
+
+def test_it_says_what_held_out_photos_gain(taught: Path, said: io.StringIO) -> None:
+    text = said.getvalue()
+    assert "teaching 8 photos and 2 new words: chelsea, zorble" in text
+    before, after = map(float, re.findall(r"CIDEr-D ([\d.]+) before, ([\d.]+) after", text)[0])
+    assert after > before
+    assert f"--model {taught}" in text
+    page = (taught / "curves.html").read_text("utf-8")
+    assert f"CIDEr-D of photos held out {before:.1f} before, {after:.1f} after" in page
+    assert page.count('<p class="when">after</p>') == page.count('<span class="score">before</span>') == 3
+    passes = int(re.findall(r"all photos, pass (\d+): ", page)[-1])
+    assert passes == 64  # LEAST_STEPS, of one batch each
+    assert page.count("<tr>") == 1 + passes
+
+
+def test_the_loss_of_photos_held_out_is_that_of_decoders_that_have_not_seen_them(photos: list[Photo]) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    memory = read_memory(bundled_checkpoint(), model).take(torch.arange(2))
+    model.decoder.requires_grad_(False)
+    lesson = prepare(model, photos[:3], encode(stderr_console(), model, photos[:3]), memory, 1)
+    decoders = [copy.deepcopy(lesson.decoder) for _ in range(2)]
+    decoders[1].output_bias.data[5] += 3
+    folds = [[2, 0], [1]]
+    losses = []
+    for decoder, fold in zip(decoders, folds, strict=True):
+        for i in fold:
+            features = lesson.features.take(torch.tensor([VIEWS * i]))
+            losses.append(summed_loss(decoder.eval(), features, [lesson.captions[i][0]], 9, LABEL_SMOOTHING))
+    expected = sum(loss for loss, _ in losses) / sum(words for _, words in losses)
+    assert held_out_loss(lesson, decoders, folds) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_new_word_begins_among_those_that_are_expected_in_its_place(photos: list[Photo]) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    said = [Photo(photo.path, ("a zorble is sitting on a couch",), "train") for photo in photos[:2]]
+    with torch.no_grad():
+        features = encode(stderr_console(), model, said)
+        words = learn_words(model.decoder, model.vocabulary, said, features)
+        rows = torch.nn.functional.normalize(model.decoder.embedding.weight, dim=1)
+        nearest = [words.words[i] for i in (rows @ rows[-1]).argsort(descending=True)[:4]]
+    assert nearest[0] == "zorble"
+    assert "cat" in nearest
+
+
+def test_a_word_that_is_said_once_is_not_learnt(photos: list[Photo]) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    with torch.no_grad():
+        features = model.encoder(torch.zeros(2, 3, 256, 256))
+        words = learn_words(model.decoder, model.vocabulary, [Photo(Path("a.jpg"), ("a zorble",), "train")], features)
+    assert "zorble" not in words.ids
+    assert len(model.decoder.output_bias) == len(words)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_new_words_are_learnt_whole_and_the_rest_in_part(photos: list[Photo], share: float) -> None:
+    model = CaptionModel.load(bundled_checkpoint())
+    features = encode(stderr_console(), model, photos)
+    lesson = prepare(model, photos, features, read_memory(bundled_checkpoint(), model), 1)
+    learnt, old = copy.deepcopy(lesson.decoder), len(lesson.old)
+    for weight in learnt.parameters():
+        weight.data += 1
+    for name, weight in partly(lesson, learnt, share).named_parameters():
+        moved = weight - lesson.decoder.get_parameter(name)
+        if name in ("embedding.weight", "output_bias"):
+            assert len(moved) > old
+            torch.testing.assert_close(moved[old:], torch.ones_like(moved[old:]))
+            moved = moved[:old]
+        torch.testing.assert_close(moved, torch.full_like(moved, share), msg=name)
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"),
+    [
+        ([[5, 5, 5, 5], [1, 1, 1, 1]], 0.6),  # the best
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], 1.0),  # better for each photo
+        ([[1, 2, 3, 9], [0, 9, 9, 0]], 0.6),  # better for one and worse for another
+    ],
+)
+def test_the_least_share_is_kept_that_chance_may_have_put_below_the_best(scores: list[list[int]], share: float) -> None:
+    assert least_sufficient({s: torch.tensor(row).float() for s, row in zip((0.6, 1.0), scores, strict=True)}) == share
+
+
+def test_the_gate_tells_two_kinds_apart() -> None:
+    torch.manual_seed(1)
+    direction = torch.randn(40)
+    near, far = torch.randn(60, 40) + direction, torch.randn(400, 40)
+    gate = separate(near[:30], far[:200])
+    assert (gate(near[30:]) > 0).float().mean() > 0.9
+    assert (gate(far[200:]) > 0).float().mean() < 0.1
+
+
+def test_one_photo_teaches_nothing(photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cats: one photo teaches nothing about others"):
+        teach(DataSet("cats", photos[:1]), bundled_checkpoint(), tmp_path)
+
+
+def test_a_taught_checkpoint_is_not_taught_again(taught: Path, photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="was taught already; teach what it began as, with all captions"):
+        teach(DataSet("cats", photos), taught, tmp_path)
+
+
+def test_a_checkpoint_without_memory_is_refused(tiny_checkpoint: Path, photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"no {MEMORY_FILE}"):
+        teach(DataSet("cats", photos), tiny_checkpoint, tmp_path)
+
+
+def test_memory_is_read_as_it_was_written(tiny_model: CaptionModel, photos: list[Photo], tmp_path: Path) -> None:
+    write_memory(tmp_path, tiny_model, photos, torch.device("cpu"), 1)
+    memory = read_memory(tmp_path, tiny_model)
+    assert memory.annotations.shape == (8, 4, 1280)
+    vectors = memory.annotations.mean(1)
+    assert torch.nn.functional.cosine_similarity(vectors, memory.global_vector).min() > 0.99
+    again = tmp_path / "again"
+    again.mkdir()
+    write_memory(again, tiny_model, photos, torch.device("cpu"), 1)
+    assert (again / MEMORY_FILE).read_bytes() == (tmp_path / MEMORY_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("what", ["cut off", "another encoder", "a pickle"])
+def test_a_bad_memory_costs_a_line(tiny_model: CaptionModel, photos: list[Photo], tmp_path: Path, what: str) -> None:
+    write_memory(tmp_path, tiny_model, photos[:2], torch.device("cpu"), 1)
+    path = tmp_path / MEMORY_FILE
+    if what == "cut off":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif what == "a pickle":
+        torch.save({}, path)
+    else:
+        next(tiny_model.encoder.parameters()).data += 1
+    said = {"another encoder": "made with another encoder", "a pickle": "not a safetensors file"}
+    with pytest.raises(ModelError, match=said.get(what, "damaged or cut off")) as e:
+        read_memory(tmp_path, tiny_model)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean": lambda mean: mean * torch.nan}, "holds values that no photo has"),
+        ({"scales": lambda scales: scales * 1e30}, "holds values that no photo has"),
+        ({"vector_scales": lambda scales: scales * 1e30}, "holds values that no photo has"),
+        ({"vector_scales": lambda scales: scales * torch.nan}, "holds values that no photo has"),
+        ({"codes": lambda codes: codes[:0], "vector_codes": lambda codes: codes[:0]}, "not the memory of"),
+        ({"codes": lambda codes: codes[:1]}, "not the memory of"),
+        ({"basis": lambda basis: basis[:-1]}, "not the memory of"),
+        ({"codes": lambda codes: codes.flatten()}, "damaged or cut off"),
+    ],
+)
+def test_a_memory_that_no_encoder_wrote_costs_a_line(
+    tiny_model: CaptionModel,
+    photos: list[Photo],
+    tmp_path: Path,
+    changes: dict[str, Callable[[torch.Tensor], torch.Tensor]],
+    said: str,
+) -> None:
+    write_memory(tmp_path, tiny_model, photos[:2], torch.device("cpu"), 1)
+    path = tmp_path / MEMORY_FILE
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        head = file.metadata()
+    tensors |= {name: change(tensors[name]).contiguous() for name, change in changes.items()}
+    save_file(tensors, path, head)
+    with pytest.raises(ModelError, match=f"{MEMORY_FILE}: {said}"):
+        read_memory(tmp_path, tiny_model)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
+def test_a_pipe_is_no_memory(tiny_model: CaptionModel, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / MEMORY_FILE)
+    with pytest.raises(ModelError, match=f"no {MEMORY_FILE}"):
+        read_memory(tmp_path, tiny_model)
