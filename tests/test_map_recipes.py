@@ -95,7 +95,7 @@ def test_to_add_an_output_format(tiny_checkpoint: Path, tmp_path: Path) -> None:
     done = run(FORMAT, "caption", COFFEE, "--model", tiny_checkpoint, "-o", tmp_path / "out.md")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out.md").read_text().startswith("- ")
-    assert "text|json|jsonl|csv|tsv|parquet|imagefolder|markdown" in run(FORMAT, "caption", "--help").stdout
+    assert "text|json|jsonl|csv|tsv|parquet|imagefolder|coco|markdown" in run(FORMAT, "caption", "--help").stdout
     refused = run(FORMAT, "caption", COFFEE, "--model", tiny_checkpoint, "-o", tmp_path / "out.md")
     assert refused.stderr.endswith("out.md: exists; use --existing overwrite, or name another file\n")
 

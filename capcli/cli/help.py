@@ -82,11 +82,11 @@ SHORT = {
         ),
     ),
     "evaluate": Short(
-        ("model", "split", "num", "set", "as_json", "pointing", "device", "precision", "allow_outside"),
+        ("model", "split", "against", "captions", "num", "set", "as_json", "pointing", "allow_outside"),
         (
             "capcli evaluate captions.json",
             "capcli evaluate captions.json --model runs/mine --split test",
-            "capcli evaluate captions.json --set beam=1 --json",
+            "capcli evaluate captions.json --model runs/mine --against bundled",
         ),
     ),
     "explain": Short(

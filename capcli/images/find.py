@@ -227,6 +227,12 @@ def parse_name(name: str) -> str | ImageError:
     return ImageError(name.split("\0")[0], "followed by a NUL; read such lists with --null") if "\0" in name else name
 
 
+def coco_id(path: str | os.PathLike[str]) -> int | None:
+    """Return a COCO photo's id, the number at the end of its name; None if there is none. Raises no error."""
+    found = re.search(r"[0-9]+$", os.path.splitext(os.path.basename(path))[0])
+    return int(found[0]) if found and len(found[0]) < 19 else None
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """Return a sort key by which photo2 comes before photo10."""
     return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""Captions as rows of a file or of standard output: text, JSON, JSON Lines, CSV and TSV, a class for each format."""
+"""Captions as rows of a file or of standard output: text, JSON, JSON Lines, CSV, TSV, COCO's, a class for each."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
+from capcli.images.find import coco_id
 from capcli.outputs.existing import SEPARATOR
 from capcli.outputs.imagefolder import ImageFolderRows
 from capcli.outputs.parquet import ParquetFolder, ParquetRows, is_folder
 from capcli.outputs.rows import Layout, Rows, is_encodable, worded_row
+from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from capcli.files import OutputFile
-    from capcli.results import Caption, ImageError
+    from capcli.results import Caption
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
@@ -90,7 +92,7 @@ class JsonRows(Rows):
     """Write one JSON array, complete when it is closed."""
 
     name = "json"
-    endings = (".json",)
+    endings: ClassVar[tuple[str, ...]] = (".json",)
     at_once = True
     lead = "["
 
@@ -114,6 +116,31 @@ class JsonRows(Rows):
         if record in (b"[\n", b"]\n", b"[]\n"):
             return {}
         return JsonLinesRows.read_row(record.removesuffix(b"\n").removesuffix(b","), layout)
+
+
+class CocoRows(JsonRows):
+    """Write COCO's form for results, `[{"image_id", "caption"}]`, as its server takes them; failures have no row."""
+
+    name = "coco"
+    endings = ()
+
+    def wants(self, image: str) -> bool | None:
+        """Return None. Raises ImageError for an image whose name does not end in a number, its id."""
+        if coco_id(image) is None:
+            raise ImageError(image, "its name does not end in a number, which COCO's form needs")
+        return None
+
+    def encode(self, row: dict[str, Any]) -> str:
+        """Return an element of the array, nothing for a failure. Raises ImageError as `wants` does."""
+        if "error" in row:
+            return ""
+        self.wants(row["path"])
+        return super().encode({"image_id": coco_id(row["path"]), "caption": row["caption"] or ""})
+
+    @classmethod
+    def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
+        """Raise ValueError, since the names of the images are lost."""
+        raise ValueError
 
 
 class JsonLinesRows(Rows):
@@ -254,7 +281,7 @@ class TsvRows(CsvRows):
     delimiter = "\t"
 
 
-KINDS = (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows, ParquetRows, ImageFolderRows)
+KINDS = (TextRows, JsonRows, JsonLinesRows, CsvRows, TsvRows, ParquetRows, ImageFolderRows, CocoRows)
 FORMATS: dict[str, type[Rows]] = {kind.name: kind for kind in KINDS}
 RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 

@@ -90,3 +90,101 @@ def test_the_number_format_is_said_first(data: Path, tiny_checkpoint: Path, prec
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0
     assert done.stderr == f"captioning 3 photos on cpu in {precision}\n"
+
+
+def elsewhere(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def test_captions_made_elsewhere_are_scored_and_compared(data: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    made = json.loads(evaluate(data, tiny_checkpoint, "--json"))
+    file = tmp_path / "made.json"
+    file.write_text(json.dumps(made))
+    good = elsewhere(
+        tmp_path / "good.jsonl",
+        {"path": "elsewhere/chelsea.jpg", "caption": "a cat"},
+        {"path": str(tmp_path / "coffee.jpg"), "caption": "a dog"},
+        {"file_name": "astronaut.jpg", "text": "a man"},
+        {"path": "not-in-the-data.jpg", "caption": "a bus"},
+    )
+    runner = CliRunner()
+    done = runner.invoke(app, ["evaluate", str(data), "--captions", str(file), "--json"])
+    again = json.loads(done.stdout)
+    assert done.stderr == ""  # no model is loaded
+    assert again["scores"] == made["scores"]
+    assert "calibration" not in again
+    done = runner.invoke(app, ["evaluate", str(data), "--captions", str(good), "--against", str(file), "--json"])
+    result = json.loads(done.stdout)
+    assert result["scores"]["bleu_1"] == pytest.approx(100)
+    assert result["against"]["scores"] == made["scores"]
+    assert [row["caption"] for row in result["captions"]] == ["a cat", "a dog", "a man"]
+    for row, other in zip(result["captions"], made["captions"], strict=True):
+        assert row["against"]["caption"] == other["caption"]
+        assert row["against"]["cider"] == other["cider"]
+        assert row.keys() >= {"bleu_1", "bleu_4", "bleu_counts", "rouge_l", "cider"}
+    for name, found in result["against"]["differences"].items():
+        assert found["difference"] == pytest.approx(result["scores"][name] - made["scores"][name], abs=0.01)
+        assert found["interval"][0] <= found["interval"][1]
+    lines = evaluate(data, tiny_checkpoint, "--against", str(good)).splitlines()
+    assert f"against {good}, on the same photos" in lines
+    line = next(line for line in lines[lines.index(f"against {good}, on the same photos") :] if "CIDEr" in line)
+    found = result["against"]["differences"]["cider"]
+    assert float(line.split()[2]) == pytest.approx(-found["difference"], abs=0.02)
+    assert line.endswith(f"p = {found['p']:.3f}")
+
+
+def test_cocos_form_is_written_and_read(data: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rows = json.loads(data.read_text())
+    for number, row in enumerate(rows, 41):
+        (tmp_path / row["file_path"]).rename(tmp_path / f"COCO_val2014_{number:012}.jpg")
+        row["file_path"] = f"COCO_val2014_{number:012}.jpg"
+    data.write_text(json.dumps(rows))
+    shutil.copy(PHOTOS / "coffee.jpg", tmp_path / "nameless.jpg")
+    results = tmp_path / "results.out"
+    photos = [str(tmp_path / row["file_path"]) for row in rows] + [str(tmp_path / "nameless.jpg")]
+    command = ["caption", *photos, "--model", str(tiny_checkpoint), "--format", "coco", "-o", str(results)]
+    done = CliRunner().invoke(app, [*command, "--quiet"])
+    assert done.exit_code == 1
+    assert "nameless.jpg: its name does not end in a number" in done.stderr
+    written = json.loads(results.read_text())
+    assert [row["image_id"] for row in written] == [41, 42, 43]
+    assert all(row.keys() == {"image_id", "caption"} for row in written)
+    done = CliRunner().invoke(app, ["evaluate", str(data), "--captions", str(results), "--json"])
+    assert [row["caption"] for row in json.loads(done.stdout)["captions"]] == [row["caption"] for row in written]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"image_id": 7, "caption": "a cat"}], "has no caption of 3 of 3 photos; the first is {}/chelsea.jpg"),
+        ([7], "row 1: 7 where a caption should be; "),
+        ([{"caption": "a cat"}], "row 1: {{'caption': 'a cat'}} names no photo; "),
+        ([{"path": "a.jpg"}], "row 1: no caption of a.jpg; "),
+        # two photos of one name: neither may have the other's caption
+        (
+            [{"path": f"{f}/{n}.jpg", "caption": "a"} for f in "ab" for n in ("chelsea", "coffee", "astronaut")],
+            "has no caption of 3 of 3 photos",
+        ),
+    ],
+)
+def test_captions_that_do_not_fit_are_one_line(data: Path, tmp_path: Path, rows: list, reason: str) -> None:
+    file = elsewhere(tmp_path / "given.json", *rows)
+    done = CliRunner().invoke(app, ["evaluate", str(data), "--captions", str(file)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"capcli: {file}: {reason.format(tmp_path)}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_failed_photo_counts_as_an_empty_caption(data: Path, tmp_path: Path) -> None:
+    rows = [{"path": "chelsea.jpg", "error": "x"}, {"path": "coffee.jpg", "caption": None}]
+    file = elsewhere(tmp_path / "given.jsonl", *rows, {"path": "astronaut.jpg", "caption": "a man"})
+    result = json.loads(CliRunner().invoke(app, ["evaluate", str(data), "--captions", str(file), "--json"]).stdout)
+    assert [row["caption"] for row in result["captions"]] == ["", "", "a man"]
+    assert [row["cider"] > 0 for row in result["captions"]] == [False, False, True]
+
+
+def test_what_does_not_go_with_captions(data: Path) -> None:
+    for more in (["--model", "x"], ["--num", "2"], ["--pointing", "x"]):
+        done = CliRunner().invoke(app, ["evaluate", str(data), "--captions", "x", *more])
+        assert (done.exit_code, done.stderr.startswith(f"capcli: {more[0]} is for a model's captions")) == (2, True)

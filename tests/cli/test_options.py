@@ -101,7 +101,7 @@ def test_choices_are_those_of_what_they_choose() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "names"),
     [
-        ("--format", "xml", "text, json, jsonl, csv, tsv, parquet, imagefolder"),
+        ("--format", "xml", "text, json, jsonl, csv, tsv, parquet, imagefolder, coco"),
         ("--existing", "keep", "skip, overwrite, append, prepend, fail"),
         ("--precision", "fp8", "auto, fp32, bf16, fp16"),
     ],

@@ -32,25 +32,31 @@ def read_rows(path: Path) -> Iterator[tuple[str, list[str], bool]]:
 
     Raises ValueError with the line and reason, and OSError.
     """
+    for number, row in rows_of(path):
+        try:
+            found = read_caption_row(row)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if found[1]:
+            yield found
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the number of a line and the row that ends there, for each row of a file as `read_rows` takes it.
+
+    Raises ValueError and OSError.
+    """
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    rows: Iterator[tuple[int, Any]]
     if path.suffix.lower() in (".csv", ".txt") and "|" in text.partition("\n")[0]:
-        rows = barred(text)
+        yield from barred(text)
     elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        rows = ((table.line_num, row) for row in table)
+        try:
+            yield from ((table.line_num, row) for row in table)
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
     else:
-        rows = json_lines(text)
-    try:
-        for number, row in rows:
-            try:
-                found = read_caption_row(row)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
-            if found[1]:
-                yield found
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
+        yield from json_lines(text)
 
 
 def is_table(path: Path) -> bool:

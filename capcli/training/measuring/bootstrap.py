@@ -1,8 +1,8 @@
-"""95 % confidence intervals by the bootstrap over photos (Efron 1979; for BLEU, Koehn 2004)."""
+"""95 % confidence intervals by the bootstrap over photos (Efron 1979; for BLEU and for two models, Koehn 2004)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,15 +38,14 @@ def mean_interval(times: Tensor, each: Sequence[float], score: float) -> Interva
     return interval(times @ values / len(values) - values.mean() + score)
 
 
-def bleu_intervals(times: Tensor, counts: Sequence[dict[str, Any]]) -> list[Interval]:
+def bleu_intervals(times: Tensor, counts: Sequence[Sequence[float]]) -> list[Interval]:
     """Return the intervals of BLEU-1 to BLEU-4, in percent.
 
     times: from `resample`.
-    counts: pycocoevalcap's, per photo: "correct" and "guess", n-grams for n from 1 to 4; "testlen", words of the
-        caption; "reflen", words of the reference closest in length.
+    counts: (photos, 10), pycocoevalcap's: n-grams that a reference has, for n from 1 to 4; all n-grams, likewise; words
+        of the caption; words of the reference closest in length.
     """
-    rows = [[*c["correct"], *c["guess"], c["testlen"], c["reflen"]] for c in counts]
-    return [interval(values) for values in bleu(times @ torch.tensor(rows, dtype=torch.double)).unbind(1)]
+    return [interval(values) for values in bleu(times @ torch.tensor(counts, dtype=torch.double)).unbind(1)]
 
 
 def bleu(totals: Tensor) -> Tensor:
@@ -61,3 +60,37 @@ def bleu(totals: Tensor) -> Tensor:
     log_precision = (correct / guesses.clamp_min(1)).log().cumsum(-1) / orders
     brevity = (1 - theirs / ours.clamp_min(1)).clamp_max(0)
     return 100 * (log_precision + brevity).exp()
+
+
+def paired(
+    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], measured: Mapping[str, tuple[float, float]]
+) -> dict[str, dict[str, Any]]:
+    """Return by how much two models' scores differ, by name: "difference", its "interval" and "p".
+
+    Both are resampled alike, so that photos that are hard for both widen no interval. "p" is two-sided: twice the share
+    of resamples in which the difference has the other sign, or is 0.
+
+    ours, theirs: the scores of each photo, as `metrics.score_captions` has them in "each", for the same photos.
+    measured: our score and theirs on all photos, by name.
+    """
+    times, found = resample(len(ours)), {}
+    for name, (our, their) in measured.items():
+        values = resampled(times, ours, name) - resampled(times, theirs, name)
+        if not name.startswith("bleu"):  # a mean over photos, or close to one; see `mean_interval`
+            values += our - their - float(values.mean())
+        tail = min(int((values <= 0).sum()), int((values >= 0).sum()))
+        low, high = interval(values)
+        found[name] = {
+            "difference": round(our - their, 2),
+            "interval": [round(low, 2), round(high, 2)],
+            "p": round(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)), 4),
+        }
+    return found
+
+
+def resampled(times: Tensor, each: Sequence[Mapping[str, Any]], name: str) -> Tensor:
+    """Return a score of each resample, (RESAMPLES,), in percent. times, each: see `resample` and `paired`."""
+    if name.startswith("bleu"):
+        totals = times @ torch.tensor([scores["bleu_counts"] for scores in each], dtype=torch.double)
+        return bleu(totals)[:, int(name[-1]) - 1]
+    return times @ torch.tensor([scores[name] for scores in each], dtype=torch.double) / len(each)

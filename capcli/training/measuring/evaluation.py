@@ -1,9 +1,9 @@
-"""Evaluation: caption a data set's photos from file to sentence, and score the captions."""
+"""Evaluation: caption a data set's photos from file to sentence, and score captions, whoever made them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
 from capcli.settings import settings
 from capcli.training.data.datasets import DataSet
+from capcli.training.measuring.bootstrap import paired
 from capcli.training.measuring.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.measuring.metrics import describe, diversity, score_captions
 
@@ -26,11 +27,11 @@ SENTENCES_AT_ONCE = 64  # with gains computed together
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Return a split's scores, every caption and its CIDEr, as `capcli evaluate --json` prints them.
+    """Return the scores of one split, with every caption and its own scores, as `capcli evaluate --json` prints them.
 
-    "calibration" says how well scores tell good captions from bad, and gains photos from pictures of one colour.
-    "images_per_second" covers decoding, encoding and search, not loading the checkpoint. "unseen" compares with this
-    set's training captions.
+    To what `evaluate_captions` returns it adds "calibration", how well scores tell good captions from bad, and gains
+    photos from pictures of one colour, and "images_per_second", which covers decoding, encoding and search, not loading
+    the checkpoint.
 
     batch_size: images per pass through the model, 1 or more.
     num: candidates per photo, 1 or more; from two on, diversity is measured too.
@@ -41,42 +42,63 @@ def evaluate_captioner(
     started = time.perf_counter()
     captions = caption_photos(captioner, [str(photo.path) for photo in photos], options, batch_size, num)
     seconds = time.perf_counter() - started
-    texts = [caption.text for caption in captions]
-    scores = score_captions(texts, [photo.captions for photo in photos])
-    each = scores.pop("cider_each")
+    result = evaluate_captions([caption.text for caption in captions], data_set, split)
     if num > 1:
         several = [[candidate.text for candidate in caption.candidates] for caption in captions]
-        scores |= diversity(several, [photo.captions for photo in photos])
-    seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
+        result["scores"] |= diversity(several, [photo.captions for photo in photos])
     pieces = [captions[begin : begin + SENTENCES_AT_ONCE] for begin in range(0, len(captions), SENTENCES_AT_ONCE)]
     gains = [gain for piece in pieces for gain in captioner.gains([caption.best for caption in piece])]
     least = least_gain(gains)
     below = [gain < least for gain in gains_of_one_colour(captioner)]
-    rows = [
-        {
-            "path": c.path,
-            "caption": c.text,
-            "score": round(c.score, 4),
-            "gain": round(gain, 4),
-            "clues": [round(clue, 4) for clue in captioner.clues(c.best, gain, c.kinds)],
-            "cider": None if cider is None else round(cider, 2),
-            "references": p.captions,
-        }
-        for c, gain, cider, p in zip(captions, gains, each, photos, strict=True)
-    ]
-    return {
-        "data": data_set.name,
-        "split": split,
-        "photos": len(photos),
+    for row, caption, gain in zip(result["captions"], captions, gains, strict=True):
+        row["score"], row["gain"] = round(caption.score, 4), round(gain, 4)
+        row["clues"] = [round(clue, 4) for clue in captioner.clues(caption.best, gain, caption.kinds)]
+    calibration = calibrate([caption.score for caption in captions], [row["cider"] for row in result["captions"]])
+    return result | {
         "decoding": asdict(options),
         "device": captioner.device,
         "precision": captioner.precision,
         "images_per_second": round(len(photos) / seconds, 1),
-        "scores": scores | describe(texts, seen),
-        "calibration": calibrate([caption.score for caption in captions], each)
-        | {"unsure_below": least, "one_colour_below": sum(below) / len(below)},
-        "captions": rows,
+        "calibration": calibration | {"unsure_below": least, "one_colour_below": sum(below) / len(below)},
     }
+
+
+def evaluate_captions(captions: Sequence[str], data_set: DataSet, split: str) -> dict[str, Any]:
+    """Return the scores of captions of one split, whoever made them, with every caption and its own scores.
+
+    "unseen" compares with the training captions of this data set.
+
+    captions: of the split's photos, in their order.
+    data_set, split: the photos.
+
+    Raises DataError for a split without photos.
+    """
+    photos = data_set.require(split)
+    scores = score_captions(captions, [photo.captions for photo in photos])
+    each = scores.pop("each")
+    seen = {" ".join(tokenize(c)) for photo in data_set.split("train") for c in photo.captions}
+    rows = [
+        {"path": str(photo.path), "caption": caption}
+        | {name: round(value, 2) if isinstance(value, float) else value for name, value in own.items()}
+        | {"references": photo.captions}
+        for photo, caption, own in zip(photos, captions, each, strict=True)
+    ]
+    about = {"data": data_set.name, "split": split, "photos": len(photos)}
+    return about | {"scores": scores | describe(captions, seen), "captions": rows}
+
+
+def add_other(result: dict[str, Any], other: dict[str, Any], name: str) -> None:
+    """Add to the scores of one model those of another, by how much they differ, and its captions.
+
+    result, other: what `evaluate_captioner` or `evaluate_captions` returned for the same photos.
+    name: what to call the other model.
+    """
+    ours, theirs = result["scores"], other["scores"]
+    measured = {key: (ours[key], theirs[key]) for key in ours["intervals"] if key in theirs}
+    found = paired(result["captions"], other["captions"], measured)
+    result["against"] = {"name": name, "scores": theirs, "differences": found}
+    for row, their in zip(result["captions"], other["captions"], strict=True):
+        row["against"] = {key: value for key, value in their.items() if key not in ("path", "references")}
 
 
 def caption_photos(
@@ -112,10 +134,12 @@ def decoding_line(options: dict[str, Any]) -> str:
 def as_lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield the scores as lines for a person, and the captions of lowest and highest CIDEr.
 
-    result: from `evaluate_captioner`.
+    result: what `evaluate_captioner` or `evaluate_captions` returned.
     """
-    yield f"{result['data']} {result['split']}: {result['photos']} photos, {decoding_line(result['decoding'])}"
-    yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
+    told = f", {decoding_line(result['decoding'])}" if "decoding" in result else ""
+    yield f"{result['data']} {result['split']}: {result['photos']} photos{told}"
+    if "device" in result:
+        yield f"{result['images_per_second']} images/s on {result['device']} in {result['precision']}"
     scores = result["scores"]
     for key, title in SCORES.items():
         if key in scores:
@@ -125,15 +149,33 @@ def as_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{'tokenizer':32}{scores['tokenizer']:>8}{missing}"
     if "cider" not in scores:
         yield f"{SCORES['cider']:32}{'—':>8}  (takes two photos or more)"
-    if (area := result["calibration"]["auc"]) is not None:
-        yield f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)"
-    for row in result["calibration"]["thresholds"]:
-        yield f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
-    least, below = result["calibration"]["unsure_below"], result["calibration"]["one_colour_below"]
-    yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
+    if "calibration" in result:
+        yield from calibration_lines(result["calibration"])
+    if "against" in result:
+        yield from difference_lines(result)
     ranked = sorted(result["captions"], key=lambda row: row["cider"] or 0.0)
     for title, rows in (("worst", ranked[:EXTREMES]), ("best", ranked[: -EXTREMES - 1 : -1])):
         yield f"\n{title} by CIDEr"
         for row in rows:
             cider = "—" if row["cider"] is None else f"{row['cider']:.1f}"
             yield f"{cider:>7}  {row['path']}\n         {row['caption']}  ({row['references'][0]})"
+
+
+def calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on what scores and gains tell. calibration: see `evaluate_captioner`."""
+    if (area := calibration["auc"]) is not None:
+        yield f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)"
+    for row in calibration["thresholds"]:
+        yield f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
+    least, below = calibration["unsure_below"], calibration["one_colour_below"]
+    yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
+
+
+def difference_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on how two models differ. result: see `add_other`."""
+    other = result["against"]
+    yield f"\nagainst {other['name']}, on the same photos"
+    for key, found in other["differences"].items():
+        (low, high), p = found["interval"], found["p"]
+        told = f"{found['difference']:+8.2f}  ({low:+.1f} to {high:+.1f}), p = {p:.3f}"
+        yield f"{SCORES[key]:24}{other['scores'][key]:8.2f}{told}"

@@ -36,8 +36,9 @@ def tokenized(sentences: list[list[str]]) -> tuple[list[list[str]], str]:
 def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True) -> dict[str, Any]:
     """Return scores by name, in percent as papers report them (CIDEr × 100 too).
 
-    "cider_each" lists each photo's CIDEr; "intervals" has each score's 95 % confidence interval, [low, high],
-    approximate for METEOR. A single photo has no CIDEr: "cider" is missing, and None in the list.
+    "each" has each photo's own scores by name and its "bleu_counts", see `bootstrap.bleu`; "intervals" has each score's
+    95 % confidence interval, [low, high], approximate for METEOR. A single photo has no CIDEr: "cider" is missing, and
+    None in "each".
 
     captions: one per photo.
     references: people's captions per photo.
@@ -56,27 +57,29 @@ def score_captions(captions: Sequence[str], references: Sequence[Sequence[str]],
     scorer = BleuScorer(n=4)
     for photo, (caption,) in ours.items():
         scorer += (caption, theirs[photo])
-    bleu, _ = scorer.compute_score("closest")
+    bleu, bleu_each = scorer.compute_score("closest")
     scores: dict[str, Any] = {f"bleu_{n + 1}": 100 * value for n, value in enumerate(bleu)}
+    found: dict[str, Sequence[Any]] = {
+        f"bleu_{n + 1}": [100 * value for value in values] for n, values in enumerate(bleu_each)
+    }
     for counts in scorer.ctest:
         counts["reflen"] = scorer._single_reflen(counts["reflen"], "closest", counts["testlen"])
-    found = bleu_intervals(times, scorer.ctest)
-    intervals = {f"bleu_{n + 1}": ends for n, ends in enumerate(found)}
+    found["bleu_counts"] = [[*c["correct"], *c["guess"], c["testlen"], c["reflen"]] for c in scorer.ctest]
+    intervals = {f"bleu_{n + 1}": ends for n, ends in enumerate(bleu_intervals(times, found["bleu_counts"]))}
 
     def add(name: str, score: float, each: Sequence[float]) -> None:
-        scores[name] = 100 * float(score)
-        intervals[name] = mean_interval(times, [100 * float(value) for value in each], scores[name])
+        scores[name], found[name] = 100 * float(score), [100 * float(value) for value in each]
+        intervals[name] = mean_interval(times, found[name], scores[name])
 
     add("rouge_l", *Rouge().compute_score(theirs, ours))
-    scores["cider_each"] = [None] * len(captions)
+    found["cider"] = [None] * len(captions)
     if len(captions) > 1:  # words are weighted by their rarity among photos, which a single one cannot show
-        cider, each = Cider().compute_score(theirs, ours)
-        add("cider", cider, each)
-        scores["cider_each"] = [100 * float(value) for value in each]
+        add("cider", *Cider().compute_score(theirs, ours))
     if meteor and have_java():
         with contextlib.suppress(JavaError):
             add("meteor", *meteor_scores([caption for (caption,) in ours.values()], list(theirs.values())))
     scores["intervals"] = {name: [round(end, 2) for end in ends] for name, ends in intervals.items()}
+    scores["each"] = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
     scores["tokenizer"] = tokenizer
     return scores
 

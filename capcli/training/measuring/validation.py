@@ -65,7 +65,7 @@ def validate(setup: Setup) -> tuple[Scores, list[Example]]:
                 said += [several[0] for several in candidates_of(as_arrays(here), model.vocabulary, model.config)]
                 advance(len(features.global_vector))
         results = score_captions(captions, [photo.captions for photo in photos], meteor=False)
-        del results["cider_each"], results["intervals"]
+        del results["each"], results["intervals"]
         scores[data_set.name] = {"loss": total / words} | results | describe(captions, setup.known)
         examples += [Example(photos[i], candidate) for i, candidate in zip(shown, said, strict=True)]
     return scores, examples

@@ -19,12 +19,15 @@ def test_a_reference_scores_highest(capfd: pytest.CaptureFixture[str]) -> None:
     assert same["bleu_1"] == pytest.approx(100)
     assert same["rouge_l"] > 90
     assert other["cider"] < same["cider"]
-    assert len(same["cider_each"]) == 2
-    assert same["cider"] == pytest.approx(sum(same["cider_each"]) / 2)
+    each = [scores["cider"] for scores in same["each"]]
+    assert len(each) == 2
+    assert same["cider"] == pytest.approx(sum(each) / 2)
+    assert same["each"][0].keys() == set(same["intervals"]) | {"bleu_counts"}
+    assert same["each"][0]["bleu_counts"] == [5, 4, 3, 2, 5, 4, 3, 2, 5, 5]
     assert set(same["intervals"]) == set(same) & {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "meteor"}
     assert all(low - 0.01 <= same[name] <= high + 0.01 for name, (low, high) in same["intervals"].items())
     # Two photos: a resample has one of them twice, or both.
-    assert same["intervals"]["cider"] == pytest.approx(sorted(same["cider_each"]), abs=0.01)
+    assert same["intervals"]["cider"] == pytest.approx(sorted(each), abs=0.01)
     assert capfd.readouterr().out == ""
     assert ("meteor" in same) == have_java()
 
@@ -98,7 +101,7 @@ def test_cider_of_a_single_photo_is_undefined(no_java: None) -> None:
     scores = score_captions(["a cat on a sofa"], REFERENCES[:1])
     assert "cider" not in scores
     assert "cider" not in scores["intervals"]
-    assert scores["cider_each"] == [None]
+    assert [own["cider"] for own in scores["each"]] == [None]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
