@@ -1,4 +1,4 @@
-"""A checkpoint that an engine runs: images in, captions out, in a stream of bounded memory."""
+"""An engine with a checkpoint: images in, captions out, in a stream of bounded memory."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from capcli.model.vocabulary import END, START, Vocabulary
 from capcli.results import AttentionMap, Candidate, Caption, ImageError, Kind
 from capcli.streaming import Aside, LookAhead, Workers
 
-Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if it is kept
-Opened = tuple[str, Pictures | Caption | ImageError]  # its name, and what became of it
-BATCHES_AHEAD = 4  # of those that are worked on
+Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, and the photo if kept
+Opened = tuple[str, Pictures | Caption | ImageError]  # name and outcome
+BATCHES_AHEAD = 4  # ahead of those in progress
 RIGHT_OR_WRONG = 0.5  # the confidence below which a caption is more likely wrong than right
-BLANK = 127  # the grey of a picture with nothing on it, halfway between black and white
+BLANK = 127  # the grey of a blank picture, halfway between black and white
 
 
 class Captioner:
-    """Captions images with one engine; several threads may use one captioner at the same time."""
+    """Caption images with one engine; safe to use from several threads."""
 
     def __init__(
         self, engine: Engine, workers: int = 1, folder: Path | None = None, kinds: Kinds | None = None
     ) -> None:
         """Make a captioner.
 
-        workers: as `load` takes them.
-        folder: of the engine's checkpoint, if it came from one.
-        kinds: what the encoder tells apart by itself; None names none.
+        workers: see `load`.
+        folder: of the engine's checkpoint, if from one.
+        kinds: for the encoder to name; None names none.
 
         Raises ValueError for less than one worker.
         """
@@ -77,18 +77,17 @@ class Captioner:
         """Return a captioner for a checkpoint.
 
         model: a folder, or the Hub's `user/name[@revision]`; None or `bundled` is capcli's own.
-        device: auto, cpu, cuda, cuda:1, mps …; auto takes a GPU where there is one.
-        precision: fp32, bf16, fp16 (not on a CPU), or auto: fp32 in ONNX Runtime; in PyTorch bf16 where the device
-            multiplies bfloat16 numbers itself, else fp32. In bf16 and fp16 what an image gives depends a little on the
-            others in its batch.
-        workers: batches that are worked on side by side, each in a thread. ONNX Runtime shares the cores among them;
-            in PyTorch each has as many threads for its tensors as `torch.set_num_threads` says.
+        device: auto, cpu, cuda, cuda:1, mps …; auto prefers a GPU.
+        precision: fp32, bf16, fp16 (not on a CPU), or auto: fp32 in ONNX Runtime; in PyTorch bf16 where native, else
+            fp32. In bf16 and fp16 an image's result depends slightly on the rest of its batch.
+        workers: batches in progress at once, each in a thread. ONNX Runtime shares the cores among them; in PyTorch
+            each has as many threads as `torch.set_num_threads` says.
         engine: onnx, torch, or auto: ONNX Runtime on a CPU in fp32 for the bundled kind of encoder, else PyTorch; see
             `engines.choose`.
 
-        Raises ModelError for a checkpoint that cannot be used and ValueError for what is not there.
+        Raises ModelError for an unusable checkpoint and ValueError for what is not there.
         """
-        load = engine_loader(engine, device, precision, workers)  # before the Hub is asked for anything
+        load = engine_loader(engine, device, precision, workers)  # before asking the Hub for anything
         folder = find_checkpoint(model)
         ready = load(folder)
         return cls(ready, workers, folder, read_kinds(folder, ready.config.encoder_kind.global_size))
@@ -106,14 +105,14 @@ class Captioner:
     def caption(
         self, images: Source | Sequence[Source], num: int = 1, options: DecodingOptions | None = None
     ) -> Caption | list[Caption]:
-        """Caption one image, or each image of a sequence.
+        """Caption one image, or each of a sequence.
 
-        images: paths, Pillow images, and encoded images as bytes or open binary files.
+        images: paths, Pillow images, or encoded images as bytes or open binary files.
         num: candidates per image, 1 or more.
-        options: how to decode; None takes those that the checkpoint was tuned to.
+        options: how to decode; None takes the checkpoint's tuned ones.
 
-        Raises ImageError for the first image that cannot be read, TypeError for anything that is no image, and
-        ValueError for options that cannot be followed.
+        Raises ImageError for the first unreadable image, TypeError for what is no image, and ValueError for options
+        that cannot be followed.
         """
         one = is_source(images)
         captions = []
@@ -134,20 +133,19 @@ class Captioner:
     ) -> Iterator[Caption | ImageError]:
         """Yield a caption for each image, lazily and in order, or an ImageError if it cannot be read.
 
-        Images are listed and decoded in threads. At most as many batches as there are workers, plus four (plus one if
-        photos are kept), are ahead of the captions, so the memory needed does not grow with the number of images.
+        Threads list and decode images ahead of the captions, at most a batch per worker plus four (plus one if photos
+        are kept), so memory does not grow with the number of images.
 
-        images: as `caption` takes them, and Captions and ImageErrors, which are passed on. An open file is read whole
-            when its turn comes, and never closed.
+        images: as for `caption`; Captions and ImageErrors are passed on. An open file is read whole in its turn, and
+            never closed.
         num: candidates per image, 1 or more.
-        options: how to decode; None takes those that the checkpoint was tuned to.
-        batch_size: images that go through the model together, 1 or more; fewer at first, so that the first caption
-            comes at once.
-        max_pixels: larger images are refused, and so are those above twice Pillow's own Image.MAX_IMAGE_PIXELS; None
-            is 100 million.
-        photo_side: captions keep their photo, scaled down so that no side is longer than this, in pixels; 0 keeps none.
+        options: how to decode; None takes the checkpoint's tuned ones.
+        batch_size: images per pass through the model, 1 or more; fewer at first, for an early first caption.
+        max_pixels: larger images are refused, as are those above twice Pillow's own Image.MAX_IMAGE_PIXELS; None is 100
+            million.
+        photo_side: longest side in pixels of photos kept in captions; 0 keeps none.
 
-        Raises ValueError for options that cannot be followed, and TypeError for anything that is no image.
+        Raises ValueError for options that cannot be followed, and TypeError for what is no image.
         """
         for batch in self.batches(images, num, options, batch_size, max_pixels, photo_side):
             yield from batch
@@ -161,11 +159,9 @@ class Captioner:
         max_pixels: int | None = None,
         photo_side: int = 0,
     ) -> Iterator[list[Caption | ImageError]]:
-        """Yield what `stream` yields, in lists of those that are ready together.
+        """Yield what `stream` yields, in lists as they become ready.
 
-        images, num, options, batch_size, max_pixels, photo_side: as `stream` takes them.
-
-        Raises what `stream` raises.
+        Parameters and errors are those of `stream`.
         """
         if num < 1 or batch_size < 1:
             raise ValueError(f"num is {num} and batch_size {batch_size}; both are 1 or more")
@@ -182,8 +178,8 @@ class Captioner:
         def work(batch: list[Opened | Exception]) -> list[Caption | ImageError]:
             return self.caption_opened(batch, num, options, generator)
 
-        at_once = 1 if options.draws else self.workers  # what is drawn is drawn in one order
-        # With a seed every batch is to draw the same numbers again, so it has to hold the same images.
+        at_once = 1 if options.draws else self.workers  # draws are in one order
+        # With a seed every batch must draw the same numbers again, and so hold the same images.
         limit = ((1 if photo_side else BATCHES_AHEAD) + at_once) * batch_size
         preparing = Aside(self.engine.prepare)
         sources = preparing_at_first(with_files_read(images), preparing)
@@ -196,10 +192,9 @@ class Captioner:
             preparing.close()
 
     def open(self, image: Source | Caption | ImageError, photo_side: int = 0, max_pixels: int | None = None) -> Opened:
-        """Return an image's name, and either its pictures or the ImageError of one that cannot be read.
+        """Return an image's name with its pictures, or the ImageError of an unreadable one.
 
-        image: as `caption` takes it, or a Caption or an ImageError, which are passed on.
-        photo_side, max_pixels: as `stream` takes them.
+        Parameters are those of `stream`; a Caption or ImageError is passed on.
 
         Raises TypeError for what is no image.
         """
@@ -209,18 +204,17 @@ class Captioner:
             if isinstance(image, Caption):
                 return image.path, image
             return name_of(image), open_square_and_upright(image, self.config.image_size, photo_side, max_pixels)
-        except ImageError as error:  # kept as a value: its traceback would keep the image
+        except ImageError as error:  # without its traceback, which would keep the image
             return error.path, error.with_traceback(None)
 
     def caption_opened(
         self, batch: list[Opened | Exception], num: int, options: DecodingOptions, generator: Any
     ) -> list[Caption | ImageError]:
-        """Return a caption for each picture that was opened, and the Captions and ImageErrors as they are.
+        """Return a caption for each opened picture; Captions and ImageErrors stay as they are.
 
-        batch: the images as opened; an exception among them is raised.
+        batch: opened images; an exception among them is raised.
         num: candidates per image, 1 or more.
-        options: how to decode.
-        generator: the engine's, for random draws; None makes one from the options' seed.
+        generator: see `caption_pixels`.
         """
         outcomes: list[Caption | ImageError | None] = []
         names, photos, pixels = [], [], []
@@ -246,8 +240,8 @@ class Captioner:
         """Return a caption for each picture.
 
         pixels: (batch, size, size, 3) uint8.
-        names: what the captions give as their paths.
-        generator: the engine's, of what is drawn; None makes one by the options' seed.
+        names: the captions' paths.
+        generator: the engine's, for draws; None makes one from the options' seed.
         """
         features = self.engine.encode(pixels)
         found = self.engine.search(features, num, options, generator)
@@ -277,25 +271,23 @@ class Captioner:
         ]
 
     def confidence(self, candidate: Candidate, gain: float | None, kinds: Sequence[Kind]) -> float | None:
-        """Return how likely a caption is right, 0 to 1; None where the checkpoint cannot tell.
+        """Return how likely a caption is right, 0 to 1; None if the checkpoint cannot tell.
 
-        candidate: the caption.
-        gain: what its image adds to its log-probability; None where that is not known.
-        kinds: what the image shows above all.
+        gain: in nats; None if unknown.
+        kinds: shown in the image.
         """
         if not self.config.confidence or gain is None:
             return None
         return confidence(self.clues(candidate, gain, kinds), self.config.confidence)
 
     def clues(self, candidate: Candidate, gain: float, kinds: Sequence[Kind]) -> list[float]:
-        """Return what tells how likely a caption is right, see `model.confidence`."""
+        """Return the clues to whether a caption is right, see `model.confidence`."""
         return clues_of(candidate, gain, kinds, self.kinds.by_name if self.kinds else {})
 
     def ranked(self, found: Hypotheses[np.ndarray], features: Any, options: DecodingOptions) -> Hypotheses[np.ndarray]:
-        """Return hypotheses, best first, after what `added` says was added to their scores.
+        """Re-rank hypotheses, best first, with `added` on top of their scores.
 
         features: the engine's, of the photos.
-        options: say how much agreement and restraint count.
         """
         added = self.added(features, found.words, options)
         if added is None:
@@ -307,11 +299,10 @@ class Captioner:
         return Hypotheses(**{name: None if array is None else array[rows, order] for name, array in arrays.items()})
 
     def added(self, features: Any, words: np.ndarray, options: DecodingOptions) -> np.ndarray | None:
-        """Return what is added to the scores of sentences once they are found, (images, sentences); None for nothing.
+        """Return what agreement and restraint add to sentences' scores, (images, sentences); None for nothing.
 
         features: the engine's, of the images.
-        words: as `Engine.agree` takes them.
-        options: say how much agreement and restraint count.
+        words: see `Engine.agree`.
         """
         parts = []
         if options.agreement and self.config.agreement_size is not None and words.shape[2]:
@@ -326,12 +317,12 @@ class Captioner:
         return content_words(self.vocabulary)
 
     def gains(self, sentences: Sequence[Candidate]) -> list[float]:
-        """Return for each how much more likely its image makes it than a blank picture, in natural logarithms."""
+        """Return how much likelier, in nats, each sentence's image makes it than a blank picture."""
         ids = self.vocabulary.ids
         words = [[*(ids[word] for word in sentence.words), END] for sentence in sentences]
         gains = [sentence.log_prob for sentence in sentences]
         state = self.engine.start(self.blank)
-        beams, begun = [0] * len(words), {(0, START): 0}  # sentences that begin alike share a beam: half the work
+        beams, begun = [0] * len(words), {(0, START): 0}  # sentences that begin alike share a beam, for half the work
         for time in range(max(map(len, words), default=0)):
             parents, previous = np.array(list(begun)).T[:, None]
             log_probs, state = self.engine.step(previous, state, parents)
@@ -343,15 +334,12 @@ class Captioner:
         return gains
 
     def fingerprint(self, num: int, options: DecodingOptions) -> bytes:
-        """Return a digest of all that captions depend on beside the image, unless they are drawn at random.
+        """Return a digest of all that captions depend on besides the image, unless drawn at random.
 
-        These are the checkpoint's files, the decoding options, num, the engine, the number format, the kind of device
-        and capcli's version.
+        That is the checkpoint's files, decoding options, num, engine, number format, kind of device and capcli's
+        version.
 
-        num: candidates per image, 1 or more.
-        options: how to decode.
-
-        Raises OSError if the checkpoint's files cannot be read, and ValueError if the model came from none.
+        Raises OSError for unreadable files of the checkpoint, and ValueError if the model came from none.
         """
         import hashlib
         import json
@@ -369,18 +357,13 @@ class Captioner:
 
     @functools.cached_property
     def blank(self) -> Any:
-        """Return the engine's features of a picture without anything on it."""
+        """Return the engine's features of a blank picture."""
         size = self.config.image_size
         return self.engine.encode(np.full((1, size, size, 3), BLANK, np.uint8))
 
 
 def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config: ModelConfig) -> list[list[Candidate]]:
-    """Return hypotheses as candidates, best first, for each image.
-
-    Their arrays are copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
-
-    vocabulary, config: of the model that found them.
-    """
+    """Return hypotheses as candidates, best first, per image. vocabulary, config: of the model that found them."""
     words, lengths, scores = found.words.tolist(), found.lengths.tolist(), found.scores.tolist()
     log_probs = found.word_log_probs.tolist()
     weights = None
@@ -395,6 +378,7 @@ def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config:
             ids, each = words[i][j][:length], log_probs[i][j][: length + 1]
             attention_map = None
             if weights is not None:
+                # Copies: a view would keep, and pickle, its whole batch, and could not be changed in place.
                 attention_map = AttentionMap(
                     weights[i, j, :length].copy(),
                     None if found.gates is None else found.gates[i, j, :length].copy(),
@@ -415,9 +399,9 @@ def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config:
 
 
 def with_files_read(images: Iterable[Source | Caption | ImageError]) -> Iterator[Source | Caption | ImageError]:
-    """Yield images, open files among them read now: they may be closed before a thread gets to them.
+    """Yield images, open files already read: they may be closed before a thread gets to them.
 
-    images: as `Captioner.stream` takes them; an ImageError takes the place of a file that cannot be read.
+    images: see `Captioner.stream`; an unreadable file becomes an ImageError.
     """
     for image in images:
         if not isinstance(image, (Caption, ImageError, str, os.PathLike, bytes, Image.Image)):
@@ -432,10 +416,9 @@ def with_files_read(images: Iterable[Source | Caption | ImageError]) -> Iterator
 def preparing_at_first(
     images: Iterable[Source | Caption | ImageError], preparing: Aside
 ) -> Iterator[Source | Caption | ImageError]:
-    """Yield images, and have the engine get ready while the first that it is needed for is opened.
+    """Yield images, preparing the engine while the first image that needs it is opened.
 
-    images: as `Captioner.stream` takes them.
-    preparing: gets the engine ready.
+    images: see `Captioner.stream`.
     """
     for image in images:
         if not isinstance(image, (Caption, ImageError)):

@@ -1,4 +1,4 @@
-"""Writing files that are never half written: put in place by renaming, or growing by whole lines."""
+"""Writing files that are never half written: renamed into place, or grown by whole lines."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Protocol
 
 from capcli.locks import LOCK_TIMEOUT, NoLocksError, claim, claim_temporary, defer_signals, remove
 
-# Seconds to wait for a file that another run locks only while it replaces it, such as a sidecar or an image. A file
-# that is locked for as long as a run lasts is waited for much less, LOCK_TIMEOUT, as that run will not end soon.
+# Seconds to wait for a file that another run locks only to replace it, such as a sidecar or an image. A file locked for
+# all of a run is waited for much less, LOCK_TIMEOUT, as that run will not end soon.
 REPLACE_TIMEOUT = 10.0
 CHANGED = "made or changed by another program meanwhile; left as it is, the new one is beside it with -new in its name"
 LOST = "deleted, replaced or cut short by another program while this run wrote to it"
 OF_OTHERS = "belongs to another user or group, from whom it would be taken; left as it is"
 
-# What is told of each file that a WholeFile is about to replace, and of the complete new file (None for one that is
-# removed), so that whoever calls what writes files can take it back. It may refuse, by an OSError.
+# Called with each file that a WholeFile is about to replace, and the complete new file (None for one to be removed), so
+# that a caller can undo it. It may refuse, by an OSError.
 replacing: ContextVar[Callable[[Path, Path | None], object] | None] = ContextVar("replacing", default=None)
 
 
 class OutputError(Exception):
-    """Report a file that cannot be written, which ends a run; str() is one line with the path and the reason."""
+    """Report a file that cannot be written, which ends a run; str() is one line with path and reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str | OSError) -> None:
         """Make the message.
 
         path: the file, or a name for it.
-        reason: why it cannot be written; of an OSError, the system's message is taken.
+        reason: an OSError gives the system's message.
         """
         self.errno = reason.errno if isinstance(reason, OSError) else None
         if isinstance(reason, OSError):
@@ -44,7 +44,7 @@ class OutputError(Exception):
     @classmethod
     @contextlib.contextmanager
     def about(cls, path: str | os.PathLike[str]) -> Iterator[None]:
-        """Turn an OSError into an OutputError about this file, but for a closed pipe."""
+        """Turn an OSError, except for a closed pipe, into an OutputError about this file."""
         try:
             yield
         except BrokenPipeError:
@@ -56,10 +56,8 @@ class OutputError(Exception):
 def write_whole(
     path: Path, content: bytes, durable: bool = True, like: Path | None = None, keep_times: bool = False
 ) -> None:
-    """Write a file completely, or leave the old one as it was.
+    """Write a file completely, or leave the old one.
 
-    path: of the file.
-    content: all of it.
     durable, like, keep_times: see WholeFile.
 
     Raises OSError with the file's name.
@@ -69,11 +67,9 @@ def write_whole(
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write several files completely, or leave all of them as they were if the disk is full.
+    """Write several files completely, or leave them all as they were on a full disk.
 
-    All temporary files are written before the first is renamed.
-
-    contents: all of each file, by its path; they are put in place in this order.
+    All are written before the first is renamed, in order.
 
     Raises OSError with the file's name.
     """
@@ -81,7 +77,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         files = []
         for path, content in contents.items():
             file = WholeFile(path, timeout=REPLACE_TIMEOUT)
-            begun.callback(file.discard)  # does nothing to a file that was put in place
+            begun.callback(file.discard)  # does nothing to a file already in place
             file.write_bytes(content)
             with errors_name(path):
                 file.file.flush()
@@ -92,7 +88,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make every OSError in the block name this file, instead of the temporary one."""
+    """Make every OSError in the block name this file, not the temporary one."""
     try:
         yield
     except OSError as error:
@@ -100,7 +96,7 @@ def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Wait until the disk has the names in a folder, so that a new file survives a power cut; not on Windows."""
+    """Wait until a folder's names are on disk, so that a new file survives a power cut; not on Windows."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -111,9 +107,9 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def is_writable(folder: str) -> bool:
-    """Return whether files can probably be put into a folder, as far as the permissions tell.
+    """Return whether files can probably be put into a folder, by its permissions.
 
-    folder: may still have to be made; empty for the working directory.
+    folder: may not exist yet; empty for the working directory.
     """
     while folder and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
@@ -121,23 +117,23 @@ def is_writable(folder: str) -> bool:
 
 
 class OutputFile(Protocol):
-    """Receive what a run writes. All methods but discard() raise OSError."""
+    """Receive a run's output. All methods but discard() raise OSError."""
 
     @property
     def path(self) -> str | os.PathLike[str]:
         """Return the name for messages."""
 
     def write(self, text: str, /) -> object:
-        """Add text; surrogate escapes, from file names that are not UTF-8, are written as the bytes they stand for."""
+        """Add text; surrogate escapes, from file names that are not UTF-8, become the bytes they stand for."""
 
     def flush(self) -> object:
-        """Make what was written visible to others."""
+        """Make written text visible to others."""
 
     def close(self) -> None:
         """Complete the file."""
 
     def discard(self) -> None:
-        """Close the file without completing it."""
+        """Close the file, incomplete."""
 
 
 @contextlib.contextmanager
@@ -153,8 +149,8 @@ def discarding(file: OutputFile) -> Iterator[None]:
 class WholeFile:
     """Write a file under a temporary name; close() puts it in place of the old one.
 
-    While this is open no other run can write to the same path, so whatever was read from the old file is still true
-    when it is replaced. The old file stays if a `with` block raises, or if nothing was written.
+    While it is open no other run can write to the path, so what was read from the old file stays true. The old file
+    stays if a `with` block raises, or nothing was written.
     """
 
     def __init__(
@@ -167,18 +163,18 @@ class WholeFile:
     ) -> None:
         """Make the temporary file.
 
-        path: of the file in the end.
-        durable: whether close() waits until the disk has the file, so that it survives a power cut.
-        like: a file whose permissions, extended attributes, owner and group to copy; None takes the defaults.
+        path: the final one.
+        durable: whether close() waits until the file is on disk, safe from a power cut.
+        like: file whose permissions, extended attributes, owner and group to copy; None takes defaults.
         keep_times: whether to copy its times too.
-        timeout: seconds to wait for another run that is writing the file.
+        timeout: seconds to wait for another run's writing.
 
-        Raises OSError with the file's name; its errno is EBUSY if another run is still writing, and EPERM if the owner
-        and the group of `like` cannot be copied.
+        Raises OSError with the file's name; errno is EBUSY if another run still writes, EPERM if the owner and group of
+        `like` cannot be copied.
         """
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
         self.begun = False
-        mode = 0o666 if like is None else 0o600  # a private file must not become readable while it is written
+        mode = 0o666 if like is None else 0o600  # a private file must not be readable while written
         with errors_name(self.path), contextlib.ExitStack() as undo:
             with defer_signals():
                 self.temporary, descriptor = claim_temporary(self.path, mode, timeout)
@@ -204,12 +200,12 @@ class WholeFile:
             self.file.write(content)
 
     def flush(self) -> None:
-        """Do nothing: the file cannot be seen before close()."""
+        """Do nothing: the file is invisible before close()."""
 
     def close(self) -> None:
-        """Complete the file and put it in place. Raises OSError with the file's name, after which the old one stays.
+        """Put the complete file in place. Raises OSError with the file's name; the old one then stays.
 
-        Also, with errno EEXIST, if another program made or changed that one meanwhile; then both are kept.
+        With errno EEXIST, another program made or changed that one meanwhile; then both are kept.
         """
         if not self.begun:
             self.discard()
@@ -237,7 +233,7 @@ class WholeFile:
         self.release()
 
     def discard(self) -> None:
-        """Remove the temporary file, and leave the old file as it was."""
+        """Remove the temporary file, leaving the old one."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):
@@ -261,7 +257,7 @@ class WholeFile:
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
-    """Return what changes with a file's content; None if there is no regular file."""
+    """Return a stamp that changes with a file's content; None if there is no regular file."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
         return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
@@ -269,7 +265,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 def copy_owner(source: Path, target: Path) -> None:
-    """Copy a file's owner and group to another file. Raises OSError, with errno EPERM if that is not allowed."""
+    """Copy a file's owner and group. Raises OSError, with errno EPERM if not allowed."""
     old = os.stat(source)
     with contextlib.suppress(OSError, AttributeError):  # Windows has no such owners
         os.chown(target, old.st_uid, old.st_gid)
@@ -279,9 +275,7 @@ def copy_owner(source: Path, target: Path) -> None:
 
 
 def copy_attributes(source: Path, target: Path) -> None:
-    """Copy a file's permissions, times and extended attributes to another file.
-
-    File managers keep tags and comments in extended attributes.
+    """Copy a file's permissions, times and extended attributes, in which file managers keep tags and comments.
 
     Raises OSError.
     """
@@ -297,9 +291,9 @@ class LockedFolder:
     """Keep other runs from writing into a folder until close()."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the folder, and make it if it does not exist.
+        """Lock the folder, made if missing.
 
-        Raises OSError with the folder's name; its errno is EBUSY if another run is writing into it.
+        Raises OSError with the folder's name; errno is EBUSY if another run writes into it.
         """
         self.path, self.made = path, not path.exists()
         path.mkdir(parents=True, exist_ok=True)
@@ -307,7 +301,7 @@ class LockedFolder:
             self.lock = WholeFile(path / ".capcli")  # never written
 
     def close(self) -> None:
-        """Unlock the folder, and remove it if it was made here and is still empty."""
+        """Unlock the folder; if it was made here and is empty, remove it."""
         self.lock.discard()
         if self.made:
             with contextlib.suppress(OSError):  # it is not empty
@@ -315,38 +309,37 @@ class LockedFolder:
 
 
 class GrowingFile:
-    """Append whole lines to a file: flush() writes all that came since the last flush, or nothing of it.
+    """Append whole lines to a file: flush() writes all since the last flush, or none.
 
-    No other run can write to the file until it is closed. A file that did not exist before is removed again if no line
-    was written.
+    No other run can write to the file until it is closed. A new file without lines is removed again.
     """
 
     def __init__(self, path: str, replace: bool = False) -> None:
         """Open the file.
 
         path: a file, which may not exist yet, a pipe or a device.
-        replace: whether the first lines written replace the old content.
+        replace: whether the first lines replace the old content.
 
-        Raises OSError, with errno EBUSY if another run is writing to the file.
+        Raises OSError, with errno EBUSY if another run writes to the file.
         """
         self.path, self.replace = path, replace
         self.pending: list[str] = []
-        self.last = b""  # what was written last
+        self.last = b""  # last lines written
         self.real_path = os.path.realpath(path)
         self.made = not os.path.exists(path)
         self.open()
 
     def open(self) -> None:
-        """Open and lock the file. Raises OSError, with errno EBUSY if another run is writing to it."""
+        """Open and lock the file. Raises OSError, with errno EBUSY if another run writes to it."""
         self.regular = self.made or os.path.isfile(self.path)
         if not self.regular:  # a pipe or a device
             self.file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (close() does)
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         with errors_name(self.path), contextlib.ExitStack() as opening:
-            # Without permission to make files here, no other run can replace this one either.
+            # Without permission to make files here, no other run can replace this one.
             with contextlib.suppress(PermissionError), defer_signals():
-                # Holding the temporary file keeps a WholeFile of another run from replacing this one meanwhile.
+                # Holding the temporary file keeps other runs' WholeFiles from replacing this one.
                 temporary, descriptor = claim_temporary(Path(self.real_path))
                 opening.callback(remove, descriptor, temporary)
             try:
@@ -355,13 +348,13 @@ class GrowingFile:
                 self.file = open(self.real_path, "a+b", buffering=0)  # noqa: SIM115
 
     def write(self, text: str) -> None:
-        """Add whole lines, which the next flush writes."""
+        """Add whole lines for the next flush."""
         self.pending.append(text)
 
     def flush(self) -> None:
-        """Write the lines that are pending. Raises OSError if not all of them can be written; then none of them are.
+        """Write all pending lines, or none. Raises OSError.
 
-        Also if lines that were written before are no longer there, so that no later run would find these either.
+        Also if earlier lines are gone, as no later run would find these either.
         """
         lines = "".join(self.pending).encode("utf-8", "surrogateescape")
         self.pending.clear()
@@ -385,23 +378,23 @@ class GrowingFile:
         self.last = lines[-4096:] or self.last
 
     def is_there(self) -> bool:
-        """Return whether the file is still at its path, and ends with what was written last; pipes and devices are."""
+        """Return whether the file is still at its path and ends with what was written last; pipes and devices are."""
         if not self.regular:
             return True
         descriptor = self.file.fileno()
         try:
-            os.lseek(descriptor, -len(self.last), os.SEEK_END)  # what is written goes to the end all the same
+            os.lseek(descriptor, -len(self.last), os.SEEK_END)  # writes go to the end all the same
             there = os.path.samestat(os.fstat(descriptor), os.stat(self.real_path))
             return there and os.read(descriptor, len(self.last)) == self.last
         except OSError:
             return False
 
     def rewrite(self, pieces: Iterable[bytes]) -> None:
-        """Replace the file's content, and go on appending to the new file.
+        """Replace the file's content, and go on appending.
 
-        pieces: the new content, in order.
+        pieces: new content, in order.
 
-        Raises OSError, after which the old content stays.
+        Raises OSError, leaving the old content.
         """
         self.file.close()
         with errors_name(self.path), WholeFile(self.real_path, like=Path(self.real_path)) as whole:
@@ -410,19 +403,19 @@ class GrowingFile:
         self.open()
 
     def close(self) -> None:
-        """Write the lines that are pending, and close the file. Raises OSError."""
+        """Write pending lines and close the file. Raises OSError."""
         try:
             self.flush()
         finally:
             self.release()
 
     def discard(self) -> None:
-        """Close the file without the lines that are pending."""
+        """Close the file, dropping pending lines."""
         with contextlib.suppress(OSError):
             self.release()
 
     def release(self) -> None:
-        """Close the file, and remove it if it was made here and is still empty. Raises OSError."""
+        """Close the file; if it was made here and is empty, remove it. Raises OSError."""
         if self.file.closed:
             return
         ours = None

@@ -1,4 +1,4 @@
-"""How to add packages to the environment that capcli is in."""
+"""Adding packages to capcli's environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 
-# By extra. They are named one by one, as the extra itself would fetch PyTorch into the small installation.
+# By extra. Named one by one, as the extra itself would bring PyTorch into the small installation.
 PACKAGES = {
     "heif": "pillow-heif",
     "onnx": "onnxruntime onnx",
@@ -22,7 +22,7 @@ PACKAGES = {
 
 
 def install_line(extra: str) -> str:
-    """Return the command that adds the packages of an extra, a key of PACKAGES, to this environment."""
+    """Return the command that adds an extra's packages, a key of PACKAGES, to this environment."""
     if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
         begin = f"pipx inject {os.path.basename(sys.prefix)}"
     elif find_spec("pip") is None:  # as uv makes environments, those of its tools too

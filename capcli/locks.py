@@ -22,23 +22,21 @@ else:
 
 IN_USE = "in use by another run of capcli; wait until that run ends, or stop it"
 TEMPORARY = re.compile(r"\.capcli-[0-9a-f-]+\.tmp")
-LOCK_TIMEOUT = 1.0  # seconds to wait for a file that another run has locked
-RETRY_INTERVAL = 0.01  # seconds between two attempts to lock a file
-LOCKED_BYTE = 2**31 - 2  # far behind the content: on Windows nobody else could read a byte that is locked
+LOCK_TIMEOUT = 1.0  # seconds to wait for another run's lock
+RETRY_INTERVAL = 0.01  # seconds between attempts to lock a file
+LOCKED_BYTE = 2**31 - 2  # far behind the content: on Windows nobody else could read a locked byte
 EXTRA_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class NoLocksError(OSError):
-    """Report a file system without locks; some network file systems have none."""
+    """Report a file system without locks, such as some network ones."""
 
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Hold back signals until the block is left, so that a file that it makes is sure to be noted for removal.
-
-    Otherwise a handler could raise after the file is made and before it is noted, and nobody would remove it. Only the
-    main thread has signals to hold back, as Python runs their handlers there.
-    """
+    """Hold back signals within the block, so that a file made there is sure to be noted for removal."""
+    # A handler could raise between making and noting the file. Only the main thread has signals to hold back, as Python
+    # runs their handlers there.
     before: dict[int, Any] = {}
     waiting: list[tuple[Any, ...]] = []
     try:
@@ -58,7 +56,7 @@ def defer_signals() -> Iterator[None]:
 
 
 def lock(descriptor: int) -> bool:
-    """Try to lock an open file, and return whether it is locked now; closing it, or the process's end, unlocks it.
+    """Try to lock an open file, and return whether it is locked, until it is closed or the process ends.
 
     Raises NoLocksError.
     """
@@ -77,14 +75,13 @@ def lock(descriptor: int) -> bool:
 
 
 def claim(path: str | os.PathLike[str], flags: int, mode: int = 0o666, timeout: float = LOCK_TIMEOUT) -> int:
-    """Open and lock a file, and return its descriptor; closing that unlocks the file.
+    """Open and lock a file, and return its descriptor, which unlocks it when closed.
 
-    path: of the file.
-    flags: as for os.open; with O_EXCL, a file that a dead run left there is removed first.
+    flags: as for os.open; with O_EXCL, a dead run's file there is removed first.
     mode: permissions of a new file.
-    timeout: seconds to wait for another run that has locked the file.
+    timeout: seconds to wait for another run's lock.
 
-    Raises OSError, with errno EBUSY if another run keeps the file locked, and NoLocksError.
+    Raises OSError, with errno EBUSY if another run keeps its lock, and NoLocksError.
     """
     deadline = time.monotonic() + timeout
     while (descriptor := try_to_claim(path, flags, mode)) is None:
@@ -95,7 +92,7 @@ def claim(path: str | os.PathLike[str], flags: int, mode: int = 0o666, timeout: 
 
 
 def try_to_claim(path: str | os.PathLike[str], flags: int, mode: int) -> int | None:
-    """Return the descriptor of a file, opened and locked; None if another run has it, or had it a moment ago.
+    """Return a file's descriptor, opened and locked; None if another run has it, or had a moment ago.
 
     path, flags, mode: see `claim`.
 
@@ -113,12 +110,12 @@ def try_to_claim(path: str | os.PathLike[str], flags: int, mode: int) -> int | N
 
 
 def is_ours(descriptor: int, path: str | os.PathLike[str]) -> bool:
-    """Lock a file, and return whether it is locked and still the one at path.
+    """Lock a file, and return whether it is locked and still at path.
 
     Raises NoLocksError, after closing the descriptor.
     """
     try:
-        # Whoever had it locked may have put another file there meanwhile, except on Windows, where open files stay.
+        # Whoever had the lock may have put another file there, except on Windows, where open files stay.
         return lock(descriptor) and (sys.platform == "win32" or os.path.samestat(os.fstat(descriptor), os.stat(path)))
     except FileNotFoundError:
         return False
@@ -128,24 +125,24 @@ def is_ours(descriptor: int, path: str | os.PathLike[str]) -> bool:
 
 
 def claim_temporary(path: Path, mode: int = 0o666, timeout: float = LOCK_TIMEOUT) -> tuple[Path, int]:
-    """Make and lock a temporary file beside path, to be renamed to it later, and return its name and descriptor.
+    """Make and lock a temporary file, to be renamed to path, and return its name and descriptor.
 
-    All runs choose the same name for it, so that only one at a time can have it.
+    All runs choose the same name, so only one at a time can have it.
 
     mode: permissions of the temporary file.
-    timeout: seconds to wait for another run that writes to path.
+    timeout: seconds to wait for another run's writing.
 
-    Raises OSError, with errno EBUSY if another run is still writing.
+    Raises OSError, with errno EBUSY if another run still writes.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     clear_leftovers(path.parent)
-    # A checksum, because path's own name may be as long as file names can be.
+    # A checksum, as path's own name may be as long as names can be.
     name = f".capcli-{zlib.crc32(os.fsencode(path.name)):08x}"
     temporary = path.parent / f"{name}.tmp"
     try:
         return temporary, claim(temporary, flags, mode, timeout)
     except NoLocksError:
-        # Without locks a dead run's file looks like a living one's, so each run takes a name of its own.
+        # Without locks, a dead run's file looks like a living one's, so each run has a name of its own.
         temporary.unlink(missing_ok=True)
         temporary = path.parent / f"{name}-{os.urandom(4).hex()}.tmp"
         return temporary, os.open(temporary, flags | EXTRA_FLAGS, mode)
@@ -153,7 +150,7 @@ def claim_temporary(path: Path, mode: int = 0o666, timeout: float = LOCK_TIMEOUT
 
 @functools.cache
 def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files that dead runs left in a folder, once per folder and process."""
+    """Remove dead runs' temporary files from a folder, once per folder and process."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if TEMPORARY.fullmatch(entry.name):
@@ -162,7 +159,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def remove_leftover(path: str | os.PathLike[str]) -> None:
-    """Remove a temporary file, unless a living run has locked it. Raises OSError and NoLocksError."""
+    """Remove a temporary file, unless locked by a living run. Raises OSError and NoLocksError."""
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_RDWR | EXTRA_FLAGS)
         if is_ours(descriptor, path):
@@ -172,10 +169,10 @@ def remove_leftover(path: str | os.PathLike[str]) -> None:
 
 
 def remove(descriptor: int, path: str | os.PathLike[str]) -> None:
-    """Remove a file that we have locked, and close its descriptor. Raises OSError."""
+    """Remove a file we have locked, and close its descriptor. Raises OSError."""
     if sys.platform == "win32":
         os.close(descriptor)
-        with contextlib.suppress(PermissionError):  # another run has opened it, and will remove it
+        with contextlib.suppress(PermissionError):  # another run has it open, and will remove it
             os.unlink(path)
         return
     try:

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars that Rich draws for people at a terminal, and a line now and then for everybody else."""
+"""Progress on stderr: Rich's bars for people at a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 SECONDS_BETWEEN_LINES = 30.0
-DOWNLOAD_DELAY = 0.5  # seconds; a download that is over sooner needs no bar
+DOWNLOAD_DELAY = 0.5  # seconds; shorter downloads need no bar
 
 
 def stderr_console(quiet: bool = False) -> Console:
@@ -27,18 +27,17 @@ def stderr_console(quiet: bool = False) -> Console:
 
 
 class Bars:
-    """Draw one progress bar, or several below each other, and take them away in the end.
+    """Draw progress bars, one below the other, and finally remove them.
 
-    A bar that cannot be drawn, because the terminal was closed for one, never stops the work: OSErrors are ignored.
+    A bar that cannot be drawn, on a closed terminal say, never stops the work: OSErrors are ignored.
     """
 
     def __init__(self, console: Console, *columns: str, live: bool = True) -> None:
-        """Prepare to draw; nothing is drawn before `start`.
+        """Prepare; nothing is drawn before `start`.
 
-        console: where to draw.
-        columns: bar, count, bytes, speed, elapsed, left (time), or a format of Rich's for a text.
-        live: whether to redraw by itself several times a second, with what is printed meanwhile above the bars. If not,
-            bars are only drawn when they are refreshed, and have to be stopped before anything is printed.
+        columns: bar, count, bytes, speed, elapsed, left (time), or a Rich format for text.
+        live: whether to redraw several times a second, with prints above the bars. If not, bars are drawn only when
+            refreshed, and must be stopped before anything is printed.
         """
         from rich import progress as rich
 
@@ -63,13 +62,13 @@ class Bars:
         """Add a bar, and return its id.
 
         description: for a column that shows it.
-        total: None while it is unknown.
-        fields: the values that the columns' formats name.
+        total: None if unknown.
+        fields: values for the columns' formats.
         """
         return self.progress.add_task(description, total=total, **fields)
 
     def update(self, bar: TaskID, **changes: Any) -> None:
-        """Change a bar. changes: as `rich.progress.Progress.update` takes them."""
+        """Change a bar. changes: as for `rich.progress.Progress.update`."""
         self.draw(lambda: self.progress.update(bar, **changes))
 
     def start(self) -> None:
@@ -77,27 +76,27 @@ class Bars:
         self.draw(self.progress.start)
 
     def stop(self) -> None:
-        """Take the bars off the terminal, until they are started again."""
-        if self.progress.live.is_started:  # or Rich would print an empty line where there is no terminal
+        """Take the bars off the terminal until restarted."""
+        if self.progress.live.is_started:  # or Rich would print an empty line without a terminal
             self.draw(self.progress.stop)
 
     def draw(self, action: Callable[[], object]) -> None:
-        """Do something that draws, and ignore it if that fails."""
+        """Run a drawing action, ignoring failure."""
         with contextlib.suppress(OSError):
             action()
 
 
 class CaptionBar:
-    """Show how many images are done and how many failed, images per second, and the time left.
+    """Show images done and failed, images per second, and time left.
 
-    Unless it is shown this does nothing, and imports nothing.
+    Unless shown, it does and imports nothing.
     """
 
     def __init__(self, shown: bool, count: Callable[[], int] | None = None) -> None:
         """Draw the bar, empty.
 
-        shown: whether there is to be a bar at all.
-        count: finds the total; is called in a thread, so that no caption waits for it. None leaves the total unknown.
+        shown: whether there is a bar at all.
+        count: finds the total, in a thread, so that no caption waits; None leaves it unknown.
         """
         self.bars: Bars | None = None
         if not shown:
@@ -120,7 +119,7 @@ class CaptionBar:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar off the terminal while captions and errors are printed."""
+        """Hide the bar while captions and errors are printed."""
         if self.bars is None:
             yield
             return
@@ -131,10 +130,10 @@ class CaptionBar:
             self.bars.start()
 
     def update(self, done: int, failed: int) -> None:
-        """Show where things stand.
+        """Show the counts.
 
         done: images captioned or skipped.
-        failed: images that have no caption.
+        failed: images without a caption.
         """
         if self.bars is None:
             return
@@ -150,14 +149,13 @@ class CaptionBar:
 
 @contextlib.contextmanager
 def progress(console: Console, what: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
-    """Yield a function `advance(count, remark="")`, to be called whenever count more of the total are done.
+    """Yield a function `advance(count, remark="")`, to call when count more are done.
 
     On a terminal it moves a bar; elsewhere it prints a line every half minute.
 
-    console: where to show the progress.
-    what: is being done.
-    total: how many there are to do, 1 or more.
-    unit: what they are, such as photos; the lines then say how many a second are done.
+    what: the activity.
+    total: 1 or more.
+    unit: such as photos, for lines that give them per second.
     """
     if console.is_terminal:
         bars = Bars(console, "{task.description}", "bar", "count", "elapsed", "left")
@@ -191,18 +189,18 @@ def progress(console: Console, what: str, total: int, unit: str = "") -> Iterato
 
 @contextlib.contextmanager
 def download_bars() -> Iterator[type[tqdm]]:
-    """Yield the class of bar that huggingface_hub is to make; the bars are gone when the block is left.
+    """Yield the bar class for huggingface_hub; its bars are gone after the block.
 
-    The Hub reports to a tqdm, which this is, but Rich draws it: only the bars that count bytes, only on a terminal, and
-    only once DOWNLOAD_DELAY is over, so that nothing flickers for what is in the cache.
+    Rich draws them: only those that count bytes, only on a terminal, and only after DOWNLOAD_DELAY, so that cached
+    files cause no flicker.
     """
     from huggingface_hub.utils import tqdm
 
     bars = Bars(stderr_console(), "{task.description}", "bar", "bytes", "speed", "left")
-    over = threading.Event()  # tqdm's own thread may redraw a bar that the Hub did not close
+    over = threading.Event()  # tqdm's own thread may redraw a bar the Hub did not close
 
     class HubBar(tqdm):
-        """Report the state of a tqdm to Rich."""
+        """Report a tqdm's state to Rich."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self.shown_from = time.monotonic() + DOWNLOAD_DELAY

@@ -1,4 +1,4 @@
-"""What captioning gives: plain values and numpy arrays."""
+"""Results of captioning: plain values and numpy arrays."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class ImageError(Exception):
-    """An image that cannot be read, or for which something else cannot be done."""
+    """Report an image that cannot be read, or with which something else failed."""
 
     def __init__(self, path: str, reason: str, kind: str | None = None) -> None:
-        """Keep what a line and a row say of it.
+        """Keep the error's parts.
 
-        path: of the image, as it was given.
+        path: of the image, as given.
         reason: for the image's line and row.
-        kind: the reason without what differs from image to image, for the summary; None is the reason itself.
+        kind: the reason without what differs between images, for the summary; None is the reason itself.
         """
         super().__init__(f"{path}: {reason}")
         self.path = path
@@ -26,13 +26,13 @@ class ImageError(Exception):
         self.kind = kind or reason
 
 
-@dataclass(frozen=True, eq=False)  # arrays do not compare to one truth value
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class AttentionMap:
     """Hold where a decoder looked, word by word.
 
     weights: (words, rows, columns), each word's summing to 1.
-    gates: (words,), Xu et al.'s β_t in 0 … 1, or None.
-    cell_offset: the encoder's, which says what part of the picture a cell describes; see `model.config.EncoderKind`.
+    gates: (words,), Xu et al.'s β_t, 0 to 1, or None.
+    cell_offset: what part of the picture a cell describes; see `model.config.EncoderKind`.
     """
 
     weights: np.ndarray
@@ -46,11 +46,11 @@ class Candidate:
 
     text: as printed.
     words: its words.
-    word_log_probs: natural logarithms, one for each word and one for `<end>`.
+    word_log_probs: natural logarithms, one per word and one for `<end>`.
     log_prob: their sum.
     score: log_prob / nᵅ + W × agreement, where n counts `<end>` too, α is the length penalty, and agreement is the
         sentence's cosine with the photo; nothing is added if the checkpoint cannot compare them.
-    attention_map: where the decoder looked; None for one without attention.
+    attention_map: where the decoder looked; None without attention.
     """
 
     text: str
@@ -72,16 +72,16 @@ class Candidate:
 
     @property
     def cell_offset(self) -> float:
-        """Return the attention map's cell_offset, 0 without attention."""
+        """Return the attention map's cell_offset; 0 without attention."""
         return self.attention_map.cell_offset if self.attention_map else 0.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Hold a kind of thing that an image shows.
+    """Hold a kind of thing shown in an image.
 
-    name: as people call it.
-    probability: of being what the image shows above all, 0 to 1.
+    name: in everyday words.
+    probability: of being the main thing shown, 0 to 1.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Kind:
 
 
 class HasBest:
-    """Give the attributes of one candidate as one's own."""
+    """Pass on one candidate's attributes."""
 
     @property
     def best(self) -> Candidate:
@@ -139,18 +139,18 @@ class HasBest:
 
 @dataclass(frozen=True, eq=False)
 class Caption(HasBest):
-    """Hold the sentences for an image; the best one's attributes are the caption's own.
+    """Hold an image's sentences; the best one's attributes are the caption's own.
 
-    path: of the image, as it was given.
-    candidates: the best `num`, best first; one at least.
-    gain: how much more likely the image makes the best one than a blank picture does, as a difference of natural
-        log-probabilities; None where the checkpoint does not say what gain is too little.
-    confidence: how likely the best one is right, 0 to 1; None where the checkpoint cannot tell.
-    unsure: whether it is more likely wrong than right, the gain is too little, or the image has one colour only.
-    photo: the image upright, RGB, where it was asked to be kept, or None.
-    kinds: what the image shows above all, by the encoder alone, the likeliest first; empty where the checkpoint knows
-        no kinds, or is sure of none.
-    keywords: what it shows, as `outputs.keywords` takes them from the candidates; None where nobody asked for them.
+    path: of the image, as given.
+    candidates: best first; one at least.
+    gain: log-probability, in nats, that the image adds to the best over a blank picture; None if the checkpoint has no
+        threshold for it.
+    confidence: how likely the best is right, 0 to 1; None if the checkpoint cannot tell.
+    unsure: whether it is likelier wrong than right, its gain too little, or the image of one colour only.
+    photo: upright, RGB, if asked for, or None.
+    kinds: shown in the image by the encoder alone, likeliest first; empty if the checkpoint knows none, or is sure of
+        none.
+    keywords: from the candidates, see `outputs.keywords`; None if not asked for.
     """
 
     path: str

@@ -1,6 +1,6 @@
-"""Settings, each declared once: name, type, range, default and help stand beside the dataclass that uses them.
+"""Settings, each declared once beside the dataclass that uses it: name, type, range, default and help.
 
-The command line, the HTTP API and its description, and the checks of values are derived from these declarations.
+Command line, HTTP API and its description, and checks are derived from them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Setting:
     """Describe a setting.
 
     help: a sentence for people.
-    low, high: the least and the greatest number that it takes.
-    metavar: what help shows in place of a value.
-    flags: how the command line spells it, where that is not its name.
-    several: whether the command line takes it more than once.
-    choices: the names that it takes; empty where it takes others.
-    told: what help says of the default; empty for the value itself.
+    low, high: bounds of a number, inclusive.
+    metavar: the value's placeholder in help.
+    flags: names on the command line, if not its own.
+    several: whether the command line takes it repeatedly.
+    choices: names to choose from; empty for free values.
+    told: the default as help tells it; empty for the value itself.
     """
 
     help: str
@@ -44,24 +44,24 @@ class Setting:
 
 
 def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:
-    """Return a field of a dataclass that is a setting. default: its value; the others: see Setting."""
+    """Return a dataclass's field that is a setting. others: see Setting."""
     return dataclasses.field(default=default, metadata={KEY: Setting(help, low, high, **more)})
 
 
 def same_setting(kind: type, name: str) -> Any:
-    """Return a field that is another dataclass's setting, but None where it is left to that. kind, name: which one."""
+    """Return a field like another dataclass's setting, but None by default, to leave it to that. kind, name: which."""
     return dataclasses.field(default=None, metadata={KEY: settings(kind)[name]})
 
 
 def settings(kind: type) -> dict[str, Setting]:
-    """Return the settings of a dataclass by name, in their order."""
+    """Return a dataclass's settings by name, in order."""
     return {field.name: field.metadata[KEY] for field in dataclasses.fields(kind) if KEY in field.metadata}
 
 
 def check_ranges(values: Any) -> None:
-    """Check that the numbers in a dataclass are in their ranges; None is.
+    """Check that a dataclass's numbers are in range; None always is.
 
-    Raises ValueError for the first one that is not, and for one that is no number.
+    Raises ValueError for the first that is out of range or no number.
     """
     for name, declared in settings(type(values)).items():
         value = getattr(values, name)
@@ -70,7 +70,7 @@ def check_ranges(values: Any) -> None:
 
 
 def check_types(values: Any) -> None:
-    """Check that the settings in a dataclass have their types. Raises ValueError for the first one that has not."""
+    """Check the types of a dataclass's settings. Raises ValueError for the first wrong one."""
     hints = get_type_hints(type(values))
     for name in settings(type(values)):
         value, kinds = getattr(values, name), get_args(hints[name]) or (hints[name],)
@@ -83,7 +83,7 @@ def check_types(values: Any) -> None:
 
 
 def range_of(declared: Setting) -> str:
-    """Return in a few words what numbers a setting takes."""
+    """Return a setting's range of numbers in a few words."""
     if math.isinf(declared.high):
         return "a finite number" if math.isinf(declared.low) else f"{declared.low} or more"
     return f"between {declared.low} and {declared.high}"

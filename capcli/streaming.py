@@ -1,9 +1,4 @@
-"""Working ahead in threads: LookAhead opens items, and Workers work on batches of what is ready, side by side.
-
-Threads that may be in C code have ended before the interpreter does: it stops those that still run, and where there is
-C++ below them that aborts the process. They are daemons all the same, as the interpreter waits for others before
-anybody is asked to close them.
-"""
+"""Working ahead in threads: LookAhead opens items, and Workers work on ready batches side by side."""
 
 from __future__ import annotations
 
@@ -20,18 +15,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
+# Threads that may be in C code end before the interpreter does: it stops those still running, and with C++ below them
+# that aborts the process. They are daemons nevertheless, as the interpreter waits for others before asking anybody to
+# close them.
 FULL_BATCH_TIMEOUT = 0.5  # seconds to wait for a full batch if a smaller one is ready
-LAST_WAIT = 1.0  # seconds for threads to end in that have nothing more to do; one that a disk holds up is left behind
-EXIT_WAIT = 60.0  # the same when the interpreter ends: longer than any image takes, but a disk may hang for ever
-THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than there are cores, since some wait for the disk
+LAST_WAIT = 1.0  # seconds for idle threads to end; one held up by a disk is left behind
+EXIT_WAIT = 60.0  # the same at the interpreter's end: longer than any image takes, but a disk may hang for ever
+THREADS = min(32, (os.cpu_count() or 1) + 4)  # more than cores, since some wait for the disk
 
 
 class LookAhead(Generic[T, R]):
-    """Call a function on items ahead of time, and give out the results in batches, almost in the order of the items.
+    """Call a function on items ahead of time, giving results in batches, almost in order.
 
-    A batch has whatever is ready, so that one slow item holds up neither the items after it nor the caller. Only a few
-    of the items that are read wait for the function at any time, as they may be large. Items are read, and the function
-    is called, in daemon threads, so that a disk that hangs cannot keep the program from ending.
+    A batch has whatever is ready, so that a slow item holds up neither later ones nor the caller. Few items wait for
+    the function at a time, as they may be large. Both run in daemon threads, so that a hanging disk cannot keep the
+    program from ending.
     """
 
     def __init__(
@@ -44,11 +42,11 @@ class LookAhead(Generic[T, R]):
     ) -> None:
         """Start reading items and calling the function.
 
-        function: is called with each item, in several threads at a time.
-        items: are read in one thread.
-        limit: how many items, 1 or more, may be read before `release` is called for them.
-        in_order: whether each batch has exactly the next items, however long they take, so that batches are the same
-            every time.
+        function: called with each item, in several threads.
+        items: read in one thread.
+        limit: items, 1 or more, that may be read before their `release`.
+        in_order: whether each batch has exactly the next items, however long they take, so that batches are always the
+            same.
         patience: seconds to wait for a full batch if a smaller one is ready; None takes FULL_BATCH_TIMEOUT.
         """
         self.function, self.in_order = function, in_order
@@ -72,7 +70,7 @@ class LookAhead(Generic[T, R]):
         """Number the items, and pass them on as slots become free. Runs in a thread."""
         try:
             while True:
-                self.slots.acquire()  # first, so that no item is read before there is room for it
+                self.slots.acquire()  # first, so that no item is read without room for it
                 self.waiting.acquire()
                 if self.closed:
                     return
@@ -89,7 +87,7 @@ class LookAhead(Generic[T, R]):
             self.changed.notify_all()
 
     def work(self) -> None:
-        """Call the function on items until there are no more. Runs in several threads."""
+        """Call the function on items until none are left. Runs in several threads."""
         while (task := self.tasks.get()) is not None and not self.closed:
             index, item = task
             self.waiting.release()
@@ -102,12 +100,11 @@ class LookAhead(Generic[T, R]):
                 self.changed.notify_all()
 
     def take(self, count: int) -> list[tuple[int, R | Exception]]:
-        """Return a batch of (index of the item, result or exception), lowest index first; empty at the end.
+        """Return a batch of (item's index, result or exception), lowest index first; empty at the end.
 
-        count: the most results to return, 1 or more. They are waited for, but unless in_order is set, for no longer
-            than `patience` after the first.
+        count: at most, 1 or more; they are waited for, but unless in_order, no longer than `patience` after the first.
 
-        Raises whatever reading the items raised, once the results of all items before have been taken.
+        Raises what reading the items raised, once all earlier results are taken.
         """
         with self.changed:
             self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
@@ -119,7 +116,7 @@ class LookAhead(Generic[T, R]):
         return batch
 
     def ready(self, count: int) -> bool:
-        """Return whether count results can be taken, or all that are left; with in_order, only the next ones count."""
+        """Return whether count results, or all that are left, can be taken; with in_order, the next ones."""
         if self.in_order:
             here = next(i for i in itertools.count(self.taken) if i not in self.done) - self.taken
         else:
@@ -132,9 +129,9 @@ class LookAhead(Generic[T, R]):
             self.slots.release()
 
     def close(self) -> None:
-        """Let the threads end, and `take` return without waiting.
+        """Let the threads end, and `take` return at once.
 
-        Threads that can end within LAST_WAIT have ended then; the others are waited for when the interpreter ends.
+        Threads that can end within LAST_WAIT have then ended; others are waited for when the interpreter ends.
         """
         with self.changed:
             self.closed = True
@@ -147,13 +144,13 @@ class LookAhead(Generic[T, R]):
             atexit.unregister(self.end)
 
     def end(self) -> None:
-        """Close, and wait for the threads that call the function; the items may be of a kind that waits for ever."""
+        """Close, and wait for the function's threads; reading items may wait for ever."""
         self.close()
         self.join(self.threads[1:], EXIT_WAIT)
 
     @staticmethod
     def join(threads: Sequence[threading.Thread], seconds: float) -> bool:
-        """Wait for threads together, and return whether all have ended."""
+        """Wait for all threads together, and return whether they have ended."""
         deadline = time.monotonic() + seconds
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -161,13 +158,13 @@ class LookAhead(Generic[T, R]):
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterator[R]:
-    """Yield what a function makes of items, in their order, while threads work on the next few.
+    """Yield a function's results in the order of items, while threads work on the next few.
 
-    function: is called with each item, in several threads at a time.
-    items: are read in one thread.
-    limit: how many items, 1 or more, may be ahead of what was yielded.
+    function: called with each item, in several threads.
+    items: read in one thread.
+    limit: items, 1 or more, ahead of what was yielded.
 
-    Raises what the function or reading the items raised, when the turn of that item comes.
+    Raises an item's error, from the function or from reading, in its turn.
     """
     looking = LookAhead(function, items, limit, in_order=True)
     try:
@@ -182,13 +179,12 @@ def ahead(function: Callable[[T], R], items: Iterable[T], limit: int) -> Iterato
 
 
 class Workers(Generic[R, S]):
-    """Work on batches in several threads, each of which takes one batch after the other.
+    """Work on batches in several threads, each taking one batch after another.
 
-    Iterating gives the results in the order of the items, in lists of those that are known at a time; the items are
-    released as their results are given out.
+    Iterating gives results in the order of items, in lists as they become known, and releases the items.
 
-    The first batch has one item, so that its result comes soon; each further batch has twice as many as the one before,
-    up to batch_size. An exception in a thread is raised after the results of all batches that were begun.
+    The first batch has one item, so that its result comes soon; batches then double up to batch_size. An exception in a
+    thread is raised after the results of all batches begun.
     """
 
     def __init__(
@@ -200,15 +196,15 @@ class Workers(Generic[R, S]):
     ) -> None:
         """Start the threads.
 
-        threads: how many batches are worked on side by side, 1 or more.
-        ahead: gives out the batches.
-        batch_size: the most items in a batch, 1 or more.
-        work: returns a result for each of a batch: of what was made of an item, or the exception.
+        threads: batches worked on side by side, 1 or more.
+        ahead: gives the batches.
+        batch_size: at most, 1 or more.
+        work: returns a result per member of a batch, an item's outcome or exception.
         """
         self.ahead, self.batch_size, self.work = ahead, batch_size, work
         self.count = 1
         self.taking = threading.Lock()
-        self.results: SimpleQueue[dict[int, S] | None] = SimpleQueue()  # by index; None says that a thread has ended
+        self.results: SimpleQueue[dict[int, S] | None] = SimpleQueue()  # by index; None: a thread has ended
         self.failure: BaseException | None = None
         self.closed = False
         self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(threads)]
@@ -217,7 +213,7 @@ class Workers(Generic[R, S]):
             thread.start()
 
     def run(self) -> None:
-        """Take batches and work on them until there are no more. Runs in each thread."""
+        """Work on batches until none are left. Runs in each thread."""
         try:
             while not self.closed:
                 with self.taking:
@@ -234,7 +230,7 @@ class Workers(Generic[R, S]):
 
     def __iter__(self) -> Iterator[list[S]]:
         running = len(self.threads)
-        waiting: dict[int, S] = {}  # for the result of an item before theirs
+        waiting: dict[int, S] = {}  # for an earlier item's result
         given = 0
         while running:
             found = self.results.get()
@@ -253,7 +249,7 @@ class Workers(Generic[R, S]):
             raise self.failure
 
     def close(self) -> None:
-        """End the threads, each after the batch that it is working on."""
+        """End the threads, each after its current batch."""
         self.closed = True
         self.ahead.close()
         for thread in self.threads:
@@ -262,24 +258,24 @@ class Workers(Generic[R, S]):
 
 
 class Aside:
-    """Call a function once, in a thread of its own, if it is wanted at all."""
+    """Call a function once, in its own thread, if wanted at all."""
 
     def __init__(self, function: Callable[[], object]) -> None:
-        """Prepare. function: is called by `start`."""
+        """Prepare. function: called by `start`."""
         self.thread = threading.Thread(target=function, daemon=True)
         self.lock = threading.Lock()
-        self.done = False  # whether it is too late to start, or too early to start again
+        self.done = False  # whether it is too late to start
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Start the thread, unless that was done or it is closed."""
+        """Start the thread, unless started or closed already."""
         with self.lock:
             if not self.done:
                 self.done = True
                 self.thread.start()
 
     def close(self) -> None:
-        """Wait for the thread, if it was started."""
+        """Wait for the thread, if started."""
         with self.lock:
             self.done = True
         if self.thread.ident is not None:

@@ -1,1 +1,1 @@
-"""Checkpoints: models in folders and on the Hub, checked before they are used."""
+"""Checkpoints: models in folders and on the Hub, checked before use."""

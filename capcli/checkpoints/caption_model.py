@@ -1,4 +1,4 @@
-"""CaptionModel: encoder, decoder and vocabulary as one module, read from and written to folders and the Hub."""
+"""CaptionModel: encoder, decoder and vocabulary in one module, kept in folders and on the Hub."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from capcli.model.vocabulary import Vocabulary
 
 
 class CaptionModel(nn.Module):
-    """Hold a captioning model: its configuration, encoder, decoder and vocabulary.
+    """Hold a captioning model: configuration, encoder, decoder and vocabulary.
 
-    agreement: compares sentences with photos; None for a model that has not learnt to, see `capcli agree`.
+    agreement: compares sentences with photos; None before `capcli agree`.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
-        """Make a freshly initialised model; `load` reads a trained one.
+        """Make an untrained model; `load` reads a trained one.
 
-        config: names the encoder and the decoder, and their sizes.
-        vocabulary: the words that the decoder knows.
+        config: names encoder, decoder and sizes.
+        vocabulary: the decoder's words.
         """
         super().__init__()
         self.config = config
@@ -56,15 +56,15 @@ class CaptionModel(nn.Module):
 
     @property
     def facts(self) -> Facts:
-        """Return the facts that the model card states."""
+        """Return the facts on the model card."""
         encoder, decoder = (sum(p.numel() for p in part.parameters()) for part in (self.encoder, self.decoder))
         return Facts(self.config, len(self.vocabulary), encoder, decoder)
 
     def save(self, folder: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
-        """Write config.json, vocabulary.json, model.safetensors and the model card; if the disk is full, none of them.
+        """Write config.json, vocabulary.json, model.safetensors and the model card: all, or none on a full disk.
 
-        folder: is made if it does not exist.
-        dtype: number format of the stored floating-point tensors; None keeps theirs.
+        folder: made if missing.
+        dtype: of the stored floats; None keeps theirs.
 
         Raises OSError.
         """
@@ -75,9 +75,9 @@ class CaptionModel(nn.Module):
         tensors = {
             name: tensor.to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
             for name, tensor in self.state_dict().items()
-            if not name.endswith("num_batches_tracked")  # a training counter that nothing reads
+            if not name.endswith("num_batches_tracked")  # a counter that nothing reads
         }
-        # Killed on the way, this leaves words and settings, which the next run may replace, or a whole checkpoint.
+        # If killed, this leaves words and settings, which the next run may replace, or a whole checkpoint.
         write_together(
             {
                 folder / VOCABULARY_FILE: json_bytes(self.vocabulary.words),
@@ -88,7 +88,7 @@ class CaptionModel(nn.Module):
         )
 
     def save_description(self, folder: Path) -> None:
-        """Write only config.json and the model card, after the scores changed. Raises OSError."""
+        """Write only config.json and the model card, for new scores. Raises OSError."""
         write_together(
             {
                 folder / CARD_FILE: model_card(self.facts).encode(),
@@ -98,7 +98,7 @@ class CaptionModel(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> CaptionModel:
-        """Return the model in a checkpoint folder, in float32, on the CPU and in evaluation mode.
+        """Return a folder's model, in float32, on the CPU, in evaluation mode.
 
         Raises ModelError as `store.read_checkpoint` does.
         """
@@ -129,13 +129,12 @@ class CaptionModel(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> CaptionModel:
-        """Return the model in a checkpoint folder or a Hub repository; see `load`.
+        """Return the model in a folder or Hub repository; see `load`.
 
-        name: a folder, a repository as `user/name[@revision]`, or `bundled` for the one that comes with capcli. A
-            folder of the given name takes precedence.
-        revision: branch, tag or commit; None takes the one in the name, or the main branch.
-        token: for private repositories; True and None take the stored token, False takes none.
-        cache_dir: where downloads are kept; None takes the Hub's usual cache.
+        name: a folder, which comes first, a repository as `user/name[@revision]`, or `bundled` for capcli's own.
+        revision: branch, tag or commit; None takes the name's, or the main branch.
+        token: for private repositories; True and None take the stored one, False none.
+        cache_dir: for downloads; None takes the Hub's usual cache.
         local_files_only: whether to stay offline.
 
         Raises ModelError for a checkpoint that cannot be found, downloaded or used.
@@ -143,7 +142,7 @@ class CaptionModel(nn.Module):
         return cls.load(find_checkpoint(name, revision, token, cache_dir, local_files_only))
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> None:
-        """Write the model to a folder: `save`, under the name that users of the Hub expect."""
+        """Write the model to a folder: `save`, under the name users of the Hub expect."""
         self.save(folder, dtype)
 
     def push_to_hub(
@@ -155,15 +154,15 @@ class CaptionModel(nn.Module):
         commit_message: str = "Upload a captioner",
         dtype: torch.dtype | None = None,
     ) -> str:
-        """Upload the model with its card to the Hub, and return the commit's URL.
+        """Upload the model and its card to the Hub, and return the commit's URL.
 
-        repo_id: `user/name`, which is created if it does not exist.
-        private: create a private repository, and refuse to upload to a public one.
-        token: True and None take the stored token.
+        repo_id: `user/name`, created if missing.
+        private: create a private repository, and refuse a public one.
+        token: True and None take the stored one.
         commit_message: of the commit.
         dtype: see `save`.
 
-        Raises ModelError for anything that goes wrong.
+        Raises ModelError for any failure.
         """
         with TemporaryDirectory() as folder:
             self.save(Path(folder), dtype)
@@ -171,7 +170,7 @@ class CaptionModel(nn.Module):
 
 
 class NoInitialValues(TorchFunctionMode):
-    """Skip all functions of torch.nn.init: normal_ on a tensor without memory would import PyTorch's compiler."""
+    """Skip torch.nn.init: normal_ on a tensor without memory would import PyTorch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":
@@ -184,14 +183,13 @@ def push(
 ) -> str:
     """Check a checkpoint folder, upload it to the Hub's main branch, and return the commit's URL.
 
-    A model card that nobody edited is generated again, with the repository's name.
+    An unedited model card is generated anew with the repository's name.
 
-    folder: holds the checkpoint's files.
-    repository: `user/name`, which is created if it does not exist.
+    repository: `user/name`, created if missing.
     private, token: see `CaptionModel.push_to_hub`.
     message: of the commit.
 
-    Raises ModelError for anything that goes wrong.
+    Raises ModelError for any failure.
     """
     check_repository(repository)
     card = checkpoint_card(CaptionModel.load(folder).facts, folder, repository)

@@ -1,4 +1,4 @@
-"""Descriptions of a checkpoint: for `capcli info`, and as the model card that is stored with it."""
+"""A checkpoint described, for `capcli info` and in its model card."""
 
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ SCORES = {
     "distinct_share": "distinct words of candidates %",
     "self_cider": "self-CIDEr of candidates",
 }
-# The Hub's names for the scores that it knows, for its search and leaderboards.
+# The Hub's names for scores it knows, for its search and leaderboards.
 HUB_METRICS = {"bleu_4": "bleu", "meteor": "meteor", "rouge_l": "rouge", "cider": "cider"}
 
 
 def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) -> dict[str, Any]:
-    """Return a description of a checkpoint, as `capcli info --json` prints it.
+    """Describe a checkpoint, as in `capcli info --json`.
 
-    facts: about its model.
-    folder: where it lies.
-    engine, device: those that would be used for captioning.
+    engine, device: those that would caption.
     """
     config = facts.config
     return {
@@ -68,10 +66,10 @@ def describe_checkpoint(facts: Facts, folder: Path, engine: str, device: str) ->
 
 
 def as_text(description: dict[str, Any], card: bool = False) -> str:
-    """Return a description as text for a person, one fact per line.
+    """Return a description as text, one fact per line.
 
-    description: as `describe_checkpoint` returns it.
-    card: whether to append the model card, as its author wrote it.
+    description: from `describe_checkpoint`.
+    card: whether to append the model card as written.
     """
     d = description
     rows, columns = d["grid"]
@@ -100,7 +98,7 @@ def as_text(description: dict[str, Any], card: bool = False) -> str:
 def decoding_clause(
     beam: int, length_penalty: float, max_length: int, no_repeat: int, no_echo: bool, agreement: float, restraint: float
 ) -> str:
-    """Return in a few words how captions are searched for."""
+    """Describe the search in a few words."""
     clause = f"beam {beam}, length penalty {length_penalty:g}, at most {max_length} words"
     clause += f", no {no_repeat} words in a row twice" if no_repeat else ""
     clause += ", no word doubled" if no_echo else ""
@@ -109,19 +107,19 @@ def decoding_clause(
 
 
 def unsure_clause(least: float) -> str:
-    """Return in a few words what marks a caption as unsure. least: the gain, in natural logarithms."""
+    """Say in a few words what makes a caption unsure. least: gain in nats."""
     return f"below a gain of {least:g}, the log-probability that the photo adds to the caption over a blank picture"
 
 
 def confidence_clause(weights: list[float]) -> str:
-    """Return in a few words what tells how likely a caption is right. weights: of `confidence.CLUES`, and the bias."""
+    """Say in a few words how confidence is computed. weights: of `confidence.CLUES`, then the bias."""
     *slopes, bias = weights
     parts = " + ".join(f"{slope:g} × {clue}" for slope, clue in zip(slopes, CLUES, strict=True))
     return f"the logistic of {parts} + {bias:g}; below a half, a caption is unsure too"
 
 
 def data_of(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the data sets of a training and of those that it began from, of each the last one's row."""
+    """Return the data sets of a training and those it began from, one row each, the latest."""
     rows: dict[str, dict[str, Any]] = {}
     for run in runs_of(training):
         for row in run.get("data", []):
@@ -130,12 +128,12 @@ def data_of(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def license_of(training: dict[str, Any]) -> str | None:
-    """Return the terms of use of a training, or of the last that it began from and that has some; None if none has."""
+    """Return the terms of use of a training or, if it has none, of the latest it began from that has; else None."""
     return next((run["license"] for run in runs_of(training) if run.get("license")), None)
 
 
 def data_line(row: dict[str, Any]) -> str:
-    """Return a data set of the training in a few words."""
+    """Describe a training data set in a few words."""
     times = f", counted {row['repeat']} times" if row.get("repeat", 1) > 1 else ""
     return f"{row['name']}: {row['photos']:,} photos, {row['captions']:,} captions{times}"
 
@@ -147,15 +145,15 @@ def score_line(scores: dict[str, Any]) -> str:
 
 
 def numbers(scores: dict[str, Any]) -> dict[str, float]:
-    """Return a data set's scores without its remarks, in the order of the tables."""
+    """Return a data set's numeric scores, in the tables' order."""
     return {k: scores[k] for k in SCORES if isinstance(scores.get(k), int | float)}
 
 
 def read_card(folder: Path) -> str | None:
-    """Return the model card in a checkpoint's folder; None if there is none that can be read."""
+    """Return a folder's model card, or None if there is none to read."""
     path = folder / CARD_FILE
     try:
-        # A pipe would be waited for, and a device may never end; their size is 0.
+        # Reading a pipe would wait, and a device may never end; their size is 0.
         fits = path.is_file() and path.stat().st_size <= MAX_CARD_BYTES
         return path.read_text("utf-8", "replace") if fits else None
     except OSError:
@@ -163,7 +161,7 @@ def read_card(folder: Path) -> str | None:
 
 
 def without_metadata(card: str) -> str:
-    """Return a card without the YAML at its head, between two lines of `---`, that is meant for the Hub."""
+    """Return a card without the YAML at its head, between lines of `---`, which is for the Hub."""
     if card.startswith("---\n"):
         _, end, body = card[3:].partition("\n---\n")
         card = body if end else card
@@ -171,21 +169,18 @@ def without_metadata(card: str) -> str:
 
 
 def checkpoint_card(facts: Facts, folder: Path, name: str) -> str:
-    """Return the card to publish: the folder's own if somebody wrote or edited it, otherwise a generated one.
+    """Return the card to publish: the folder's own if a person wrote or edited it, else a generated one.
 
-    facts: about the checkpoint's model.
-    folder: where the checkpoint lies.
-    name: under which it is published.
+    name: to publish under.
     """
     card = read_card(folder)
     return model_card(facts, name) if card in (None, model_card(facts)) else str(card)
 
 
 def model_card(facts: Facts, name: str = "FOLDER") -> str:
-    """Return a model card generated from a checkpoint's records: the Hub's metadata, then Markdown.
+    """Generate a model card from a checkpoint's records: the Hub's metadata, then Markdown.
 
-    facts: about the checkpoint's model.
-    name: what to pass as --model to use the checkpoint.
+    name: to pass as --model.
     """
     config = facts.config
     records = config.training
@@ -211,7 +206,7 @@ def model_card(facts: Facts, name: str = "FOLDER") -> str:
 def metadata(facts: Facts, name: str) -> str:
     """Return the YAML for the head of a card (Hugging Face, "Model Cards").
 
-    Strings are written as JSON, which is valid YAML.
+    Strings are JSON, which is valid YAML.
     """
     terms = license_of(facts.config.training)
     lines = [
@@ -240,7 +235,7 @@ def metadata(facts: Facts, name: str) -> str:
 
 
 def architecture(facts: Facts) -> list[str]:
-    """Return a few lines of Markdown that describe the model."""
+    """Describe the model in a few lines of Markdown."""
     config = facts.config
     rows, columns = config.grid
     return [
@@ -258,9 +253,9 @@ def architecture(facts: Facts) -> list[str]:
 
 
 def training_section(records: dict[str, Any]) -> str:
-    """Return a section with the recipe, or the command and all options of each training run, the first run first.
+    """Return a section with the recipe, or each run's command and options, first run first.
 
-    records: of the last run; each names the run whose checkpoint it began from.
+    records: of the last run; each names the run it began from.
     """
     if isinstance(recipe := records.get("recipe"), str):
         command = records.get("command") or "capcli train RECIPE.toml --output RUN"
@@ -276,7 +271,7 @@ def training_section(records: dict[str, Any]) -> str:
 
 
 def scores_section(facts: Facts) -> str:
-    """Return a section with a table of all dev scores, and how they were measured; empty without scores."""
+    """Return a section with all dev scores in a table, and how they were measured; empty without scores."""
     config = facts.config
     columns = {name: numbers(scores) for name, scores in config.scores.items()}
     if not any(columns.values()):
@@ -301,6 +296,6 @@ def scores_section(facts: Facts) -> str:
 
 
 def score_cell(scores: dict[str, Any], key: str) -> str:
-    """Return a score and, if it was recorded, its confidence interval."""
+    """Return a score and, if recorded, its confidence interval."""
     interval = scores.get(f"{key}_interval")
     return f"{scores[key]:g}" + (f" ({interval})" if isinstance(interval, str) else "")

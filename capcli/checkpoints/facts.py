@@ -1,4 +1,4 @@
-"""What describes a model, whichever engine runs it."""
+"""Facts about a model, whichever engine runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from capcli.model.config import ModelConfig
 class Facts:
     """Hold the facts that describe a model.
 
-    config: its configuration, with the records of its training.
+    config: with its records of training.
     words: size of the vocabulary, special words included.
     encoder_parameters, decoder_parameters: numbers of parameters.
     """

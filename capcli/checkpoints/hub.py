@@ -1,4 +1,4 @@
-"""Finding checkpoints by name: a folder, or `user/name[@revision]` on the Hugging Face Hub or in its cache."""
+"""Checkpoints by name: a folder, or `user/name[@revision]` on the Hugging Face Hub or in its cache."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from capcli.checkpoints.store import (
 )
 from capcli.progress import download_bars
 
-# No part of these names begins with a dot, so that none can lead out of the cache; the Hub's own rules are stricter.
+# No part of a name begins with a dot, so none can lead out of the cache; the Hub's own rules are stricter.
 PART = r"\w[\w.-]*"
 REPOSITORY = re.compile(rf"{PART}/{PART}", re.ASCII)
 REVISION = re.compile(rf"{PART}(?:/{PART})*", re.ASCII)
-HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # huggingface_hub has used these; their errors mean a network problem
-BUNDLED = "bundled"  # the bundled checkpoint as a --model, unless there is a folder of this name
-# Before huggingface_hub is imported: with each request it would tell more of this machine than the Hub needs.
+HTTP_CLIENTS = ("httpx", "httpx2", "requests")  # used by huggingface_hub; their errors mean a network problem
+BUNDLED = "bundled"  # the bundled checkpoint as a --model, unless a folder has this name
+# Before huggingface_hub is imported: each request would tell more of this machine than the Hub needs.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 LOG_IN = "set HF_TOKEN or run `hf auth login`"
 
 
 def bundled_checkpoint() -> Path:
-    """Return the folder of the checkpoint that comes with capcli: in the package, or beside it in a checkout.
+    """Return the folder of capcli's own checkpoint: in the package, or beside it in a checkout.
 
     Raises ModelError if it is missing.
     """
@@ -55,10 +55,9 @@ def find_checkpoint(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Return the folder of a checkpoint, downloaded from the Hub if it is neither a folder nor in the cache.
+    """Return a checkpoint's folder, downloaded if it is neither a folder nor in the Hub's cache.
 
-    name: a folder, `user/name[@revision]`, or None or BUNDLED for the one that comes with capcli. A folder of the
-        given name takes precedence.
+    name: a folder, which takes precedence, `user/name[@revision]`, or None or BUNDLED for capcli's own.
     revision, token, cache_dir, local_files_only: see `CaptionModel.from_pretrained`.
 
     Raises ModelError for a checkpoint that cannot be found or downloaded.
@@ -87,15 +86,13 @@ def download(
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> Path:
-    """Return the folder of a repository's snapshot in the cache, after downloading what is missing.
-
-    Only a checkpoint's three files and its card are downloaded.
+    """Return a repository's cache folder, after downloading missing files: the checkpoint's three and its card.
 
     repository: `user/name`.
     revision: branch, tag or commit.
     token, cache_dir, local_files_only: see `CaptionModel.from_pretrained`.
 
-    Raises ModelError for anything that goes wrong.
+    Raises ModelError for any failure.
     """
     from huggingface_hub import list_repo_files, snapshot_download
 
@@ -120,7 +117,7 @@ def download(
         return folder
 
     try:
-        # The weights come last, so that another library's model is refused before its gigabytes are downloaded.
+        # Weights come last, so that another library's model is refused before its gigabytes are downloaded.
         folder = fetch([CONFIG_FILE, VOCABULARY_FILE, CARD_FILE], revision)
         read_config(folder)
         return fetch([KINDS_FILE, WEIGHTS_FILE], folder.name)
@@ -132,22 +129,21 @@ def download(
 
 
 def check_repository(name: str) -> None:
-    """Raise ModelError for a name that no Hub repository can have."""
+    """Raise ModelError for an impossible repository name."""
     if not REPOSITORY.fullmatch(name):
         raise ModelError(f"{name}: not the name of a Hub repository (user/name)")
 
 
 def upload(folder: Path, card: str, repository: str, private: bool, token: str | bool | None, message: str) -> str:
-    """Upload a checkpoint to the Hub's main branch in one commit, and return the commit's URL.
+    """Upload a checkpoint to the Hub's main branch in one commit, and return its URL.
 
-    folder: holds the checkpoint's files.
-    card: the text of the model card.
-    repository: `user/name`, which is created if it does not exist.
-    private: create a private repository, and refuse to upload to a public one.
-    token: True or None for the stored token.
+    card: text of the model card.
+    repository: `user/name`, created if missing.
+    private: create a private repository, and refuse a public one.
+    token: True or None for the stored one.
     message: of the commit.
 
-    Raises ModelError for anything that goes wrong.
+    Raises ModelError for any failure.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -168,16 +164,16 @@ def upload(folder: Path, card: str, repository: str, private: bool, token: str |
 
 
 def raise_model_error(error: Exception, shown: str, lead: str, denied: str) -> NoReturn:
-    """Raise ModelError, which says in one line why the Hub could not be used.
+    """Raise ModelError, saying in a line why the Hub could not be used.
 
-    error: what huggingface_hub raised.
-    shown: the repository as the user gave it.
+    error: huggingface_hub's.
+    shown: the repository, as the user wrote it.
     lead: begins the message if the Hub could not be asked, or denied access.
-    denied: what it means if the Hub knows no such repository or refuses the token.
+    denied: what an unknown repository or refused token means.
     """
     from huggingface_hub import constants, errors
 
-    # If asking the Hub fails, huggingface_hub looks in its cache, and then reports that failure instead of the first.
+    # If the Hub can't be asked, huggingface_hub looks in its cache, and reports that failure instead of the first.
     cause = (isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__) or error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if isinstance(cause, errors.GatedRepoError):
@@ -204,9 +200,8 @@ def raise_model_error(error: Exception, shown: str, lead: str, denied: str) -> N
 class CachedCheckpoint:
     """Describe a checkpoint in the Hub's cache.
 
-    name: what to pass as --model to use it.
-    folder: where it lies.
-    bytes: size of its files together.
+    name: to pass as --model.
+    bytes: of its files together.
     """
 
     name: str
@@ -215,11 +210,9 @@ class CachedCheckpoint:
 
 
 def cached_checkpoints() -> list[CachedCheckpoint]:
-    """Return the checkpoints in the Hub's cache, one for each revision, sorted by name.
-
-    This reads the cache's folders, whose layout is documented: huggingface_hub's own scan leaves out a repository if
-    any of its revisions was looked up but not downloaded.
-    """
+    """Return the checkpoints in the Hub's cache, one per revision, sorted by name."""
+    # By the cache's documented layout: huggingface_hub's own scan omits repositories with a revision that was looked up
+    # but not downloaded.
     from huggingface_hub import constants
 
     found = []

@@ -1,4 +1,4 @@
-"""The file of a checkpoint's kinds: a head and its names, which a checkpoint may lack."""
+"""A checkpoint's optional file of kinds: a head and its names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ MOST_CLASSES = 100_000
 
 
 def read_kinds(folder: Path, channels: int) -> Kinds | None:
-    """Return the kinds of a checkpoint; None if it has none.
+    """Return a checkpoint's kinds, or None if it has none.
 
-    folder: of the checkpoint.
-    channels: of its encoder's global vector.
+    channels: of the encoder's global vector.
 
-    Raises ModelError for a file that is damaged or belongs to another encoder.
+    Raises ModelError for a file that is damaged or for another encoder.
     """
     path = folder / KINDS_FILE
     if not path.exists():
@@ -37,7 +36,7 @@ def read_kinds(folder: Path, channels: int) -> Kinds | None:
 
 
 def named(row: Any) -> Named:
-    """Return a kind from JSON. Raises TypeError and ValueError for what is none."""
+    """Return a kind from JSON. Raises TypeError and ValueError if it isn't one."""
     name, broader, classes = row
     if not all(isinstance(text, str) and text.isprintable() and text.split() for text in (name, *broader)):
         raise ValueError("a name is no text")
@@ -47,6 +46,6 @@ def named(row: Any) -> Named:
 
 
 def kinds_metadata(kinds: Kinds) -> dict[str, str]:
-    """Return the metadata of a file with these kinds."""
+    """Return a file's metadata for these kinds."""
     rows = [[named.name, list(named.broader), list(named.classes)] for named in kinds.names]
     return {NAMES: json.dumps(rows), CLASSES: str(len(kinds.bias))}

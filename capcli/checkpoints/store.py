@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: safetensors and JSON, never pickles, checked before a tensor is read."""
+"""A checkpoint folder's files: safetensors and JSON, never pickles, checked before a tensor is read."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LICENSE_FILE = "LICENSE"  # where there are terms of use
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
 MAX_WORDS = 1_000_000
-# How numpy reads the number formats that tensors may have.
+# How numpy reads tensors' number formats.
 NUMPY_TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 
 class ModelError(Exception):
-    """Report a checkpoint that cannot be used; str() is one line with the file and the reason."""
+    """Report an unusable checkpoint; str() is one line with the file and the reason."""
 
 
 def check_version(version: Any, source: str) -> None:
-    """Raise ModelError, which says what to do, unless this capcli can read the format version.
+    """Raise ModelError, with advice, unless this capcli can read the format version.
 
-    version: as found in a config.json; may be anything, None if there is none.
-    source: name of the file for the message.
+    version: from a config.json, unchecked; None if missing.
+    source: file name for the message.
     """
     if not isinstance(version, int) or isinstance(version, bool):
         found = "no format_version" if version is None else f"format_version {brief(version)}"
@@ -57,8 +57,8 @@ def check_version(version: Any, source: str) -> None:
 def check_files(names: Iterable[str], source: str) -> None:
     """Raise ModelError unless a checkpoint's three files are there.
 
-    names: of the files in a folder or repository.
-    source: name of the folder or repository for the message.
+    names: of files in a folder or repository.
+    source: its name, for the message.
     """
     names = set(names)
     missing = [name for name in CHECKPOINT_FILES if name not in names]
@@ -74,10 +74,9 @@ def check_files(names: Iterable[str], source: str) -> None:
 
 @dataclass
 class Checkpoint:
-    """Hold the content of a checkpoint folder.
+    """Hold a checkpoint folder's content.
 
-    config: the checked config.json.
-    vocabulary: the checked vocabulary.json.
+    config, vocabulary: checked.
     tensors: of model.safetensors, by name, in float32.
     """
 
@@ -89,14 +88,13 @@ class Checkpoint:
 def read_checkpoint(
     folder: str | os.PathLike[str], shapes: Callable[[ModelConfig, Vocabulary], Mapping[str, tuple[int, ...]]]
 ) -> Checkpoint:
-    """Return the content of a checkpoint folder, after checking it.
+    """Return a checkpoint folder's content, checked.
 
-    No code in the folder is run, and no memory is allocated for a tensor before its shape has been checked.
+    No code in the folder runs, and no tensor gets memory before its shape is checked.
 
-    folder: holds the three files.
-    shapes: returns the right shape of each tensor, by its name.
+    shapes: returns each tensor's right shape by name.
 
-    Raises ModelError, with the file's name, for a file that is missing, is damaged or does not fit the others.
+    Raises ModelError, with the file's name, for a file that is missing, damaged or at odds with the others.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -110,7 +108,7 @@ def read_checkpoint(
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Return a folder's checked config.json. Raises ModelError with the file and the first value that is wrong."""
+    """Return a folder's checked config.json. Raises ModelError with the file and the first bad value."""
     path = folder / CONFIG_FILE
     return parse_config(read_json(path, MAX_CONFIG_BYTES), str(path))
 
@@ -118,10 +116,10 @@ def read_config(folder: Path) -> ModelConfig:
 def parse_config(values: Any, source: str) -> ModelConfig:
     """Return a decoded config.json as a ModelConfig.
 
-    values: the decoded JSON, which may be anything.
-    source: name of the file for the message.
+    values: decoded JSON, unchecked.
+    source: file name for the message.
 
-    Raises ModelError with the first value that is wrong.
+    Raises ModelError with the first bad value.
     """
     if not isinstance(values, dict):
         raise ModelError(f"{source}: not a JSON object")
@@ -137,7 +135,7 @@ def parse_config(values: Any, source: str) -> ModelConfig:
 
 
 def config_bytes(config: ModelConfig) -> bytes:
-    """Return the content of config.json."""
+    """Return config.json's content."""
     return json_bytes({"format_version": FORMAT_VERSION, **dataclasses.asdict(config)})
 
 
@@ -150,7 +148,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
             raise ValueError("not a JSON array of words")
         if len(words) > MAX_WORDS:
             raise ValueError(f"{len(words):,} words, more than {MAX_WORDS:,}")
-        # Captions are printed: a word with a line end or an escape sequence for terminals could pose as other output.
+        # Captions are printed: a word with a line end or a terminal's escape sequence could pose as other output.
         bad = next((word for word in words if not word or not word.isprintable()), None)
         if bad is not None:
             raise ValueError(f"{brief(bad)} is not a word that can be printed")
@@ -160,10 +158,9 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int) -> dict[str, np.ndarray]:
-    """Return the tensors of a safetensors file as float32; its header is checked in full before a tensor is read.
+    """Return a safetensors file's tensors as float32, after checking all of its header.
 
-    path: of the file.
-    expected: each tensor's shape, by its name.
+    expected: shapes by name.
     words: size of the vocabulary.
 
     Raises ModelError for a file that is damaged, does not fit, or holds values that are not finite.
@@ -177,8 +174,8 @@ def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
         check_tensors(found, expected, words, path)
-        # Not with safetensors' own functions: numpy has no bfloat16, and a file that is only mapped into memory may be
-        # replaced while the model is in use.
+        # Not by safetensors' own functions: numpy has no bfloat16, and a file mapped into memory may be replaced while
+        # the model is in use.
         tensors = {}
         with path.open("rb") as raw:
             header = json.loads(raw.read(8 + length)[8:])
@@ -187,20 +184,20 @@ def read_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], words: int
                 stored = np.fromfile(raw, NUMPY_TYPES[kind], math.prod(shape))
                 if kind == "BF16":  # the upper half of a float32
                     stored = (stored.astype(np.uint32) << 16).view(np.float32)
-                with np.errstate(over="ignore"):  # values that are too large are found below
+                with np.errstate(over="ignore"):  # too large values are found below
                     tensors[name] = stored.astype(np.float32, copy=False).reshape(shape)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged or cut off: {one_line(error)}") from None
     for name, tensor in tensors.items():
         with np.errstate(all="ignore"):
-            total = float(tensor.sum())  # shows any bad value, and takes far less time than isfinite().all()
+            total = float(tensor.sum())  # shows any bad value, far faster than isfinite().all()
         if not math.isfinite(total):
             raise ModelError(f"{path}: tensor {name} holds values that are not finite")
     return tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file. Raises ModelError for a damaged file."""
+    """Return the metadata in a safetensors header. Raises ModelError for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -212,9 +209,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_header(path: Path) -> int:
-    """Return the length of a safetensors file's header, from its first eight bytes.
+    """Return the length of a safetensors header, from the first eight bytes.
 
-    Raises ModelError unless it is plausible.
+    Raises ModelError for an implausible one.
     """
     if not path.is_file():  # opening a pipe would wait for ever, and a device may never end
         raise ModelError(f"{path}: not a file")
@@ -234,12 +231,11 @@ def check_tensors(
     words: int,
     path: Path,
 ) -> None:
-    """Raise ModelError unless a file's tensors have exactly the names and shapes expected, and are floating-point.
+    """Raise ModelError unless tensors have exactly the expected names and shapes, and are floats.
 
-    found: shape and number format of each of the file's tensors, by name.
-    expected: shape of each tensor, by name.
+    found: shape and number format by name.
+    expected: shape by name.
     words: size of the vocabulary.
-    path: of the file, for the message.
     """
     for what, names in (("missing", expected.keys() - found.keys()), ("unknown", found.keys() - expected.keys())):
         if names:
@@ -259,7 +255,7 @@ def check_tensors(
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """Return a decoded JSON file. Raises ModelError, also for a file of more than limit bytes."""
+    """Return a decoded JSON file. Raises ModelError, also for more than limit bytes."""
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise ValueError("not a file")
@@ -273,16 +269,16 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a value as indented JSON in UTF-8, with a line end."""
+    """Return a value as indented JSON in UTF-8, ending the last line."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception's message in one printable line, without an OSError's path, which the caller gives."""
+    """Return an exception's message in one printable line, without an OSError's path."""
     text = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split()) or type(error).__name__
     return replace_controls(text)
 
 
 def replace_controls(text: str) -> str:
-    """Return text with every character that could command a terminal replaced; line ends and tabs stay."""
+    """Replace every character that could command a terminal; line ends and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

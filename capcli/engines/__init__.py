@@ -1,1 +1,1 @@
-"""What runs the network: one interface, `Engine`, and who implements it."""
+"""Engines run the network: one interface, `Engine`, and its implementations."""

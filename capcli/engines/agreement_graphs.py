@@ -1,4 +1,4 @@
-"""The comparison of sentences with photos as ONNX graphs; model/agreement.py has it for PyTorch."""
+"""Agreement of sentences and photos as ONNX graphs; for PyTorch see model/agreement.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from capcli.model.vocabulary import PAD, UNKNOWN
 
 
 def compared_photo(graph: Graph, vector: str, config: ModelConfig) -> str:
-    """Append what brings a photo into the common space; (batch, agreement_size). vector: the encoder's global one."""
+    """Append the photo's way into the common space, (batch, agreement_size). vector: the encoder's global one."""
     size = sizes(config)
     hidden = graph.add("Relu", graph.linear(vector, "agreement.hidden", size, config.encoder_kind.global_size))
     return graph.add("LpNormalization", graph.linear(hidden, "agreement.photo", size, size), axis=1, p=2)
@@ -19,7 +19,7 @@ def compared_photo(graph: Graph, vector: str, config: ModelConfig) -> str:
 def compared_sentences(config: ModelConfig, words: int) -> Graph:
     """Return the graph from words, (rows, time), to sentences in the common space, (rows, agreement_size).
 
-    words: how many the vocabulary had when the comparison was learnt.
+    words: size of the vocabulary when agreement was learnt.
     """
     size = sizes(config)
     channels = size // 2
@@ -42,6 +42,6 @@ def compared_sentences(config: ModelConfig, words: int) -> Graph:
 
 
 def sizes(config: ModelConfig) -> int:
-    """Return the channels of the common space, of a config that has one."""
+    """Return the common space's channels."""
     assert config.agreement_size is not None
     return config.agreement_size

@@ -1,4 +1,4 @@
-"""Which engine captions; each is imported when it is chosen."""
+"""The choice of engine; each is imported once chosen."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ if TYPE_CHECKING:
 
 INSTALL_TORCH = install_line("torch")
 ENGINES = ("auto", "onnx", "torch")
-# What the drivers of NVIDIA and AMD, and Windows' for its Linux, make on Linux.
+# Files made on Linux by the drivers of NVIDIA and AMD, and by Windows' for its Linux.
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def engine_loader(
     engine: str = "auto", device: str = "auto", precision: str = "auto", workers: int = 1
 ) -> Callable[[Path], Engine]:
-    """Return what makes an engine of a checkpoint folder, which raises ModelError for one that cannot be used.
-
-    On a CPU that is ONNX Runtime, in float32: even where the processor multiplies bfloat16 numbers it captions at least
-    as fast as PyTorch in bfloat16 (measured with AMX), and it starts in a fraction of the time. PyTorch has GPUs and
-    the other number formats.
+    """Return a function from checkpoint folder to engine, which raises ModelError for an unusable one.
 
     engine: one of ENGINES.
-    device, precision, workers: as `Captioner.load` takes them.
+    device, precision, workers: see `Captioner.load`.
 
-    Raises ValueError for what is not there or does not go together.
+    Raises ValueError for what is missing or does not go together.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is not known; there are {', '.join(ENGINES)}")
+    # A CPU gets ONNX Runtime in float32: even with native bfloat16 it is at least as fast as PyTorch in bfloat16
+    # (measured with AMX), and starts in a fraction of the time.
     plain = device in ("auto", "cpu") and precision in ("auto", "fp32")
     if engine == "onnx" and not plain:
         raise ValueError("engine onnx runs on a CPU in fp32; for other devices and precisions take torch")
@@ -51,14 +49,14 @@ def engine_loader(
     from capcli.model.precision import choose_precision
 
     chosen = choose_device(device)
-    if onnx_first and chosen.type == "cpu":  # there is a GPU that this PyTorch cannot use
+    if onnx_first and chosen.type == "cpu":  # this PyTorch cannot use the GPU
         return load_onnx_or_torch(workers, precision)
     choose_precision(precision, chosen)
     return load_torch(str(chosen), precision)
 
 
 def load_onnx(workers: int) -> Callable[[Path], Engine]:
-    """Return what makes an engine of ONNX Runtime, the cores shared among workers. Raises ValueError without it."""
+    """Return a loader for ONNX Runtime, with cores shared among workers. Raises ValueError without it."""
     if not are_installed("onnx", "onnxruntime"):
         raise ValueError(f"engine onnx needs ONNX Runtime: {install_line('onnx')}")
     from capcli.engines.onnx import OnnxEngine, count_cores
@@ -67,14 +65,14 @@ def load_onnx(workers: int) -> Callable[[Path], Engine]:
 
 
 def load_torch(device: str, precision: str) -> Callable[[Path], Engine]:
-    """Return what makes an engine of PyTorch."""
+    """Return a loader for PyTorch."""
     from capcli.engines.torch import TorchEngine, choose_device
 
     return lambda folder: TorchEngine.load(folder, choose_device(device), precision)
 
 
 def load_onnx_or_torch(workers: int, precision: str) -> Callable[[Path], Engine]:
-    """Return what makes an engine of ONNX Runtime, or of PyTorch where a checkpoint's network has no graph."""
+    """Return a loader for ONNX Runtime, or PyTorch for networks without a graph."""
     from capcli.engines.graph import NoGraph
 
     load = load_onnx(workers)
@@ -91,15 +89,15 @@ def load_onnx_or_torch(workers: int, precision: str) -> Callable[[Path], Engine]
 
 
 def are_installed(*packages: str) -> bool:
-    """Return whether all of these packages can be imported, without doing so."""
+    """Return whether all packages could be imported, without importing them."""
     try:
         return all(find_spec(package) is not None for package in packages)
-    except (ImportError, ValueError):  # something keeps one from being found
+    except (ImportError, ValueError):  # one cannot be looked for
         return False
 
 
 def may_have_gpu() -> bool:
-    """Return whether PyTorch should be asked for a GPU, which takes seconds."""
+    """Return whether to ask PyTorch for a GPU, which takes seconds."""
     if not are_installed("torch"):
         return False
     if sys.platform == "darwin":

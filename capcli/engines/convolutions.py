@@ -1,4 +1,4 @@
-"""Feature maps in an ONNX graph, and the layer that encoders make them with."""
+"""Feature maps in an ONNX graph, and the encoders' layer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def conv_bn(
     groups: int = 1,
     epsilon: float = 1e-5,
 ) -> Grid:
-    """Append a convolution without bias and the batch normalisation behind it, as one convolution.
+    """Append a convolution without bias and its batch normalisation, folded into one.
 
-    conv, norm: their names in the checkpoint.
+    conv, norm: names in the checkpoint.
     kernel, stride, dilation: in pixels.
-    padding: in front and behind along each side, in pixels.
-    groups: as torch.nn.Conv2d has them.
+    padding: before and after, per side, in pixels.
+    groups: as in torch.nn.Conv2d.
     epsilon: of the normalisation.
     """
     shape = (outputs, x.channels // groups, kernel, kernel)

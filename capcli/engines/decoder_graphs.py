@@ -1,7 +1,7 @@
-"""Decoders as ONNX graphs: from pixels to the state before the first word, and one word further.
+"""Decoders as ONNX graphs: from pixels to the first state, and one word further.
 
-model/decoders.py and model/attention.py have them for PyTorch, with the reasons. Inside of a graph rows are beams,
-(batch × beams, …).
+For PyTorch, and the reasons, see model/decoders.py and model/attention.py. Rows inside a graph are beams, (batch ×
+beams, …).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPSILON = 1e-5  # of layer normalisation
 
 
 class Attended(NamedTuple):
-    """Name what a step sees of the image.
+    """Name a step's view of the image.
 
     context: (rows, embedding), gated; weights: (batch, beams, locations); gate: (rows, 1).
     """
@@ -33,12 +33,12 @@ class Attended(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """Name what a step is given.
+    """Name a step's inputs.
 
     words: (batch, beams), the previous ones; beams: their shape.
     hidden, cell: (rows, hidden).
-    memory: what all beams of an image share.
-    points: (batch, beams), where hard attention takes its locations; None for the most probable ones.
+    memory: shared by an image's beams.
+    points: (batch, beams), drawing hard attention's locations; None for the most probable.
     """
 
     words: str
@@ -50,9 +50,9 @@ class StepInputs(NamedTuple):
 
 
 class StepOutputs(NamedTuple):
-    """Name what a step gives.
+    """Name a step's outputs.
 
-    logits: (rows, vocabulary), log-probabilities unless sentences are read; hidden, cell: (rows, hidden).
+    logits: (rows, vocabulary), log-probabilities unless reading; hidden, cell: (rows, hidden).
     attended: None without attention.
     """
 
@@ -63,20 +63,20 @@ class StepOutputs(NamedTuple):
 
 
 class DecoderGraphs(ABC):
-    """Make the graphs of one kind of decoder."""
+    """Make the graphs of a kind of decoder."""
 
     image_inputs = 0  # of the LSTM
 
     def __init__(self, config: ModelConfig, words: int, name: str = "decoder") -> None:
-        """Keep the sizes. words: of the vocabulary. name: what the names of the decoder's tensors begin with."""
+        """Keep the sizes. words: of the vocabulary. name: prefix of the decoder's tensors."""
         self.config, self.words, self.name = config, words, name
         self.hidden, self.embedding = config.hidden_size, config.embedding_size
 
     def start(self, vector: bool = False) -> Graph:
-        """Return the graph from pixels, (batch, side, side, 3) uint8, to hidden and cell, (batch, 1, hidden), and to
-        what all beams of an image share, and to the photo as sentences are compared with it.
+        """Return the graph from pixels, (batch, side, side, 3) uint8, to the first state.
 
-        vector: whether the encoder's global vector, (batch, channels), is the last output.
+        It outputs hidden and cell, (batch, 1, hidden), the memory shared by an image's beams, the photo in the space of
+        agreement and, with vector, the encoder's global vector, (batch, channels).
 
         Raises NoGraph.
         """
@@ -98,11 +98,13 @@ class DecoderGraphs(ABC):
         return graph
 
     def step(self, reading: bool = False, drawing: bool = False) -> Graph:
-        """Return the graph from words, (batch, beams), and a state to the next word's log-probabilities, (batch, beams,
-        vocabulary), and the new state, with attention, (batch, beams, locations), and gate, (batch, beams).
+        """Return the graph one word further, from words, (batch, beams), and a state.
 
-        reading: the first output is logits, and `<unk>` is possible. drawing: hard attention takes its locations by
-        points, (batch, beams) in 0 … 1, an input behind all others.
+        It outputs log-probabilities, (batch, beams, vocabulary), the new state, attention, (batch, beams, locations),
+        and gate, (batch, beams).
+
+        reading: whether to output logits, `<unk>` included. drawing: whether a last input, points, (batch, beams) from
+            0 to 1, draws hard attention's locations.
         """
         graph = Graph()
         words = graph.input("words", INT64, "batch", "beams")
@@ -131,7 +133,7 @@ class DecoderGraphs(ABC):
         return graph
 
     def go_on(self, graph: Graph, given: StepInputs, reading: bool) -> StepOutputs:
-        """Append one step. reading: as `step` has it."""
+        """Append one step. reading: see `step`."""
         embedded = self.embed(graph, given.words)
         attended = self.look(graph, given.beams, given.hidden, given.memory, given.points)
         image = [attended.context] if attended else [self.shared(graph, given.beams, value) for value in given.memory]
@@ -141,22 +143,22 @@ class DecoderGraphs(ABC):
 
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append what leads from the encoder to hidden and cell, (batch, hidden), and to the memory."""
+        """Append the encoder's way to hidden and cell, (batch, hidden), and memory."""
 
     def compared(self, graph: Graph, vector: str, memory: list[str]) -> str:
-        """Append what brings the photo to where sentences are compared with it; (batch, agreement_size)."""
+        """Append the photo's way into the space of agreement, (batch, agreement_size)."""
         return compared_photo(graph, vector, self.config)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of the memory, each behind the batch."""
+        """Return the memory's shapes, without the batch."""
         return []
 
     def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Attended | None:
-        """Append attention, where there is any."""
+        """Append attention, if any."""
         return None
 
     def embed(self, graph: Graph, words: str) -> str:
-        """Append the embedding of words; (rows, embedding)."""
+        """Append the embedding of words, (rows, embedding)."""
         embedded = graph.add("Gather", graph.tensor(f"{self.name}.embedding.weight", self.words, self.embedding), words)
         return graph.reshape(graph.add("Mul", embedded, graph.constant(self.embedding**0.5)), -1, self.embedding)
 
@@ -183,7 +185,7 @@ class DecoderGraphs(ABC):
         return graph.add("Mul", leave, graph.add("Tanh", kept)), kept
 
     def predict(self, graph: Graph, embedded: str, hidden: str, attended: Attended | None, reading: bool) -> str:
-        """Append the deep output layer; (rows, vocabulary)."""
+        """Append the deep output layer, (rows, vocabulary)."""
         deep = graph.linear(hidden, f"{self.name}.output_hidden", self.embedding, self.hidden)
         if self.config.feed_previous_word:
             deep = graph.add("Add", embedded, deep)
@@ -198,7 +200,7 @@ class DecoderGraphs(ABC):
         return logits if reading else graph.add("LogSoftmax", logits, axis=1)
 
     def printing_bias(self, graph: Graph) -> str:
-        """Return the output layer's bias, by which special words but `<end>` get no probability."""
+        """Return the output layer's bias, which rules out special words other than `<end>`."""
 
         def masked(tensors: Tensors) -> np.ndarray:
             bias = tensors[f"{self.name}.output_bias"].copy()
@@ -210,16 +212,16 @@ class DecoderGraphs(ABC):
         )
 
     def unflatten(self, graph: Graph, beams: str, rows: str, size: int) -> str:
-        """Append a change of shape from (rows, size) to (batch, beams, size)."""
+        """Append a reshape from (rows, size) to (batch, beams, size)."""
         return graph.add("Reshape", rows, graph.add("Concat", beams, graph.constant([size], np.int64), axis=0))
 
     def shared(self, graph: Graph, beams: str, value: str) -> str:
-        """Append a copy of (batch, 1, embedding) for each beam, (rows, embedding)."""
+        """Append copies of (batch, 1, embedding) for all beams, (rows, embedding)."""
         shape = graph.add("Concat", beams, graph.constant([self.embedding], np.int64), axis=0)
         return graph.reshape(graph.add("Expand", value, shape), -1, self.embedding)
 
     def project_image(self, graph: Graph, vector: str) -> str:
-        """Append the global vector's way to the size of a word's embedding; (batch, embedding)."""
+        """Append the global vector's projection to the size of a word, (batch, embedding)."""
         size = self.embedding
         projected = graph.linear(vector, f"{self.name}.image.0", size, self.config.encoder_kind.global_size)
         norm = (graph.tensor(f"{self.name}.image.1.{name}", size) for name in ("weight", "bias"))
@@ -227,20 +229,20 @@ class DecoderGraphs(ABC):
 
 
 class PreInjectGraphs(DecoderGraphs):
-    """The image is the input of the first LSTM cell only."""
+    """Feed the image to the first LSTM cell only."""
 
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append the cell that is fed the image, as DecoderGraphs.begin."""
+        """Append the cell fed the image."""
         return *self.lstm(graph, [self.project_image(graph, vector)], None, None), []
 
 
 class ParInjectGraphs(DecoderGraphs):
-    """The image is an input of every LSTM cell."""
+    """Feed the image to every LSTM cell."""
 
     image_inputs = 1
 
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append a blank state and the projected image, as DecoderGraphs.begin."""
+        """Append a blank state and the projected image."""
         image = self.project_image(graph, vector)
         rows = graph.add("Shape", image, start=0, end=1)
         shape = graph.add("Concat", rows, graph.constant([self.hidden], np.int64), axis=0)
@@ -248,23 +250,23 @@ class ParInjectGraphs(DecoderGraphs):
         return zeros, zeros, [graph.reshape(image, -1, 1, self.embedding)]
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return the projected image's, as DecoderGraphs.memory_shapes."""
+        """Return the projected image's shape."""
         return [(1, self.embedding)]
 
 
 class AttentionGraphs(DecoderGraphs):
-    """A gated context vector, chosen by attention, is an input of every LSTM cell."""
+    """Feed every LSTM cell a gated context vector chosen by attention."""
 
     image_inputs = 1
 
     @property
     def locations(self) -> int:
-        """Return the number of cells of the grid."""
+        """Return the number of grid cells."""
         rows, columns = self.config.grid
         return rows * columns
 
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append the annotation layer, attention's keys and the first state, as DecoderGraphs.begin."""
+        """Append annotation layer, attention's keys and first state."""
         size, attention = self.embedding, self.config.attention_size
         shape = (size, grid.channels)
         kernel = graph.weight(
@@ -286,7 +288,7 @@ class AttentionGraphs(DecoderGraphs):
         return hidden, cell, [annotations, graph.reshape(keys, -1, self.locations, attention)]
 
     def refine(self, graph: Graph, annotations: str) -> str:
-        """Append self-attention over the grid, and the layer behind it; model/refiner.py has them for PyTorch."""
+        """Append self-attention over the grid and its layer; for PyTorch see model/refiner.py."""
         size, name = self.embedding, f"{self.name}.refiner"
 
         def normalised(flat: str, layer: str) -> str:
@@ -310,11 +312,11 @@ class AttentionGraphs(DecoderGraphs):
         return graph.reshape(flat, -1, self.locations, size)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return those of annotation vectors and keys, as DecoderGraphs.memory_shapes."""
+        """Return the shapes of annotation vectors and keys."""
         return [(self.locations, self.embedding), (self.locations, self.config.attention_size)]
 
     def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Attended:
-        """Append attention, as DecoderGraphs.look."""
+        """Append attention."""
         annotations, keys = memory
         size = self.config.attention_size
         query = graph.linear(hidden, f"{self.name}.attention.query", size, self.hidden, factor=2)
@@ -332,8 +334,10 @@ class AttentionGraphs(DecoderGraphs):
         return Attended(graph.add("Mul", gate, context), weights, gate)
 
     def choose(self, graph: Graph, distribution: str, points: str | None) -> str:
-        """Append the choice of one location: the most probable, or the first whose sum of probabilities passes the
-        point; (batch, beams, locations), 1 there."""
+        """Append hard attention's location, 1 in (batch, beams, locations).
+
+        It is the most probable or, with points, the first where the cumulative probability passes the point.
+        """
         if points is None:
             chosen = graph.add("ArgMax", distribution, axis=2, keepdims=0)
         else:
@@ -345,7 +349,7 @@ class AttentionGraphs(DecoderGraphs):
         return graph.add("OneHot", chosen, graph.constant(self.locations, np.int64), graph.constant([0, 1]), axis=-1)
 
 
-# What makes the graphs of each name in `config.DECODERS`.
+# Graphs of each name in `config.DECODERS`.
 DECODER_GRAPHS: dict[str, type[DecoderGraphs]] = {
     "pre-inject": PreInjectGraphs,
     "par-inject": ParInjectGraphs,

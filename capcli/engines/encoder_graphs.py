@@ -1,6 +1,6 @@
-"""Encoders as ONNX graphs, batch normalisation folded into the convolutions; model/encoders.py has them for PyTorch.
+"""Encoders as ONNX graphs, batch normalisation folded into convolutions; for PyTorch see model/encoders.py.
 
-The bundled kind has one; torchvision's run on PyTorch alone.
+Only the bundled kind has one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from capcli.model.config import ModelConfig
 def same(
     graph: Graph, x: Grid, name: str, outputs: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> Grid:
-    """Append `conv_bn` with TensorFlow's SAME padding. name: of the pair in the checkpoint."""
+    """Append `conv_bn` with TensorFlow's SAME padding. name: the pair's in the checkpoint."""
     padding = lite2.same_padding(x.side, kernel, stride, dilation)
     names = f"{name}.0", f"{name}.1"
     return conv_bn(graph, x, *names, outputs, kernel, stride, padding, dilation, groups, lite2.EPSILON)
 
 
 def relu6(graph: Graph, x: Grid) -> Grid:
-    """Append a ReLU that ends at 6."""
+    """Append a ReLU capped at 6."""
     return x._replace(value=graph.add("Clip", x.value, graph.constant(0), graph.constant(6)))
 
 
@@ -46,7 +46,7 @@ def efficientnet_lite2(graph: Graph, pixels: str, config: ModelConfig) -> tuple[
     return x, graph.reshape(graph.add("GlobalAveragePool", x.value), 0, x.channels)
 
 
-# What appends a name of `config.ENCODERS`: from pixels, (batch, 3, side, side) in float32, to the last feature map and
+# By name in `config.ENCODERS`: appends the way from pixels, (batch, 3, side, side) float32, to the last feature map and
 # the global vector, (batch, channels).
 ENCODER_GRAPHS: dict[str, Callable[[Graph, str, ModelConfig], tuple[Grid, str]]] = {
     "efficientnet_lite2": efficientnet_lite2

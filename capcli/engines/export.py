@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX graphs with their weights, for other programs: a browser, a phone, another language."""
+"""A checkpoint as ONNX graphs with weights, for other programs: a browser, a phone, another language."""
 
 from __future__ import annotations
 
@@ -89,11 +89,9 @@ print(" ".join(sentence).replace(" '", "'"))
 
 
 def export(checkpoint: Checkpoint, folder: Path) -> list[str]:
-    """Write a checkpoint's graphs, its words and a README of inputs and outputs; all of them, or none.
+    """Write a checkpoint's graphs, words and a README of inputs and outputs; all or none. Returns the file names.
 
-    Returns the names of the files.
-
-    folder: made if it is absent.
+    folder: made if missing.
 
     Raises OSError.
     """
@@ -128,7 +126,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> list[str]:
 
 
 def as_table(graph: bytes) -> str:
-    """Return a graph's inputs and outputs as a table in Markdown, as ONNX Runtime finds them."""
+    """Return a graph's inputs and outputs, read by ONNX Runtime, as a Markdown table."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     rows = ["| | name | type | shape |", "|---|---|---|---|"]
     for kind, entries in (("input", session.get_inputs()), ("output", session.get_outputs())):

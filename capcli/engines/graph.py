@@ -1,4 +1,4 @@
-"""An ONNX graph that is put together here, and whose weights stay outside of it."""
+"""ONNX graphs built here, with weights kept outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Old enough for every version of ONNX Runtime that is allowed, so that a newer `onnx` makes the same graphs.
+# Old enough for all allowed versions of ONNX Runtime, so that a newer `onnx` makes the same graphs.
 OPSET, IR_VERSION = 17, 8
 FLOAT, UINT8, INT64 = 1, 2, 7  # of TensorProto.DataType
 Tensors = Mapping[str, np.ndarray]  # of a checkpoint, float32, by their names in model.safetensors
@@ -15,11 +15,11 @@ Make = Callable[[Tensors], np.ndarray]
 
 
 class NoGraph(ValueError):
-    """A part of a model that only PyTorch can run."""
+    """Report a part of a model that only PyTorch can run."""
 
 
 class Node(NamedTuple):
-    """Describe a node: its operator, the names of its inputs and outputs, and its attributes."""
+    """Describe a node: operator, names of inputs and outputs, attributes."""
 
     kind: str
     inputs: Sequence[str]
@@ -28,16 +28,16 @@ class Node(NamedTuple):
 
 
 class Weight(NamedTuple):
-    """Describe a value that is made of a checkpoint's tensors."""
+    """Describe a value made of a checkpoint's tensors."""
 
     shape: Sequence[int]
     make: Make
 
 
 class Graph:
-    """Nodes in the order in which they run; values go by names that are made up here.
+    """Collect nodes in running order; values have names made up here.
 
-    tensors: the checkpoint's tensors that the graph uses, and their shapes.
+    tensors: names and shapes of the checkpoint's tensors in use.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Graph:
         self.outputs: dict[str, tuple[int, Sequence[int | str]]] = {}
 
     def input(self, name: str, kind: int, *shape: int | str) -> str:
-        """Declare an input, in the order of the calls.
+        """Declare the next input.
 
         kind: FLOAT, UINT8 or INT64.
         shape: a name stands for any size.
@@ -58,12 +58,12 @@ class Graph:
         return name
 
     def output(self, name: str, value: str, *shape: int | str) -> None:
-        """Declare an output of floats, in the order of the calls. shape: a name stands for any size."""
+        """Declare the next output, of floats. shape: a name stands for any size."""
         self.nodes.append(Node("Identity", [value], [name], {}))
         self.outputs[name] = FLOAT, shape
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node with one output, and return that."""
+        """Append a node with one output, and return it."""
         return self.split(kind, *inputs, outputs=1, **attributes)[0]
 
     def split(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> Sequence[str]:
@@ -73,40 +73,39 @@ class Graph:
         return names
 
     def constant(self, value: Any, kind: Any = np.float32) -> str:
-        """Return a value that is part of the graph: a number, a list or an array."""
+        """Return a constant: a number, list or array."""
         name = f"constant{len(self.constants)}"
         self.constants[name] = np.asarray(value, kind)
         return name
 
     def tensor(self, name: str, *shape: int) -> str:
-        """Return one of the checkpoint's tensors."""
+        """Return a tensor of the checkpoint."""
         return self.weight(name, shape, {name: shape}, lambda tensors: tensors[name])
 
     def weight(self, name: str, shape: Sequence[int], of: Mapping[str, tuple[int, ...]], make: Make) -> str:
-        """Return a value that is made of the checkpoint's tensors. of: their names and shapes."""
+        """Return a value made of the checkpoint's tensors. of: their names and shapes."""
         self.tensors.update(of)
         self.weights[name] = Weight(shape, make)
         return name
 
     def linear(self, x: str, name: str, outputs: int, inputs: int, bias: bool = True, factor: float = 1.0) -> str:
-        """Append a fully connected layer over (rows, inputs), as torch.nn.Linear stores it, times a factor."""
+        """Append a linear layer over (rows, inputs), stored as in torch.nn.Linear, times a factor."""
         parts = {f"{name}.weight": (outputs, inputs)} | ({f"{name}.bias": (outputs,)} if bias else {})
         return self.add("Gemm", x, *(self.scaled(part, shape, factor) for part, shape in parts.items()), transB=1)
 
     def scaled(self, name: str, shape: tuple[int, ...], factor: float) -> str:
-        """Return one of the checkpoint's tensors times a factor."""
+        """Return a tensor of the checkpoint times a factor."""
         if factor == 1:
             return self.tensor(name, *shape)
         return self.weight(f"{name}×{factor:g}", shape, {name: shape}, lambda tensors: tensors[name] * factor)
 
     def reshape(self, x: str, *shape: int) -> str:
-        """Append a change of shape; −1 is what is left, 0 the size that x has there."""
+        """Append a reshape; −1 is what is left, 0 keeps x's size."""
         return self.add("Reshape", x, self.constant(shape, np.int64))
 
     def as_bytes(self, tensors: Tensors | None = None) -> bytes:
-        """Return the graph as ONNX. tensors: the checkpoint's, for a graph that holds its weights; None leaves them
-        out."""
-        from onnx import TensorProto, helper, numpy_helper  # late: it takes its time, which others can use
+        """Return the graph as ONNX. tensors: the checkpoint's, to be stored in it; None leaves them out."""
+        from onnx import TensorProto, helper, numpy_helper  # late: it is slow, and others can use the time
 
         inside = self.constants if tensors is None else self.constants | self.values(tensors)
         initializers = [numpy_helper.from_array(value, name) for name, value in inside.items()]
@@ -125,5 +124,5 @@ class Graph:
         return model.SerializeToString()
 
     def values(self, tensors: Tensors) -> dict[str, np.ndarray]:
-        """Return the weights by their names in the graph, made of the checkpoint's tensors."""
+        """Return weights by name, made of the checkpoint's tensors."""
         return {name: np.ascontiguousarray(w.make(tensors), np.float32) for name, w in self.weights.items()}

@@ -1,4 +1,4 @@
-"""The ways to decode beside plain beam search, in numpy; decoding/sampling.py is its like for PyTorch, with sources."""
+"""Sampling and diverse beams in numpy; for PyTorch, and sources, see decoding/sampling.py."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def decode(
     vocabulary: Vocabulary,
     generator: np.random.Generator | None,
 ) -> Hypotheses[np.ndarray]:
-    """Return at least count sentences for each image, best first, in the way that the options say.
+    """Return at least count sentences per image, best first, decoded as the options say.
 
-    state: before the first word, with one beam for each image.
-    generator: of what is drawn, None where nothing is.
+    state: before the first word, one beam per image.
+    generator: for draws, else None.
 
     Raises ValueError if one sentence is to be diverse, and as `Rules.of` does.
     """
@@ -49,7 +49,7 @@ def sample(
     vocabulary: Vocabulary,
     generator: np.random.Generator,
 ) -> Hypotheses[np.ndarray]:
-    """Draw count sentences for each image word by word, sorted by score."""
+    """Draw count sentences per image word by word, sorted by score."""
 
     def choose(log_probs: np.ndarray, going: np.ndarray) -> np.ndarray:
         scaled = log_probs / options.temperature
@@ -67,7 +67,7 @@ def sample(
 
 
 def draw(probabilities: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return one index for each row, drawn by its probabilities, which need not sum to 1. probabilities: (…, words)."""
+    """Return one index per row, drawn by unnormalised probabilities. probabilities: (…, words)."""
     reached = probabilities.cumsum(-1, dtype=np.float64)
     point = generator.random(reached.shape[:-1])[..., None] * reached[..., -1:]
     return (reached <= point).sum(-1).clip(max=reached.shape[-1] - 1)
@@ -76,7 +76,7 @@ def draw(probabilities: np.ndarray, generator: np.random.Generator) -> np.ndarra
 def diverse_beams(
     advance: Advance, state: State, count: int, options: BeamOptions, vocabulary: Vocabulary, diversity: float
 ) -> Hypotheses[np.ndarray]:
-    """Search with as many groups of one beam as sentences, each word costing diversity for every group that has it."""
+    """Search with a group of one beam per sentence; each word costs diversity for every group that has it."""
 
     def choose(log_probs: np.ndarray, going: np.ndarray) -> np.ndarray:
         chosen = np.zeros(going.shape, np.int64)
@@ -93,10 +93,10 @@ def diverse_beams(
 def roll_out(
     advance: Advance, state: State, count: int, options: BeamOptions, vocabulary: Vocabulary, choose: Choose
 ) -> Hypotheses[np.ndarray]:
-    """Let count sentences for each image grow side by side, sorted by score.
+    """Grow count sentences per image side by side, sorted by score.
 
-    choose: takes the next words' log-probabilities, (batch, count, vocabulary), and which sentences still grow, (batch,
-        count); returns a word for each.
+    choose: takes the next log-probabilities, (batch, count, vocabulary), and which sentences grow, (batch, count);
+        returns a word each.
     """
     rules = Rules.of(options, vocabulary)
     batch = len(state.hidden)
@@ -142,13 +142,13 @@ def roll_out(
 def sample_locations(
     advance: Callable[[np.ndarray, State, np.ndarray], Step], generator: np.random.Generator
 ) -> Advance:
-    """Return what goes one word further by the mean probability over sampled locations (Xu et al. 2015 §4.1).
+    """Return a step that averages probabilities over sampled locations (Xu et al. 2015 §4.1).
 
-    Takes the place of the decoder in any search. Each of a beam's samples goes its own way through the image, the words
-    are common. Attention is the share of samples that looked there.
+    It replaces the decoder in any search. Each of a beam's samples takes its own way through the image, with common
+    words. Attention is the share of samples that looked there.
 
-    advance: takes words and points, (batch, beams × samples), which choose locations, in 0 … 1.
-    generator: what the points are drawn from.
+    advance: takes words and points, (batch, beams × samples), from 0 to 1, which choose locations.
+    generator: draws the points.
     """
 
     def advance_samples(words: np.ndarray, state: State) -> Step:

@@ -1,4 +1,4 @@
-"""Beam search in numpy, over a decoder that gives arrays; decoding/beam_search.py is its like for PyTorch."""
+"""Beam search in numpy; for PyTorch see decoding/beam_search.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from capcli.model.vocabulary import END, START, Vocabulary
 
 @dataclass
 class State:
-    """Hold what a decoder remembers between two words.
+    """Hold a decoder's memory between words.
 
     hidden, cell: (batch, beams × samples, hidden).
-    memory: arrays (batch, …) that the beams of an image share.
-    samples: states that belong to one beam; see `numpy_sampling.sample_locations`.
-    photo: (batch, channels), the image as sentences are compared with it; only before the first word, and None where
-        they are not.
+    memory: arrays (batch, …) shared by an image's beams.
+    samples: per beam; see `numpy_sampling.sample_locations`.
+    photo: (batch, channels), for agreement, if any; only before the first word.
     vector: (batch, channels), the encoder's global one; only before the first word.
     """
 
@@ -33,30 +32,30 @@ class State:
     vector: np.ndarray | None = None
 
     def reorder(self, beams: np.ndarray) -> State:
-        """Return each image's beams picked by index. beams: (batch, new beams)."""
+        """Pick each image's beams by index. beams: (batch, new beams)."""
         index = (beams[:, :, None] * self.samples + np.arange(self.samples)).reshape(len(beams), -1)
         rows = np.arange(len(beams))[:, None]
         return State(self.hidden[rows, index], self.cell[rows, index], self.memory, self.samples)
 
     def repeat(self, samples: int) -> State:
-        """Return so many samples of each beam."""
+        """Repeat each beam for its samples."""
         return State(np.repeat(self.hidden, samples, 1), np.repeat(self.cell, samples, 1), self.memory, samples)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in the order of a step graph's inputs."""
+        """Return the arrays in the step graph's order."""
         return self.hidden, self.cell, *self.memory
 
     def keep(self, images: np.ndarray) -> State:
-        """Return the images at these positions of the batch, (kept,)."""
+        """Keep the images at these positions, (kept,)."""
         memory = tuple(array[images] for array in self.memory)
         return State(self.hidden[images], self.cell[images], memory, self.samples)
 
 
 @dataclass
 class Step:
-    """Hold what a decoder gives for one word more.
+    """Hold a decoder's output for one word.
 
-    log_probs: (batch, beams, vocabulary) of the next word, the caller's own to change.
+    log_probs: (batch, beams, vocabulary) of the next word; the caller may change them.
     attention: (batch, beams, locations), or None.
     gate: (batch, beams), Xu et al.'s β_t, or None.
     """
@@ -67,13 +66,13 @@ class Step:
     gate: np.ndarray | None
 
 
-# Goes one word further; takes the previous words, (batch, beams), `<start>` first, and the state.
+# Goes one word further from the previous words, (batch, beams), `<start>` first, and the state.
 Advance = Callable[[np.ndarray, State], Step]
 
 
 @dataclass
 class Trace:
-    """Hold the sentences of live beams so far, as Hypotheses does; each array (batch, beams, time, …) or None."""
+    """Hold live beams' sentences, as in Hypotheses; each array (batch, beams, time, …) or None."""
 
     words: np.ndarray
     log_probs: np.ndarray
@@ -81,7 +80,7 @@ class Trace:
     gates: np.ndarray | None
 
     def extended(self, step: Step, parents: np.ndarray, words: np.ndarray, log_probs: np.ndarray) -> Trace:
-        """Return the sentences that each go on with a word. parents, words, log_probs: (batch, new beams)."""
+        """Extend sentences by a word. parents, words, log_probs: (batch, new beams)."""
         rows = np.arange(len(parents))[:, None]
 
         def longer(old: np.ndarray | None, new: np.ndarray | None) -> np.ndarray | None:
@@ -96,13 +95,13 @@ class Trace:
         return Trace(longer(self.words, words), longer(self.log_probs, log_probs), attention, gates)  # type: ignore[arg-type]
 
     def keep(self, images: np.ndarray) -> Trace:
-        """Return the images at these positions of the batch, (kept,)."""
+        """Keep the images at these positions, (kept,)."""
         return Trace(*(None if array is None else array[images] for array in vars(self).values()))  # type: ignore[arg-type]
 
 
 @dataclass
 class Sentence:
-    """Hold a finished sentence: arrays (words, …), and of log-probabilities one for `<end>` too."""
+    """Hold a finished sentence: arrays (words, …), log-probabilities with one for `<end>`."""
 
     score: float
     words: np.ndarray
@@ -116,14 +115,14 @@ class Sentence:
 
 
 def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary: Vocabulary) -> Hypotheses[np.ndarray]:
-    """Return the best sentences found for each image, as `decoding.beam_search.beam_search` does.
+    """Return the best sentences of each image, as `decoding.beam_search.beam_search` does.
 
-    state: before the first word, with one beam for each image.
+    state: before the first word, one beam per image.
     """
     rules = Rules.of(options, vocabulary)
     beam, batch = options.beam, len(state.hidden)
     finished: list[list[Sentence]] = [[] for _ in range(batch)]
-    images = np.arange(batch)  # positions in the batch of the images still being searched
+    images = np.arange(batch)  # batch positions of images still being searched
     words, totals = np.full((batch, 1), START), np.zeros((batch, 1), np.float32)
     trace = Trace(np.zeros((batch, 1, 0), np.int64), np.zeros((batch, 1, 0), np.float32), None, None)
     for time in range(options.max_length + 1):
@@ -134,7 +133,7 @@ def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary
         if time == options.max_length:
             log_probs[..., :END] = log_probs[..., END + 1 :] = -np.inf
         forbid(log_probs, trace.words, rules)
-        # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
+        # A beam can end only once, so at most `beam` of these are ends, leaving `beam` to go on.
         best, flat = best_of((totals[:, :, None] + log_probs).reshape(len(images), -1), 2 * beam)
         parents, chosen = np.divmod(flat, log_probs.shape[2])
         chosen_log_probs = np.take_along_axis(log_probs.reshape(len(images), -1), flat, 1)
@@ -152,7 +151,7 @@ def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary
             )
             sentences.sort(key=lambda sentence: -sentence.score)
             del sentences[beam:]
-        # A stable sort moves the ends to the back, and leaves the others in order of log-probability.
+        # A stable sort moves ends to the back and leaves the others in order of log-probability.
         alive = np.argsort(is_end, axis=1, kind="stable")[:, :beam]
         totals = np.take_along_axis(np.where(is_end, -np.inf, best), alive, 1)
         words, parents, chosen_log_probs = (
@@ -174,7 +173,7 @@ def beam_search(advance: Advance, state: State, options: BeamOptions, vocabulary
 
 
 def best_of(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the highest values of each row, in descending order, and where they are; −inf where there are too few.
+    """Return each row's highest values, descending, and their indices; −inf if there are too few.
 
     values: (rows, n).
     """
@@ -191,7 +190,7 @@ def forbid(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> None:
     """Set to −inf, in place, each word that must not come next.
 
     log_probs: (batch, beams, vocabulary), of the next word.
-    history: (batch, beams, time) ids of the words so far.
+    history: (batch, beams, time) ids so far.
     """
     if rules.banned:
         log_probs[..., list(rules.banned)] = -np.inf
@@ -202,9 +201,9 @@ def forbid(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> None:
 
 
 def block_echoes(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> None:
-    """Set to −inf, in place, each word that would echo one of its beam, with nothing but "and", or "and a", between.
+    """Set to −inf, in place, each word that would echo one before with only "and", or "and a", between.
 
-    log_probs, history: as `forbid` takes them.
+    log_probs, history: see `forbid`.
     """
     time = history.shape[2]
     joining, articles = np.isin(history, rules.joining), np.isin(history, rules.articles)
@@ -219,11 +218,10 @@ def block_echoes(log_probs: np.ndarray, history: np.ndarray, rules: Rules) -> No
 
 
 def block_repeats(log_probs: np.ndarray, history: np.ndarray, length: int) -> None:
-    """Set to −inf, in place, each word that would repeat a sequence of words of its beam.
+    """Set to −inf, in place, each word that would repeat a sequence of its beam.
 
-    log_probs: (batch, beams, vocabulary), of the next word.
-    history: (batch, beams, time) ids of the words so far.
-    length: words in a sequence, 1 or more.
+    log_probs, history: see `forbid`.
+    length: of a sequence in words, 1 or more.
     """
     time = history.shape[2]
     if time < length:
@@ -235,7 +233,7 @@ def block_repeats(log_probs: np.ndarray, history: np.ndarray, length: int) -> No
 
 
 def gather(finished: list[list[Sentence]], beam: int) -> Hypotheses[np.ndarray]:
-    """Return the finished sentences of each image of a batch, best first, in arrays that hold them all."""
+    """Return each image's finished sentences, best first, in arrays for the whole batch."""
     batch, example = len(finished), finished[0][0]
     lengths = np.zeros((batch, beam), np.int64)
     for image, sentences in enumerate(finished):

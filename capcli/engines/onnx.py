@@ -1,7 +1,6 @@
 """ONNX Runtime: on CPUs, in float32, without PyTorch.
 
-Graphs are made here, from a checked config.json, and weights come from checked safetensors: a graph that somebody else
-made is never run.
+Graphs are made here from a checked config.json, weights read from checked safetensors: no foreign graph is ever run.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from capcli.model.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-ENCODED_AT_ONCE = 2  # images for each thread; with 4 it takes 80 MB more, and no less time
+ENCODED_AT_ONCE = 2  # images per thread; 4 take 80 MB more and no less time
 
 
 class OnnxEngine(Engine):
-    """A checkpoint in ONNX Runtime; its features are the decoder's states before the first word."""
+    """A checkpoint in ONNX Runtime, whose features are the decoder's first states; see Engine."""
 
     name = "onnx"
     device, precision = "cpu", "fp32"
@@ -45,7 +44,7 @@ class OnnxEngine(Engine):
     def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
         """Prepare a checkpoint.
 
-        threads: for one batch; None is one for each core of this process. May be changed before the first batch.
+        threads: per batch; None is one per core of this process. May be changed before the first batch.
         """
         self.config, self.vocabulary, self.tensors = checkpoint.config, checkpoint.vocabulary, checkpoint.tensors
         self.threads = threads or count_cores()
@@ -61,7 +60,7 @@ class OnnxEngine(Engine):
 
     @property
     def facts(self) -> Facts:
-        """Return the checkpoint's facts, as Engine.facts."""
+        """Return the checkpoint's facts."""
         parameters = {name: tensor.size for name, tensor in self.tensors.items() if ".running_" not in name}
         encoder, decoder = (
             sum(size for name, size in parameters.items() if name.startswith(part)) for part in ("encoder.", "decoder.")
@@ -72,31 +71,31 @@ class OnnxEngine(Engine):
         """Run a graph; return its outputs.
 
         name: of its session, which is kept.
-        make: makes the graph where there is no session yet.
+        make: makes the graph for a new session.
         """
         session = self.session(name, make)
         names = (entry.name for entry in session.get_inputs())
         return session.run(None, dict(zip(names, inputs, strict=True)))
 
     def session(self, name: str, make: Callable[[], Graph]) -> InferenceSession:
-        """Return the session of a name, made with its graph where there is none yet."""
+        """Return the named session, making it and its graph if new."""
         with self.locks.setdefault(name, threading.Lock()):
             if name not in self.sessions:
                 self.sessions[name] = self.make_session(make())
             return self.sessions[name]
 
     def prepare(self) -> None:
-        """Make the sessions that captions need, as Engine.prepare."""
+        """Make the sessions that captions need."""
         self.session("start", self.make_start)
         self.session("step", self.graphs.step)
 
     def make_session(self, graph: Graph) -> InferenceSession:
-        """Return a session for a graph with this checkpoint's weights."""
+        """Return a session of a graph with this checkpoint's weights."""
         from capcli.engines.runtime import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        # Threads that wait by spinning would take the cores from other threads that caption at the same time.
+        # Threads that spin while waiting would take cores from other captioning threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors, which are raised as well
         weights = graph.values(self.tensors)
@@ -105,10 +104,8 @@ class OnnxEngine(Engine):
         return onnxruntime.InferenceSession(graph.as_bytes(), options, providers=["CPUExecutionProvider"])
 
     def encode(self, pixels: np.ndarray) -> State:
-        """Return features, as Engine.encode.
-
-        A few images at a time: what their layers give stays in the processor's cache, and takes little memory.
-        """
+        """Return a batch's features."""
+        # A few images at a time, whose layers fit the processor's cache and need little memory.
         at_once = ENCODED_AT_ONCE * self.threads
         pieces = [
             self.run("start", self.make_start, pixels[begin : begin + at_once])
@@ -121,7 +118,7 @@ class OnnxEngine(Engine):
     def search(
         self, features: State, count: int, options: DecodingOptions, generator: np.random.Generator | None = None
     ) -> Hypotheses[np.ndarray]:
-        """Return sentences, as Engine.search."""
+        """Return sentences."""
         if options.draws and generator is None:
             generator = self.make_generator(options.seed)
         advance: Advance = self.advance
@@ -134,29 +131,29 @@ class OnnxEngine(Engine):
         return decode(advance, features, count, options, self.vocabulary, generator)
 
     def advance(self, words: np.ndarray, state: State) -> Step:
-        """Go one word further. words: (batch, beams), the previous ones, `<start>` first."""
+        """Go one word further. words: (batch, beams), `<start>` first."""
         return as_step(state, self.run("step", self.graphs.step, words, *state.arrays()))
 
     def advance_by_points(self, words: np.ndarray, state: State, points: np.ndarray) -> Step:
-        """Go one word further, at the locations that points choose, (batch, beams) in 0 … 1."""
+        """Go one word further, with locations chosen by points, (batch, beams), 0 to 1."""
         make = partial(self.graphs.step, drawing=True)
         return as_step(state, self.run("drawing", make, words, *state.arrays(), points))
 
     def make_generator(self, seed: int | None) -> np.random.Generator:
-        """Return a generator, as Engine.make_generator."""
+        """Return numpy's generator."""
         return np.random.default_rng(None if seed is None else seed % 2**64)
 
     def start(self, features: State) -> State:
-        """Return the features, which are the state, as Engine.start."""
+        """Return the features, which are the state."""
         return features
 
     def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
-        """Go one word further, as Engine.step."""
+        """Go one word further."""
         step = self.advance(words, state.reorder(parents))
         return step.log_probs, step.state
 
     def read(self, features: State, words: np.ndarray) -> SentencesRead:
-        """Read sentences, as Engine.read."""
+        """Read sentences over each image."""
         images, make = len(features.hidden), partial(self.graphs.step, reading=True)
         state = features.reorder(np.zeros((images, len(words)), np.int64))
         logits, attention, gates = [], [], []
@@ -172,7 +169,7 @@ class OnnxEngine(Engine):
         )
 
     def agree(self, features: State, words: np.ndarray) -> np.ndarray:
-        """Return agreements, as Engine.agree."""
+        """Return the agreement of sentences with images."""
         make = partial(compared_sentences, self.config, self.config.words_before or len(self.vocabulary))
         assert features.photo is not None
         (sentences,) = self.run("sentences", make, words.reshape(-1, words.shape[2]))
@@ -180,16 +177,16 @@ class OnnxEngine(Engine):
         return cosines
 
     def vectors(self, features: State) -> np.ndarray:
-        """Return global vectors, as Engine.vectors."""
+        """Return the encoder's global vectors."""
         assert features.vector is not None
         return features.vector
 
     def synchronize(self) -> None:
-        """Return at once, as a CPU has done everything by then."""
+        """Return at once, as a CPU is done by then."""
 
 
 def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
-    """Return what makes the graphs of a model."""
+    """Return the graphs of a model."""
     if config.decoder not in DECODER_GRAPHS:
         raise NoGraph(f"the decoder {config.decoder} has no ONNX graph: it runs on PyTorch alone")
     make = DECODER_GRAPHS[config.decoder] if config.words_before is None else TaughtGraphs
@@ -197,7 +194,7 @@ def make_graphs(config: ModelConfig, vocabulary: Vocabulary) -> DecoderGraphs:
 
 
 def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all tensors that a checkpoint holds, by their names."""
+    """Return the shapes of a checkpoint's tensors by name."""
     graphs = make_graphs(config, vocabulary)
     shapes = graphs.start().tensors | graphs.step().tensors
     if config.agreement_size is not None:
@@ -206,14 +203,14 @@ def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tupl
 
 
 def as_step(state: State, outputs: Sequence[np.ndarray]) -> Step:
-    """Return a step graph's outputs by their names; what the image gave is kept. state: before the step."""
+    """Name a step graph's outputs, keeping the image's. state: before the step."""
     log_probs, hidden, cell, *seen = outputs
     attention, gate = seen or (None, None)
     return Step(log_probs, replace(state, hidden=hidden, cell=cell), attention, gate)
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A decoder that was taught beside the one that it began as, as ONNX graphs; model/taught.py has it for PyTorch."""
+"""A taught decoder beside the one it began as, in ONNX graphs; for PyTorch see model/taught.py."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from capcli.model.vocabulary import UNKNOWN
 
 
 class TaughtGraphs(DecoderGraphs):
-    """Both decoders run, and each photo takes what its own says; their states lie side by side."""
+    """Run both decoders side by side, and give each photo the output of the one meant for it."""
 
     def __init__(self, config: ModelConfig, words: int) -> None:
-        """Keep the sizes. words: of the vocabulary, of which the decoder before knew config.words_before."""
+        """Keep the sizes. words: of the vocabulary; the old decoder knew config.words_before of them."""
         super().__init__(config, words)
         assert config.words_before is not None
         kind, counts = DECODER_GRAPHS[config.decoder], {"before": config.words_before, "taught": words}
@@ -23,7 +23,7 @@ class TaughtGraphs(DecoderGraphs):
         self.hidden *= 2
 
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append both beginnings, and which of them counts, as DecoderGraphs.begin."""
+        """Append both beginnings, and which decoder counts."""
         sign = graph.linear(vector, "decoder.near", 1, self.config.encoder_kind.global_size)
         near = graph.add("Cast", graph.add("Greater", sign, graph.constant(0)), to=FLOAT)
         hiddens, cells, memories = zip(*(d.begin(graph, grid, vector) for d in (self.before, self.taught)), strict=True)
@@ -31,16 +31,16 @@ class TaughtGraphs(DecoderGraphs):
         return hidden, cell, [near, *memories[0], *memories[1]]
 
     def compared(self, graph: Graph, vector: str, memory: list[str]) -> str:
-        """Append zeros for photos that the taught decoder captions, as DecoderGraphs.compared."""
+        """Append agreement, zero for photos that the taught decoder captions."""
         before = graph.add("Sub", graph.constant(1), memory[0])
         return graph.add("Mul", before, super().compared(graph, vector, memory))
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return those of both, behind that of which counts, as DecoderGraphs.memory_shapes."""
+        """Return the shapes of which decoder counts, then of both memories."""
         return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]
 
     def go_on(self, graph: Graph, given: StepInputs, reading: bool) -> StepOutputs:
-        """Append a step of both decoders, and the choice between them, as DecoderGraphs.go_on."""
+        """Append a step of both decoders, and the choice between them."""
         near, *rest = given.memory
         half = len(rest) // 2
         hiddens, cells = (graph.split("Split", state, outputs=2, axis=1) for state in (given.hidden, given.cell))
@@ -64,7 +64,7 @@ class TaughtGraphs(DecoderGraphs):
         return StepOutputs(logits, hidden, cell, Attended(taught.attended.context, weights, gate))
 
     def widened(self, graph: Graph, logits: str) -> str:
-        """Append the words that the decoder before did not know: to it they are `<unk>`, which is never printed."""
+        """Append new words to the old decoder's output, as unlikely as its `<unk>`, which is never printed."""
         more = self.words - self.before.words
         if not more:
             return logits

@@ -20,19 +20,19 @@ from capcli.model.encoders import Features, fold_batch_norm
 from capcli.model.precision import PRECISIONS, choose_precision
 from capcli.model.taught import TaughtDecoder
 
-ENCODED_AT_ONCE = 4  # images for each thread
+ENCODED_AT_ONCE = 4  # images per thread
 DEVICES = ("cuda", "mps", "cpu")
 
 
 class TorchEngine(Engine):
-    """A model of PyTorch, of which encoder and decoder are faster copies."""
+    """A PyTorch model, run by faster copies of its encoder and decoder; see Engine."""
 
     name = "torch"
 
     def __init__(self, model: CaptionModel, device: torch.device, precision: str = "auto") -> None:
-        """Prepare a model, which stays as it is but for the device.
+        """Prepare a model, changing only its device.
 
-        precision: as `Captioner.load` takes it. Raises ValueError for one that this device does not have.
+        precision: see `Captioner.load`. Raises ValueError for one this device lacks.
         """
         self.precision = choose_precision(precision, device)
         dtype = PRECISIONS[self.precision]
@@ -45,7 +45,7 @@ class TorchEngine(Engine):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: torch.device, precision: str = "auto") -> TorchEngine:
-        """Return an engine for a checkpoint folder. Raises ModelError, and ValueError as for one that is made."""
+        """Return an engine for a checkpoint folder. Raises ModelError, and ValueError as `__init__` does."""
         return cls(CaptionModel.load(folder), device, precision)
 
     @property
@@ -55,7 +55,7 @@ class TorchEngine(Engine):
 
     @property
     def threads(self) -> int:
-        """Return the number of PyTorch's threads; it is the whole process's, and not for a library to set."""
+        """Return PyTorch's number of threads, which is the whole process's and not for a library to set."""
         return torch.get_num_threads()
 
     @threads.setter
@@ -63,15 +63,13 @@ class TorchEngine(Engine):
         torch.set_num_threads(number)
 
     def prepare(self) -> None:
-        """Return at once, as a model of PyTorch is ready."""
+        """Return at once: a PyTorch model is ready."""
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Features:
-        """Return features in this engine's precision, as Engine.encode.
-
-        On a CPU a few images at a time: what their layers give stays in its cache, and takes little memory.
-        """
+        """Return a batch's features in this engine's precision."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        # On a CPU a few images at a time, whose layers fit its cache and need little memory.
         at_once = ENCODED_AT_ONCE * self.threads if self.torch_device.type == "cpu" else len(images)
         pieces = [
             self.encoder(piece.to(self.torch_device, memory_format=torch.channels_last))
@@ -83,36 +81,36 @@ class TorchEngine(Engine):
     def search(
         self, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
     ) -> Hypotheses[np.ndarray]:
-        """Return sentences, as Engine.search."""
+        """Return sentences."""
         found = decode(self.decoder, features, count, options, self.vocabulary, generator)
         return as_arrays(found)
 
     def make_generator(self, seed: int | None) -> Generator:
-        """Return a generator, as Engine.make_generator; no other is seeded by it."""
+        """Return a generator of its own, seeding no other."""
         return make_generator(seed, self.torch_device)
 
     @torch.inference_mode()
     def start(self, features: Features) -> State:
-        """Return the decoder's state, as Engine.start."""
+        """Return the decoder's state."""
         return self.decoder.start(features)
 
     @torch.inference_mode()
     def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
-        """Go one word further, as Engine.step."""
+        """Go one word further."""
         previous, beams = (torch.from_numpy(array).to(self.torch_device) for array in (words, parents))
         step = self.decoder.step(previous, state.reorder(beams))
         return step.logits.log_softmax(2).cpu().numpy(), step.state
 
     @torch.inference_mode()
     def read(self, features: Features, words: np.ndarray) -> SentencesRead:
-        """Read sentences, as Engine.read."""
+        """Read sentences over each image."""
         given = torch.from_numpy(words).to(self.torch_device).expand(len(features.global_vector), -1, -1)
         reading = self.decoder(features, given)
         return SentencesRead(as_array(reading.logits), as_array(reading.attention), as_array(reading.gate))
 
     @torch.inference_mode()
     def agree(self, features: Features, words: np.ndarray) -> np.ndarray:
-        """Return agreements, as Engine.agree; in float32, as they are but a sum of a few layers."""
+        """Return the agreement of sentences with images, in float32, as only a few layers are summed."""
         assert self.model.agreement is not None
         found = self.model.agreement.photos(features.global_vector.float())
         if isinstance(self.model.decoder, TaughtDecoder):
@@ -121,12 +119,12 @@ class TorchEngine(Engine):
         return cosines
 
     def vectors(self, features: Features) -> np.ndarray:
-        """Return global vectors, as Engine.vectors."""
+        """Return the encoder's global vectors."""
         vectors: np.ndarray = as_array(features.global_vector)
         return vectors
 
     def synchronize(self) -> None:
-        """Wait for a GPU, as Engine.synchronize."""
+        """Wait for a GPU."""
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
         elif self.torch_device.type == "mps":
@@ -134,25 +132,25 @@ class TorchEngine(Engine):
 
 
 def as_array(tensor: Tensor | None) -> Any:
-    """Return a tensor as an array, numbers of 16 bits as float32; None stays None."""
+    """Return a tensor as an array, 16-bit numbers as float32; None stays None."""
     if tensor is None:
         return None
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
 
 
 def as_arrays(found: Hypotheses[Tensor]) -> Hypotheses[np.ndarray]:
-    """Return sentences in arrays, as `as_array` makes them."""
+    """Return sentences in arrays, by `as_array`."""
     return Hypotheses(**{name: as_array(tensor) for name, tensor in vars(found).items()})
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is CUDA where there is one, else Apple's MPS, else the CPU.
+    """Return the named device; `auto` is CUDA if there is one, else Apple's MPS, else the CPU.
 
-    Raises ValueError for one that is not there.
+    Raises ValueError for a missing one.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name.partition(":")[0] not in DEVICES:  # PyTorch has twenty more, on most of which no model runs
+    if name.partition(":")[0] not in DEVICES:  # PyTorch has twenty more, most of which run no model
         raise ValueError(f"device {name!r} cannot be used: not one of auto, {', '.join(DEVICES)}, {DEVICES[0]}:1 …")
     try:
         device = torch.device(name)
