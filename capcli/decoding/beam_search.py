@@ -1,4 +1,4 @@
-"""Batched beam search with any decoder; each hypothesis keeps its attention weights."""
+"""Batched beam search with any decoder; hypotheses keep their attention weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from capcli.model.decoders import Decoder
 from capcli.model.encoders import Features
 from capcli.model.vocabulary import END, START, Vocabulary
 
-# Finished images are dropped from the batch only once this share or less of it is unfinished, because dropping them
-# copies the tensors of all the others.
+# Finished images are dropped only once this share or less of the batch is unfinished, as dropping copies the tensors of
+# all others.
 SHRINK_AT = 7 / 8
 
 
@@ -24,34 +24,31 @@ def beam_search(
 ) -> Hypotheses[Tensor]:
     """Return the best sentences found for each image, by length-normalised log-probability.
 
-    At each step every beam of an image is extended by every word. Extensions by `<end>` that are among the best `beam`
-    become finished sentences; the best `beam` of the other extensions are the next step's beams. An image is done once
-    it has `beam` finished sentences, one of them as likely as any of its beams; at max_length all its beams
-    are ended. So a beam of 1 is greedy search, and a beam wider than the number of possible prefixes is exhaustive
-    search. A sentence has at least one word.
+    Each step extends every beam of an image by every word. Of the best `beam` extensions, those by `<end>` become
+    finished sentences; the best `beam` others are the next beams. An image is done once it has `beam` finished
+    sentences, one as likely as any of its beams; at max_length all beams end. So a beam of 1 is greedy search, and one
+    wider than the number of possible prefixes is exhaustive. A sentence has at least one word.
 
     decoder: in evaluation mode.
-    features: of the batch, on the decoder's device.
-    options: the width of the beam, and what is asked of sentences.
-    vocabulary: the decoder's.
+    features: on the decoder's device.
 
     Raises ValueError as `Rules.of` does.
     """
     rules = Rules.of(options, vocabulary)
     beam, steps = options.beam, options.max_length + 1
     batch, device = features.annotations.shape[0], features.annotations.device
-    # All beams would begin alike, so the first step has only one.
+    # All beams begin alike, so the first step has only one.
     state = decoder.start(features)
     words = torch.full((batch, 1), START, device=device)
     log_probs = torch.zeros(batch, 1, device=device)
-    images = torch.arange(batch, device=device)  # positions in the batch of the images still being searched
-    # For each step: the word that each live beam took, that word's log-probability, and the beam it extends.
+    images = torch.arange(batch, device=device)  # batch positions of images still being searched
+    # Per step: each live beam's word, its log-probability, and the beam it extends.
     trellis_words = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_parents = torch.zeros(steps, batch, beam, dtype=torch.long, device=device)
     trellis_log_probs = torch.zeros(steps, batch, beam, device=device)
-    history = words.new_zeros(batch, beam, 0)  # the live beams' words
+    history = words.new_zeros(batch, beam, 0)  # live beams' words
     attention = gates = None
-    # Of each finished sentence: its score, the log-probability of its <end>, the step that ended it, and its beam then.
+    # Per finished sentence: score, log-probability of <end>, last step, and beam then.
     scores = torch.full((batch, beam), -torch.inf, device=device)
     end_log_probs = torch.zeros(batch, beam, device=device)
     ends = torch.zeros(batch, beam, dtype=torch.long, device=device)
@@ -75,7 +72,7 @@ def beam_search(
         forbid(next_log_probs, history, rules)
         totals = log_probs.unsqueeze(2) + next_log_probs
         size = totals.shape[2]
-        # A beam ends in only one way, so at most `beam` of these are ends, which leaves `beam` that go on.
+        # A beam can end only once, so at most `beam` of these are ends, leaving `beam` to go on.
         found = min(2 * beam, totals.shape[1] * size)
         totals, flat = totals.flatten(1).topk(found, dim=1)
         if found < 2 * beam:  # few words and a wide beam
@@ -95,14 +92,14 @@ def beam_search(
         ):
             old[images] = torch.cat([old[images], new], 1).gather(1, best)
 
-        # A stable sort moves the ends to the back, and leaves the others in order of log-probability.
+        # A stable sort moves ends to the back and leaves the others in order of log-probability.
         alive = is_end.int().sort(dim=1, stable=True).indices[:, :beam]
         log_probs = totals.masked_fill(is_end, -torch.inf).gather(1, alive)
         words, parents = chosen.gather(1, alive), parents.gather(1, alive)
         trellis_words[time, images] = words
         trellis_parents[time, images] = parents
         trellis_log_probs[time, images] = chosen_log_probs.gather(1, alive)
-        # Where few words may follow, `beam` poor sentences have ended before the best one has grown to its end.
+        # If few words may follow, `beam` poor sentences end before the best one is complete.
         likeliest = (scores_now * (ends[images] + 1) ** options.length_penalty).amax(1)
         going = (scores_now.isinf().any(1) | (log_probs[:, 0] > likeliest)) & log_probs.isfinite().any(1)
         count = int(going.sum())
@@ -126,7 +123,7 @@ def forbid(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
     """Set to −inf, in place, each word that must not come next.
 
     log_probs: (batch, beam, vocabulary), of the next word.
-    history: (batch, beam, time) ids of the words so far.
+    history: (batch, beam, time) ids so far.
     """
     if rules.banned:
         log_probs[..., list(rules.banned)] = -torch.inf
@@ -137,9 +134,9 @@ def forbid(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
 
 
 def block_echoes(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
-    """Set to −inf, in place, each word that would echo one of its beam, with nothing but "and", or "and a", between.
+    """Set to −inf, in place, each word that would echo one before with only "and", or "and a", between.
 
-    log_probs, history: as `forbid` takes them.
+    log_probs, history: see `forbid`.
     """
     time = history.shape[2]
     joining, articles = (torch.isin(history, history.new_tensor(ids)) for ids in (rules.joining, rules.articles))
@@ -154,11 +151,10 @@ def block_echoes(log_probs: Tensor, history: Tensor, rules: Rules) -> None:
 
 
 def block_repeats(log_probs: Tensor, history: Tensor, length: int) -> None:
-    """Set to −inf, in place, each word that would repeat a sequence of words of its beam.
+    """Set to −inf, in place, each word that would repeat a sequence of its beam.
 
-    log_probs: (batch, beam, vocabulary), of the next word.
-    history: (batch, beam, time) ids of the words so far.
-    length: words in a sequence, 1 or more.
+    log_probs, history: see `forbid`.
+    length: of a sequence in words, 1 or more.
     """
     time = history.shape[2]
     if time < length:
@@ -182,14 +178,14 @@ def trace_back(
     ends: Tensor,
     end_beams: Tensor,
 ) -> Hypotheses[Tensor]:
-    """Return the finished sentences of a batch, each followed from its end back through the trellis.
+    """Return a batch's finished sentences, traced back through the trellis.
 
-    trellis_words, trellis_parents, trellis_log_probs: (steps, batch, beam), of each live beam the word it took at this
-        step, the beam of the step before that it extends, and the word's log-probability.
-    attention: (steps, batch, beam, locations), in the order of the step before's beams; None without attention.
-    gates: (steps, batch, beam), in the same order; None without attention.
-    scores, end_log_probs, ends, end_beams: (batch, beam), of each finished sentence its score (−inf for none), the
-        log-probability of its `<end>`, the step that ended it, and the beam that it was before that step.
+    trellis_words, trellis_parents, trellis_log_probs: (steps, batch, beam), each live beam's word at a step, the
+        earlier beam it extends, and the word's log-probability.
+    attention: (steps, batch, beam, locations), in the earlier beams' order; None without attention.
+    gates: (steps, batch, beam), in that order; None without attention.
+    scores, end_log_probs, ends, end_beams: (batch, beam), each finished sentence's score (−inf for none),
+        log-probability of `<end>`, last step, and beam before it.
     """
     ends = ends.masked_fill(scores.isinf(), 0)
     end_log_probs = end_log_probs.masked_fill(scores.isinf(), 0)

@@ -1,4 +1,4 @@
-"""What decoding gives, in tensors of PyTorch or arrays of numpy."""
+"""Results of decoding, in PyTorch tensors or numpy arrays."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Array = TypeVar("Array")
 
 @dataclass
 class Hypotheses(Generic[Array]):
-    """Hold the finished sentences of a batch, best first.
+    """Hold a batch's finished sentences, best first.
 
-    words: (batch, beam, time) ids without `<end>`, zero (`<pad>`) after the last word.
-    lengths: (batch, beam) words, not counting `<end>`; 0 where an image has fewer sentences than beams.
-    word_log_probs: (batch, beam, time + 1) natural logarithms, one per word, then that of `<end>`, then zeros.
-    scores: (batch, beam), log_prob / nᵅ; −inf where an image has fewer sentences than beams.
-    attention: (batch, beam, time, locations), each word's weights, zeros after the last word; None without attention.
-    gates: (batch, beam, time), each word's β_t (Xu et al. 2015 §4.2.1), 0 to 1; None without attention.
+    words: (batch, beam, time) ids without `<end>`, then zeros (`<pad>`).
+    lengths: (batch, beam) words, without `<end>`; 0 if an image has fewer sentences than beams.
+    word_log_probs: (batch, beam, time + 1) natural logarithms of words and `<end>`, then zeros.
+    scores: (batch, beam), log_prob / nᵅ; −inf if an image has fewer sentences than beams.
+    attention: (batch, beam, time, locations), words' weights, then zeros; None without attention.
+    gates: (batch, beam, time), words' β_t (Xu et al. 2015 §4.2.1), 0 to 1; None without attention.
     """
 
     words: Array
@@ -28,5 +28,5 @@ class Hypotheses(Generic[Array]):
     gates: Array | None
 
     def take(self, images: list[int]) -> Hypotheses[Array]:
-        """Return those of some of the batch's images. images: positions in the batch."""
+        """Take some images. images: positions in the batch."""
         return Hypotheses(**{name: None if value is None else value[images] for name, value in vars(self).items()})

@@ -1,4 +1,4 @@
-"""How captions are decoded; nothing here needs PyTorch."""
+"""Options of decoding; PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from capcli.settings import check_ranges, setting
 
 @dataclass(frozen=True)
 class BeamOptions(TunedDecoding):
-    """Hold the settings of a beam search.
+    """Hold the settings of a beam search: those of TunedDecoding, and a ban.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint: see TunedDecoding.
-    ban: words that are never said, spelt as the vocabulary spells them; others than its words have no effect.
+    ban: words never to say, spelt as in the vocabulary; others have no effect.
     """
 
     ban: tuple[str, ...] = setting(
@@ -23,20 +22,19 @@ class BeamOptions(TunedDecoding):
 
 @dataclass(frozen=True)
 class DecodingOptions(BeamOptions):
-    """Hold the settings for decoding: beam search, unless sample or diversity is set.
+    """Hold the settings of decoding, see BeamOptions: beam search, unless sample or diversity is set.
 
-    The defaults are not what a checkpoint was tuned with. To change one setting and keep the rest, use
+    The defaults are not a checkpoint's tuned settings. To change one and keep the rest, use
     `dataclasses.replace(captioner.options, beam=5)`.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint, ban: see BeamOptions.
-    sample: whether to draw words at random instead of searching for the best sentence; see `sample`.
-    temperature: divides the logits when sampling; far below 0.01 every log-probability would become minus infinity.
+    sample: whether to draw words at random instead of searching; see `sample`.
+    temperature: divides logits when sampling; far below 0.01 every log-probability would become minus infinity.
     top_p: when sampling, draw only from the most probable words that together reach this probability.
-    diversity: the penalty for repeating another candidate's word; 0 is plain beam search. See `diverse_beams`. Cannot
-        be combined with sample.
-    attention_samples: locations drawn per beam and word, for hard attention only; 0 takes the most probable location.
-        See SampledAttention.
-    seed: of the random numbers, a 64-bit integer; None takes one at random.
+    diversity: penalty for repeating another candidate's word; 0 is plain beam search. See `diverse_beams`. Excludes
+        sample.
+    attention_samples: locations drawn per beam and word, for hard attention only; 0 takes the most probable. See
+        SampledAttention.
+    seed: of random numbers, a 64-bit integer; None takes one at random.
 
     Raises ValueError for a value out of range, and for sample with diversity.
     """
@@ -70,13 +68,13 @@ class DecodingOptions(BeamOptions):
             raise ValueError("sample cannot be combined with diversity")
 
     def found(self, num: int) -> int:
-        """Return how many captions of an image are found anyway where `num`, 1 or more, are asked for.
+        """Return how many captions of an image are found anyway for a `num` of 1 or more.
 
-        A search finds as many as it has beams; to draw more would make others of them.
+        A search finds one per beam; drawing more would change them.
         """
         return num if self.sample or self.diversity else max(num, self.beam)
 
     @property
     def draws(self) -> bool:
-        """Return whether decoding draws random numbers."""
+        """Return whether decoding is random."""
         return self.sample or self.attention_samples > 0

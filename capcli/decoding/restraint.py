@@ -1,6 +1,6 @@
-"""Saying less: what content words cost a sentence when those of a beam are ranked; nothing here needs PyTorch.
+"""Saying less: the cost of content words in ranking a beam; PyTorch is not needed.
 
-Each thing that a caption names is one more that may be wrong, and a score that is a mean over words does not know it.
+Each thing that a caption names may be wrong, and a score averaged over words ignores that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from capcli.model.english import FUNCTION_WORDS
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
-AGAIN = 10  # what a content word that comes again costs, in first ones: people hardly repeat any
+AGAIN = 10  # cost of a repeated content word, in first ones: people hardly repeat any
 
 
 def content_words(vocabulary: Vocabulary) -> np.ndarray:
@@ -20,10 +20,10 @@ def content_words(vocabulary: Vocabulary) -> np.ndarray:
 
 
 def cost(words: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """Return how many content words sentences have, with AGAIN more for each that comes again, (…,).
+    """Return sentences' counts of content words, each repeat adding AGAIN, (…,).
 
-    words: (…, time) ids, `<pad>` behind the last word.
-    content: what `content_words` returned.
+    words: (…, time) ids, padded with `<pad>`.
+    content: from `content_words`.
     """
     named = content[words]
     in_order = np.sort(np.where(named, words, -1), axis=-1)

@@ -1,4 +1,4 @@
-"""What a sentence must not say, in ids of a vocabulary; nothing here needs PyTorch."""
+"""What sentences must not say, in ids of a vocabulary; PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ARTICLES = ("a", "an", "the")
 
 @dataclass(frozen=True)
 class Rules:
-    """Hold what keeps words from coming next; both searches, PyTorch's and numpy's, follow it.
+    """Hold rules against next words; both PyTorch's and numpy's search follow them.
 
     banned: ids that never come.
     no_repeat: no sequence of this many words comes twice; 0 allows repeats.
-    no_echo: whether no word follows itself, directly or with a joining word, and an article, between.
-    joining, articles: ids of these words.
+    no_echo: whether no word may follow itself, directly or after a joining word and an article.
+    joining, articles: ids of such words.
     """
 
     banned: tuple[int, ...] = ()
@@ -29,11 +29,11 @@ class Rules:
 
     @classmethod
     def of(cls, options: BeamOptions, vocabulary: Vocabulary) -> Rules:
-        """Return what the options ask for, with the ids of its words.
+        """Return the options' rules in the vocabulary's ids.
 
-        options: words of its ban that the vocabulary does not have are passed over, as no sentence can have them.
+        options: banned words not in the vocabulary are ignored, as no sentence can have them.
 
-        Raises ValueError if they leave no word.
+        Raises ValueError if no word is left.
         """
         banned, joining, articles = map(vocabulary.find, (options.ban, JOINING, ARTICLES))
         if len(set(banned)) >= len(vocabulary) - len(SPECIAL_WORDS):

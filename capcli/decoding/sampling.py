@@ -1,4 +1,4 @@
-"""The ways to decode beside plain beam search: sampling, diverse beam search, and sampled attention."""
+"""Decoding other than plain beam search: sampling, diverse beam search, sampled attention."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from capcli.model.vocabulary import END, START, Vocabulary
 
 
 def make_generator(seed: int | None, device: torch.device) -> Generator:
-    """Return a new generator, so that PyTorch's global one is not reseeded.
+    """Return a new generator, leaving PyTorch's global one alone.
 
-    device: where random numbers will be drawn.
-    seed: None draws a seed from PyTorch's global generator.
+    seed: None draws one from the global generator.
+    device: for random numbers.
     """
     return Generator(device).manual_seed(int(torch.randint(2**63 - 1, ())) if seed is None else seed)
 
@@ -36,14 +36,12 @@ def decode(
     vocabulary: Vocabulary,
     generator: Generator | None = None,
 ) -> Hypotheses[Tensor]:
-    """Return at least count sentences for each image of a batch, best first, decoded as the options say.
+    """Return at least count sentences per image, best first, decoded as the options say.
 
     decoder: in evaluation mode.
-    features: of the batch, on the decoder's device.
-    count: sentences wanted per image, 1 or more.
-    options: how to decode.
-    vocabulary: the decoder's.
-    generator: draws the random numbers; None makes one from options.seed, so that every batch draws the same numbers.
+    features: on the decoder's device.
+    count: 1 or more.
+    generator: draws random numbers; None makes one from options.seed, so that every batch draws the same.
 
     Raises ValueError for attention_samples without hard attention, for diversity with a count of 1, and as `Rules.of`
     does.
@@ -74,18 +72,17 @@ def sample(
 ) -> Hypotheses[Tensor]:
     """Return count sentences per image, drawn word by word and sorted by score.
 
-    The log-probabilities returned are the model's own: at temperature 1 and over all words.
+    Log-probabilities are the model's own: at temperature 1 and over all words.
 
     decoder: in evaluation mode.
-    features: of the batch, on the decoder's device.
-    count: sentences per image, 1 or more.
+    features: on the decoder's device.
+    count: 1 or more.
     options: all but beam are used.
-    vocabulary: the decoder's.
-    temperature: divides the logits, above 0; values below 1 favour the probable words, values above 1 the others.
-    top_p: draw only from the most probable words that together reach this probability; above 0, and 1 allows all.
-    generator: draws the random numbers; None uses PyTorch's global generator.
+    temperature: divides the logits, above 0; below 1 it favours probable words, above 1 the others.
+    top_p: draw only from the most probable words that together reach this probability, above 0; 1 allows all.
+    generator: draws random numbers; None uses PyTorch's global one.
 
-    Nucleus sampling (top_p) is by Holtzman et al. 2020 §3.1.
+    Source: Holtzman et al. 2020 §3.1, for nucleus sampling (top_p).
     """
 
     def choose(log_probs: Tensor, going: Tensor) -> Tensor:
@@ -93,7 +90,7 @@ def sample(
         if top_p >= 1:
             return draw(probabilities, generator)
         probabilities, words = probabilities.sort(2, descending=True)
-        # A word stays if the more probable ones fall short of top_p together; so the first always stays.
+        # A word stays if the more probable ones together fall short of top_p; so the first always does.
         probabilities[probabilities.cumsum(2) - probabilities >= top_p] = 0
         return words.gather(2, draw(probabilities, generator).unsqueeze(2)).squeeze(2)
 
@@ -103,12 +100,11 @@ def sample(
 def draw(probabilities: Tensor, generator: Generator | None = None) -> Tensor:
     """Return one random index per row, (…,).
 
-    Inverts the cumulative distribution: on a CPU `torch.multinomial` takes several times as long, since it draws a
-    number per word instead of one per row.
-
-    probabilities: (…, words), 0 or more; a row need not sum to 1.
-    generator: draws the random numbers; None uses PyTorch's global generator.
+    probabilities: (…, words), 0 or more; rows need not sum to 1.
+    generator: draws random numbers; None uses PyTorch's global one.
     """
+    # Inverts the cumulative distribution: on a CPU `torch.multinomial` takes several times as long, as it draws a
+    # number per word instead of per row.
     reached = probabilities.cumsum(-1)
     last = reached[..., -1:]
     point = torch.rand(last.shape, generator=generator, dtype=last.dtype, device=last.device) * last
@@ -121,15 +117,14 @@ def diverse_beams(
 ) -> Hypotheses[Tensor]:
     """Return count sentences per image by diverse beam search with one beam per group, sorted by score.
 
-    At each step the groups choose one after the other. A word's log-probability is lowered by diversity for each
-    earlier group that chose the same word at this step. Groups whose sentence has ended no longer choose.
+    At each step groups choose in turn. A word's log-probability is lowered by diversity for each earlier group that
+    chose it at this step. Groups with ended sentences no longer choose.
 
     decoder: in evaluation mode.
-    features: of the batch, on the decoder's device.
-    count: sentences per image, and so groups, 1 or more.
+    features: on the decoder's device.
+    count: of sentences and so groups, 1 or more.
     options: all but beam are used.
-    vocabulary: the decoder's.
-    diversity: the penalty, in natural logarithms, 0 or more.
+    diversity: penalty in nats, 0 or more.
 
     Source: Vijayakumar et al. 2018 §4, with Hamming diversity.
     """
@@ -153,15 +148,14 @@ def roll_out(
     vocabulary: Vocabulary,
     choose: Callable[[Tensor, Tensor], Tensor],
 ) -> Hypotheses[Tensor]:
-    """Return count sentences per image, grown side by side one word at a time, sorted by score.
+    """Return count sentences per image, grown side by side word by word, sorted by score.
 
     decoder: in evaluation mode.
-    features: of the batch, on the decoder's device.
-    count: sentences per image, 1 or more.
+    features: on the decoder's device.
+    count: 1 or more.
     options: all but beam are used.
-    vocabulary: the decoder's.
-    choose: takes the next words' log-probabilities, (batch, count, vocabulary), and which sentences are unfinished,
-        (batch, count) bool; returns the ids of the words chosen, (batch, count).
+    choose: takes the next log-probabilities, (batch, count, vocabulary), and which sentences are unfinished, (batch,
+        count) bool; returns the chosen ids, (batch, count).
     """
     rules = Rules.of(options, vocabulary)
     state = decoder.start(features, count)
@@ -213,17 +207,17 @@ def roll_out(
 
 @dataclass
 class SampledState:
-    """Hold several LSTM states per beam, one for each of its attention samples; otherwise like State.
+    """Hold an LSTM state per attention sample of each beam; otherwise like State.
 
-    inner: the states, (batch, beams × samples, hidden), a beam's samples next to each other.
-    samples: states per beam, 1 or more.
+    inner: the states, (batch, beams × samples, hidden), a beam's samples side by side.
+    samples: per beam, 1 or more.
     """
 
     inner: State
     samples: int
 
     def reorder(self, beams: Tensor) -> SampledState:
-        """Return the state with each image's beams picked by index, along with all their samples.
+        """Pick each image's beams by index, with all their samples.
 
         beams: (batch, new beams) indices.
         """
@@ -231,15 +225,15 @@ class SampledState:
         return SampledState(self.inner.reorder(index.flatten(1)), self.samples)
 
     def keep(self, images: Tensor) -> SampledState:
-        """Return the state of some of the batch's images. images: (kept,) positions in the batch."""
+        """Keep some of the images. images: (kept,) positions in the batch."""
         return SampledState(self.inner.keep(images), self.samples)
 
 
 class SampledAttention:
-    """Average a hard-attention decoder's next-word probabilities over several sampled locations.
+    """Average a hard-attention decoder's next-word probabilities over sampled locations.
 
-    It takes a decoder's place in any search. The samples of a beam share its words, but each follows its own sequence
-    of locations, and so has its own LSTM state.
+    It replaces a decoder in any search. A beam's samples share its words, but each has its own sequence of locations
+    and LSTM state.
 
     Source: Xu et al. 2015 §4.1.
     """
@@ -249,7 +243,7 @@ class SampledAttention:
 
         decoder: an AttentionDecoder with hard attention, in evaluation mode.
         samples: locations drawn per beam and word, 1 or more.
-        generator: draws the locations.
+        generator: draws locations.
 
         Raises ValueError for a decoder without hard attention.
         """
@@ -258,14 +252,13 @@ class SampledAttention:
         self.decoder, self.samples, self.generator = decoder, samples, generator
 
     def start(self, features: Features, beams: int = 1) -> SampledState:
-        """Return the state before the first word; see `Decoder.start`."""
+        """Return the state before the first word."""
         return SampledState(self.decoder.start(features, beams * self.samples), self.samples)
 
     def step(self, words: Tensor, state: SampledState) -> Step:
-        """Return what follows each beam's previous word; see `Decoder.step`.
+        """Return the next word's Step; see `Decoder.step`.
 
-        The Step's logits are log-probabilities, and its attention is the share of the samples that looked at each
-        location.
+        Its logits are log-probabilities, and its attention is the share of samples that looked at each location.
         """
         step = self.decoder.step(words.repeat_interleave(self.samples, 1), state.inner, self.generator)
         shape = (words.shape[1], self.samples)

@@ -1,1 +1,1 @@
-"""The network: encoders, attention, decoders, their vocabulary and their number format. It knows of no files."""
+"""The network: encoders, attention, decoders, vocabulary and number format. It knows no files."""

@@ -1,4 +1,4 @@
-"""How well a sentence agrees with a photo: both as vectors of one space, whose cosine is the agreement."""
+"""Agreement of a sentence with a photo: the cosine of their vectors in a common space."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ DROPOUT_PHOTO, DROPOUT_WORDS = 0.3, 0.2
 
 
 class Agreement(nn.Module):
-    """Bring photos and sentences into one space, in which those that belong together point the same way.
+    """Bring photos and sentences into one space, where those that belong together point the same way.
 
-    A photo is its global vector through two layers; a sentence is, of every feature of three words in a row, the
-    highest value that it has anywhere in the sentence.
+    A photo is its global vector through two layers; a sentence is the highest value, anywhere in it, of every feature
+    of three words in a row.
 
     Source: two encoders trained by contrast, Kiros et al. 2014 (arXiv:1411.2539); sentences as in Kim 2014
     (arXiv:1408.5882); the cosine as a judge of captions, Hessel et al. 2021 (arXiv:2104.08718).
     """
 
     def __init__(self, words: int, global_size: int, size: int) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers.
 
-        words: of the vocabulary; ids beyond them are read as `<unk>`.
+        words: size of the vocabulary; ids beyond it are read as `<unk>`.
         global_size: channels of the encoder's global vector.
-        size: channels of the common space, and of the layers before it.
+        size: channels of the common space and the layers before it.
         """
         super().__init__()
         self.hidden = nn.Linear(global_size, size)
@@ -44,7 +44,7 @@ class Agreement(nn.Module):
     def sentences(self, words: Tensor) -> Tensor:
         """Return sentences in the common space, (rows, size), of length 1.
 
-        words: (rows, time) ids without `<start>` and `<end>`, `<pad>` after the last word; one word at least in each.
+        words: (rows, time) ids without `<start>` and `<end>`, padded with `<pad>`; at least one word each.
         """
         known = words.where(words < len(self.embedding.weight), UNKNOWN)
         is_word = (words != PAD).unsqueeze(2)
@@ -55,8 +55,8 @@ class Agreement(nn.Module):
     def forward(self, photos: Tensor, words: Tensor) -> Tensor:
         """Return the cosine of each sentence with its photo, (batch, sentences), −1 to 1.
 
-        photos: as `photos` gave them.
-        words: (batch, sentences, time) ids, as `sentences` takes them.
+        photos: from `photos`.
+        words: (batch, sentences, time) ids, see `sentences`.
         """
         sentences = self.sentences(words.flatten(0, 1)).view(*words.shape[:2], -1)
         return (sentences @ photos.unsqueeze(2)).squeeze(2)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class SoftAttention(nn.Module):
-    """Weigh all annotation vectors by how well they fit the LSTM's state (deterministic attention).
+    """Weigh annotation vectors by their fit with the LSTM's state (deterministic attention).
 
     e_ti = wᵀ tanh(W h_{t-1} + W' x_i), α_t = softmax(e_t), context = Σ_i α_ti x_i.
 
@@ -15,11 +15,11 @@ class SoftAttention(nn.Module):
     """
 
     def __init__(self, hidden_size: int, annotation_size: int, attention_size: int) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers.
 
         hidden_size: channels of the LSTM's state h.
         annotation_size: channels of an annotation vector x.
-        attention_size: channels of the layer that compares them.
+        attention_size: channels in which they are compared.
         """
         super().__init__()
         self.query = nn.Linear(hidden_size, attention_size)
@@ -27,28 +27,28 @@ class SoftAttention(nn.Module):
         self.score = nn.Linear(attention_size, 1, bias=False)  # softmax would cancel a bias
 
     def keys(self, annotations: Tensor) -> Tensor:
-        """Return 2 W' x_i, (batch, locations, attention), which depends on the image alone: compute it once per image.
+        """Return 2 W' x_i, (batch, locations, attention), the same for all words of an image.
 
-        annotations: (batch, locations, annotation_size), the vectors x_i.
+        annotations: (batch, locations, annotation_size), x_i.
         """
         return 2 * self.key(annotations)
 
     def distribution(self, hidden: Tensor, keys: Tensor) -> Tensor:
-        """Return α_t, (batch, beams, locations) float32, each row summing to 1.
+        """Return α_t, (batch, beams, locations) float32, rows summing to 1.
 
-        hidden: (batch, beams, hidden), the states h_{t-1}.
-        keys: what `keys` returned for the images.
+        hidden: (batch, beams, hidden), h_{t-1}.
+        keys: from `keys`.
         """
-        # tanh(x) = 2σ(2x) − 1, and softmax cancels the −1, which all locations share. On CPUs PyTorch's σ takes a fifth
-        # of the time of its tanh, which would take a third of the whole search.
+        # tanh(x) = 2σ(2x) − 1, and softmax cancels the −1 that all locations share. On CPUs PyTorch's σ takes a fifth
+        # of the time of its tanh, which would be a third of the search.
         mixed = (self.query(hidden).mul(2).unsqueeze(2) + keys.unsqueeze(1)).sigmoid_()
         return self.score(mixed).squeeze(3).mul(2).float().softmax(2)
 
     def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
-        """Return the weights with which the annotation vectors are summed: the distribution itself.
+        """Return the annotation vectors' weights: the distribution itself.
 
         distribution: (batch, beams, locations), α_t.
-        generator: not used here; see HardAttention.
+        generator: unused here; see HardAttention.
         """
         return distribution
 
@@ -56,18 +56,17 @@ class SoftAttention(nn.Module):
 class HardAttention(SoftAttention):
     """Look at one location only, s_t ~ Categorical(α_t), so that z_t = x_{s_t} (stochastic attention).
 
-    In training the location is drawn at random. Otherwise it is drawn only if a generator is given; without one it is
-    the most probable location, which is the default for captioning.
+    The location is drawn at random in training, or if a generator is given; captioning takes the most probable by
+    default.
 
     Source: Xu et al. 2015 §4.1.
     """
 
     def choose(self, distribution: Tensor, generator: Generator | None = None) -> Tensor:
-        """Return one-hot weights, (batch, beams, locations); no gradient passes through the choice.
+        """Return one-hot weights, (batch, beams, locations), without a gradient.
 
         distribution: (batch, beams, locations), α_t.
-        generator: draws the locations; None draws them from PyTorch's global generator in training, and otherwise
-            takes the most probable ones.
+        generator: draws locations; None uses PyTorch's global one in training, else the most probable locations.
         """
         if self.training or generator is not None:
             rows = distribution.detach().flatten(0, 1)

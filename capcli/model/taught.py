@@ -1,4 +1,4 @@
-"""A decoder that was taught, beside the decoder that it began as: each photo is captioned by one of the two."""
+"""A taught decoder beside the one it began as: each photo is captioned by one of them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from capcli.model.vocabulary import UNKNOWN
 
 
 class TaughtDecoder(Decoder):
-    """Decode photos like those that were taught with what was learnt from them, all others as before.
+    """Decode photos like the taught ones with what was learnt, all others as before.
 
-    So nothing can be forgotten about photos that are unlike the taught ones.
+    So nothing is forgotten about photos unlike the taught ones.
 
-    before: the decoder as it was.
-    taught: what it became; it may know more words, which come after the others.
-    near: its sign says by the global vector whether a photo is like those that were taught.
+    before: the old decoder.
+    taught: the new one, whose further words come last.
+    near: says, by its sign on the global vector, whether a photo is like the taught ones.
     """
 
     def __init__(self, before: Decoder, taught: Decoder, near: nn.Linear) -> None:
-        """Put the two together; see the class. Both are of one kind and size."""
+        """Combine two decoders of one kind and size; see the class."""
         nn.Module.__init__(self)
         self.before, self.taught, self.near = before, taught, near
         self.words_before = len(before.output_bias)
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return freshly initialised decoders; see `Decoder.build`. The config says how many words the first knew."""
+        """Return new decoders; see `Decoder.build`. The config has the size of the old vocabulary."""
         assert config.words_before is not None
         before, taught = (make_decoder(config, count, encoder) for count in (config.words_before, words))
         return cls(before, taught, nn.Linear(encoder.kind.global_size, 1))
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return both decoders' states side by side, and which of them counts; see `Decoder.start`."""
+        """Return both states side by side, and which counts."""
         near = self.is_near(features)
         before, taught = (decoder.start(features, beams) for decoder in (self.before, self.taught))
         return join(near, before, taught)
 
     def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
-        """Return what the photo's own decoder says about the next word; see `Decoder.step`."""
+        """Return the Step of the photo's decoder; see `Decoder.step`."""
         near, *states = split(state)
         before = self.before.step(self.known(words), states[0], generator)
         taught = self.taught.step(words, states[1], generator)
@@ -52,9 +52,9 @@ class TaughtDecoder(Decoder):
         return Step(logits, join(near, before.state, taught.state), attention, gate)
 
     def forward(self, features: Features, words: Tensor) -> Reading:
-        """Return what the photo's own decoder says while it reads; see `Decoder.forward`.
+        """Read sentences with the photo's decoder; see `Decoder.forward`.
 
-        To the decoder before, words that it did not know are `<unk>`.
+        To the old decoder, words it did not know are `<unk>`.
         """
         near = self.is_near(features)
         before, taught = self.before(features, self.known(words)), self.taught(features, words)
@@ -67,7 +67,7 @@ class TaughtDecoder(Decoder):
         )
 
     def in_number_format(self, dtype: torch.dtype) -> Decoder:
-        """Return a copy for inference in another number format, see Decoder.in_number_format."""
+        """Return a copy for inference; see Decoder.in_number_format."""
         return TaughtDecoder(self.before.in_number_format(dtype), self.taught.in_number_format(dtype), self.near)
 
     def is_near(self, features: Features) -> Tensor:
@@ -75,11 +75,11 @@ class TaughtDecoder(Decoder):
         return self.near(features.global_vector.to(self.near.weight.dtype)).unsqueeze(2) > 0
 
     def known(self, words: Tensor) -> Tensor:
-        """Return ids with `<unk>` for the words that the decoder before did not know."""
+        """Replace ids that the old decoder did not know by `<unk>`."""
         return words.where(words < self.words_before, UNKNOWN)
 
     def widened(self, logits: Tensor, like: Tensor, value: Tensor) -> Tensor:
-        """Return logits of the decoder before for all words. value: of those it did not know, (…, 1)."""
+        """Extend the old decoder's logits to all words. value: of new words, (…, 1)."""
         more = like.shape[-1] - logits.shape[-1]
         return torch.cat([logits, value.expand(*logits.shape[:-1], more)], -1)
 
@@ -91,7 +91,7 @@ def join(near: Tensor, before: State, taught: State) -> State:
 
 
 def split(state: State) -> tuple[Tensor, State, State]:
-    """Return what `join` put together."""
+    """Undo `join`."""
     near, *memory = state.memory
     half = len(memory) // 2
     memories = (tuple(memory[:half]), tuple(memory[half:]))
@@ -101,5 +101,5 @@ def split(state: State) -> tuple[Tensor, State, State]:
 
 
 def choose(near: Tensor, taught: Tensor | None, before: Tensor | None) -> Tensor | None:
-    """Return for each photo what counts; None without attention."""
+    """Return each photo's own tensor; None without attention."""
     return None if taught is None or before is None else torch.where(near, taught, before)

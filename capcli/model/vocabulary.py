@@ -15,24 +15,24 @@ WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*|'(?:s|t|re|ve|ll|d|m)\b")
 def tokenize(sentence: str) -> list[str]:
     """Return a sentence's words in lower case, without punctuation.
 
-    A word keeps its inner hyphens; contractions such as `'s` and `'re` are words of their own.
+    Words keep inner hyphens; contractions such as `'s` and `'re` are separate words.
     """
     return WORD.findall(sentence.lower().replace("’", "'"))
 
 
 class Vocabulary:
-    """Hold the words that a decoder knows, and translate between words and ids.
+    """Hold a decoder's words, and translate between words and ids.
 
-    words: by id; the four special words `<pad>`, `<start>`, `<end>` and `<unk>` come first.
-    ids: the id of each word.
+    words: by id; the special words `<pad>`, `<start>`, `<end>` and `<unk>` come first.
+    ids: by word.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        """Make a vocabulary of these words.
+        """Make a vocabulary.
 
-        words: in the order of their ids, the four special words first.
+        words: in order of ids, the four special words first.
 
-        Raises ValueError if the special words do not come first, or a word occurs twice.
+        Raises ValueError if special words do not come first, or a word repeats.
         """
         if tuple(words[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
             raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
@@ -43,10 +43,9 @@ class Vocabulary:
 
     @classmethod
     def build(cls, sentences: Iterable[str], min_count: int) -> Vocabulary:
-        """Return the vocabulary of the words that occur often enough, the most frequent first, ties alphabetically.
+        """Return the vocabulary of frequent words, most frequent first, ties alphabetically.
 
-        sentences: whose words are counted.
-        min_count: how often a word must occur, 1 or more.
+        min_count: occurrences of a word, 1 or more.
         """
         counts = Counter(word for sentence in sentences for word in tokenize(sentence))
         kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
@@ -56,14 +55,14 @@ class Vocabulary:
         return len(self.words)
 
     def find(self, words: Iterable[str]) -> tuple[int, ...]:
-        """Return the ids of those of the words that a sentence can have, spelt exactly so."""
+        """Return the ids of words that a sentence can have, spelt exactly so."""
         return tuple(index for word in words if (index := self.ids.get(word, 0)) >= len(SPECIAL_WORDS))
 
     def encode(self, sentence: str) -> list[int]:
-        """Return the ids of a sentence's words, without `<start>` and `<end>`; unknown words become `<unk>`."""
+        """Return a sentence's ids, without `<start>` and `<end>`; unknown words become `<unk>`."""
         return [self.ids.get(word, UNKNOWN) for word in tokenize(sentence)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the sentence that ids stand for: special words left out, contractions such as `'s` joined up."""
+        """Return ids as a sentence, without special words, contractions such as `'s` joined up."""
         words = (self.words[index] for index in ids if index >= len(SPECIAL_WORDS))
         return " ".join(words).replace(" '", "'")
