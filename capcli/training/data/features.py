@@ -73,8 +73,6 @@ def encode_views(
 ) -> Iterator[Features]:
     """Yield the features of all photos' views, photo by photo, in batches; threads decode ahead.
 
-    Batches begin with one view, to show progress at once, and double up to ENCODER_BATCH.
-
     encoder: in evaluation mode.
     views: per photo, 1 or more.
     size: side in pixels.
@@ -85,6 +83,7 @@ def encode_views(
     jobs = [(photo, view) for photo in photos for view in range(views)]
 
     def batches() -> Iterator[list[tuple[Photo, int]]]:
+        # From one view, to show progress at once, doubling up to ENCODER_BATCH.
         begin, size = 0, 1
         while begin < len(jobs):
             yield jobs[begin : begin + size]

@@ -27,10 +27,8 @@ def best_cider(log: Log) -> float:
 
 
 def write_log(folder: Path, log: Log) -> None:
-    """Write log.jsonl, one line per epoch. Raises OSError.
-
-    The page's examples stay in the snapshot: heat is not for people to read.
-    """
+    """Write log.jsonl, one line per epoch, without examples. Raises OSError."""
+    # Examples stay in the snapshot: heat is not for people to read.
     rows = [{name: value for name, value in row.items() if name != "examples"} for row in log]
     write_whole(folder / LOG_FILE, "".join(json.dumps(row) + "\n" for row in rows).encode())
 

@@ -336,11 +336,9 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
 
 
 def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> float:
-    """Print and show captions of photos held out in turn, and return the one of SHARES to keep.
-
-    Training goes on past their lowest loss, when no name (none of ten new photos of it had it; all ten do now) and no
-    manner of speaking is learnt yet.
-    """
+    """Print and show captions of photos held out in turn, and return the one of SHARES to keep."""
+    # All passes are made, even past the lowest loss of photos held out: there, no name is learnt (none of ten new
+    # photos of it had it; all ten do now) and no manner of speaking.
     epochs = course.passes
     order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
     folds = [order[i::FOLDS] for i in range(FOLDS)]
