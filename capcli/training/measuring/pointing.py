@@ -32,6 +32,7 @@ PERSON_WORDS = frozenset(
     "skateboarders surfer surfers rider riders cyclist cyclists biker bikers swimmer climber dancer crowd family "
     "teenager teenagers friends pedestrian pedestrians officer soldier soldiers".split()
 )
+SIZES = (0.05, 0.1, 0.25, 1.0)  # the largest person's share of the photo, up to which words are counted together
 LARGEST_AREA = 0.5  # the most of a photo that people may fill; beyond it any location would hit
 
 
@@ -116,7 +117,8 @@ def measure_pointing(
     """Return how often words for people point at a person, in captions of photos with boxes.
 
     Photos that people fill by more than LARGEST_AREA are skipped. "hits", "chance" (the boxes' mean area) and "centre"
-    (hits of the photo's centre) are percentages of counted words. "misses" lists words that point elsewhere.
+    (hits of the photo's centre) are percentages of counted words. "misses" lists words that point elsewhere. "sizes"
+    has words and hits by how much of the photo its largest person fills, up to each of SIZES.
 
     boxes: of people, by photo file name.
     batch_size: images per pass through the model, 1 or more.
@@ -131,6 +133,7 @@ def measure_pointing(
     words = hits = centre = 0
     chance = 0.0
     misses = []
+    by_size: dict[float, list[bool]] = {size: [] for size in SIZES}
     for result in caption_photos(captioner, chosen, options, batch_size):
         for index, word in enumerate(result.words):
             if word not in PERSON_WORDS:
@@ -139,6 +142,8 @@ def measure_pointing(
             x, y = strongest_place(result.attention[index], result.cell_offset)
             hit = inside(x, y, photos[result.path])
             words, hits = words + 1, hits + hit
+            largest = max(covered([box]) for box in photos[result.path])
+            by_size[next(size for size in SIZES if largest <= size)].append(hit)
             chance += areas[result.path]
             centre += inside(0.5, 0.5, photos[result.path])
             if not hit:
@@ -154,6 +159,11 @@ def measure_pointing(
         "hits": 100 * hits / words,
         "chance": 100 * chance / words,
         "centre": 100 * centre / words,
+        "sizes": [
+            {"up_to": 100 * size, "words": len(found), "hits": 100 * sum(found) / len(found)}
+            for size, found in by_size.items()
+            if found
+        ],
         "misses": misses,
     }
 
@@ -165,5 +175,7 @@ def as_lines(result: dict[str, Any]) -> Iterator[str]:
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"
     )
     yield f"points at a person       {result['hits']:6.1f} %"
+    for row in result["sizes"]:
+        yield f"  largest up to {row['up_to']:3.0f} %   {row['hits']:6.1f} % of {row['words']} words"
     yield f"the picture's centre     {result['centre']:6.1f} %"
     yield f"chance (area of people)  {result['chance']:6.1f} %"

@@ -95,6 +95,8 @@ def test_hits_are_counted_per_word(tiny_model: CaptionModel, tmp_path: Path, mon
     assert result["centre"] == pytest.approx(100 / 3)
     assert result["chance"] == pytest.approx(100 * (0.1 * 2 * 0.3 - 0.0 + 0.04 + 0.09 + 0.01) / 3, abs=2)
     assert {row["path"][-5:] for row in result["misses"]} == {"1.png", "2.png"}
+    assert [(row["up_to"], row["hits"]) for row in result["sizes"]] == [(5, 0), (10, 50)]
+    assert "largest up to  10 %     50.0 % of" in "\n".join(as_lines(result))
     assert "points at a person" in "\n".join(as_lines(result))
     with pytest.raises(DataError, match=r"no photos in split 'train'; there are dev \(5\)"):
         measure_pointing(captioner, data_set, "train", read_boxes(tmp_path / "boxes"), captioner.options, 2)
