@@ -1,4 +1,4 @@
-"""Captions by the content of their images, in an SQLite database: what `--cache` names."""
+"""Captions by image content, in an SQLite database: the file of `--cache`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from capcli.images.raw import is_raw
 from capcli.outputs.resume import check_output
 from capcli.results import Candidate, Caption, ImageError
 
-APPLICATION = int.from_bytes(b"capc")  # by which SQLite's files tell whose they are
+APPLICATION = int.from_bytes(b"capc")  # marks SQLite files as ours
 VERSION = 1  # of the table
 TABLE = """
     CREATE TABLE IF NOT EXISTS captions (
@@ -29,18 +29,18 @@ TABLE = """
 SELECT = "SELECT caption FROM captions WHERE model = ? AND content = ?"
 INSERT = "INSERT OR REPLACE INTO captions VALUES (?, ?, ?)"
 FIELDS = ("text", "words", "word_log_probs", "log_prob", "score")  # of a candidate: all but the attention
-TIMEOUT = 60.0  # seconds to wait for another run that is writing
+TIMEOUT = 60.0  # seconds to wait while another run writes
 RAW = b"raw"
 
 
 @dataclass(eq=False)
 class Looked:
-    """Hold what a look into an image's file shows.
+    """Hold a look into an image's file.
 
-    image: its path, or the ImageError that takes its place.
-    content: the SHA-256 of what is in it; None for what cannot be read, or only once.
-    stamp: what changes with the file, as `stamp_of` returns it; None for an image on stdin.
-    result: what became of the image, as soon as that is known.
+    image: its path, or the ImageError in its place.
+    content: the file's SHA-256; None if it cannot be read, or only once.
+    stamp: from `stamp_of`; None on stdin.
+    result: the outcome, once known.
     """
 
     image: str | ImageError
@@ -49,7 +49,7 @@ class Looked:
     result: Caption | ImageError | None = None
 
     def is_unchanged(self) -> bool:
-        """Return whether the file is still what it was, so that the caption is one of this content."""
+        """Return whether the file is still the same, so that the caption fits its content."""
         try:
             return self.stamp is None or self.stamp == stamp_of(os.stat(str(self.image)))
         except OSError:
@@ -57,9 +57,9 @@ class Looked:
 
 
 def look(image: str | ImageError) -> Looked:
-    """Look into an image's file; may be called in any thread. image: its path, or an ImageError, which is passed on."""
+    """Look into an image's file. image: a path, or an ImageError, which passes through. Safe in any thread."""
     looked = Looked(image)
-    # A pipe gives its content only once, and that is for the captioner.
+    # A pipe gives its content only once, to the captioner.
     if isinstance(image, ImageError) or not (image == STANDARD_INPUT or os.path.isfile(image)):
         return looked
     try:
@@ -67,47 +67,45 @@ def look(image: str | ImageError) -> Looked:
             if image != STANDARD_INPUT:
                 looked.stamp = stamp_of(os.fstat(file.fileno()))
             digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
-    except (OSError, ImageError):  # the captioner will find out as well
+    except (OSError, ImageError):  # the captioner will report it
         return looked
-    if is_raw(image):  # by whose ending it depends which picture is taken from the file
+    if is_raw(image):  # its ending decides which picture is read
         digest.update(RAW)
     looked.content = digest.digest()
     return looked
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, ...]:
-    """Return which file a name stands for, its size and its time."""
+    """Return a file's identity, size and time."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class CaptionCache:
-    """Remember captions of one model; several processes may use a file at the same time.
+    """Remember one model's captions; several processes may share the file.
 
-    Around the captioner: `recall` puts captions in the place of images that have one, and `remember` keeps those that
-    were made. Nothing that happens to the file afterwards ends the run.
+    Around the captioner, `recall` replaces images by known captions, and `remember` keeps new ones. Later trouble with
+    the file never ends the run.
 
-    path: of the file.
-    recalled: captions taken from the file, or from an image with the same content.
-    failed: whether the file could not be used to the end.
+    recalled: captions from the file, or from an image with the same content.
+    failed: whether the file broke down.
     """
 
     def __init__(
         self, path: str, model: bytes, reads: bool = True, tell: Callable[[str], object] = lambda line: None
     ) -> None:
-        """Open a cache, and make one where there is no file, or an empty one.
+        """Open a cache, or make one where the file is missing or empty.
 
-        path: of the file.
-        model: what tells all that captions depend on beside the image, as `Captioner.fingerprint` returns it.
-        reads: whether captions may be taken from it; those have no attention.
-        tell: is given a line if the file cannot be used any more.
+        model: identifies what captions depend on besides images, by `Captioner.fingerprint`.
+        reads: whether to take captions from it, which have no attention.
+        tell: gets a line if the file breaks down.
 
         Raises OutputError for a file that cannot be opened, or is something else.
         """
         self.path, self.model, self.tell = path, model, tell
         self.reads, self.writes, self.failed, self.recalled = reads, True, False, 0
         self.lock = threading.Lock()
-        self.begun: dict[bytes, Looked] = {}  # the images that are being captioned, by content
-        self.order: deque[Looked | None] = deque()  # for each image given out what its result belongs to, if to any
+        self.begun: dict[bytes, Looked] = {}  # images in work, by content
+        self.order: deque[Looked | None] = deque()  # for each image given out, what its result belongs to
         self.connection = connect(path)
         try:
             if is_empty(self.connection):
@@ -121,10 +119,9 @@ class CaptionCache:
             raise OutputError(path, f"cannot be used as a cache: {error}") from None
 
     def recall(self, images: Iterable[Looked]) -> Iterator[str | Caption | ImageError]:
-        """Yield images, and Captions in the place of those that are known. images: in their order.
+        """Yield images in order, with Captions for known ones.
 
-        The caption of one that is like another before it, which is still in work, has no candidates yet: `remember`
-        fills them in.
+        An image like one still in work gets a Caption without candidates, which `remember` fills in.
         """
         for looked in images:
             with self.lock:
@@ -133,7 +130,7 @@ class CaptionCache:
             yield given
 
     def begin(self, looked: Looked) -> tuple[str | Caption | ImageError, Looked | None]:
-        """Return what to give for an image, and what the result belongs to."""
+        """Return an image or its caption, and the Looked that its result belongs to."""
         content, image = looked.content, looked.image
         if content is None or isinstance(image, ImageError):
             return image, None
@@ -148,7 +145,7 @@ class CaptionCache:
         return image, looked
 
     def find(self, content: bytes) -> Caption | None:
-        """Return the caption of an image with this content, without its path; None if there is none."""
+        """Return the caption for this content, without a path, or None."""
         try:
             rows = self.connection.execute(SELECT, (self.model, content)).fetchall()
         except sqlite3.Error as error:
@@ -158,9 +155,9 @@ class CaptionCache:
         return from_json(rows[0][0]) if rows else None
 
     def remember(self, batches: Iterable[list[Caption | ImageError]]) -> Iterator[list[Caption | ImageError]]:
-        """Yield batches, after keeping the captions in them.
+        """Yield batches, after keeping their captions.
 
-        batches: the results of what `recall` gave, in the same order.
+        batches: results for what `recall` yielded, in order.
         """
         for batch in batches:
             results: list[Caption | ImageError] = []
@@ -178,7 +175,7 @@ class CaptionCache:
             yield results
 
     def keep(self, new: list[Looked]) -> None:
-        """Write captions, all of them or none. new: images with their results."""
+        """Write captions, all or none. new: images with results."""
         rows = [
             (self.model, looked.content, as_json(looked.result))
             for looked in new
@@ -197,19 +194,18 @@ class CaptionCache:
                 self.begun.pop(looked.content or b"", None)
 
     def fail(self, reason: str) -> None:
-        """Tell what is wrong with the file."""
+        """Report trouble with the file."""
         self.failed = True
         self.tell(f"{self.path}: {reason}")
 
     def close(self) -> None:
-        """Close the file."""
         with self.lock:
             self.reads = self.writes = False
             self.connection.close()
 
 
 def check_cache(path: str) -> None:
-    """Raise the OutputError that `CaptionCache` would raise, as far as can be told without making a file."""
+    """Raise the OutputError that `CaptionCache` would, without making a file."""
     if not os.path.isfile(path):
         check_output(path, overwrite=True)
     if os.path.exists(path):
@@ -217,12 +213,12 @@ def check_cache(path: str) -> None:
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """Return an open cache, or an empty database. Raises OutputError for anything else."""
+    """Return an open cache or an empty database. Raises OutputError for anything else."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(path, "cannot be used as a cache: not a regular file")
     connection = None
     try:
-        # Not a name that SQLite would take for something else than a file, as `:memory:`.
+        # An absolute path, so that SQLite takes no name, such as `:memory:`, for anything but a file.
         connection = sqlite3.connect(os.path.abspath(path), TIMEOUT, isolation_level=None, check_same_thread=False)
         if not is_empty(connection):
             application, version = number(connection, "application_id"), number(connection, "user_version")
@@ -239,26 +235,26 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
-    """Return whether nothing was ever written into a database. Raises sqlite3.Error for what is no database."""
+    """Return whether a database was never written to. Raises sqlite3.Error for other files."""
     connection.execute("SELECT count(*) FROM sqlite_master")
-    return not number(connection, "page_count")  # one without tables may be another program's all the same
+    return not number(connection, "page_count")  # without tables it may still be another program's
 
 
 def number(connection: sqlite3.Connection, name: str) -> int:
-    """Return a number in the header of a database. Raises sqlite3.Error. name: of the pragma."""
+    """Return a number from a database's header. Raises sqlite3.Error. name: of the pragma."""
     ((value,),) = connection.execute(f"PRAGMA {name}")
     return int(value)
 
 
 def renamed(result: Caption | ImageError, path: str) -> Caption | ImageError:
-    """Return what became of an image as that of another with the same content. path: of the other."""
+    """Return a result for another image with the same content."""
     if isinstance(result, ImageError):
         return ImageError(path, result.reason, result.kind)
     return replace(result, path=path)
 
 
 def as_json(caption: Caption) -> str:
-    """Return a caption without its path and attention."""
+    """Return a caption as JSON, without path and attention."""
     candidates = [{name: getattr(candidate, name) for name in FIELDS} for candidate in caption.candidates]
     return json.dumps(
         {"candidates": candidates, "gain": caption.gain, "unsure": caption.unsure},
@@ -268,7 +264,7 @@ def as_json(caption: Caption) -> str:
 
 
 def from_json(text: str) -> Caption | None:
-    """Return a caption as `as_json` was given it, without a path; None if it is damaged, or not what we write."""
+    """Return the caption in JSON from `as_json`, with an empty path; None if it is damaged or not ours."""
     try:
         values: dict[str, Any] = json.loads(text)
         candidates = [
@@ -290,21 +286,21 @@ def from_json(text: str) -> Caption | None:
 
 
 def line_in(value: Any) -> str:
-    """Return a text as vocabularies have it. Raises ValueError for any other: a line end in it would forge a row."""
+    """Return a printable text. Raises ValueError for others: a line end would forge a row."""
     if not (isinstance(value, str) and value.isprintable()):
         raise ValueError
     return value
 
 
 def list_in(value: Any) -> list[Any]:
-    """Return a list. Raises TypeError for anything else."""
+    """Return a list. Raises TypeError otherwise."""
     if not isinstance(value, list):
         raise TypeError
     return value
 
 
 def number_in(value: Any) -> float:
-    """Return a finite number. Raises ValueError, TypeError or OverflowError for anything else."""
+    """Return a finite number. Raises ValueError, TypeError or OverflowError otherwise."""
     if isinstance(value, (str, bool)) or not math.isfinite(value):
         raise ValueError
     return float(value)

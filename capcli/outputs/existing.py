@@ -1,4 +1,4 @@
-"""What captions are written as, and what becomes of an existing text when one is written in its place."""
+"""Fields for captions, and what becomes of a text that is already there."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import re
 
 FIELDS = ("description", "alt", "keywords")  # of metadata and XMP sidecars
 EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
-KEPT = ("skip", "fail")  # those that leave a text as it is
+KEPT = ("skip", "fail")  # leave a text as it is
 SEPARATOR = ", "
-HOLE = "\0"  # stands in a caption where its template has {existing}; neither names nor arguments can hold it
-SENTENCE = re.compile(r"""[.!?…]["'”’»)]*$""")  # the end of one
-EDGES = " \n\t,;|"  # what would be left at the ends of a text whose field is empty
+HOLE = "\0"  # for {existing} of a template; no name or argument can hold it
+SENTENCE = re.compile(r"""[.!?…]["'”’»)]*$""")  # its end
+EDGES = " \n\t,;|"  # trimmed from a text whose field is empty
 
 
 def combine(old: str, new: str, existing: str, separator: str | None = None) -> str:
     """Return the text to write.
 
-    Adding a caption a second time changes nothing, so that an interrupted run can be repeated.
+    Adding a caption twice changes nothing, so an interrupted run can be repeated.
 
-    old: the text that is there, empty if there is none.
+    old: the text there, or empty.
     new: the caption.
     existing: one of EXISTING.
-    separator: joins the two; None is SEPARATOR, but where the old text ends as a sentence does and the caption is one
-        line, the caption becomes a sentence too, and a space joins them.
+    separator: joins the two; None is SEPARATOR, but after a sentence, a one-line caption becomes a sentence too, and a
+        space joins them.
     """
     if HOLE in new:
         return put_in(old, new)
@@ -31,7 +31,7 @@ def combine(old: str, new: str, existing: str, separator: str | None = None) -> 
     joins = [(SEPARATOR if separator is None else separator, new)]
     if separator is None and "\n" not in new:
         joins.append((" ", as_sentence(new)))
-    # It may have been added when the old text was no sentence yet, and have made it one.
+    # It may have been added before, and made the old text a sentence.
     if any(old == text for _, text in joins):
         return old
     between, text = joins[-1 if SENTENCE.search(old) else 0]
@@ -43,15 +43,15 @@ def combine(old: str, new: str, existing: str, separator: str | None = None) -> 
 
 
 def as_sentence(text: str) -> str:
-    """Return a text with a capital letter at its beginning, and a full stop at its end if it has none, nor the like."""
+    """Return a text with a capital letter, and a full stop unless it ends like a sentence."""
     return text[:1].upper() + text[1:] + ("" if SENTENCE.search(text) else ".")
 
 
 def put_in(old: str, new: str) -> str:
-    """Return a caption with the text that is there in its place, or that text if it is what a caption was put around.
+    """Return a caption with the old text in its HOLEs, or the old text if a caption already surrounds it.
 
-    old: the text, which may be empty.
-    new: the caption, with one HOLE or several.
+    old: may be empty.
+    new: with one HOLE or more.
     """
     if not old:
         return new.replace(HOLE, "").strip(EDGES)

@@ -1,4 +1,4 @@
-"""Captions as rows of a file or of standard output: text, JSON, JSON Lines, CSV, TSV, COCO's, a class for each."""
+"""Captions as rows: text, JSON, JSON Lines, CSV, TSV and COCO's, a class each."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 class TextRows(Rows):
     """Write a line `[path<TAB>][score<TAB>]caption[<TAB>(unsure)]` for each candidate.
 
-    The score is given if there are several candidates. If they are unsure, the first is marked so where the layout asks
-    for it; otherwise they are left empty, unless the layout keeps them.
+    Several candidates have scores. Of unsure ones the first is marked if the layout marks them; otherwise they are left
+    empty unless the layout keeps them.
     """
 
     name = "text"
@@ -39,11 +39,10 @@ class TextRows(Rows):
     shows_end = False
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return a line for each candidate, worded as the template has it, and nothing for a failure."""
         return self.encode(worded_row(result, self.layout, on_one_line))
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return a line for each candidate, and nothing for a failure, which goes to stderr only."""
+        """Return a line for each candidate; nothing for a failure, which goes only to stderr."""
         if "error" in row:
             return ""
         layout = self.layout
@@ -60,7 +59,7 @@ class TextRows(Rows):
 
     @classmethod
     def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield the line of an image, or the lines of its candidates together; see `Rows.records`."""
+        """Yield an image's line, or its candidates' lines together; see `Rows.records`."""
         record = b""
         for line, complete in super().records(file):
             path, *rest = line.split(b"\t")
@@ -76,7 +75,7 @@ class TextRows(Rows):
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return lines that name their image as a row; the template's wording is the caption. See `Rows.read_row`."""
+        """Return lines that name their image as a row, worded as they are. See `Rows.read_row`."""
         lines = [line.split("\t") for line in record.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")]
         if not all(2 <= len(line) <= 3 for line in lines):
             raise ValueError
@@ -89,7 +88,7 @@ class TextRows(Rows):
 
 
 class JsonRows(Rows):
-    """Write one JSON array, complete when it is closed."""
+    """Write one JSON array, complete when closed."""
 
     name = "json"
     endings: ClassVar[tuple[str, ...]] = (".json",)
@@ -97,22 +96,19 @@ class JsonRows(Rows):
     lead = "["
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return an element of the array, after the bracket or comma that precedes it."""
         lead, self.lead = self.lead, ","
         return f"{lead}\n{dump(row)}"
 
     def end(self) -> str:
-        """Return the end of the array."""
         return "[]\n" if self.lead == "[" else "\n]\n"
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return the bracket."""
         return b"["
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a line of the array as a dictionary; that of a bracket is empty. See `Rows.read_row`."""
+        """Return a line of the array as a dictionary, empty for a bracket. See `Rows.read_row`."""
         if record in (b"[\n", b"]\n", b"[]\n"):
             return {}
         return JsonLinesRows.read_row(record.removesuffix(b"\n").removesuffix(b","), layout)
@@ -151,12 +147,10 @@ class JsonLinesRows(Rows):
     resumable = True
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return one line."""
         return dump(row) + "\n"
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return how the first row begins."""
         return b'{"path": "'
 
     @classmethod
@@ -169,10 +163,10 @@ class JsonLinesRows(Rows):
 
 
 class CsvRows(Rows):
-    """Write a record per image, quoted as in RFC 4180, but with lines that end in a bare line feed.
+    """Write a record per image, quoted as in RFC 4180 but ending in a bare line feed.
 
-    Its columns are path, caption, log_prob and score; the last three again, numbered from 2, for each other candidate;
-    error; unsure, which is `true` or empty; and, where they were asked for, keywords, joined with `, `.
+    Columns: path, caption, log_prob and score; the last three again for each further candidate, numbered from 2; error;
+    unsure, `true` or empty; and keywords, if asked for, joined with `, `.
     """
 
     name = "csv"
@@ -186,7 +180,6 @@ class CsvRows(Rows):
         self.heading = "" if finished else self.beginning(layout).decode()  # comes with the first record
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return a record, preceded by the heading if it is the first."""
         cells: list[Any] = [row["path"]]
         for candidate in row.get("candidates", [row] if "caption" in row else []):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
@@ -198,9 +191,9 @@ class CsvRows(Rows):
 
     @classmethod
     def record_of(cls, cells: list[Any]) -> str:
-        """Return a record. cells: the first one is text."""
+        """Return a record. cells: the first is text."""
         text = io.StringIO(newline="")
-        # Before Python 3.13 a carriage return alone is not quoted, and would end the record for who reads it.
+        # Before Python 3.13 a bare carriage return is not quoted, and would end the record for a reader.
         table = csv.writer(
             text,
             delimiter=cls.delimiter,
@@ -212,12 +205,11 @@ class CsvRows(Rows):
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return the heading."""
         return (cls.delimiter.join(columns(layout)) + "\n").encode()
 
     @classmethod
     def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield records as this command writes them, also where a spreadsheet chose other delimiters or decimal commas.
+        """Yield records as we write them, even if a spreadsheet chose other delimiters or decimal commas.
 
         See `Rows.records`. Raises UnicodeDecodeError for such a file that is not UTF-8.
         """
@@ -247,12 +239,12 @@ class CsvRows(Rows):
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record as the row it was made of; that of the heading is empty. See `Rows.read_row`."""
+        """Return a record's row; empty for the heading. See `Rows.read_row`."""
         if record == cls.beginning(layout):
             return {}
         text = io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")
         cells = dict(zip(columns(layout), next(csv.reader(text, delimiter=cls.delimiter, strict=True)), strict=True))
-        cells["caption"].encode()  # ours are UTF-8 always, whereas a path may be any bytes
+        cells["caption"].encode()  # always UTF-8, whereas a path may be any bytes
         if cells["error"]:
             return {"path": cells["path"], "error": cells["error"]}
         candidates = [
@@ -268,13 +260,13 @@ class CsvRows(Rows):
 
     @classmethod
     def layout_of(cls, line: bytes) -> Layout:
-        """Return a layout of as many candidates as the heading has columns for, with keywords if it has them."""
+        """Return the layout with the heading's number of candidates, and keywords if it has them."""
         names = line.rstrip(b"\n").split(cls.delimiter.encode())
         return Layout(max(1, len(names) // 3 - 1), keywords=names[-1] == b"keywords")
 
 
 class TsvRows(CsvRows):
-    """Write the records of CsvRows, with tabs between the columns."""
+    """Write records as CsvRows does, with tabs."""
 
     name = "tsv"
     endings = (".tsv",)
@@ -287,11 +279,9 @@ RESUMABLE = tuple(kind.name for kind in FORMATS.values() if kind.resumable)
 
 
 def format_by_ending(path: str | None) -> str | None:
-    """Return the name of the format that a file's ending stands for.
+    """Return the name of the format for a file's ending, or None if unknown.
 
-    path: of the file; None for stdout, which gets text, as pipes and devices do.
-
-    Returns None if the ending is unknown.
+    path: None for stdout, which gets text, like pipes and devices.
     """
     if path is None:
         return TextRows.name
@@ -304,24 +294,22 @@ def format_by_ending(path: str | None) -> str | None:
 def format_for(name: str, path: str | None) -> type[Rows]:
     """Return the class that writes a format to a path, which for Parquet may be a folder.
 
-    name: of the format.
-    path: of the output; None for stdout.
+    path: None for stdout.
     """
     kind = FORMATS[name]
     return ParquetFolder if kind is ParquetRows and is_folder(path) else kind
 
 
 def columns(layout: Layout) -> list[str]:
-    """Return the names of a table's columns."""
     numbers = ["", *(f"_{i}" for i in range(2, layout.num + 1))]
     candidates = [f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")]
     return ["path", *candidates, "error", "unsure", *(["keywords"] if layout.keywords else [])]
 
 
 def dump(value: Any, indent: int | None = None) -> str:
-    """Return a value as JSON, in UTF-8, or in ASCII if a file name in it is not UTF-8, so that it can be read back.
+    """Return JSON in UTF-8, or in ASCII if a file name in it is not UTF-8, to be read back.
 
-    indent: spaces per level; None writes one line.
+    indent: spaces per level; None gives one line.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text if text.isascii() or is_encodable(text) else json.dumps(value, indent=indent)
@@ -330,17 +318,16 @@ def dump(value: Any, indent: int | None = None) -> str:
 def on_one_line(path: str) -> str:
     """Return a file name with `\\t`, `\\n`, `\\r` and `\\\\` for tabs, line ends and backslashes.
 
-    So a line stays a line, and the name can be recovered from it. On Windows names stay as they are: a backslash
-    separates folders there, and no name holds the other characters.
+    So a line stays one, and gives the name back. Windows names need none: a backslash separates folders there.
     """
     return path if os.sep == "\\" else path.translate(ESCAPES)
 
 
 def from_one_line(path: str) -> str:
-    """Return the file name that `on_one_line` made this of. Raises KeyError if it made nothing like it."""
+    """Return the file name that `on_one_line` escaped. Raises KeyError for other escapes."""
     return path if os.sep == "\\" else re.sub(r"\\(.?)", lambda found: UNESCAPES[found[1]], path)
 
 
 def number_in(cell: str) -> float | None:
-    """Return the number in a table's cell, None if it is empty. Raises ValueError."""
+    """Return the number in a table's cell, None for an empty one. Raises ValueError."""
     return float(cell) if cell else None

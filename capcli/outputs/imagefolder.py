@@ -1,4 +1,4 @@
-"""Captions as the `metadata.jsonl` of a folder of photos, which Hugging Face's ImageFolder and trainers read."""
+"""Captions as a photo folder's `metadata.jsonl`, which Hugging Face's ImageFolder and trainers read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NOT_TEXT = "its name or text is not UTF-8, which ImageFolder requires"
 
 
 class ImageFolderRows(Rows):
-    """Write a line `{"file_name", "text"}` for each captioned image, whose name is relative to the file's folder.
+    """Write a line `{"file_name", "text"}` for each captioned image, with its name relative to the file's folder.
 
-    What has no caption gets no line: a loader would take it for a photo with an empty one.
+    Images without a caption get no line: a loader would read an empty one.
     """
 
     name = "imagefolder"
@@ -41,26 +41,25 @@ class ImageFolderRows(Rows):
         raise ImageError(image, ELSEWHERE)
 
     def place_of(self, name: str) -> str:
-        """Return the name, which is the same however the path was spelt."""
+        """Return the name, which does not depend on the path's spelling."""
         return name
 
     def wants(self, image: str) -> bool | None:
-        """Return False for an image that already has its row, otherwise None. Raises ImageError if it can have none."""
+        """Return False for an image that has its row, otherwise None. Raises ImageError if it can have none."""
         if not is_encodable(self.name_of(image)):
             raise ImageError(image, NOT_TEXT)
         return super().wants(image)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add the row of a caption, unless its image already has one. Raises ImageError and OutputError."""
+        """Add a caption's row, unless its image has one. Raises ImageError and OutputError."""
         if not isinstance(result, ImageError):
             super().write(result)
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return a line, worded as the template has it. Raises ImageError."""
         return self.encode(worded_row(result, self.layout))
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return a line, or nothing for a failure or where no caption is left. Raises ImageError."""
+        """Return a line, or nothing for a failure or without a caption. Raises ImageError."""
         texts = [each["caption"] for each in row.get("candidates", [row])[: self.layout.num] if each.get("caption")]
         if not texts or self.leaves_out(row):
             return ""
@@ -72,12 +71,11 @@ class ImageFolderRows(Rows):
 
     @classmethod
     def beginning(cls, layout: Layout) -> bytes:
-        """Return how the first row begins."""
         return b'{"file_name": "'
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a line as a row whose path is the image's name in the file; see `Rows.read_row`."""
+        """Return a line as a row with the image's name in the file as path; see `Rows.read_row`."""
         row = json.loads(record)
         if not (isinstance(row["file_name"], str) and isinstance(row["text"], str)):
             raise ValueError

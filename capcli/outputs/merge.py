@@ -1,4 +1,4 @@
-"""Putting outputs together: every image once, whatever part and format its row is in."""
+"""Merging outputs: every image once, from any part and format."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from capcli.outputs.rows import Rows
 
 @dataclass
 class Merge:
-    """Read parts twice: once to find out which row of each image is to be kept, and once to give those rows.
+    """Read parts twice: to find which row of each image to keep, and to yield those.
 
-    Only two digests of each kept row are remembered, so memory does not grow with the length of captions and paths.
+    Only two digests per kept row are remembered, so memory does not grow with captions and paths.
 
-    parts: path → format, in the order in which their rows are given.
-    num: candidates of the image that has most.
-    keywords: whether an image has keywords.
-    captions, failures: rows to be kept.
-    dropped: rows that say nothing else than those that are kept, and failures of images that have a caption.
-    kept: digest of an image's path → digest of its row.
+    parts: (path, format), in the order of their rows.
+    num: most candidates of any image.
+    keywords: whether any image has keywords.
+    captions, failures: rows to keep.
+    dropped: rows that repeat kept ones, and failures of captioned images.
+    kept: digest of a path → digest of its row.
     """
 
     parts: Sequence[tuple[str, type[Rows]]]
@@ -36,9 +36,9 @@ class Merge:
     kept: dict[bytes, bytes] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Find out what is to be kept.
+        """Find which rows to keep.
 
-        Raises OutputError if a part can't be read or is not ours, and if two captions of an image disagree.
+        Raises OutputError if a part cannot be read or is not ours, or if captions of an image differ.
         """
         failed: set[bytes] = set()
         for path, kind in self.parts:
@@ -61,7 +61,7 @@ class Merge:
         self.captions = len(self.kept) - self.failures
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the row of each image, part by part; only once, and after `check`. Raises OutputError."""
+        """Yield each image's row, part by part; only once, after `check`. Raises OutputError."""
         for path, kind in self.parts:
             for row in whole_rows(path, kind):
                 image = digest_of(row["path"])
@@ -72,11 +72,11 @@ class Merge:
             raise OutputError("merge", "a part changed while it was read; wait until its run has ended")
 
     def first_with_caption(self, image: str) -> str:
-        """Return the first part that has a caption of an image. image: its path."""
+        """Return the first part with a caption of an image."""
         rows = ((path, row) for path, kind in self.parts for row in whole_rows(path, kind))
         return next(path for path, row in rows if row["path"] == image and "error" not in row)
 
 
 def digest_of(value: Any) -> bytes:
-    """Return 16 bytes that are the same for equal values, and for no others. value: as JSON has it."""
+    """Return a 16-byte digest of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]

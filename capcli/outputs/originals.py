@@ -1,4 +1,4 @@
-"""Files of the user's that captions are written into: which of them may be changed, and where they really are."""
+"""The user's files that captions go into: which may be changed, and where they really are."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ LEADS_OUT = "it is a link to a file outside the folder; name that file itself"
 
 
 class UntouchableError(Exception):
-    """Report a file of the user's that must not be changed; str() says why."""
+    """Report a user's file that must not be changed; str() says why."""
 
 
 def original(path: str, folders: Iterable[str] = ()) -> Path:
-    """Return the file that a path leads to, after checking that it may be changed.
+    """Return the file that a path leads to, if it may be changed.
 
-    A link is followed only into its own folder and those that the user named, as no other file was meant. Hard links
-    are refused, because a new file takes the place of the old one, and the other names would keep the old content.
+    Links are followed only into their own folder and those that the user named, as no other file was meant. Hard links
+    are refused: a new file replaces the old, and other names would keep the old content.
 
-    path: a file, which may not exist yet.
-    folders: that the user named.
+    path: need not exist.
 
-    Raises UntouchableError if the file must not be changed, and OSError if it cannot be examined.
+    Raises UntouchableError if it must not be changed, OSError if it cannot be examined.
     """
     target = Path(os.path.realpath(path))
     if os.path.islink(path):
@@ -41,7 +40,7 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
         status = os.stat(target)
     except FileNotFoundError:
         return target
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
         raise UntouchableError("not a regular file")
     check_permission(target, status)
     if status.st_nlink > 1:
@@ -50,11 +49,11 @@ def original(path: str, folders: Iterable[str] = ()) -> Path:
 
 
 def check_permission(path: str | os.PathLike[str], status: os.stat_result) -> None:
-    """Raise UntouchableError for a file that must not be written to, as one that takes its place could be.
+    """Raise UntouchableError for a protected file, which a replacement would get around.
 
     status: of the file.
     """
-    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # os.access would let root write to it
+    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):  # os.access would let root write
         raise UntouchableError(READ_ONLY)
     if not os.access(path, os.W_OK):
         raise UntouchableError("permission denied")
@@ -63,7 +62,7 @@ def check_permission(path: str | os.PathLike[str], status: os.stat_result) -> No
 def folders_of(arguments: list[str]) -> list[str]:
     """Return the folders that the user named.
 
-    arguments: folders, which stand for themselves, and files and globs, which stand for the folders that they are in.
+    arguments: folders, and files and globs, which stand for the folders they are in.
     """
     folders = []
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""Captions as Parquet, by pyarrow, which is imported when it is needed: one file, or a folder that can be continued."""
+"""Captions as Parquet, by pyarrow, imported when needed: one file, or a folder that can be continued."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NO_NAME = "its name is not UTF-8, which Parquet requires"
 
 
 class ParquetRows(Rows):
-    """Write one file of whole row groups, complete when it is closed.
+    """Write one file in row groups, complete when closed.
 
-    Its columns are those of a row of JSON: path and caption and error, text; log_prob and score, double; unsure,
-    boolean; candidates, a list of structs of caption, log_prob and score, or null if there is one candidate only; and,
-    where they were asked for, keywords, a list of text.
+    Columns as in JSON rows: path, caption and error, text; log_prob and score, double; unsure, boolean; candidates, a
+    list of structs of caption, log_prob and score, null for a single candidate; and keywords, if asked for, a list of
+    text.
     """
 
     name = "parquet"
@@ -45,12 +45,11 @@ class ParquetRows(Rows):
         self.writer: Any = None
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add the row of a caption or a failure, unless its image already has one. Raises ImageError, OutputError."""
         if not self.has_row(result.path):
             self.copy(as_row(result, self.layout.num, self.layout.min_score))
 
     def copy(self, row: dict[str, Any]) -> None:
-        """Add a row, as `as_row` made it. Raises ImageError if its path is not UTF-8, and OutputError."""
+        """Add a row from `as_row`. Raises ImageError if its path is not UTF-8, and OutputError."""
         if not is_encodable(row["path"]):
             raise ImageError(row["path"], NO_NAME)
         self.pending.append(row)
@@ -59,18 +58,17 @@ class ParquetRows(Rows):
                 self.write_group()
 
     def write_group(self) -> None:
-        """Write the rows that are pending as one row group. Raises OSError."""
+        """Write the pending rows as a row group. Raises OSError."""
         from pyarrow.parquet import ParquetWriter
 
         if self.writer is None:
             file = cast(WholeFile, self.file)
-            file.write_bytes(b"")  # or it would not know that it was begun
+            file.write_bytes(b"")  # so that it counts as begun
             self.writer = ParquetWriter(file.file, schema(self.layout.keywords))
         self.writer.write_table(as_table(self.pending, self.layout.keywords))
         self.pending.clear()
 
     def close(self) -> None:
-        """Complete the output. Raises OutputError."""
         with OutputError.about(self.path):
             if self.pending:
                 self.write_group()
@@ -81,14 +79,14 @@ class ParquetRows(Rows):
     def discard(self) -> None:
         """Abandon the output; the old one stays."""
         if self.writer is not None:
-            self.writer.is_open = False  # or it would try to complete the file later, and complain
+            self.writer.is_open = False  # or it would try to complete the file later
         self.file.discard()
 
 
 class ParquetFolder(ParquetRows):
-    """Write a folder of files, each of which is whole at every moment: part-000001.parquet, …
+    """Write a folder of files, each whole at every moment: part-000001.parquet, …
 
-    A run that is killed loses the rows since the last file, and `open_folder` continues after it.
+    A killed run loses only the rows since the last; `open_folder` continues it.
     """
 
     endings = ()
@@ -102,16 +100,16 @@ class ParquetFolder(ParquetRows):
         finished: dict[str, bool] | None = None,
         old: Sequence[Path] = (),
     ) -> None:
-        """Begin a folder, or continue one.
+        """Begin or continue a folder.
 
-        file, layout, finished: as `Rows` takes them.
+        file, layout, finished: as in `Rows`.
         old: files that the first new one replaces.
         """
         super().__init__(file, layout, finished)
         self.old = old
 
     def write_group(self) -> None:
-        """Write the rows that are pending as a file. Raises OSError."""
+        """Write the pending rows as a file. Raises OSError."""
         parts = parts_of(self.path)
         number = max((int(PART.fullmatch(part.name)[1]) for part in parts), default=0) + 1  # type: ignore[index]
         write_whole(
@@ -123,21 +121,21 @@ class ParquetFolder(ParquetRows):
         self.old = ()
 
     def flush(self) -> None:
-        """Do nothing: rows can be seen when there are enough of them for a file."""
+        """Do nothing: rows show once they fill a file."""
 
     def discard(self) -> None:
-        """Abandon the rows that are pending, leaving what is in the folder."""
+        """Abandon pending rows, keeping the folder's files."""
         with contextlib.suppress(OSError):
             self.file.close()
 
 
 def is_folder(path: str | None) -> bool:
-    """Return whether a path means a folder: there is one, or it ends with a separator. path: None for stdout."""
+    """Return whether a path is a folder, or ends with a separator. path: None for stdout."""
     return path is not None and (os.path.isdir(path) or path.endswith(("/", os.sep)))
 
 
 def check_parquet(path: str) -> None:
-    """Raise OutputError if there is no pyarrow, or if a path is that of a pipe or a device."""
+    """Raise OutputError without pyarrow, or if the path is a pipe or device."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
@@ -147,12 +145,11 @@ def check_parquet(path: str) -> None:
 
 
 def check_folder(path: str, wanted: bool) -> list[Path]:
-    """Return the parts in a folder of Parquet files that may be written to.
+    """Return the parts in a folder of Parquet files, which need not exist.
 
-    path: may not exist yet.
-    wanted: whether there may be parts in it.
+    wanted: whether parts may be there.
 
-    Raises OutputError if it can't be written to, if it has parts that are not wanted, or if capcli did not write one.
+    Raises OutputError for an unwritable folder, unwanted parts, or parts that capcli did not write.
     """
     parts = check_place(path, wanted)
     for part in parts:
@@ -166,11 +163,11 @@ def check_folder(path: str, wanted: bool) -> list[Path]:
 
 
 def check_place(path: str, wanted: bool) -> list[Path]:
-    """Return the parts in a folder, whatever columns they have.
+    """Return the parts in a folder, whatever their columns.
 
-    path, wanted: as `check_folder` takes them.
+    path, wanted: as in `check_folder`.
 
-    Raises OutputError if the folder can't be written to, or if it has parts that are not wanted.
+    Raises OutputError for an unwritable folder or unwanted parts.
     """
     if os.path.exists(path) and not os.path.isdir(path):
         raise OutputError(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
@@ -183,12 +180,11 @@ def check_place(path: str, wanted: bool) -> list[Path]:
 
 
 def finished_in(path: str, is_done: Callable[[dict[str, Any]], bool]) -> dict[str, bool]:
-    """Return the images that a folder of parts is done with, path → whether there is a caption.
+    """Return a folder's finished images, path → whether there is a caption; none without a folder.
 
-    path: may not exist.
-    is_done: says of a row whether its image is not to be tried again.
+    is_done: whether a row's image needs no retry.
 
-    Raises OutputError if a part cannot be read, or if capcli did not write it.
+    Raises OutputError if a part cannot be read, or capcli did not write it.
     """
     rows = (row for part in parts_of(path) for row in read_parquet(part))
     return {row["path"]: bool(row["caption"]) for row in rows if is_done(row)}
@@ -199,10 +195,10 @@ def open_folder(
 ) -> ParquetFolder:
     """Return an open folder of parts, made if need be.
 
-    path, layout, resume, overwrite: as `open_rows` takes them.
-    is_done: says of a row whether its image is not to be tried again, so that the row stays.
+    path, layout, resume, overwrite: as in `open_rows`.
+    is_done: as in `finished_in`; other rows go.
 
-    Raises OSError if another run is writing into it, and OutputError as `check_folder` does.
+    Raises OSError if another run is writing there, and OutputError as `check_folder` does.
     """
     folder = LockedFolder(Path(path))
     try:
@@ -223,15 +219,15 @@ def open_folder(
 
 
 def parts_of(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files that `ParquetFolder` wrote into a folder, in order; none if there is no folder."""
+    """Return a folder's files from `ParquetFolder`, in order; none without a folder."""
     parts = Path(folder).glob("part-*.parquet")
     return sorted((part for part in parts if PART.fullmatch(part.name)), key=lambda part: (len(part.name), part.name))
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as `as_row` made them, a row group at a time.
+    """Yield a file's rows as `as_row` made them, by row group.
 
-    Raises OutputError if it can't be read, or if capcli did not write it.
+    Raises OutputError if it cannot be read, or capcli did not write it.
     """
     with opened(path) as file:
         number = 0
@@ -247,7 +243,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open a file of captions. Raises OutputError for any other, and in the block for what cannot be read."""
+    """Open a file of captions. Raises OutputError for any other, and in the block for unreadable content."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -267,7 +263,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def schema(keywords: bool) -> Any:
-    """Return the columns, as pyarrow has them. keywords: whether there is one for them."""
+    """Return pyarrow's schema of the columns. keywords: whether they have one."""
     import pyarrow
 
     text, number = pyarrow.string(), pyarrow.float64()
@@ -285,10 +281,7 @@ def schema(keywords: bool) -> Any:
 
 
 def as_table(rows: Sequence[dict[str, Any]], keywords: bool) -> Any:
-    """Return rows as a table of pyarrow's; bytes in reasons that are not UTF-8 are escaped.
-
-    keywords: whether there is a column for them.
-    """
+    """Return rows as a pyarrow table, escaping bytes in errors that are not UTF-8. keywords: as for `schema`."""
     import pyarrow
 
     return pyarrow.Table.from_pylist(
@@ -301,7 +294,7 @@ def as_table(rows: Sequence[dict[str, Any]], keywords: bool) -> Any:
 
 
 def as_bytes(table: Any) -> bytes:
-    """Return the content of a file that holds a table of pyarrow's."""
+    """Return a Parquet file with a pyarrow table."""
     from pyarrow.parquet import write_table
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Opening an output, and continuing what an earlier run left in it."""
+"""Opening an output, or continuing an earlier run's."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ NOT_UTF_8 = "not in UTF-8; left as it is: save it in UTF-8"
 
 
 def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
-    """Refuse a file that cannot be written, is not empty or is an image, as far as can be told without touching it.
+    """Refuse a file that cannot be written, is not empty or is an image, without touching it.
 
-    path: of the file; None for none.
-    overwrite: whether the content of the file may be replaced or continued.
+    path: None for no file.
+    overwrite: whether its content may be replaced or continued.
     how: the options that allow this, for the message.
 
     Raises OutputError.
@@ -59,15 +59,15 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
             check_permission(path, status)
         except UntouchableError as error:
             raise OutputError(path, str(error)) from None
-        if status.st_size and holds_image(path):  # whichever list or folder may name it
+        if status.st_size and holds_image(path):  # whatever list or folder names it
             raise OutputError(path, "is an image; name another file")
 
 
 def check_rows(path: str | None, kind: type[Rows], layout: Layout, resume: bool, overwrite: bool) -> None:
-    """Raise the OutputError that `open_rows` would raise, as far as can be told without touching anything.
+    """Raise the OutputError that `open_rows` would, without touching anything.
 
-    path: of the file; None for stdout.
-    kind, layout, resume, overwrite: as `open_rows` takes them.
+    path: None for stdout.
+    kind, layout, resume, overwrite: as in `open_rows`.
     """
     if path is not None and issubclass(kind, ParquetRows):
         check_parquet(path)
@@ -84,19 +84,16 @@ def open_rows(
 ) -> Rows:
     """Return an open file of rows.
 
-    A JSON or Parquet file takes its place once it is complete; a folder of Parquet grows by whole files, and everything
-    else line by line. What it replaces stays until then, or until the first line or file.
+    JSON and Parquet files appear once complete, a Parquet folder grows by whole files, all else by lines. What they
+    replace stays until then, or until the first line or file.
 
-    path: of the file.
-    kind: its format.
-    layout: what its rows hold.
-    resume: continue a file, if there is one. A half-written last line is removed, and so are the rows of images that
-        are to be tried again: those with errors, and those whose caption min_score left empty but no longer would.
+    resume: continue a file, if there is one. Removes a half-written last line, and rows of images to retry: those with
+        errors, and those that min_score left empty but no longer would.
     overwrite: replace a file that is not empty.
-    at_once: let a file take its place once it is complete, whatever its format; not with resume.
+    at_once: let any format appear only once complete; not with resume.
 
-    Raises OutputError for a file that is not empty, unless resume or overwrite is set; for one that another run is
-    writing; and with resume for one that capcli did not write in this format and layout.
+    Raises OutputError for a file that is not empty, without resume or overwrite; for one that another run is writing;
+    and, with resume, for one that capcli did not write in this format and layout.
     """
     finished: dict[str, bool] = {}
     try:
@@ -107,7 +104,7 @@ def open_rows(
             place = os.path.realpath(path)
             whole = WholeFile(place, like=Path(place) if os.path.isfile(place) else None)
             with discarding(whole):
-                check_output(path, overwrite)  # another run may have made it since it was checked
+                check_output(path, overwrite)  # another run may have made it meanwhile
             return kind(whole, layout)
         file = GrowingFile(path, replace=overwrite or resume)
         with discarding(file):
@@ -123,18 +120,16 @@ def open_rows(
 
 
 def how_to_replace(kind: type[Rows]) -> str:
-    """Return the options that let a run write to an existing file. kind: the format of its rows."""
+    """Return the options that let a run write a format to an existing file."""
     return "--resume or --existing overwrite" if kind.resumable else "--existing overwrite"
 
 
 def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
-    """Return the advice for the person who stopped a run: how to caption what is left, and no more than that.
+    """Return advice for a stopped run: how to caption the rest, and only that; empty if no command does.
 
     rows: of the output file; None for stdout.
-    page: whether the run wrote a page, which keeps the images captioned so far.
-    places: the sidecars and metadata that captions went to.
-
-    Returns an empty text if no command does just that.
+    page: whether the run wrote a page.
+    places: sidecars and metadata.
     """
     if rows is not None and not (rows.remembers and os.path.exists(rows.path)):
         return ""
@@ -145,24 +140,18 @@ def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
 
 
 def finished_images(path: str, kind: type[Rows], layout: Layout) -> dict[str, bool]:
-    """Return the images that an output is done with, path → whether there is a caption; none if it does not exist.
-
-    path, kind, layout: as `read_rows` takes them.
-
-    Raises OutputError as `read_rows` does.
-    """
+    """Return an output's finished images as `read_rows` does; none without a file."""
     if issubclass(kind, ParquetFolder):
         return finished_in(path, lambda row: is_done(row, layout.min_score))
     return read_rows(path, kind, layout)[0] if os.path.isfile(path) else {}
 
 
 def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], bool]:
-    """Return the images that a file of rows is done with, and whether it holds just their records, as we write them.
+    """Return a file's finished images, path → whether there is a caption, and whether it holds just their records.
 
-    The images are path → whether the row has a caption, which it has not if its score was too low.
+    A low score leaves a finished image without a caption. The records have to be as we write them.
 
-    path: of the file.
-    kind, layout: what it should hold.
+    kind, layout: what the file should hold.
 
     Raises OutputError if it holds anything else, or cannot be read.
     """
@@ -176,13 +165,10 @@ def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bo
 
 
 def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the records of a file that are complete and whose images are done, each with its row; a heading's is empty.
+    """Yield a file's complete records of finished images, each with its row, empty for a heading.
 
-    Records are as this command writes them, though an editor or a spreadsheet may have saved the file.
-
-    path, kind, layout: as `read_rows` takes them.
-
-    Raises OutputError if the file holds anything else, or cannot be read.
+    Records are as we write them, even if an editor or spreadsheet saved the file. Arguments and errors are those of
+    `read_rows`.
     """
     for record, row, done in read_records(path, kind, layout, lambda row: is_done(row, layout.min_score)):
         if done:
@@ -190,12 +176,9 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
 
 
 def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
-    """Yield every row of a complete file, as `as_row` made it.
+    """Yield all rows of a complete file, as `as_row` made them.
 
-    path: of the file.
-    kind: its format.
-
-    Raises OutputError if its last row is half written, if capcli did not write it, or if it cannot be read.
+    Raises OutputError if the last row is half written, capcli did not write the file, or it cannot be read.
     """
     if issubclass(kind, ParquetRows):
         check_parquet(path)
@@ -211,14 +194,12 @@ def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
 def read_records(
     path: str, kind: type[Rows], layout: Layout, judge: Callable[[dict[str, Any]], Judgement], half: bool = True
 ) -> Iterator[tuple[bytes, dict[str, Any], Judgement]]:
-    """Yield the complete records of a file, each with its row, which is empty for a heading, and what judge says of it.
+    """Yield a file's complete records, each with its row, empty for a heading, and the verdict of judge.
 
-    path: of the file.
-    kind, layout: what it should hold.
-    judge: is given each row; the errors that `Rows.read_row` may raise mean that capcli did not write it.
+    judge: gets each row; an error that `Rows.read_row` may raise means that capcli did not write it.
     half: whether the last record may be half written.
 
-    Raises OutputError if the file holds anything else, or cannot be read.
+    Raises OutputError if the file is not of this kind and layout, or cannot be read.
     """
     start = kind.beginning(layout)
     try:
@@ -249,8 +230,8 @@ def read_records(
 
 
 def opened(path: str) -> BinaryIO:
-    """Return a file of text, open after the mark of its encoding. Raises OSError, and OutputError if it is UTF-16."""
-    file = open(path, "rb")  # noqa: SIM115 (whoever calls closes it)
+    """Return a text file opened after its byte order mark. Raises OSError, and OutputError for UTF-16."""
+    file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     mark = file.read(3)
     if mark[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         file.close()
@@ -260,15 +241,15 @@ def opened(path: str) -> BinaryIO:
 
 
 def is_done(row: dict[str, Any], min_score: float | None) -> bool:
-    """Return whether an image with this row is not to be tried again. min_score: of the run that asks."""
+    """Return whether an image with this row needs no retry. min_score: of the current run."""
     return not (row.get("error") or has_another_chance(row, min_score))
 
 
 def has_another_chance(row: dict[str, Any], min_score: float | None) -> bool:
-    """Return whether a row has a caption that was left empty for its score, and with this min_score would not be."""
+    """Return whether a row's caption was left empty for its score, and would not be with this min_score."""
     return any(
         not candidate["caption"]
-        and candidate.get("score") not in (None, "")  # as a table has it where there were fewer candidates
+        and candidate.get("score") not in (None, "")  # a table's cells for missing candidates
         and (min_score is None or float(candidate["score"]) >= min_score)
         for candidate in ([row] if row else []) + list(row.get("candidates", ()))
     )

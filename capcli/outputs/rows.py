@@ -1,4 +1,4 @@
-"""Rows of captions, whatever format they are written in: what they hold, and what every format does with them."""
+"""Rows of captions in any format: what they hold, and what all formats share."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Describe what rows hold.
+    """Describe the content of rows.
 
-    num: candidates per image, 1 or more; with their scores if more than one.
-    min_score: candidates that score less are left empty; None keeps all.
-    template: makes the text of a line from a candidate.
+    num: candidates per image, 1 or more; above 1, with scores.
+    min_score: candidates below it are left empty; None keeps all.
+    template: words lines of text.
     names_images: whether lines of text begin with the image's path.
-    marks_unsure: whether lines of text mark unsure captions, which people want and programs do not; all other formats
-        always do.
-    keywords: whether there are keywords.
-    separator: joins candidates that become one text.
-    keeps_unsure: whether texts that do not mark unsure captions have them all the same.
+    marks_unsure: whether lines of text mark unsure captions, for people, not programs; other formats always do.
+    separator: joins candidates into one text.
+    keeps_unsure: whether texts keep unsure captions that they cannot mark.
     """
 
     num: int = 1
@@ -46,17 +44,17 @@ class Layout:
 
 
 class Rows(Sink):
-    """Write a row for each result, in one format; each subclass is a format.
+    """Write a row for each result; each subclass is a format.
 
-    name: of the format, as `--format` takes it.
-    endings: of file names, in lower case and with their dots.
-    resumable: whether a later run can continue a file in this format.
-    at_once: whether a file is put in place when it is complete, instead of growing.
-    streams: whether it can be written to stdout.
-    templated: whether its captions are worded as the template has it.
-    joins: whether several candidates become one text.
-    line_ends_quoted: whether a line end between quotation marks is part of the record.
-    shows_end: whether a record shows by itself that it is complete, so that the last one needs no line end.
+    name: as `--format` takes it.
+    endings: of file names, in lower case with dots.
+    resumable: whether a later run can continue a file.
+    at_once: whether a file appears only once complete.
+    streams: whether stdout can take it.
+    templated: whether the template words its captions.
+    joins: whether candidates become one text.
+    line_ends_quoted: whether a quoted line end is part of a record.
+    shows_end: whether a record shows that it is complete, so that the last needs no line end.
     """
 
     name: ClassVar[str]
@@ -71,11 +69,10 @@ class Rows(Sink):
     path: str | os.PathLike[str]
 
     def __init__(self, file: OutputFile, layout: Layout, finished: dict[str, bool] | None = None) -> None:
-        """Begin an output, or continue one.
+        """Begin or continue an output.
 
-        file: what to write to.
-        finished: the images that the file already has rows for, name → whether the row has a caption; None for an
-            output that no later run can continue.
+        finished: images with rows in the file, name → whether the row has a caption; None if no later run can continue
+            the output.
         """
         self.file, self.layout, self.path = file, layout, file.path
         self.marks_unsure = layout.marks_unsure or not self.templated
@@ -83,20 +80,20 @@ class Rows(Sink):
         self.remembers = finished is not None
 
     def name_of(self, image: str) -> str:
-        """Return what rows call an image. image: its path. Raises ImageError if they have no name for it."""
+        """Return an image's name in rows. Raises ImageError if it has none."""
         return image
 
     def place_of(self, name: str) -> str:
-        """Return what two spellings of an image's path have in common. name: what rows call it."""
+        """Return one spelling for a name that can be spelt in several ways."""
         return real_place(name)
 
     @functools.cached_property
     def places(self) -> dict[str, bool]:
-        """Return `finished` by the places of the images instead of their names."""
+        """Return `finished` by place instead of name."""
         return {self.place_of(name): captioned for name, captioned in self.finished.items()}
 
     def earlier(self, image: str) -> bool | None:
-        """Return whether the image's row from an earlier run has a caption; None if there is no row.
+        """Return whether the image's row from an earlier run has a caption; None without a row.
 
         Raises ImageError as `name_of` does.
         """
@@ -108,19 +105,19 @@ class Rows(Sink):
         return self.places.get(self.place_of(name))
 
     def has_row(self, image: str) -> bool:
-        """Return whether the image has a row from an earlier run. Raises ImageError as `name_of` does."""
+        """Return whether an earlier run left a row of the image. Raises ImageError as `name_of` does."""
         return self.earlier(image) is not None
 
     def wants(self, image: str) -> bool | None:
-        """Return False for an image that already has its row, otherwise None. Raises ImageError as `name_of` does."""
+        """Return False for an image that has its row, otherwise None. Raises ImageError as `name_of` does."""
         return False if self.has_row(image) else None
 
     def has(self, image: str) -> bool:
-        """Return whether the image has a captioned row from an earlier run. Raises ImageError as `name_of` does."""
+        """Return whether an earlier run left a row with a caption. Raises ImageError as `name_of` does."""
         return bool(self.earlier(image))
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add the row of a caption or a failure, unless its image already has one.
+        """Add a result's row, unless its image has one.
 
         Raises OutputError, and BrokenPipeError if the reader has gone.
         """
@@ -130,20 +127,20 @@ class Rows(Sink):
                 self.file.write(row)
 
     def copy(self, row: dict[str, Any]) -> None:
-        """Add a row that was read from another output, as `as_row` made it. Raises OutputError, BrokenPipeError."""
+        """Add a row from another output, as `as_row` made it. Raises OutputError and BrokenPipeError."""
         with OutputError.about(self.path):
             self.file.write(self.encode(row))
 
     def row(self, result: Caption | ImageError) -> str:
-        """Return the text to write for one result. Raises ImageError if there can be none."""
+        """Return a result's text. Raises ImageError if there can be none."""
         return self.encode(as_row(result, self.layout.num, self.layout.min_score))
 
     def encode(self, row: dict[str, Any]) -> str:
-        """Return the text to write for a row. row: as `as_row` makes it."""
+        """Return the text of a row from `as_row`."""
         raise NotImplementedError
 
     def leaves_out(self, row: dict[str, Any]) -> bool:
-        """Return whether a row's caption is unsure, and nothing here would say so. row: as `as_row` makes it."""
+        """Return whether a row's caption is unsure and could not be marked."""
         return bool(row.get("unsure")) and not (self.marks_unsure or self.layout.keeps_unsure)
 
     def end(self) -> str:
@@ -163,7 +160,7 @@ class Rows(Sink):
             self.file.close()
 
     def discard(self) -> None:
-        """Abandon the output, leaving what is in it."""
+        """Abandon the output, keeping its content."""
         self.file.discard()
 
     @classmethod
@@ -173,25 +170,25 @@ class Rows(Sink):
 
     @classmethod
     def layout_of(cls, line: bytes) -> Layout:
-        """Return the layout that a file has to be read with. line: its first one."""
+        """Return the layout to read a file with. line: its first."""
         return Layout()
 
     @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
-        """Return a record as the row that `as_row` made; one that belongs to no image, as a heading, has no path.
+        """Return a record's row as `as_row` made it; without a path for a heading.
 
-        record: as `records` yields it.
+        record: from `records`.
         layout: of the file.
 
-        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError if capcli did not write the record.
+        Raises ValueError, TypeError, AttributeError, LookupError or RecursionError if capcli did not write it.
         """
         raise NotImplementedError
 
     @classmethod
     def records(cls, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-        """Yield each record of a file, ending in a line feed, and whether the file has its line end.
+        """Yield each record of a file, ending in a line feed, and whether the file has that line end.
 
-        Only the last one may lack it: a killed run left half of it, or an editor saved the file so.
+        Only the last may lack it, after a killed run or an editor.
         """
         record = b""
         for line in file:
@@ -204,18 +201,18 @@ class Rows(Sink):
 
 
 def is_rejected(candidate: Any, min_score: float | None) -> bool:
-    """Return whether a candidate scores less than min_score; None rejects none."""
+    """Return whether a candidate scores below min_score; None rejects none."""
     return min_score is not None and candidate.score < min_score
 
 
 def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
     """Return a result as a row of JSON.
 
-    It is `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if the caption is, with `"candidates"` if
-    num is above 1, and with `"keywords"` if they were asked for; for a failure, `{"path", "error"}`.
+    `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if it is, `"candidates"` for num above 1, and
+    `"keywords"` if asked for; for a failure, `{"path", "error"}`.
 
     num: candidates per image, 1 or more.
-    min_score: captions that score less are None; None keeps all.
+    min_score: captions below it are None; None keeps all.
     """
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
@@ -228,9 +225,9 @@ def as_row(result: Caption | ImageError, num: int, min_score: float | None = Non
 
 
 def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[str], str] = str) -> dict[str, Any]:
-    """Return a result as `as_row` does, but with captions worded as the layout's template has it.
+    """Return a result's row with captions worded by the layout's template.
 
-    escape: makes of a name and a path what a template shows.
+    escape: applied to names and paths in templates.
 
     Raises ImageError as `Template.fill` does.
     """
@@ -244,7 +241,7 @@ def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[s
 
 
 def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"caption", "log_prob", "score"}`; the caption is None if it scores less than min_score."""
+    """Return `{"caption", "log_prob", "score"}`; the caption is None below min_score."""
     return {
         "caption": None if is_rejected(candidate, min_score) else candidate.text,
         "log_prob": round(candidate.log_prob, 4),
@@ -253,11 +250,11 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
 
 
 def as_read(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row that was read as `as_row` made it, the same whatever format it was read from.
+    """Return a row read from any format as `as_row` made it.
 
     row: may have an empty caption, and lack log_prob, score, unsure and keywords.
 
-    Raises ValueError, TypeError, AttributeError or KeyError if there is anything else in it.
+    Raises ValueError, TypeError, AttributeError or KeyError for anything else.
     """
     known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "keywords", "error"}
     if not isinstance(row["path"], str) or not row.keys() <= known:
@@ -283,31 +280,29 @@ def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:
 
 
 def real_place(path: str) -> str:
-    """Return the path that all spellings of a path mean: absolute, and without links to folders.
+    """Return the one path that all spellings mean: absolute, with links to folders resolved.
 
-    A link to a file stays one, since a listing has it beside the file.
-
-    path: relative to the current folder, or absolute.
+    A link to a file stays, since a listing has it beside the file.
     """
-    from capcli.images.decode import STANDARD_INPUT  # here, as a command's help needs no Pillow
+    from capcli.images.decode import STANDARD_INPUT  # here, as help needs no Pillow
 
     if path == STANDARD_INPUT:
         return path
     folder, name = os.path.split(path)
     try:
         return os.path.normcase(os.path.join(real_folder(os.path.join(os.getcwd(), folder)), name))
-    except (OSError, ValueError):  # the current folder is gone, or no file can have such a name
+    except (OSError, ValueError):  # the current folder is gone, or the name is impossible
         return path
 
 
 @functools.lru_cache(maxsize=1000)
 def real_folder(folder: str) -> str:
-    """Return the real path of a folder, kept, since it is asked for with each file in it. folder: absolute."""
+    """Return an absolute folder's real path, cached, as each of its files asks for it."""
     return os.path.realpath(folder)
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether a text can be written in UTF-8: a name that is not UTF-8 has surrogates in it."""
+    """Return whether a text can be UTF-8; surrogates stand for names that are not."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Captions in a file beside each image: text files, as training sets want them, and what all sidecars share."""
+"""Captions in a file beside each image: text files for training sets, and the base of all sidecars."""
 
 from __future__ import annotations
 
@@ -26,39 +26,37 @@ NO_TEXT = "not a text file; left as it is"
 
 
 class Beside(Sink):
-    """Write a file beside each image, which belongs to this image alone.
+    """Write a file beside each image, for this image alone.
 
-    folders: links that lead into these are followed, since the user named them.
+    folders: named by the user, so links into them are followed.
     """
 
     folders: tuple[str, ...] = ()
     marks_unsure = False
 
     def __init__(self) -> None:
-        self.images: dict[str, str] = {}  # sidecar, whatever it is called → image, or whose it is otherwise
+        self.images: dict[str, str] = {}  # sidecar's real path → its image, or other owner
 
     def sidecar(self, image: str) -> str:
-        """Return the path of an image's sidecar, whether it exists or not."""
+        """Return the path of an image's sidecar, which need not exist."""
         raise NotImplementedError
 
     def keep_off(self, path: str, owner: str) -> None:
-        """Refuse images whose sidecar would be a file that an option names.
+        """Refuse images whose sidecar would be an option's file.
 
-        path: of the file.
         owner: the option, for the message.
         """
         self.images[one_name(path)] = owner
 
     def target(self, image: str) -> Path | None:
-        """Return the sidecar, whether it exists or not."""
+        """Return the sidecar, which need not exist; None on stdin."""
         return None if image == STANDARD_INPUT else Path(self.sidecar(image))
 
     def where(self, image: str) -> str:
-        """Return the sidecar's path."""
         return self.sidecar(image)
 
     def own_sidecar(self, image: str) -> str:
-        """Return the path of an image's sidecar. Raises ImageError if it is not this image's alone."""
+        """Return the path of an image's sidecar. Raises ImageError if other files share it."""
         if image == STANDARD_INPUT:
             raise ImageError(image, "an image from stdin cannot have a sidecar")
         sidecar = self.sidecar(image)
@@ -70,18 +68,18 @@ class Beside(Sink):
         return sidecar
 
     def check_writable(self, image: str, sidecar: str) -> None:
-        """Raise ImageError if a sidecar must not be written to, and OutputError if no other could be either."""
+        """Raise ImageError if a sidecar must not be written, OutputError if none can be."""
         try:
             self.check_content(original(sidecar, self.folders))
         except (UntouchableError, OSError) as error:
             raise failed_write(image, sidecar, error) from None
 
     def check_content(self, sidecar: Path) -> None:
-        """Raise UntouchableError if what is in a sidecar is not for us to change, and OSError."""
+        """Raise UntouchableError if a sidecar's content is not ours to change, and OSError."""
 
 
 class Sidecars(Beside):
-    """Write `photo.txt` beside `photo.jpg`, or in the same place in another tree."""
+    """Write `photo.txt` beside `photo.jpg`, or in its place in another tree."""
 
     def __init__(
         self,
@@ -95,18 +93,18 @@ class Sidecars(Beside):
         ending: str = ENDING,
         separator: str | None = None,
     ) -> None:
-        """Set what is written, and where.
+        """Set what to write, and where.
 
-        existing: one of EXISTING: what to do with a sidecar that already has text in it.
-        template: makes the text of a line from a candidate.
+        existing: one of EXISTING, for sidecars with text.
+        template: words a candidate.
         num: candidates per image, 1 or more.
-        min_score: captions with a lower score are not written; None writes all.
-        tree: the folder to write into, at the image's path relative to root; None writes beside the image.
+        min_score: captions below it are not written; None writes all.
+        tree: folder to write into, at images' paths relative to root; None writes beside images.
         root: absolute path of the folder that the tree mirrors.
-        folders: links that lead into these are followed, since the user named them.
-        ending: of the sidecars' names, with its dot.
-        separator: joins a caption to the text that is there, and several candidates; None joins these by line ends, and
-            otherwise as `combine` does.
+        folders: named by the user, so links into them are followed.
+        ending: of names, with its dot.
+        separator: joins a caption to existing text, and candidates; None is a line end for these, and as in `combine`
+            for those.
         """
         super().__init__()
         self.existing, self.template, self.num, self.min_score = existing, template, num, min_score
@@ -116,23 +114,22 @@ class Sidecars(Beside):
         self.folders = (*folders, *([tree] if tree else []))
 
     def sidecar(self, image: str) -> str:
-        """Return the path of an image's sidecar, whether it exists or not."""
         if self.tree is None:
             return os.path.splitext(image)[0] + self.ending
         below = os.path.relpath(os.path.abspath(image), self.root)
-        if below.split(os.sep)[0] == os.pardir:  # not under root: keep the whole path, as `cp --parents` does
+        if below.split(os.sep)[0] == os.pardir:  # not under root: keep the whole path, like `cp --parents`
             below = os.path.splitdrive(os.path.abspath(image))[1].lstrip("/\\")
         return os.path.join(self.tree, os.path.splitext(below)[0] + self.ending)
 
     def has(self, image: str) -> bool:
-        """Return whether the image has a sidecar that is not empty."""
+        """Return whether the image's sidecar has content."""
         return has_content(self.sidecar(image))
 
     def wants(self, image: str) -> bool:
-        """Return whether the image has no caption yet, or has one that is to be changed.
+        """Return whether the image lacks a caption, or has one to change.
 
-        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError if another image has the same
-        sidecar, or the sidecar must not be written to.
+        Raises CaptionedAlready for `fail`, and ImageError if another image shares its sidecar, or that must not be
+        written.
         """
         sidecar = self.own_sidecar(image)
         if self.remembers and self.has(image):
@@ -143,14 +140,10 @@ class Sidecars(Beside):
         return True
 
     def check_content(self, sidecar: Path) -> None:
-        """Raise UntouchableError if a sidecar is not text, and OSError."""
         read_text(sidecar)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Write a caption's sidecar, completely or not at all.
-
-        Raises ImageError, and OutputError if no other file could be written either.
-        """
+        """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
         sidecar = self.sidecar(result.path)
@@ -158,11 +151,11 @@ class Sidecars(Beside):
         between = "\n" if self.separator is None else self.separator
         new = between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
         try:
-            if self.tree is not None:  # beside the image it is there, or was taken away
+            if self.tree is not None:  # beside the image the folder exists, or was removed
                 os.makedirs(os.path.dirname(sidecar), exist_ok=True)
             target = original(sidecar, self.folders)
             like = target if target.exists() else None
-            # Ours from reading to writing. No waiting for the disk: after a power cut the caption can be made again,
+            # Locked from reading to writing. No waiting for the disk: after a power cut the caption can be made again,
             # the photo is untouched.
             with WholeFile(target, durable=False, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old, mark = read_text(target)
@@ -176,12 +169,12 @@ class Sidecars(Beside):
 
 
 def one_name(path: str) -> str:
-    """Return the one name of a file that can be named in several ways."""
+    """Return one name for a file with several."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def has_content(path: str) -> bool:
-    """Return whether there is a file that is not empty."""
+    """Return whether a file exists and is not empty."""
     try:
         return os.path.getsize(path) > 0
     except OSError:
@@ -189,7 +182,7 @@ def has_content(path: str) -> bool:
 
 
 def read_text(path: Path) -> tuple[str, bytes]:
-    """Return the content of a text file without line ends at its end, and the mark of its encoding; "" without a file.
+    """Return a text file's content without line ends at its end, and its byte order mark; "" without a file.
 
     Raises UntouchableError if it is not text, and OSError.
     """
@@ -208,14 +201,13 @@ def read_text(path: Path) -> tuple[str, bytes]:
 
 
 def encoded(text: str, old: str, mark: bytes) -> bytes:
-    """Return the bytes of a text that takes the place of another.
+    """Return the bytes of a text that replaces another.
 
-    text: which may hold the old one.
-    old: as `read_text` returns it.
-    mark: of the old one's encoding, which is kept; empty for none.
+    text: may hold the old one.
+    old, mark: from `read_text`; the mark's encoding is kept.
 
-    Raises UntouchableError if the old text's encoding is not known, and the new one would be mixed with it, or if it
-    cannot hold the new one.
+    Raises UntouchableError if the old text's encoding is unknown and would be mixed with UTF-8, or cannot hold the new
+    text.
     """
     if old in text and not is_encodable(old):
         added = text.replace(old, "", 1)
@@ -229,11 +221,9 @@ def encoded(text: str, old: str, mark: bytes) -> bytes:
 
 
 def common_root(arguments: list[str]) -> str:
-    """Return the folder that a tree of sidecars mirrors: the deepest one that holds every image.
+    """Return the folder that a tree of sidecars mirrors: the deepest one with all images.
 
-    arguments: files, folders and globs that the user named.
-
-    Returns the current folder if there are no arguments, or if they are on different drives.
+    arguments: files, folders and globs from the user. Without any, or on several drives, it is the current folder.
     """
     folders = folders_of(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The text to write for a caption, as `{caption}, photo`."""
+"""The wording of a caption, such as `{caption}, photo`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ MISFIT = "the template cannot be filled in for it"
 
 
 class Date:
-    """Format a date as strftime does, `2000-01-31` unless told otherwise, and no date as nothing."""
+    """Format a date by strftime, `2000-01-31` by default, and no date as nothing."""
 
     def __init__(self, when: datetime | None) -> None:
         self.when = when
 
     def __format__(self, form: str) -> str:
-        """Return the date as text."""
         return self.when.strftime(form or "%Y-%m-%d") if self.when else ""
 
 
 class Template:
-    """Fill in a text that the user gave."""
+    """Fill in a text from the user."""
 
     def __init__(self, text: str = "{caption}") -> None:
         """Check a template.
 
         text: as for str.format, with the fields caption, keywords, score, log_prob, path, name (of the file, without
-            its ending), folder (the name of the one that the file is in), date (when the photo was taken, by its EXIF;
-            its format is strftime's) and existing (the text that is there already).
+            ending), folder (its folder's name), date (when taken, by EXIF, formatted by strftime) and existing (the
+            text already there).
 
-        Raises ValueError, KeyError or IndexError for any other field, or a format that does not suit its field.
+        Raises ValueError, KeyError or IndexError for other fields, or a format that does not suit its field.
         """
         self.text = text
         fields: dict[str, Any] = dict.fromkeys(("caption", "keywords", "path", "name", "folder", "existing"), "")
@@ -46,20 +45,20 @@ class Template:
                 raise ValueError(f"unknown field {{{name}}}; there are {', '.join(f'{{{field}}}' for field in fields)}")
         try:
             text.format(**fields)
-        except Exception as error:  # of many kinds, and of none that says more
+        except Exception as error:  # of any kind, none more telling
             raise ValueError(str(error) or type(error).__name__) from None
 
     def fill(
         self, path: str, candidate: Any, escape: Callable[[str], str] = str, keywords: Iterable[str] | None = None
     ) -> str:
-        """Return the text for a candidate, with a HOLE where the text is to go that is there already.
+        """Return a candidate's text, with a HOLE for the existing text.
 
         path: of its image.
-        candidate: or a caption, whose best candidate is meant.
-        escape: makes of a name and a path what the text shows.
-        keywords: of the image; None for none.
+        candidate: or a caption, for its best one.
+        escape: applied to name and path.
+        keywords: of the image.
 
-        Raises ImageError if a field is used as the format of another, and is not a format.
+        Raises ImageError if a field is used as another's format, but is no format.
         """
         taken = None
         if "date" in self.fields:

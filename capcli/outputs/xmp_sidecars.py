@@ -1,4 +1,4 @@
-"""Captions in an XMP file beside each image, which photo managers read, whatever the image's format."""
+"""Captions in an XMP file beside each image of any format, for photo managers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class XmpFile(Container):
-    """Hold an XMP file, which is one block as a whole; an empty file gets its first packet."""
+    """Hold an XMP file, as one block; an empty file gets its first packet."""
 
     added = (xmp,)
 
@@ -37,15 +37,14 @@ class XmpFile(Container):
             self.blocks[0] = xmp, content
 
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
-        """Return the file with another packet; see `Container.assembled`."""
         return changed[0] if changed else added[xmp] + b"\n"
 
 
 class XmpSidecars(Beside):
-    """Write `photo.jpg.xmp` or `photo.xmp` beside `photo.jpg`, keeping whatever else is in it.
+    """Write `photo.jpg.xmp` or `photo.xmp` beside `photo.jpg`, keeping its other content.
 
-    Programs take a sidecar's description in place of the image's own. So what an image itself says counts as if it were
-    in the sidecar: it is not hidden behind a caption unasked.
+    Programs prefer a sidecar's description to the image's own. So an image's own texts count as the sidecar's: no
+    caption hides them unasked.
     """
 
     def __init__(
@@ -58,33 +57,30 @@ class XmpSidecars(Beside):
         fields: tuple[str, ...] = ("description",),
         separator: str | None = None,
     ) -> None:
-        """Set what is written, and where.
+        """Set what to write, and where.
 
-        existing: one of EXISTING: what to do with an image that has a caption already.
-        template: makes the text from a caption.
-        min_score: captions with a lower score are not written; None writes all.
-        folders: links that lead into these are followed, since the user named them.
-        adobe: whether a sidecar's name leaves out the ending of the image's.
-        fields: those of FIELDS that are written.
-        separator: joins a caption to the text that is there, as `combine` takes it.
+        existing: one of EXISTING, for images with a caption.
+        template, min_score, folders: as in `Sidecars`.
+        adobe: whether a sidecar's name drops the image's ending.
+        fields: to write, of FIELDS.
+        separator: joins a caption to existing text, as in `combine`.
         """
         super().__init__()
         self.existing, self.template, self.min_score, self.adobe = existing, template, min_score, adobe
         self.folders = tuple(folders)
         self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
-        self.captioned_inside = ""  # the image last asked about, if it holds itself what its sidecar lacks
+        self.captioned_inside = ""  # the image last asked about, if its own texts complete its sidecar
 
     def sidecar(self, image: str) -> str:
-        """Return the path of an image's sidecar, whether it exists or not."""
         return (os.path.splitext(image)[0] if self.adobe else image) + ".xmp"
 
     def where(self, image: str) -> str:
-        """Return the sidecar's path, or what messages call the inside of an image that is captioned there."""
+        """Return the sidecar's path, or words for the inside of an image captioned there."""
         return "its metadata" if image == self.captioned_inside else self.sidecar(image)
 
     def shown(self, image: str) -> ShownTexts:
-        """Return what is shown of an image that has its sidecar beside it. Raises ImageError if that cannot be read."""
+        """Return what programs show of an image with its sidecar. Raises ImageError if that cannot be read."""
         beside = self.read(image).shown
         if self.filling.has_all(beside):
             self.captioned_inside = ""
@@ -94,7 +90,7 @@ class XmpSidecars(Beside):
         return shown
 
     def read(self, image: str) -> XmpFile:
-        """Return an image's sidecar, an empty one if there is none. Raises ImageError if it cannot be read."""
+        """Return an image's sidecar, empty if there is none. Raises ImageError if it cannot be read."""
         sidecar = self.sidecar(image)
         try:
             if os.path.exists(sidecar) and not os.path.isfile(sidecar):
@@ -108,14 +104,14 @@ class XmpSidecars(Beside):
             raise failed_write(image, sidecar, error) from None
 
     def has(self, image: str) -> bool:
-        """Return whether the image has a caption in every field. Raises ImageError."""
+        """Return whether all fields of the image have a caption. Raises ImageError."""
         return self.filling.has_all(self.shown(image))
 
     def wants(self, image: str) -> bool:
-        """Return whether the image has no caption yet in one of the fields, or has one that is to be changed.
+        """Return whether the image lacks a caption in some field, or has one to change.
 
-        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError if another image has the same
-        sidecar, or the sidecar cannot be read or must not be written to.
+        Raises CaptionedAlready for `fail`, and ImageError if another image shares its sidecar, or that cannot be read
+        or must not be written.
         """
         sidecar = self.own_sidecar(image)
         shown = self.shown(image)
@@ -127,10 +123,7 @@ class XmpSidecars(Beside):
         return True
 
     def write(self, result: Caption | ImageError) -> None:
-        """Write a caption into its image's sidecar, completely or not at all.
-
-        Raises ImageError, and OutputError if no other file could be written either.
-        """
+        """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
         path = result.path
@@ -139,7 +132,7 @@ class XmpSidecars(Beside):
             text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
             target = original(sidecar, self.folders)
             like = target if target.exists() else None
-            # Locked from reading to writing. An old sidecar may hold a person's work, which could not be made again.
+            # Locked from reading to writing. An old sidecar may hold a person's work, which is irreplaceable.
             with WholeFile(target, durable=like is not None, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old = XmpFile(read_bytes(sidecar))
                 content = self.filling.filled(old, text, result.keywords or (), inside(path))
@@ -154,7 +147,7 @@ class XmpSidecars(Beside):
 
 
 def inside(image: str) -> ShownTexts:
-    """Return what an image says of itself, as far as that can be read."""
+    """Return an image's own texts, as far as they can be read."""
     try:
         return read_image(image).shown
     except (ImageError, MetadataError):
@@ -162,7 +155,7 @@ def inside(image: str) -> ShownTexts:
 
 
 def read_bytes(path: str) -> bytes:
-    """Return the content of a file, nothing if there is none. Raises OSError."""
+    """Return a file's content, empty without one. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         return Path(path).read_bytes()
     return b""

@@ -1,1 +1,1 @@
-"""Images without an alt text in HTML and Markdown: where they are, which file they show, and the text put in."""
+"""Images without alt text in HTML and Markdown: their places, their files, and the text put in."""

@@ -1,7 +1,6 @@
-"""Code in pages, which template languages put something else in place of, and front matter: it is no HTML yet.
+"""Code of template languages in pages, and front matter: not HTML yet.
 
-Many languages look alike, and which one a page is in is not known. So more may count as code here than is: of what
-counts, nothing is changed.
+The languages look alike, and a page's own is unknown. So more may count as code than is; nothing in it is changed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from capcli.outputs.alt.ahead import Ahead
 from capcli.outputs.alt.gaps import IN_CODE, Gap
 
-MASK = "\ufdd0"  # a noncharacter: no text should have it
+MASK = "\ufdd0"  # a noncharacter, which no text should have
 FRONT_MATTER = re.compile(r"(?P<fence>---|\+\+\+|;;;)[ \t]*\r?\n(?:[^\n]*\n)*?(?:(?P=fence)|\.\.\.)[ \t]*(?=\r?\n|\Z)")
 OPENING = re.compile(
     r"(?P<script><(?:script|style)(?=[\s/>]))"
@@ -31,17 +30,15 @@ CODE = {
     "<%": ("%>", re.compile(rf"{STRING}|{REMARK.format('%>')}|<%|%>")),
     "<?": ("?>", re.compile(rf"{STRING}|{REMARK.format(r'[?]>')}|<\?|\?>")),
 }
-DEPTH = 20  # of braces; with it, what is never closed costs no more than this for each of its openings
+DEPTH = 20  # of braces; bounds the cost of each that is never closed
 PARAGRAPH_END = r"\n[ \t\r]*\n"
 IMAGE = re.compile(r"<img(?=[\s/>])(?![^<>]*\balt\b)|!\[[ \t]*\](?=\()", re.I)
 
 
 def masked(text: str, prose: bool = False) -> tuple[str, list[Gap]]:
-    """Return a text of the same length and lines that has MASK in the place of code, and the images in the code.
+    """Return a text of the same length and lines with MASK for code, front matter blanked, and the images in the code.
 
-    Front matter is left blank.
-
-    prose: whether braces that are open where a paragraph ends are no code, but said, as in an article on templates.
+    prose: whether braces still open at a paragraph's end are text, as in an article on templates.
     """
     begin = text.startswith("\ufeff")
     pieces, gaps, done = [], [], 0
@@ -58,7 +55,7 @@ def masked(text: str, prose: bool = False) -> tuple[str, list[Gap]]:
 
 
 def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:
-    """Yield where code begins and ends. at: where to begin to look."""
+    """Yield the ranges of code from position `at` on."""
     ahead = Ahead(text)
     script_end = 0
     while opening := OPENING.search(text, at):
@@ -68,7 +65,7 @@ def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:
             script = ahead("(?i)</(?:script|style)", at)
             script_end = script.start() if script else script_end
             continue
-        if opening["shown"]:  # what is between it and its end is code to be shown, or nothing
+        if opening["shown"]:  # up to its end is code to show, or nothing
             closing = ahead(rf"(?i)\{{%[-+]?\s*+end{opening['shown'].lower()}\s*+[-+]?%\}}", at)
             end = closing.end() if closing else end_of_code(text, start, "{%", ahead)
         elif opening["note"]:
@@ -76,7 +73,7 @@ def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:
             end = closing.end() if closing else None
         elif opening["code"]:
             end = end_of_code(text, start, opening["code"], ahead)
-        elif start >= script_end:  # braces of scripts are their own
+        elif start >= script_end:  # scripts have braces of their own
             paragraph = ahead(PARAGRAPH_END, at) if prose else None
             limit = paragraph.start() if paragraph else len(text)
             start = text.index("{", start)
@@ -91,9 +88,9 @@ def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:
 
 
 def end_of_code(text: str, start: int, opening: str, ahead: Ahead) -> int | None:
-    """Return where code ends; None where it does not.
+    """Return where code ends, or None.
 
-    What closes it in a string does not, unless no other does: then everything up to the last one may be code.
+    A closing mark in a string does not count, unless there is no other: then all up to the last may be code.
     """
     closing, pieces = CODE[opening]
     first = ahead(re.escape(closing), start + 2)
@@ -110,7 +107,7 @@ def end_of_code(text: str, start: int, opening: str, ahead: Ahead) -> int | None
 
 
 def end_of_braces(text: str, start: int, limit: int) -> int | None:
-    """Return where braces end that open at a place; None if that is not before the limit."""
+    """Return where the braces open at `start` end; None if not before the limit."""
     depth = 0
     for piece in BRACES.finditer(text, start, limit):
         if piece[0] == "{":

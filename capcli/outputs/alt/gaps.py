@@ -1,4 +1,4 @@
-"""What is common to HTML and Markdown: a place in a text where an alt text is missing."""
+"""A missing alt text's place in HTML or Markdown."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ IN_CODE = "code in the page may give it an alt text"
 
 @dataclass(frozen=True)
 class Gap:
-    """Describe an image without an alt text.
+    """Describe an image without alt text.
 
-    begin, end: what the alt text takes the place of, as positions in the text; equal where it is only put in.
-    addresses: of the image, as HTML or Markdown spell them but for percents; the one that is shown by default first.
+    begin, end: positions in the text that the alt text replaces; equal where it is inserted.
+    addresses: of the image, as HTML or Markdown spell them but for percents; the default one first.
     base: the page's own base for relative addresses, or empty.
-    before, after: what stands around the alt text.
-    doubt: why no alt text may be put in, or empty; IN_CODE where nobody knows whether one is missing.
+    before, after: go around the alt text.
+    doubt: why no alt text may be put in, or empty; IN_CODE if nobody knows whether one is missing.
     """
 
     begin: int

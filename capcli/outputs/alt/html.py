@@ -1,4 +1,4 @@
-"""Images without an alt text in HTML."""
+"""Images without alt text in HTML."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ATTRIBUTE = re.compile(
     rf"""(?:[{SPACE}]*+=[{SPACE}]*+(?:"(?P<double>[^"]*+)"?|'(?P<single>[^']*+)'?|(?P<bare>[^{SPACE}>"'][^{SPACE}>]*+)?))?+)"""
 )
 TEXT_ONLY = ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")  # a tag in them is text
-# An address in srcset ends at white space, or in a comma; what follows it, as 2x or 640w, ends at a comma.
+# An address in srcset ends at white space, or in a comma; a descriptor, such as 2x or 640w, ends at a comma.
 SRCSET = re.compile(rf"(?P<address>[^{SPACE},][^{SPACE}]*+)(?:(?<=,)|[^,]*+)")
-# Where scripts find the image to show in the place of one that is only there until then.
+# Where scripts find the image that replaces a placeholder.
 LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy")
 LAZY_SETS = ("data-srcset", "data-lazy-srcset")
 NAMED_OTHERWISE = ("aria-label", "aria-labelledby", "title")
 DECORATION = ("none", "presentation")
-# Attributes that frameworks make others of: :alt, [attr.alt], ng-attr-alt, th:alt-title, v-bind, th:attr, {...rest}.
+# Attributes that frameworks turn into others: :alt, [attr.alt], ng-attr-alt, th:alt-title, v-bind, th:attr, {...rest}.
 BOUND = re.compile(
     rf"[{MASK}{{}}$%]|^(?!(?:{'|'.join(NAMED_OTHERWISE)})$|data-(?!th-|ng-|v-|x-))"
     r".*(?<![a-z])(?:alt|title|aria-label(?:ledby)?)(?![a-z])"
@@ -34,16 +34,13 @@ BOUND = re.compile(
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Return the images without an alt attribute.
-
-    Left out are those that are named by another attribute, or that are marked as decoration.
-    """
+    """Return images without an alt attribute, unless another attribute names them or marks them as decoration."""
     shown, gaps = masked(text)
     return sorted([*gaps, *gaps_in(shown)], key=lambda gap: gap.begin)
 
 
 def gaps_in(text: str) -> list[Gap]:
-    """Return the same for a text without code."""
+    """Return the gaps in a text without code."""
     ahead = Ahead(text)
     gaps: list[Gap] = []
     base: str | None = None
@@ -63,7 +60,7 @@ def gaps_in(text: str) -> list[Gap]:
             break
         at = ended.end()
         name, closed = tag["name"].lower(), ended[0].endswith("/>") and (xml or foreign)
-        if name in ("svg", "img"):  # an image ends what was left open
+        if name in ("svg", "img"):  # an image closes an open <svg>
             foreign = name == "svg" and not tag["closing"] and not ended[0].endswith("/>")
         if tag["closing"]:
             sources = None if name == "picture" else sources
@@ -91,9 +88,8 @@ def gaps_in(text: str) -> list[Gap]:
 
 
 def end_of_markup(text: str, opening: re.Match[str], ahead: Ahead, xml: bool) -> re.Match[str] | None:
-    """Return the end of a comment, or of what else is neither an element nor text.
+    """Return the end of a comment, or other markup that is no element.
 
-    opening: what it begins with.
     xml: whether CDATA may hold tags.
     """
     if opening[0] == "<!--":
@@ -102,30 +98,30 @@ def end_of_markup(text: str, opening: re.Match[str], ahead: Ahead, xml: bool) ->
 
 
 def attributes(text: str, at: int) -> tuple[dict[str, str], re.Match[str] | None]:
-    """Return the attributes of a tag by their names in lower case, and its end; None if it has none.
+    """Return a tag's attributes by lower-case name, and its end; None if it has none.
 
-    Of several of one name, the first counts. at: where the tag's name ends.
+    The first of a name counts. at: the end of the tag's name.
     """
     values: dict[str, str] = {}
     while (found := ATTRIBUTE.match(text, at)) and not found["end"]:
         value = next(filter(None, found.group("double", "single", "bare")), "")
         values.setdefault(found["name"].lower(), value)
-        if MASK in (found["bare"] or "").lstrip(MASK):  # what comes of the code may be more attributes
+        if MASK in (found["bare"] or "").lstrip(MASK):  # the code may produce more attributes
             values[MASK] = ""
         at = found.end()
     return {name: unescaped(value) for name, value in values.items()}, found
 
 
 def unescaped(value: str) -> str:
-    """Return a value with its character references read."""
+    """Return a value with character references resolved."""
     try:
         return unescape(value)
-    except ValueError:  # the number of a character, of thousands of digits
+    except ValueError:  # a character's number with thousands of digits
         return value
 
 
 def addresses(values: dict[str, str]) -> tuple[str, ...]:
-    """Return where an image may be, the one that is shown by default first. values: its attributes."""
+    """Return where an image may be, the default first. values: its attributes."""
     found = [values[name].strip() for name in LAZY if name in values]
     for name in LAZY_SETS:
         found += addresses_of(values.get(name, ""))
@@ -133,13 +129,13 @@ def addresses(values: dict[str, str]) -> tuple[str, ...]:
 
 
 def addresses_of(srcset: str) -> list[str]:
-    """Return the addresses in the value of a srcset attribute."""
+    """Return a srcset's addresses."""
     return [found["address"].rstrip(",") for found in SRCSET.finditer(srcset)]
 
 
 def needs_alt(values: dict[str, str]) -> bool:
-    """Return whether an image lacks an alt text. values: its attributes."""
-    if "alt" in values:  # an empty one says that the image is decoration
+    """Return whether an image with these attributes lacks alt text."""
+    if "alt" in values:  # an empty one marks decoration
         return False
     if values.get("role", "").strip().lower() in DECORATION or values.get("aria-hidden", "").strip().lower() == "true":
         return False
@@ -147,10 +143,10 @@ def needs_alt(values: dict[str, str]) -> bool:
 
 
 def is_bound(values: dict[str, str]) -> bool:
-    """Return whether code may give an image a text. values: its attributes."""
+    """Return whether code may name an image with these attributes."""
     return any(BOUND.search(name) for name in values)
 
 
 def escape(text: str) -> str:
-    """Return a text as it stands in an attribute's value, between double quotes."""
+    """Return a text for a double-quoted attribute value."""
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

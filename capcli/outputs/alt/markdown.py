@@ -1,8 +1,8 @@
-"""Images without an alt text in Markdown, and in the HTML inside it.
+"""Images without alt text in Markdown, and in its HTML.
 
-A parser of CommonMark says what is a paragraph, a heading or a cell, but not which character of the page each of its
-characters is: so each place that could be an image gets a mark of its own before the text is parsed. What is an image
-in a paragraph is read here, as the parser's time grows with the square of its length.
+A CommonMark parser tells paragraphs, headings and cells, but not where in the page their characters are: so each
+possible image is marked before parsing. Paragraphs are read here, as the parser's time grows with the square of their
+length.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAYBE = re.compile(
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 SPACES = "Markdown takes a name with spaces only as ![](<a b.jpg>) or with %20"
 EMBEDDED = "programs differ in where its alt text belongs, as in ![[a.jpg|text]]"
-CELLS = 10  # for each character of the text: more of them are no table, as a row has as many as the first one
+CELLS = 10  # per character of the text: more are no table, as all rows have the first one's number
 
 # CommonMark 0.31 §6, but that a tag may hold code. Nothing here is tried twice (++, *+), or time would grow with the
 # square of the length.
@@ -54,11 +54,11 @@ ATTRIBUTES = re.compile(r"\s?\{:?(?P<them>[^{}\n]*+)\}")  # {alt="…"}, as kram
 
 
 class Bracket(NamedTuple):
-    """Describe a bracket that is open.
+    """Describe an open bracket.
 
-    begin: where what is in it begins.
-    image: whether there is an exclamation mark before it.
-    found, pieces: how many images and pieces of HTML were found before it.
+    begin: where its content begins.
+    image: whether an exclamation mark precedes it.
+    found, pieces: images and pieces of HTML found before it.
     """
 
     begin: int
@@ -68,7 +68,7 @@ class Bracket(NamedTuple):
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Return the images with an empty alt text, and those of HTML that have none."""
+    """Return images with an empty alt text, and those of HTML without one."""
     shown, gaps = masked(text, prose=True)
     places = list(MAYBE.finditer(shown))
     if not places:
@@ -77,7 +77,7 @@ def find_gaps(text: str) -> list[Gap]:
     marked, end = [], 0
     for index, place in enumerate(places):
         at = place.end("tag") if place["tag"] else max(place.start("alt"), place.start("embedded"))
-        marked += [shown[end:at], f"{mark}{index}x"]  # letters, which are taken for no mark of Markdown's
+        marked += [shown[end:at], f"{mark}{index}x"]  # letters, which mean nothing in Markdown
         end = max(at, place.end("alt"))
     reader = Reader(mark)
     reader.read("".join([*marked, shown[end:]]))
@@ -96,11 +96,11 @@ def find_gaps(text: str) -> list[Gap]:
 class Reader:
     """Read a text with marks.
 
-    found: the marks of images without an alt text, with their address, and why none may be put in, or "".
+    found: (mark, address, why no text may be put in, or "") of images without alt text.
     """
 
     def __init__(self, mark: str) -> None:
-        """Begin. mark: what a mark begins with."""
+        """Begin. mark: the beginning of all marks."""
         from markdown_it import MarkdownIt
 
         self.parser = MarkdownIt("commonmark")
@@ -111,7 +111,6 @@ class Reader:
         self.references: dict[str, str] = {}  # where they lead
 
     def read(self, text: str) -> None:
-        """Read a text."""
         lines = text.split("\n")
         if max(line.count("|") for line in lines) * len(lines) < CELLS * len(text):
             self.parser.enable("table")
@@ -126,7 +125,7 @@ class Reader:
                 self.pieces.append(token.content)
 
     def inside(self) -> tuple[str, dict[int, int]]:
-        """Return the HTML without marks, and which mark was where."""
+        """Return the HTML without marks, and the mark at each position."""
         marked = "\n".join(self.pieces)
         pieces, starts, end, removed = [], {}, 0, 0
         for found in self.mark.finditer(marked):
@@ -137,11 +136,11 @@ class Reader:
         return "".join([*pieces, marked[end:]]), starts
 
     def read_inline(self, text: str) -> None:
-        """Read a paragraph, or what else has no blocks in it."""
+        """Read a paragraph, or another block of inline text."""
         ahead = Ahead(text)
         last_ticks = {len(ticks[0]): ticks.start() for ticks in re.finditer("`+", text)}
         brackets: list[Bracket] = []
-        no_links = 0  # of the open brackets, so many can be no links, as there is one inside
+        no_links = 0  # this many open brackets hold a link, and so are none
         at, innermost = 0, -1
         while piece := INLINE.search(text, at):
             at = piece.end()
@@ -167,11 +166,11 @@ class Reader:
                 no_links = min(no_links, len(brackets))
 
     def close(self, text: str, at: int, bracket: Bracket, label: str, outer: list[Bracket]) -> int | None:
-        """Take a bracket that ends for a link or an image, and return where this ends; None if it is neither.
+        """Treat a closed bracket as a link or image, and return its end; None if it is neither.
 
         at: after the bracket.
-        label: what is in it; empty if there are brackets in it.
-        outer: those that are open around it.
+        label: its content; empty if that has brackets.
+        outer: the open brackets around it.
         """
         mark = self.mark.match(label)
         empty = bracket.image and mark is not None and mark.end() == len(label)
@@ -202,7 +201,7 @@ class Reader:
         return end
 
     def known(self, label: str) -> str | None:
-        """Return where a reference leads; None if there is none of this name."""
+        """Return a reference's address, or None."""
         from markdown_it.common.utils import normalizeReference
 
         return self.references.get(normalizeReference(label)) if label and self.references else None
@@ -215,7 +214,7 @@ class Reader:
         return address if MASK in address else self.parser.normalizeLink(address)
 
     def is_named(self, text: str, at: int) -> bool:
-        """Return whether attributes behind an image name it, or say that it is decoration."""
+        """Return whether attributes after an image name it, or mark it as decoration."""
         if not (found := ATTRIBUTES.match(text, at)):
             return False
         values, _ = html.attributes(f"{found['them']}>", 0)
@@ -223,10 +222,10 @@ class Reader:
 
 
 def is_picture(name: str) -> bool:
-    """Return whether a name is that of a picture, by its ending."""
+    """Return whether a name has a picture's ending."""
     return is_image(name) or name.lower().endswith(".svg")
 
 
 def escape(text: str) -> str:
-    """Return a text as it stands in Markdown, where it says what it says."""
+    """Return a text that Markdown shows as it is."""
     return SPECIAL.sub(r"\\\1", text)

@@ -24,21 +24,19 @@ from capcli.results import ImageError
 HTML, MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
 MDX = ".mdx"  # Markdown with JavaScript, which is not read
 LARGEST = 100_000_000  # bytes of a page
-LONGEST = 12_288  # characters of an address: 4,096 bytes, the longest path that systems take, all of them as percents
+LONGEST = 12_288  # characters of an address: systems' longest path, 4,096 bytes, all percent-encoded
 CONTEXT = 3  # lines around each change in a diff
 CHARSET = re.compile(rb"""charset\s*=\s*["']?([\w-]+)""", re.I)
-LATIN = "latin-1"  # has a character for every byte, and so gives every byte back
+LATIN = "latin-1"  # has a character for every byte
 FILLED_IN_LATER = re.compile(rf"\{{[{{%#]|<[%?]|\$\{{|{MASK}")  # by template languages
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 class Missing(NamedTuple):
-    """Describe an image without an alt text.
+    """Describe an image without alt text.
 
-    line: its line in the page, from 1 on.
-    address: as the page has it.
-    file: that it leads to, which may not exist.
-    gap: where the text belongs.
+    line: in the page, from 1 on.
+    file: at the address; need not exist.
     """
 
     line: int
@@ -51,12 +49,10 @@ class Missing(NamedTuple):
 class Page:
     """Hold a page.
 
-    path: of its file.
-    content: of the file.
-    text: the same as text, from which the very bytes can be made again.
-    encoding: of the text, UTF-8 or LATIN.
-    missing: those of its images that lack an alt text and lie on this machine, in their order.
-    in_code: the lines of images that may lack one: code in the page decides.
+    text: its content as text, which gives back the same bytes.
+    encoding: UTF-8 or LATIN.
+    missing: images on this machine without alt text, in order.
+    in_code: lines of images that may lack one, as code in the page decides.
     """
 
     path: str
@@ -68,9 +64,9 @@ class Page:
 
     @classmethod
     def read(cls, path: str, root: str) -> Page:
-        """Return the page of a file.
+        """Return a file's page.
 
-        root: the folder that addresses with a slash in front begin at.
+        root: folder that addresses beginning with a slash start from.
 
         Raises ImageError if it cannot be read.
         """
@@ -101,9 +97,9 @@ class Page:
         return page
 
     def file_of(self, address: str, base: str, root: str) -> str | None:
-        """Return the file that an address leads to; None for one that leads to no file of this machine.
+        """Return the file at an address; None if it is not on this machine.
 
-        base: the page's own base for addresses, empty for none.
+        base: the page's own base for addresses, or empty.
         root: as for `read`.
         """
         folder, file = os.path.dirname(self.path), ""
@@ -124,7 +120,7 @@ class Page:
         return as_on_disk(os.path.normpath(file))
 
     def as_unicode(self, text: str) -> str:
-        """Return a piece of the page's text in the characters that it stands for."""
+        """Return a piece of the page's text in the page's real encoding."""
         if self.encoding != LATIN:
             return text
         named = CHARSET.search(self.content[:1024])
@@ -134,22 +130,22 @@ class Page:
             return text
 
     def filled(self, texts: Mapping[str, str]) -> str:
-        """Return the text of the page with alt texts put in. texts: by the file of the image."""
+        """Return the page's text with alt texts. texts: by the image's file."""
         pieces, end = [], 0
         escape = markdown.escape if is_markdown(self.path) else html.escape
         for missing in self.missing:
             if missing.file in texts and not missing.gap.doubt:
                 gap, alt = missing.gap, escape(" ".join(texts[missing.file].split()))
-                if self.encoding == LATIN:  # characters by their numbers, which both languages read
+                if self.encoding == LATIN:  # character references, which both languages read
                     alt = alt.encode("ascii", "xmlcharrefreplace").decode()
                 pieces += [self.text[end : gap.begin], gap.before, alt, gap.after]
                 end = gap.end
         return "".join([*pieces, self.text[end:]])
 
     def diff(self, new: str) -> bytes:
-        """Return what turns the page into a new text, as `patch -p1` and `git apply` take it."""
+        """Return the change to a new text, for `patch -p1` and `git apply`."""
         name = os.path.normpath(self.path).lstrip(os.sep)
-        old_lines, new_lines = LINE.findall(self.text), LINE.findall(new)  # as many: no alt text has a line end
+        old_lines, new_lines = LINE.findall(self.text), LINE.findall(new)  # equally many: no alt text has a line end
         hunks: list[list[int]] = []  # of the lines that differ
         for index, pair in enumerate(zip(old_lines, new_lines, strict=True)):
             if pair[0] != pair[1]:
@@ -169,11 +165,11 @@ class Page:
         return "".join(whole).encode(self.encoding, "surrogateescape")
 
     def write(self, new: str, folders: Iterable[str]) -> None:
-        """Put a new text in the place of the page, completely or not at all.
+        """Replace the page by a new text, whole or not at all.
 
-        folders: that the user named, which a link may lead into.
+        folders: links into these are followed.
 
-        Raises ImageError if it cannot be written, or has been changed since it was read.
+        Raises ImageError if it cannot be written, or has changed since it was read.
         """
         try:
             target = original(self.path, folders)
@@ -188,7 +184,7 @@ class Page:
 
 
 def as_on_disk(file: str) -> str:
-    """Return a path as its file is named: é may be one character there, and e with an accent in the page."""
+    """Return a path as the disk spells it: é may be one character there, and e with an accent in the page."""
     if file.isascii() or os.path.lexists(file):
         return file
     done = ""
@@ -201,30 +197,29 @@ def as_on_disk(file: str) -> str:
 
 
 def is_markdown(path: str) -> bool:
-    """Return whether a page is in Markdown, by its ending."""
+    """Return whether a page has Markdown's ending."""
     return path.lower().endswith(MARKDOWN)
 
 
 def is_page(path: str) -> bool:
-    """Return whether a file is a page, by its ending."""
+    """Return whether a file has a page's ending."""
     return path.lower().endswith(HTML + MARKDOWN)
 
 
 def has_pages(folder: str) -> bool:
-    """Return whether there are pages in a folder, or may be, as something in it cannot be listed."""
+    """Return whether a folder has pages, or may have: part of it cannot be listed."""
     return next(walk(folder, wanted=is_page), None) is not None
 
 
 def find_pages(
     sites: Iterable[str], selection: Selection, report: Callable[[ImageError], object]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each page and the root of its site, in natural order, files before subfolders.
+    """Yield each page with its site's root, in natural order, files before subfolders.
 
-    Hidden files and folders are passed over, and links to folders.
+    Hidden files and folders, and links to folders, are passed over.
 
-    sites: pages, whose root is the working directory, and folders, which are their pages' root.
-    selection: which files in folders to take.
-    report: called with each folder that cannot be listed, and each file in a folder that is MDX.
+    sites: pages, whose root is the working directory, and folders, their pages' root.
+    report: called for each unlistable folder and each MDX file.
     """
     for site in sites:
         if not os.path.isdir(site):

@@ -1,7 +1,7 @@
 """Captions inside image files: EXIF ImageDescription, XMP dc:description, PNG Description, IPTC Caption-Abstract.
 
-With them alt texts (XMP) and keywords (XMP, IPTC). Only the blocks that hold them are rewritten; the compressed pixels
-and all other blocks are copied byte for byte.
+Also alt texts (XMP) and keywords (XMP, IPTC). Only their blocks are rewritten; compressed pixels and other blocks are
+copied byte for byte.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Metadata(Sink):
-    """Write captions into the images themselves."""
+    """Write captions into the images."""
 
     marks_unsure = False
 
@@ -42,14 +42,12 @@ class Metadata(Sink):
         fields: tuple[str, ...] = ("description",),
         separator: str | None = None,
     ) -> None:
-        """Set what is written, and where.
+        """Set what to write, and where.
 
-        existing: one of EXISTING: what to do with an image that has a caption already.
-        template: makes the text from a caption.
-        min_score: captions with a lower score are not written; None writes all.
-        folders: links that lead into these are followed, since the user named them.
-        fields: those of FIELDS that are written.
-        separator: joins a caption to the text that is there, as `combine` takes it.
+        existing: one of EXISTING, for images with a caption.
+        template, min_score, folders: as in `Sidecars`.
+        fields: to write, of FIELDS.
+        separator: joins a caption to existing text, as in `combine`.
         """
         self.existing, self.template, self.min_score = existing, template, min_score
         self.folders = tuple(folders)
@@ -57,22 +55,20 @@ class Metadata(Sink):
         self.remembers = existing in KEPT
 
     def target(self, image: str) -> Path | None:
-        """Return the image itself."""
+        """Return the image itself; None on stdin."""
         return None if image == STANDARD_INPUT else Path(image)
 
     def where(self, image: str) -> str:
-        """Return what messages call the inside of an image."""
         return "its metadata"
 
     def has(self, image: str) -> bool:
-        """Return whether the image holds a caption in every field. Raises ImageError."""
+        """Return whether all fields of the image have a caption. Raises ImageError."""
         return self.filling.has_all(read_image(image).shown)
 
     def wants(self, image: str) -> bool:
-        """Return whether the image has no caption yet in one of the fields, or has one that is to be changed.
+        """Return whether the image lacks a caption in some field, or has one to change.
 
-        Raises CaptionedAlready if it has one and existing is `fail`, and ImageError for a file that cannot take a
-        caption, or must not be written to.
+        Raises CaptionedAlready for `fail`, and ImageError if it cannot take a caption or must not be written.
         """
         if image == STANDARD_INPUT:
             raise ImageError(image, "an image from stdin cannot be given metadata")
@@ -90,9 +86,9 @@ class Metadata(Sink):
         return True
 
     def write(self, result: Caption | ImageError) -> None:
-        """Write a caption into its image; the original stays in place until the new file is complete.
+        """Write a caption into its image, which is replaced once the new file is complete.
 
-        Raises ImageError, and OutputError if no other file could be written either.
+        Raises ImageError and OutputError as `Sink.write` does.
         """
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
@@ -100,7 +96,7 @@ class Metadata(Sink):
         try:
             target = original(path, self.folders)  # a link stays a link
             text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
-            # Locked from reading to writing, so that what another run writes in between is not lost.
+            # Locked from reading to writing, so that another run's writing is not lost.
             with WholeFile(target, like=target, keep_times=True, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
                 content = self.filling.filled(image, text, result.keywords or ())
@@ -115,18 +111,18 @@ class Metadata(Sink):
 
 
 def read_caption(path: str) -> str:
-    """Return the caption inside an image file, empty if there is none. Raises ImageError."""
+    """Return the caption inside an image file, or "". Raises ImageError."""
     return read_image(path).caption
 
 
 def read_image(path: str) -> Container:
-    """Return an image file, parsed. Raises ImageError if it or its metadata cannot be read."""
+    """Return a parsed image file. Raises ImageError if it or its metadata cannot be read."""
     try:
         if not os.path.isfile(path):
             os.stat(path)
             raise MetadataError("not a regular file")
         image = parse(Path(path).read_bytes(), path)
-        _ = image.found, image.maker  # reads the blocks now, which may be damaged too
+        _ = image.found, image.maker  # reads the blocks now, as they may be damaged too
         return image
     except MetadataError as error:
         raise ImageError(path, str(error)) from None

@@ -1,4 +1,4 @@
-"""What all image files have in common: blocks of metadata, and pixels that are copied byte for byte."""
+"""What all image files share: blocks of metadata, and pixels copied byte for byte."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ XMP_START = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 class BlockKind(Protocol):
-    """Read and write one kind of metadata block. Most kinds are modules of this package."""
+    """Read and write a kind of metadata block. Most kinds are modules of this package."""
 
     def texts(self, block: bytes, /) -> list[Found]:
-        """Return the texts in a block. Raises MetadataError."""
+        """Return a block's texts. Raises MetadataError."""
 
     def with_texts(self, block: bytes, edit: Edit, /) -> bytes:
-        """Return a block with its texts changed, or the same bytes if nothing changes.
+        """Return a block with edited texts, or the same bytes if nothing changes.
 
         block: empty for a file without one, which gets a new block.
-        edit: what is to become of the texts.
 
         Raises MetadataError.
         """
@@ -32,10 +31,9 @@ class BlockKind(Protocol):
 class Container:
     """Hold a parsed image file.
 
-    content: the file.
-    blocks: for each segment or chunk with metadata, by its index, the kind of block and the block.
-    added: the kinds of blocks that are added to a file without them.
-    refusal: why no caption can be written into the file; empty if one can.
+    blocks: kind and block of each segment or chunk with metadata, by its index.
+    added: kinds of blocks added to a file without them.
+    refusal: why the file cannot take a caption; empty if it can.
     """
 
     added: tuple[BlockKind, ...] = ()
@@ -54,19 +52,17 @@ class Container:
 
     @functools.cached_property
     def maker(self) -> str:
-        """Return who made the camera, empty if that is not known. Raises MetadataError."""
+        """Return the camera's maker, or "". Raises MetadataError."""
         makers = [tiff.read_tag(block, tiff.MAKE) for kind, block in self.blocks.values() if kind is tiff]
         return decode_text(makers[0])[0] if makers else ""
 
     def words(self, text: str) -> str:
-        """Return a text if a person wrote it, "" if a camera did. Raises MetadataError."""
+        """Return a text if a person wrote it, "" for a camera's. Raises MetadataError."""
         return words(text, self.maker)
 
     def description(self, found: Found) -> str:
-        """Return a description that was found if a person wrote it, "" if a camera or a program did."""
-        if found.place == "UserComment" and found.text.startswith(
-            "{"
-        ):  # where some phones store their settings as JSON
+        """Return a description if a person wrote it, "" for a camera's or program's."""
+        if found.place == "UserComment" and found.text.startswith("{"):  # some phones store their settings as JSON
             return ""
         return self.words(found.text)
 
@@ -78,12 +74,12 @@ class Container:
 
     @property
     def caption(self) -> str:
-        """Return the caption that photo managers would show, empty if there is none. Raises MetadataError."""
+        """Return the caption that photo managers show, or "". Raises MetadataError."""
         return self.shown.description
 
     @property
     def shown(self) -> ShownTexts:
-        """Return what photo managers would show. Raises MetadataError."""
+        """Return what photo managers show. Raises MetadataError."""
         descriptions = (self.description(found) for found in self.found if found.field == "description")
         alts = (found.text for found in self.found if found.field == "alt")
         keywords = [found for found in self.found if found.field == "keywords"]
@@ -91,9 +87,9 @@ class Container:
         return ShownTexts(next(filter(None, descriptions), ""), next(filter(None, alts), ""), joined((), first))
 
     def with_texts(self, edit: Edit) -> bytes:
-        """Return the file with its texts changed and missing ones added, or the same bytes if nothing changes.
+        """Return the file with edited and added texts, or the same bytes if nothing changes.
 
-        edit: is applied to each text by itself, and to "" for each that is missing.
+        edit: applied to each text by itself, and to "" for a missing one.
 
         Raises MetadataError.
         """
@@ -109,9 +105,9 @@ class Container:
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
         """Return the file with other blocks.
 
-        changed: the new blocks of segments or chunks, by index.
-        added: blocks of kinds that the file has not had, by kind.
+        changed: new blocks of segments or chunks, by index.
+        added: blocks of kinds new to the file, by kind.
 
-        Raises MetadataError if there is no room for them.
+        Raises MetadataError if they do not fit.
         """
         raise NotImplementedError

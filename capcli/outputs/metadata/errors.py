@@ -6,11 +6,11 @@ import struct
 
 
 class MetadataError(Exception):
-    """Report a file into which no caption can be written safely; str() says why."""
+    """Report a file that cannot safely take a caption; str() says why."""
 
 
 def unpack(layout: str, content: bytes, position: int) -> tuple:
-    """Return the values at a position in the content. layout: see `struct`. Raises MetadataError if it ends before."""
+    """Return values at a position in the content. layout: see `struct`. Raises MetadataError past its end."""
     try:
         return struct.unpack_from(layout, content, position)
     except struct.error:

@@ -1,4 +1,4 @@
-"""The fields of a photo's metadata that captions go into, and what becomes of what is in them already."""
+"""The metadata fields that captions go into, and what becomes of their content."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from capcli.outputs.rows import is_encodable
 
 @dataclass(frozen=True)
 class Filling:
-    """Fill in the fields that a person asked for.
+    """Fill in the fields asked for.
 
-    fields: those of existing.FIELDS that are written.
-    existing: one of EXISTING: what becomes of a description and an alt text that are there. Keywords are only added.
-    separator: joins them to the caption, as `combine` takes it.
+    fields: to write, of existing.FIELDS.
+    existing: one of EXISTING, for descriptions and alt texts. Keywords are only added.
+    separator: joins these to the caption, as in `combine`.
     """
 
     fields: tuple[str, ...] = ("description",)
@@ -26,20 +26,20 @@ class Filling:
     separator: str | None = None
 
     def has_all(self, shown: ShownTexts) -> bool:
-        """Return whether none of the fields is empty."""
+        """Return whether no field is empty."""
         return all(getattr(shown, field) for field in self.fields)
 
     def collides(self, shown: ShownTexts) -> bool:
-        """Return whether there is a text where one would be written; more keywords do no harm."""
+        """Return whether a text stands where one would be written; more keywords do no harm."""
         return any(getattr(shown, field) for field in self.fields if field != "keywords")
 
     def filled(self, file: Container, text: str, keywords: Iterable[str] = (), beneath: ShownTexts = NOTHING) -> bytes:
         """Return a file with a caption in its fields.
 
-        file: as it is.
+        file: the old one.
         text: the caption.
         keywords: of the caption.
-        beneath: what is shown where the file says nothing.
+        beneath: shown where the file says nothing.
 
         Raises MetadataError if it cannot be written safely.
         """
@@ -48,7 +48,7 @@ class Filling:
         shown, new = file.shown.over(beneath), tuple(keywords)
         expected = file.shown
 
-        # Each text is changed by itself, so that none is lost. An empty one takes what was shown before, because it
+        # Each text is changed by itself, so that none is lost. An empty one starts from what was shown before, as it
         # may now be shown first.
         def description(old: str) -> str:
             if PROGRAM_DATA.match(old):
@@ -71,18 +71,18 @@ class Filling:
         after = type(file)(content)
         there = (after.shown.description, after.shown.alt)
         lost = set(joined(file.shown.keywords, ())) - set(after.shown.keywords)
-        if "keywords" in self.fields:  # which may be there in another spelling, from beneath too
+        if "keywords" in self.fields:  # may be there in another spelling, or from beneath
             lost |= {word.casefold() for word in new} - {word.casefold() for word in after.shown.keywords}
         if there != (expected.description, expected.alt) or lost or after.with_texts(edit) != content:
             raise MetadataError("the caption could not be read back; the file is left as it was")
         return content
 
     def writes(self, field: str, shown: ShownTexts) -> bool:
-        """Return whether a text is written into a field of an image. shown: what the image shows."""
+        """Return whether a field that shows this gets a text."""
         return field in self.fields and not (self.existing in KEPT and getattr(shown, field))
 
     def replaced(self, file: Container, text: str) -> int:
-        """Return how many texts a caption takes the place of. file: as it was. text: the caption."""
+        """Return how many texts of the old file a caption replaces."""
         if self.existing != "overwrite" or HOLE in text:
             return 0
         there = {

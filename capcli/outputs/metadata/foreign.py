@@ -1,4 +1,4 @@
-"""Images that no caption is written into: what they hold is read by Pillow, so that a person's texts are known."""
+"""Images that cannot take captions: Pillow reads their metadata, so that a person's texts are known."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Foreign(Container):
         super().__init__(content)
         try:
             with open_image(io.BytesIO(content), name) as image:
-                with contextlib.suppress(Exception):  # Pillow's plugins raise almost anything on damaged files
+                with contextlib.suppress(Exception):  # Pillow's plugins raise almost anything
                     exif = image.getexif()
-                    exif.bigtiff = False  # the layout that is read here has shorter numbers
+                    exif.bigtiff = False  # the layout read here has shorter numbers
                     self.blocks[0] = tiff, exif.tobytes().removeprefix(EXIF_START)
                 packet = image.info.get("xmp")
                 if isinstance(packet, bytes):
                     self.blocks[1] = xmp, packet
         except UnidentifiedImageError:
             raise MetadataError("not an image in a format that can be read") from None
-        except Exception:  # an image that is damaged, too large, or needs an extra package
+        except Exception:  # damaged, too large, or in need of an extra package
             return

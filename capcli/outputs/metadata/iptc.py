@@ -10,7 +10,7 @@ from capcli.outputs.metadata.texts import Edit, Found, decode_text, rewrite
 
 CHARACTER_SET, KEYWORD, CAPTION = (1, 90), (2, 25), (2, 120)  # (record, number) of a dataset
 UTF_8 = b"\x1b%G"  # ISO 2022's escape sequence for UTF-8
-OTHER_CODING = b"\x1b%"  # how ISO 2022's escape sequences begin for encodings that are not supersets of ASCII
+OTHER_CODING = b"\x1b%"  # how ISO 2022 escapes encodings that do not extend ASCII
 TEXTS = range(3, 200)  # numbers of record 2's datasets between the version and the previews
 LARGEST_CAPTION, LARGEST_KEYWORD = 2000, 64  # bytes
 
@@ -19,7 +19,6 @@ class Dataset(NamedTuple):
     """Hold a dataset of an IPTC block.
 
     key: (record, number).
-    value: what it says.
     whole: the value with its header, as in the block.
     """
 
@@ -28,7 +27,7 @@ class Dataset(NamedTuple):
     whole: bytes
 
     def holding(self, value: bytes) -> Dataset:
-        """Return the dataset with another value; itself if that is the same."""
+        """Return the dataset with this value."""
         return self if value == self.value else dataset(self.key, value)
 
 
@@ -38,13 +37,13 @@ def dataset(key: tuple[int, int], value: bytes) -> Dataset:
 
 
 def datasets(block: bytes) -> list[Dataset]:
-    """Return the datasets of a block, without any zeros that follow them. Raises MetadataError."""
+    """Return a block's datasets, without trailing zeros. Raises MetadataError."""
     found = []
     position = 0
     while block[position : position + 1] == b"\x1c":
         record, number, size = unpack(">BBH", block, position + 1)
         start = position + 5
-        if size & 0x8000:  # an extended dataset: this is how many bytes its size has
+        if size & 0x8000:  # extended: this is its size's number of bytes
             start += size & 0x7FFF
             size = int.from_bytes(block[position + 5 : start], "big")
         end = start + size
@@ -58,19 +57,16 @@ def datasets(block: bytes) -> list[Dataset]:
 
 
 def texts(block: bytes) -> list[Found]:
-    """Return what a block's Caption-Abstract and Keywords say; nothing if there are none. Raises MetadataError."""
+    """Return a block's Caption-Abstract and Keywords. Raises MetadataError."""
     fields = {CAPTION: "description", KEYWORD: "keywords"}
     found = [each for each in datasets(block) if each.key in fields]
     return [Found("IPTC", decode_text(each.value)[0], fields[each.key]) for each in found]
 
 
 def with_texts(block: bytes, edit: Edit) -> bytes:
-    """Return a block with its caption changed, and with more keywords; a block without a caption gets none.
+    """Return a block with its caption edited and keywords added; no caption is added.
 
-    All other datasets stay the same byte for byte, except for CodedCharacterSet, which is set if the texts need it.
-
-    block: an IPTC block.
-    edit: what is to become of the texts.
+    Other datasets stay byte for byte, except CodedCharacterSet, set if the texts need it.
 
     Raises MetadataError for a damaged block, a text that is too long, and one that its encoding cannot hold.
     """
@@ -78,7 +74,7 @@ def with_texts(block: bytes, edit: Edit) -> bytes:
     new = [each.holding(rewrite(each.value, edit.description)) if each.key == CAPTION else each for each in old]
     keywords = tuple(decode_text(each.value)[0] for each in old if each.key == KEYWORD)
     added = [dataset(KEYWORD, text.encode()) for text in edit.keywords(keywords)[len(keywords) :]]
-    # After those that are there, or where their number belongs.
+    # After existing ones, or where their number belongs.
     last = max((place for place, each in enumerate(new, 1) if each.key == KEYWORD), default=0)
     place = last or sum(each.key < KEYWORD for each in new)
     new[place:place] = added
@@ -98,7 +94,7 @@ def with_texts(block: bytes, edit: Edit) -> bytes:
 
 
 def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:
-    """Return the datasets with UTF-8 declared as their encoding; None if any of their texts is in another."""
+    """Return the datasets declared as UTF-8; None if any of their texts is not."""
     if any(decode_text(each.value)[1] != "utf-8" for each in block if each.key[0] == 2 and each.key[1] in TEXTS):
         return None
     others = [each for each in block if each.key != CHARACTER_SET]
@@ -116,5 +112,5 @@ def in_latin(text: Dataset) -> Dataset:
 
 
 def trimmed(block: bytes) -> bytes:
-    """Return a block without any zeros that follow its datasets. Raises MetadataError."""
+    """Return a block without trailing zeros. Raises MetadataError."""
     return b"".join(each.whole for each in datasets(block))

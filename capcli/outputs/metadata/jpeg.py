@@ -14,9 +14,9 @@ LARGEST_SEGMENT = 65533  # bytes of payload; the length field of 16 bits counts 
 
 
 class Jpeg(Container):
-    """Hold a JPEG file: its segments up to the first scan, and the rest, which is copied.
+    """Hold a JPEG file: its segments up to the first scan, and the rest, to copy.
 
-    signatures: for each kind of block, the marker of its segment, and what the payload begins with.
+    signatures: marker and beginning of the payload for each kind of block.
     """
 
     added = (tiff, xmp)
@@ -27,7 +27,6 @@ class Jpeg(Container):
     }
 
     def __init__(self, content: bytes) -> None:
-        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
         self.segments: list[tuple[int, bytes]] = []  # (marker, whole segment with its marker and length)
         position = 2
@@ -51,7 +50,7 @@ class Jpeg(Container):
             for kind, (expected, beginning) in self.signatures.items():
                 if marker == expected and payload.startswith(beginning):
                     self.blocks[index] = kind, payload[len(beginning) :]
-            # An MPF index says at which byte each further picture begins, which would no longer be true.
+            # An MPF index gives byte positions of further pictures, which would no longer be true.
             if marker == 0xE2 and payload.startswith(b"MPF\0"):
                 self.refusal = (
                     "several pictures in one JPEG (MPF); captions cannot be written into it, but with --xmp beside it"
@@ -59,9 +58,9 @@ class Jpeg(Container):
         self.continued = self.join_resources()
 
     def join_resources(self) -> list[int]:
-        """Join blocks of Photoshop's resources that go on from segment to segment into the first of them.
+        """Join Photoshop resources continued over segments into the first of these.
 
-        Return the indices of the other segments, which is empty if each block is complete by itself.
+        Returns the other segments' indices; empty if each block is complete.
         """
         indices = [index for index, (kind, _) in self.blocks.items() if kind is photoshop]
         try:
@@ -74,7 +73,6 @@ class Jpeg(Container):
         return []
 
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
-        """Return the file with other blocks; see `Container.assembled`."""
         pieces = [piece for _, piece in self.segments]
         for index, block in changed.items():
             kind = self.blocks[index][0]
@@ -91,9 +89,9 @@ class Jpeg(Container):
         return b"\xff\xd8" + b"".join(pieces) + self.rest
 
     def segment(self, kind: BlockKind, block: bytes) -> bytes:
-        """Return the segment for a block, or several for long Photoshop resources.
+        """Return a block's segment, or several for long Photoshop resources.
 
-        Raises MetadataError for any other block that is too long for one segment.
+        Raises MetadataError for any other block too long for one segment.
         """
         marker, beginning = self.signatures[kind]
         room = LARGEST_SEGMENT - len(beginning)

@@ -1,4 +1,4 @@
-"""Parsing an image file: which container it is, or why no caption can be written into it."""
+"""Parsing an image file: its container, or why it cannot take a caption."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from capcli.outputs.metadata.webp import WebP
 
 
 def parse(content: bytes, name: str = "") -> Container:
-    """Return an image file, parsed; its refusal says whether a caption can be written into it.
+    """Return a parsed image file; its refusal says whether it can take a caption.
 
-    content: of the file.
-    name: of the file; cameras' raw files are told from TIFF files by their endings.
+    name: its ending tells raw files from TIFF.
 
-    Raises MetadataError for a file that is damaged, or no image.
+    Raises MetadataError for a damaged file, or no image.
     """
     if content.startswith(b"\xff\xd8\xff"):
         return Jpeg(content)
@@ -28,7 +27,7 @@ def parse(content: bytes, name: str = "") -> Container:
         return WebP(content)
     if content.startswith((b"II*\0", b"MM\0*")):
         file = Tiff(content)
-        # Cameras' raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
+        # Raw files are TIFF too, but some makers' programs expect the directory where the camera put it.
         if content[8:10] == b"CR" or is_raw(name):
             file.refusal = ONLY
         return file

@@ -18,9 +18,8 @@ SIGNATURES = (b"8BIM", b"PHUT", b"AgHg", b"DCSR", b"MeSa")
 class Resource(NamedTuple):
     """Hold an image resource.
 
-    number: says what it is.
+    number: its meaning.
     head: its signature, number and name.
-    value: its content.
     whole: all of it with size and padding, as in the block.
     """
 
@@ -30,7 +29,7 @@ class Resource(NamedTuple):
     whole: bytes
 
     def holding(self, value: bytes) -> Resource:
-        """Return the resource with another value; itself if that is the same."""
+        """Return the resource with this value."""
         if value == self.value:
             return self
         whole = self.head + struct.pack(">I", len(value)) + value + b"\0" * (len(value) % 2)
@@ -38,7 +37,7 @@ class Resource(NamedTuple):
 
 
 def resources(block: bytes) -> tuple[list[Resource], bytes]:
-    """Return the resources of a block, and the zeros that follow them. Raises MetadataError."""
+    """Return a block's resources, and the zeros after them. Raises MetadataError."""
     found = []
     position = 0
     while block[position : position + 4] in SIGNATURES:
@@ -58,19 +57,16 @@ def resources(block: bytes) -> tuple[list[Resource], bytes]:
 
 
 def texts(block: bytes) -> list[Found]:
-    """Return the texts of the IPTC blocks among the resources. Raises MetadataError."""
+    """Return the texts of the resources' IPTC blocks. Raises MetadataError."""
     return [text for each in resources(block)[0] if each.number == IPTC for text in iptc.texts(each.value)]
 
 
 def with_texts(block: bytes, edit: Edit, digests: Mapping[bytes, bytes] | None = None) -> bytes:
-    """Return the resources with the texts in their IPTC blocks changed; no block is added.
+    """Return the resources with edited texts in their IPTC blocks; no block is added.
 
-    Photoshop stores the MD5 of the IPTC block as it wrote it, by which programs tell whether another one has changed it
-    since. An MD5 that was right is kept right.
+    Photoshop stores the MD5 of the IPTC block it wrote, to notice others' changes. A right MD5 is kept right.
 
-    block: Photoshop's resources.
-    edit: what is to become of the texts.
-    digests: the new MD5 for each old one, of IPTC blocks outside these resources; None for none.
+    digests: new MD5 by old one, of IPTC blocks elsewhere; None for none.
 
     Raises MetadataError.
 
@@ -86,5 +82,4 @@ def with_texts(block: bytes, edit: Edit, digests: Mapping[bytes, bytes] | None =
 
 
 def digest(block: bytes) -> bytes:
-    """Return the MD5 of a block."""
     return hashlib.md5(block, usedforsecurity=False).digest()

@@ -1,6 +1,6 @@
 """PNG files, after PNG third edition and part 3 of the XMP specification.
 
-Raw profiles are ImageMagick's way to store EXIF, XMP and IPTC in a PNG; ExifTool reads them too.
+Raw profiles are ImageMagick's EXIF, XMP and IPTC in a PNG, which ExifTool reads too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from capcli.outputs.metadata.container import EXIF_START, XMP_START, BlockKind, 
 from capcli.outputs.metadata.errors import MetadataError, unpack
 from capcli.outputs.metadata.texts import WRITTEN, Edit, Found, decode_text
 
-LARGEST_TEXT = 1 << 24  # bytes to which a compressed text may grow
+LARGEST_TEXT = 1 << 24  # bytes of a decompressed text
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_XMP, PNG_DESCRIPTION = b"XML:com.adobe.xmp", b"Description"  # keywords
 RAW_PROFILE = re.compile(rb"\n(.*)\n *\d+\n([\dA-Fa-f\s]*)\0*")  # its name, number of bytes, and hexadecimal digits
@@ -23,18 +23,17 @@ RAW_KEYWORDS = [b"Raw profile type " + name for name in (b"exif", b"APP1", b"xmp
 
 
 class PlainText:
-    """Read and write a text of PNG's own, in UTF-8."""
+    """Read and write one of PNG's own texts, in UTF-8."""
 
     def __init__(self, place: str) -> None:
-        """Make a kind of block. place: what the text is in texts.PLACES."""
+        """Make a kind of block. place: of its text, in texts.PLACES."""
         self.place = place
 
     def texts(self, block: bytes) -> list[Found]:
-        """Return the text."""
         return [Found(self.place, decode_text(block)[0])]
 
     def with_texts(self, block: bytes, edit: Edit) -> bytes:
-        """Return the text after a change, if it is one that is written to."""
+        """Return the text, edited if its place is written to."""
         old = decode_text(block)[0]
         new = edit.description(old) if self.place in WRITTEN else old
         return block if new == old else new.encode()
@@ -44,16 +43,15 @@ DESCRIPTION, TRANSLATION = PlainText("PNG"), PlainText("translation")
 
 
 class Png(Container):
-    """Hold a PNG file: its chunks, and what follows the last one, which is copied.
+    """Hold a PNG file: its chunks, and what follows, to copy.
 
-    keywords: of the text chunks that are added, for each kind of block.
+    keywords: of added text chunks, by kind of block.
     """
 
     added = (DESCRIPTION, xmp)
     keywords: ClassVar[dict[BlockKind, bytes]] = {DESCRIPTION: PNG_DESCRIPTION, xmp: PNG_XMP}
 
     def __init__(self, content: bytes) -> None:
-        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
         self.chunks: list[tuple[bytes, bytes]] = []  # (type, whole chunk with its length and checksum)
         position = len(PNG_SIGNATURE)
@@ -69,7 +67,7 @@ class Png(Container):
         if b"IDAT" not in (kind for kind, _ in self.chunks):
             raise MetadataError("a damaged PNG")
         self.rest = content[position:]
-        self.beginnings: dict[int, bytes] = {}  # for each raw profile's chunk, by index, what comes before the block
+        self.beginnings: dict[int, bytes] = {}  # bytes before each raw profile's block, by chunk
         for index, (kind, piece) in enumerate(self.chunks):
             data = piece[8:-4]
             keyword = data.split(b"\0")[0] if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
@@ -86,7 +84,6 @@ class Png(Container):
                 self.blocks[index] = found[1:]
 
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
-        """Return the file with other blocks; see `Container.assembled`."""
         pieces = [piece for _, piece in self.chunks]
         for index, block in changed.items():
             kind, piece = self.chunks[index]
@@ -113,22 +110,22 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def international_text(keyword: bytes, text: bytes, language: bytes = b"\0\0") -> bytes:
-    """Return an uncompressed iTXt chunk of a PNG.
+    """Return an uncompressed iTXt chunk.
 
     keyword: says what the text is.
     text: in UTF-8.
-    language: the language's tag, and the keyword translated into it, each ending in NUL.
+    language: tag, and the keyword translated, each ending in NUL.
     """
     return chunk(b"iTXt", keyword + b"\0\0\0" + language + text)
 
 
 def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
-    """Return the language, as `international_text` takes it, and the text of a text chunk.
+    """Return a text chunk's language, as for `international_text`, and text.
 
     kind: tEXt, zTXt or iTXt.
     data: of the chunk.
 
-    Raises MetadataError for a text that cannot be decompressed.
+    Raises MetadataError if it cannot be decompressed.
     """
     text = data.partition(b"\0")[2]
     language = b"\0\0"
@@ -144,7 +141,7 @@ def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
 
 
 def decompressed(text: bytes) -> bytes:
-    """Return a text that zlib compressed. Raises MetadataError, also for more than LARGEST_TEXT bytes."""
+    """Return a zlib-compressed text. Raises MetadataError, also beyond LARGEST_TEXT bytes."""
     try:
         decompressor = zlib.decompressobj()
         text = decompressor.decompress(text, LARGEST_TEXT)
@@ -156,9 +153,9 @@ def decompressed(text: bytes) -> bytes:
 
 
 def raw_block(text: bytes) -> tuple[bytes, BlockKind, bytes] | None:
-    """Return the block in a raw profile: the bytes before it, its kind, and the block; None if it holds no caption.
+    """Return a raw profile's beginning, kind of block and block; None without a caption.
 
-    text: of the profile's chunk, which has the block in hexadecimal digits.
+    text: of the chunk, with the block in hexadecimal.
 
     Raises MetadataError for a damaged profile.
     """
@@ -177,9 +174,9 @@ def raw_block(text: bytes) -> tuple[bytes, BlockKind, bytes] | None:
 
 
 def raw_profile(old: bytes, raw: bytes) -> bytes:
-    """Return the text of a raw profile.
+    """Return a raw profile's text.
 
-    old: the text so far, whose profile name is kept.
+    old: the old text, whose profile name is kept.
     raw: the new content.
     """
     digits = raw.hex().encode()

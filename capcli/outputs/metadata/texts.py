@@ -1,4 +1,4 @@
-"""The texts in metadata: where they are, how their bytes are decoded, and which of them no person wrote."""
+"""Texts in metadata: their places, their decoding, and which of them no person wrote."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from capcli.outputs.metadata.errors import MetadataError
 
-Change = Callable[[str], str]  # takes the text so far, "" for none; returns the text to write
-Extension = Callable[[tuple[str, ...]], tuple[str, ...]]  # takes the keywords so far; returns them and those to add
+Change = Callable[[str], str]  # from the text so far, "" for none, to the text to write
+Extension = Callable[[tuple[str, ...]], tuple[str, ...]]  # from the keywords so far to them and those to add
 
-# Where captions are looked for, in this order. Only those in WRITTEN are changed.
+# Where captions may be, in this order. Only WRITTEN ones are changed.
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
 PLACES = (*WRITTEN, "UserComment", "translation")
 
-# What cameras, phones and editors write by themselves; only the white space may differ. Collected from the lists of
-# what photo managers ignore, PhotoPrism (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue
-# 1323, BRANDED_DESCRIPTIONS), without entries that a person may well have written ("Scanner", "smart", "burst" …), and
-# from files of GIMP's and Photoshop's among Pillow's test images.
+# What cameras, phones and editors write by themselves; white space may differ. From the lists of what PhotoPrism
+# (internal/meta/sanitize.go and its pull request 5078) and iNaturalist (issue 1323, BRANDED_DESCRIPTIONS) ignore,
+# without entries that a person may well have written ("Scanner", "smart", "burst" …), and from GIMP's and Photoshop's
+# files among Pillow's test images.
 CAMERA_DEFAULTS = frozenset(
     {
         "OLYMPUS DIGITAL CAMERA", "SONY DSC", "MINOLTA DIGITAL CAMERA", "KONICA MINOLTA DIGITAL CAMERA",
@@ -43,18 +43,18 @@ CAMERA_PATTERN = re.compile(
 # How phones note their settings: "filter: 0; fileterIntensity: 0.0; module: photo; touch: (-1.0, -1.0); albedo: ;".
 SETTING = re.compile(r"\s*([A-Za-z][\w-]*) ?: ?(?:\([-\d., ]*\)|[-\d.,]*|([a-z]\w*))\s*")
 PROGRAMMERS_NAME = re.compile("[a-z][A-Z]|_")
-# How a phone took the photo. A person may have written words as short as these, so they count only for these makers.
+# How a phone took the photo. As a person may have written such short words, they count only for these makers.
 PHONE_MAKERS = ("HUAWEI", "HONOR")
 PHONE_CODES = frozenset(
     "rhdr hdr hdrpl oznor oznorWO frontbhdp fbt fbthdr rbt rpt ptr btr btf btfhdr btfmdn mon nor dav mde mde_soft edf "
     "frem burst sdr_HDRB cof qrf fshbty smart bsh _cuva".split()
 )
-# Descriptions that programs, mostly microscopes', will read again: OME-XML, ImageJ, tifffile's JSON.
+# Descriptions that programs, mostly for microscopes, read again: OME-XML, ImageJ, tifffile's JSON.
 PROGRAM_DATA = re.compile(r"<\?xml|<OME|ImageJ=|SCANIMAGE|\{\s*\"")
 
 
 class Found(NamedTuple):
-    """Hold a text, and in which of PLACES and which of existing.FIELDS it was found; of keywords, each is a text."""
+    """Hold a text, in one of PLACES and one of existing.FIELDS; each keyword is a text."""
 
     place: str
     text: str
@@ -63,14 +63,14 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class ShownTexts:
-    """Hold what photo managers show of an image, in each of existing.FIELDS; empty if that is missing."""
+    """Hold what photo managers show of an image, in each of existing.FIELDS; empty if missing."""
 
     description: str = ""
     alt: str = ""
     keywords: tuple[str, ...] = ()
 
     def over(self, other: ShownTexts) -> ShownTexts:
-        """Return this with what is missing taken from another."""
+        """Return these texts, with missing ones taken from another."""
         return ShownTexts(**{name: value or getattr(other, name) for name, value in vars(self).items()})
 
 
@@ -78,11 +78,11 @@ NOTHING = ShownTexts()
 
 
 class Edit(NamedTuple):
-    """Say what is to become of the texts in a file.
+    """Say how to change a file's texts.
 
-    description: is applied to each description.
-    alt: is applied to the alt text.
-    keywords: is applied to each list of keywords.
+    description: applied to each description.
+    alt: applied to the alt text.
+    keywords: applied to each list of keywords.
     """
 
     description: Change = str
@@ -91,7 +91,7 @@ class Edit(NamedTuple):
 
 
 def words(text: str, maker: str = "") -> str:
-    """Return a text if a person wrote it, "" if a camera or a program did. maker: of the camera, "" if unknown."""
+    """Return a text if a person wrote it, "" for a camera's or program's. maker: of the camera, "" if unknown."""
     plain = " ".join(text.split())
     if plain in CAMERA_DEFAULTS or CAMERA_PATTERN.fullmatch(plain) or are_settings(plain):
         return ""
@@ -101,7 +101,7 @@ def words(text: str, maker: str = "") -> str:
 
 
 def are_settings(text: str) -> bool:
-    """Return whether a text is a list of settings: one at least is no word, and one has a name as programmers give."""
+    """Return whether a text lists settings, at least one named as in code and one whose value is no word."""
     pieces = [SETTING.fullmatch(piece) for piece in text.split(";") if piece.strip()]
     found = [each for each in pieces if each]
     programs = any(PROGRAMMERS_NAME.search(each[1]) for each in found) and not all(each[2] for each in found)
@@ -109,10 +109,10 @@ def are_settings(text: str) -> bool:
 
 
 def decode_text(raw: bytes) -> tuple[str, str]:
-    """Return a text without the white space around it, and the name of the encoding that it seems to have.
+    """Return a stripped text, and its likely encoding.
 
-    That is UTF-8, else Windows' Latin-1 (cp1252), else Latin-1, in which every byte is a character, so that encoding
-    it again gives the same bytes.
+    UTF-8, else Windows' Latin-1 (cp1252), else Latin-1, which has a character for every byte, so that encoding gives
+    the same bytes.
     """
     for codec in ("utf-8", "cp1252"):
         try:
@@ -125,12 +125,9 @@ def decode_text(raw: bytes) -> tuple[str, str]:
 def rewrite(raw: bytes, change: Change) -> bytes:
     """Return a text's bytes after a change, or the same bytes if nothing changes.
 
-    A text that is only extended keeps its encoding; one that is replaced is written in UTF-8.
+    An extended text keeps its encoding; a replaced one becomes UTF-8.
 
-    raw: the text so far.
-    change: is applied to it.
-
-    Raises MetadataError if the encoding that is kept cannot hold what is added.
+    Raises MetadataError if the encoding kept cannot hold the addition.
     """
     old, codec = decode_text(raw)
     new = change(old)
@@ -143,7 +140,7 @@ def rewrite(raw: bytes, change: Change) -> bytes:
 
 
 def joined(old: Iterable[str], new: Iterable[str]) -> tuple[str, ...]:
-    """Return keywords, none of them empty and none twice, whatever its capital letters. old: come first."""
+    """Return keywords, none empty, none twice whatever its case. old: come first."""
     keywords: dict[str, str] = {}
     for keyword in (*old, *new):
         keywords.setdefault(keyword.casefold(), keyword)

@@ -1,4 +1,4 @@
-"""TIFF structures, of which EXIF blocks are made, after TIFF 6.0 and Exif 3.0."""
+"""TIFF structures, also used for EXIF blocks, after TIFF 6.0 and Exif 3.0."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ USER_COMMENT = 0x9286  # in the Exif directory
 BYTE, ASCII, LONG, UNDEFINED, UTF_8 = 1, 2, 4, 7, 129  # field types
 SIZES = {BYTE: 1, ASCII: 1, LONG: 4, UNDEFINED: 1, UTF_8: 1}
 EMPTY = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
-APPENDED = b"capcli\0\0"  # marks the beginning of what is appended, so that the next time it can be replaced
+APPENDED = b"capcli\0\0"  # marks our appendix, to be replaced next time
 
 
 class Directory(NamedTuple):
     """Hold a directory of a TIFF structure.
 
     order: of bytes, `<` or `>` as in `struct`.
-    start: where the directory begins, in bytes.
-    entries: one for each field, 12 bytes each.
-    following: the offset of the next directory, 4 bytes.
+    start: its position, in bytes.
+    entries: one per field, 12 bytes each.
+    following: offset of the next directory, 4 bytes.
     """
 
     order: str
@@ -41,7 +41,7 @@ class Field(NamedTuple):
 
     kind: its type, in SIZES.
     value: its bytes.
-    offset: where they begin in the structure; 0 for a value in the directory's entry itself.
+    offset: their position in the structure; 0 for a value in the entry itself.
     """
 
     kind: int
@@ -52,7 +52,7 @@ class Field(NamedTuple):
 def directory(tiff: bytes, start: int | None = None) -> Directory:
     """Return a directory of a TIFF structure.
 
-    start: where it begins, in bytes; None for the first directory.
+    start: its position, in bytes; None for the first.
 
     Raises MetadataError for a damaged structure.
     """
@@ -69,11 +69,7 @@ def directory(tiff: bytes, start: int | None = None) -> Directory:
 
 
 def read_field(tiff: bytes, found: Directory, tag: int) -> Field | None:
-    """Return a field of a directory; None if it is missing, or has a type that texts never have.
-
-    tiff: the structure.
-    found: the directory.
-    tag: number of the field.
+    """Return a directory's field by its tag; None if it is missing, or has a type that texts never have.
 
     Raises MetadataError if its value lies outside the structure.
     """
@@ -91,13 +87,13 @@ def read_field(tiff: bytes, found: Directory, tag: int) -> Field | None:
 
 
 def read_tag(tiff: bytes, tag: int) -> bytes:
-    """Return the value of a field of the first directory; empty if it is missing. Raises MetadataError."""
+    """Return the value of a field of the first directory, or b"". Raises MetadataError."""
     found = read_field(tiff, directory(tiff), tag)
     return found.value if found else b""
 
 
 def texts(tiff: bytes) -> list[Found]:
-    """Return ImageDescription, UserComment, and the texts of the XMP, IPTC and Photoshop blocks in a structure.
+    """Return a structure's ImageDescription, UserComment, and texts of its XMP, IPTC and Photoshop blocks.
 
     Raises MetadataError.
     """
@@ -112,7 +108,7 @@ def texts(tiff: bytes) -> list[Found]:
 
 
 def user_comment(tiff: bytes) -> str:
-    """Return what UserComment says; "" if it is missing, damaged or not text."""
+    """Return UserComment's text; "" if it is missing, damaged or not text."""
     try:
         order, *_ = first = directory(tiff)
         pointer = read_field(tiff, first, EXIF_DIRECTORY)
@@ -124,7 +120,7 @@ def user_comment(tiff: bytes) -> str:
         return ""
     code, raw = (found.value[:8], found.value[8:]) if found else (b"", b"")
     if code == b"UNICODE\0":
-        # Some programs write it in the other byte order than the rest: zeros give away the upper bytes.
+        # Some programs write it in the other byte order: zeros give away the upper bytes.
         zeros = raw[::2].count(0) - raw[1::2].count(0)
         text = raw.decode("utf-16-be" if zeros > 0 or (zeros == 0 and order == ">") else "utf-16-le", "replace")
     elif code.rstrip(b"\0") == b"JIS":
@@ -137,10 +133,9 @@ def user_comment(tiff: bytes) -> str:
 
 
 def with_texts(tiff: bytes, edit: Edit) -> bytes:
-    """Return a structure with its ImageDescription, and the texts in the blocks that it holds, changed.
+    """Return a structure with edited ImageDescription and texts of its blocks.
 
     tiff: empty for a file without EXIF, which gets a new structure if there is anything to write.
-    edit: what is to become of the texts.
 
     Raises MetadataError.
     """
@@ -154,7 +149,7 @@ def with_texts(tiff: bytes, edit: Edit) -> bytes:
 
     description = read_field(structure, found, IMAGE_DESCRIPTION) or Field(ASCII, b"")
     text, _, more = description.value.partition(b"\0")
-    if (new := rewrite(text, edit.description)) != text:  # a second text after the first NUL (a copyright, say) is kept
+    if (new := rewrite(text, edit.description)) != text:  # a second text after NUL (a copyright, say) is kept
         put(IMAGE_DESCRIPTION, description, new + b"\0" + (more if more.strip(b"\0") else b""))
     if old := read_field(structure, found, XMP):
         put(XMP, old, xmp.with_texts(old.value, edit))
@@ -172,13 +167,11 @@ def with_texts(tiff: bytes, edit: Edit) -> bytes:
 
 
 def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:
-    """Return a TIFF structure with fields of its first directory set.
+    """Return a TIFF structure with fields, by tag, of its first directory set.
 
-    The values and a new directory are appended, and the header is pointed at them. Nothing else moves, so all other
-    offsets stay right, even those in makers' notes, which only the makers know. What was appended the last time is
-    removed first, so that a file does not grow with each new caption.
-
-    fields: by tag.
+    Values and a new directory are appended, and the header points there. Nothing else moves, so other offsets stay
+    right, even in makers' notes, which only the makers know. The last appendix is removed first, or the file would grow
+    with each caption.
 
     Raises MetadataError.
     """
@@ -189,7 +182,7 @@ def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:
         old = read_field(tiff, found, tag)
         if old and old.offset > start:
             before[tag] = old
-    if start >= 0 and append(tiff[:start], found, before) == tiff:  # no other program has written here since
+    if start >= 0 and append(tiff[:start], found, before) == tiff:  # no other program wrote here since
         tiff, fields = tiff[:start], before | fields
     return append(tiff, found, fields)
 
@@ -198,9 +191,9 @@ def append(tiff: bytes, found: Directory, fields: dict[int, Field]) -> bytes:
     """Return a TIFF structure with values and a new first directory appended.
 
     found: the old first directory.
-    fields: to set in the new one, by tag.
+    fields: to set, by tag.
 
-    Raises MetadataError for a structure that would be larger than 4 GiB.
+    Raises MetadataError beyond 4 GiB.
     """
     order = found.order
     body = bytearray(tiff)

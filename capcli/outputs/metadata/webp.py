@@ -12,12 +12,11 @@ WEBP_EXIF, WEBP_XMP, WEBP_ALPHA = 0x08, 0x04, 0x10  # flags of a VP8X chunk
 
 
 class WebP(Container):
-    """Hold a WebP file: the chunks of a RIFF file, and what follows it, which is copied."""
+    """Hold a WebP file: its RIFF chunks, and what follows, to copy."""
 
     added = (tiff, xmp)
 
     def __init__(self, content: bytes) -> None:
-        """Parse a file. Raises MetadataError if it is damaged."""
         super().__init__(content)
         (size,) = unpack("<I", content, 4)
         if size + 8 > len(content):
@@ -38,7 +37,7 @@ class WebP(Container):
                 self.blocks[index] = xmp, data
 
     def assembled(self, changed: dict[int, bytes], added: dict[BlockKind, bytes]) -> bytes:
-        """Return the file with other blocks, and the extended header that they need; see `Container.assembled`."""
+        """Return the file with other blocks and their extended header; see `Container.assembled`."""
         chunks = list(self.chunks)
         for index, block in changed.items():
             kind, data = chunks[index]
@@ -57,9 +56,9 @@ class WebP(Container):
         return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
 
     def extended_header(self, kinds: set[bytes]) -> bytes:
-        """Return the data of the VP8X chunk with which a file that has EXIF or XMP begins.
+        """Return the data of the VP8X chunk that a file with EXIF or XMP begins with.
 
-        kinds: of the chunks that it will have.
+        kinds: of its chunks.
 
         Raises MetadataError.
         """
@@ -79,9 +78,7 @@ class WebP(Container):
 
 
 def webp_size(kind: bytes, data: bytes) -> tuple[int, int, int]:
-    """Return the width and height in pixels, and the VP8X flags, of a simple WebP's only frame.
-
-    kind, data: of its chunk.
+    """Return width and height in pixels, and VP8X flags, from the chunk of a simple WebP's only frame.
 
     Raises MetadataError.
     """

@@ -1,4 +1,4 @@
-"""XMP packets, after part 1 of the XMP specification: inside images, and in sidecars."""
+"""XMP packets, after part 1 of the XMP specification: in images and in sidecars."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ EMPTY = (
 ).encode()
 START_TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
 UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not a Char of XML 1.0
-RETURN = {"\r": "&#13;"}  # because XML parsers turn a bare carriage return into a line feed
+RETURN = {"\r": "&#13;"}  # XML parsers would turn a bare one into a line feed
 
 
 class Name(NamedTuple):
     """Name a property.
 
-    field: which of existing.FIELDS it holds.
-    prefix: that it usually has.
+    field: its one of existing.FIELDS.
+    prefix: the usual one.
     namespace, local: its qualified name.
     """
 
@@ -52,7 +52,7 @@ CONTAINERS = (f"{RDF} Alt", f"{RDF} Bag", f"{RDF} Seq")
 
 
 class Span(NamedTuple):
-    """Hold where something is in a packet, in bytes."""
+    """Hold a range of a packet, in bytes."""
 
     start: int
     end: int
@@ -60,7 +60,7 @@ class Span(NamedTuple):
 
 @dataclass
 class Item:
-    """Hold an rdf:li element. inside: where its content is; None for one empty tag."""
+    """Hold an rdf:li element. inside: range of its content; None for one empty tag."""
 
     language: str
     text: str = ""
@@ -69,12 +69,12 @@ class Item:
 
 @dataclass
 class Element:
-    """Hold the element of a property.
+    """Hold a property's element.
 
-    whole: where it is.
-    inside: where the content of its rdf:Alt, rdf:Bag or rdf:Seq is; None if it has none, or one empty tag.
-    prefix: that RDF's names have in it, with its colon; may be empty.
-    items: its rdf:li elements; a text outside of them is an item too.
+    whole: its range.
+    inside: range of the content of its rdf:Alt, rdf:Bag or rdf:Seq; None without one, or for one empty tag.
+    prefix: of RDF's names in it, with colon; may be empty.
+    items: its rdf:li elements, and any text outside of them.
     """
 
     whole: Span
@@ -85,7 +85,7 @@ class Element:
 
 @dataclass
 class Property:
-    """Hold what a packet says of one property. attribute: its value if it is an attribute instead of an element."""
+    """Hold a packet's values of a property. attribute: its value as an attribute, not an element."""
 
     name: Name
     elements: list[Element] = field(default_factory=list)
@@ -93,12 +93,11 @@ class Property:
 
     @property
     def items(self) -> list[Item]:
-        """Return the items of all its elements."""
         return [item for element in self.elements for item in element.items]
 
     @property
     def texts(self) -> dict[str, str]:
-        """Return its texts by language, without the white space around them and without empty ones."""
+        """Return its texts by language, stripped, without empty ones."""
         texts = {DEFAULT: self.attribute}
         for item in self.items:
             texts[item.language] = texts.get(item.language, "") + item.text
@@ -106,17 +105,17 @@ class Property:
 
     @property
     def keywords(self) -> tuple[str, ...]:
-        """Return its texts as a list, without the white space around them and without empty ones."""
+        """Return its texts, stripped, without empty ones."""
         texts = [self.attribute, *(item.text for item in self.items)]
         return tuple(text.strip() for text in texts if text.strip())
 
 
 class Packet:
-    """Hold what a packet says, and where.
+    """Hold a packet's content, and its ranges.
 
     properties: by field.
-    end: where the end tag of the rdf:RDF element begins, in bytes.
-    about: the subject that the packet's descriptions name; None if they name none.
+    end: where the rdf:RDF element's end tag begins, in bytes.
+    about: the subject of the packet's descriptions, or None.
     """
 
     def __init__(self, packet: bytes) -> None:
@@ -125,10 +124,10 @@ class Packet:
         self.end = -1
         self.about: str | None = None
         self.packet = packet
-        self.path: list[tuple[str, int]] = []  # of the elements that are open, each with where its start tag ends
+        self.path: list[tuple[str, int]] = []  # open elements, and where their start tags end
         self.element: Element | None = None
         self.item: Item | None = None
-        self.plain = Item(DEFAULT)  # a text of the element that is in no rdf:li
+        self.plain = Item(DEFAULT)  # text of the element outside any rdf:li
         self.parser = expat.ParserCreate(namespace_separator=" ")
         self.parser.buffer_text = True
         self.parser.StartElementHandler = self.enter
@@ -145,16 +144,15 @@ class Packet:
             raise MetadataError("damaged XMP")
 
     def refuse(self, *_: object) -> None:
-        """Refuse document types, which XMP does not have: their entities could grow without bound."""
+        """Refuse document types, which XMP lacks: their entities could grow without bound."""
         raise MetadataError("damaged XMP")
 
     def check_encoding(self, _: str, encoding: str | None, __: int) -> None:
-        """Refuse every encoding but UTF-8, which is what is written."""
+        """Refuse encodings other than UTF-8, which is written."""
         if encoding and encoding.lower() != "utf-8":
             raise MetadataError(f"its XMP is in {encoding}, not in UTF-8; left as it is")
 
     def enter(self, name: str, attributes: dict[str, str]) -> None:
-        """Handle the start of an element."""
         above = [each for each, _ in self.path[-2:]]
         start = self.parser.CurrentByteIndex
         tag = START_TAG.match(self.packet, start)
@@ -172,14 +170,12 @@ class Packet:
             self.element.items.append(self.item)
 
     def read(self, text: str) -> None:
-        """Handle characters between elements."""
         if self.item is not None:
             self.item.text += text
 
     def leave(self, name: str) -> None:
-        """Handle the end of an element."""
         _, start = self.path.pop()
-        here = self.parser.CurrentByteIndex  # the end tag begins here, or one empty tag ended
+        here = self.parser.CurrentByteIndex  # the end tag begins here, or an empty tag ended
         tag = re.compile(rb"</([^>]*?)%s\s*>" % name.split(" ")[-1].encode()).match(self.packet, here)
         inside = Span(start, here) if tag else None
         if name == f"{RDF} RDF":
@@ -201,7 +197,7 @@ class Packet:
 
 
 def texts(packet: bytes) -> list[Found]:
-    """Return a packet's description with its translations, alt text and keywords. Raises MetadataError."""
+    """Return a packet's description with translations, alt text and keywords. Raises MetadataError."""
     packet = packet.strip(b"\0")
     if not packet:
         return []
@@ -216,17 +212,16 @@ def texts(packet: bytes) -> list[Found]:
 
 
 def with_texts(packet: bytes, edit: Edit) -> bytes:
-    """Return a packet with its texts in the default language changed; the rest stays the same byte for byte.
+    """Return a packet with its default-language texts edited; the rest stays byte for byte.
 
     packet: empty for a file without XMP, which gets a new packet if there is anything to write.
-    edit: what is to become of the texts.
 
     Raises MetadataError.
     """
     content = packet.strip(b"\0") or EMPTY
     old = Packet(content)
-    pieces: list[tuple[Span, str]] = []  # what to put in the place of what is there
-    new = ""  # the elements of properties that are not there
+    pieces: list[tuple[Span, str]] = []  # replacements
+    new = ""  # elements of missing properties
     for found in old.properties.values():
         if found.name.field == "keywords":
             changed = keywords_changed(found, edit.keywords)
@@ -250,11 +245,11 @@ def with_texts(packet: bytes, edit: Edit) -> bytes:
     return content if pieces else packet
 
 
-Changes = list[tuple[Span | None, str]]  # what to put in the place of what is there; None is a new element
+Changes = list[tuple[Span | None, str]]  # replacements by range; None for a new element
 
 
 def text_changed(old: Property, change: Change) -> Changes:
-    """Return what changes a property in the default language, which its translations survive. old: a dictionary."""
+    """Return the changes to a property's default language; translations survive."""
     texts = old.texts
     new = change(texts.get(DEFAULT, ""))
     if new == texts.get(DEFAULT, ""):
@@ -270,7 +265,7 @@ def text_changed(old: Property, change: Change) -> Changes:
 
 
 def keywords_changed(old: Property, extend: Extension) -> Changes:
-    """Return what adds keywords to a list. old: the list."""
+    """Return the changes that add keywords to a list."""
     new = extend(old.keywords)
     added = new[len(old.keywords) :]
     if not added:
@@ -282,7 +277,7 @@ def keywords_changed(old: Property, extend: Extension) -> Changes:
 
 
 def rewritten(old: Property, container: str, items: str) -> Changes:
-    """Return what puts one element in the place of those that a property has."""
+    """Return the changes that put one element in place of a property's own."""
     prefix, namespace, local = old.name[1:]
     element = (
         f'<{prefix}:{local} xmlns:{prefix}="{namespace}" xmlns:rdf="{RDF}">'
@@ -293,10 +288,9 @@ def rewritten(old: Property, container: str, items: str) -> Changes:
 
 
 def as_items(texts: dict[str, str], prefix: str) -> str:
-    """Return texts by language as elements of a list. prefix: of RDF's names, with its colon."""
+    """Return texts by language as list elements. prefix: of RDF's names, with colon."""
     return "".join(f"<{prefix}li xml:lang={quoteattr(k)}>{escape(v, RETURN)}</{prefix}li>" for k, v in texts.items())
 
 
 def as_list(texts: Iterable[str], prefix: str) -> str:
-    """Return texts as elements of a list. prefix: of RDF's names, with its colon."""
     return "".join(f"<{prefix}li>{escape(text, RETURN)}</{prefix}li>" for text in texts)
