@@ -1,1 +1,1 @@
-"""How fast each stage of captioning is."""
+"""The speed of each stage of captioning."""

@@ -1,4 +1,4 @@
-"""How fast captioning is on this machine, stage by stage, and what bounds it."""
+"""Captioning's speed on this machine, stage by stage, and its bottleneck."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from capcli.results import Caption, ImageError
 from capcli.streaming import THREADS
 
 STAGES = ("decode", "encode", "search", "write")
-SECONDS = 2.0  # that each stage is measured, at least
-MADE_SIZE = (1200, 900)  # of the pictures that are made where there is no folder
+SECONDS = 2.0  # per stage, at least
+MADE_SIZE = (1200, 900)  # of the pictures made without a folder
 
 
 def make_images(folder: Path, number: int) -> list[str]:
-    """JPEGs of smooth noise, all different; their paths."""
+    """Write JPEGs of smooth noise, all different, and return their paths."""
     rng = random.Random(0)
     paths = [str(folder / f"{i}.jpg") for i in range(number)]
     for path in paths:
@@ -37,11 +37,11 @@ def make_images(folder: Path, number: int) -> list[str]:
 
 
 def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict[str, Any]:
-    """Images per second of each stage alone, on all cores, and of everything together.
+    """Return images per second of each stage alone, on all cores, and of all together.
 
-    What cannot be read is left out and listed as "failed". "together" counts from the first batch on, without the
-    loading. "shares" are parts of an image's work: on a CPU, where the stages share the cores, they add up to 1; with
-    an accelerator, decoding and writing go on beside it, and each is its part of the longest. "bound" is the largest.
+    "failed" lists unreadable images, which are left out. "together" counts from the first batch on, without loading.
+    "shares" are parts of an image's work: on a CPU, where stages share the cores, they add up to 1; with an
+    accelerator, beside which decoding and writing run, each is relative to the longest. "bound" is the largest.
     """
     size = captioner.config.image_size
 
@@ -88,7 +88,7 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
 
 
 def encoding_rate(captioner: Captioner, pixels: np.ndarray, batch_size: int) -> float:
-    """Return images per second of the encoder alone. pixels: (images, size, size, 3)."""
+    """Return the encoder's images per second. pixels: (images, size, size, 3)."""
 
     def encode(part: np.ndarray) -> None:
         captioner.engine.encode(part)
@@ -112,7 +112,7 @@ def search_rate(captioner: Captioner, pixels: np.ndarray) -> float:
 
 
 def rate(captioner: Captioner, work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray]) -> float:
-    """Return how many elements of the parts are worked on in a second, side by side as in `Captioner.stream`."""
+    """Return elements of the parts per second, worked on side by side as in `Captioner.stream`."""
     at_once = captioner.workers
     until = time.perf_counter()
 
@@ -126,14 +126,14 @@ def rate(captioner: Captioner, work: Callable[[np.ndarray], None], parts: Sequen
         return done
 
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(turn, range(at_once)))  # the first time memory is found and kernels are chosen
+        list(pool.map(turn, range(at_once)))  # to allocate memory and choose kernels first
         started = time.perf_counter()
         until = started + SECONDS
         return sum(pool.map(turn, range(at_once))) / (time.perf_counter() - started)
 
 
 def writing_rate(results: Sequence[Caption | ImageError]) -> float:
-    """Images per second into a JSON Lines file."""
+    """Return images per second into a JSON Lines file."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         with WholeFile(Path(folder) / "captions.jsonl") as file:

@@ -1,4 +1,4 @@
-"""The figures of `capcli bench` for a person."""
+"""`capcli bench`'s figures for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from capcli.bench.measuring import STAGES
 
 
 def as_lines(result: dict[str, Any]) -> Iterable[str]:
-    """The figures for a person."""
+    """Yield the figures as lines for a person."""
     device = f"cpu ({result['cores']} cores)" if result["device"] == "cpu" else result["device"]
     yield f"{result['images']} images, batches of {result['batch_size']}, on {device} in {result['precision']}"
     if "load_seconds" in result:

@@ -1,4 +1,4 @@
-"""What speaks for and against a sentence's nouns: other nouns in their place, and what the encoder tells apart."""
+"""For and against a sentence's nouns: other nouns in their place, and the kinds that the encoder tells apart."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from capcli.model.vocabulary import UNKNOWN
 from capcli.outputs.keywords import nouns_in
 from capcli.results import Kind
 
-TRIED = 100  # the vocabulary's commonest nouns, each of which is tried in a noun's place
-FAVOURITES = 5  # nouns that the decoder finds likeliest in its place, which are tried too
-AROUND = 10  # words on each side of a noun that are read with it, so that long sentences take no more for each noun
-MOST_GAIN = 3.0  # either way, of what a noun's gain counts: what lies beyond is the decoder's temper
-# A noun is doubted whose gain and standing add up to less. Chosen by tests/benchmarks/doubt.py --choose: over 200
-# sentences this doubts 7 % of the right nouns and 72 % of the exchanged ones, over 200 others 8 % and 70 %. Both parts
-# are measured against what the same model says elsewhere, so that another decoder needs no other limit: one of another
-# vocabulary, with the same agreement, doubted 8 % and 69 % below 0.6.
+TRIED = 100  # the vocabulary's commonest nouns, each tried in a noun's place
+FAVOURITES = 5  # the decoder's likeliest nouns there, tried too
+AROUND = 10  # words on each side read with a noun, so that long sentences take no more per noun
+MOST_GAIN = 3.0  # the most that a noun's gain counts, either way: beyond it is the decoder's temper
+# A noun is doubted if its gain and standing add up to less. Chosen by tests/benchmarks/doubt.py --choose: over 200
+# sentences this doubts 7 % of right nouns and 72 % of exchanged ones, over 200 others 8 % and 70 %. Both parts are
+# relative to what the same model says elsewhere, so another decoder needs no other limit: one of another vocabulary,
+# with the same agreement, doubted 8 % and 69 % below 0.6.
 LEAST_EVIDENCE = 0.5
-# From this probability on the encoder is sure of a kind, and then a kind that has less than the other is ruled out, if
-# the sentence says nothing of the sure one. Chosen over 500 dev photos, where it held for 14 of 1515 right nouns and
-# for 73 of as many exchanged ones.
+# From the first probability on, the encoder is sure of a kind; kinds below the second are then ruled out, if the
+# sentence does not name the sure one. Chosen over 500 dev photos, where this held for 14 of 1515 right nouns and 73 of
+# as many exchanged ones.
 SURE_FROM, RULED_OUT_BELOW = 0.5, 0.005
-SHARED_BY = 3  # kinds that have a broader word in common, such as `bird`, before it counts as a kind of its own
+SHARED_BY = 3  # kinds that must share a broader word, such as `bird`, before it counts as a kind itself
 
 
 @dataclass(frozen=True)
 class Noun:
     """Hold what is known of a noun in its place.
 
-    standing: how much better the photo agrees with the sentence than it does with other nouns in this one's place, in
-        standard deviations from their mean; None where agreement cannot tell.
-    ruled_out: whether it names a kind that the photo does not show, as the encoder is sure of another one.
-    better: the noun that the photo speaks for most in its place, of those that are likely there; None without any.
+    standing: how much better the photo agrees with it there than with other nouns, in standard deviations from their
+        mean; None if agreement cannot tell.
+    ruled_out: whether it names a kind not shown, as the encoder is sure of another.
+    better: of the nouns likely there, the one that the photo favours; None without any.
     """
 
     standing: float | None = None
@@ -48,8 +48,8 @@ class Noun:
     def is_doubted(self, gain: float, least_gain: float) -> bool:
         """Return whether the photo speaks against the noun.
 
-        gain: how much more likely the photo makes it than a blank picture does.
-        least_gain: the gain that it needs where agreement cannot tell.
+        gain: in nats, over a blank picture.
+        least_gain: needed where agreement cannot tell.
         """
         if self.ruled_out:
             return True
@@ -59,18 +59,17 @@ class Noun:
 
 
 def clipped(gain: Any) -> Any:
-    """Return gains, none beyond MOST_GAIN either way."""
+    """Return gains limited to ±MOST_GAIN."""
     return np.clip(gain, -MOST_GAIN, MOST_GAIN)
 
 
 class Judge:
-    """Judge the nouns of sentences over one photo."""
+    """Judge sentences' nouns over one photo."""
 
     def __init__(self, captioner: Captioner, features: Any) -> None:
         """Prepare what all sentences share.
 
-        captioner: whose model judges.
-        features: its engine's, of the photo alone.
+        features: the captioner's engine's, of the photo alone.
         """
         self.captioner, self.features = captioner, features
         self.words = captioner.vocabulary.words
@@ -90,11 +89,11 @@ class Judge:
     def nouns(
         self, words: Sequence[str], ids: Sequence[int], log_probs: np.ndarray, blank: np.ndarray
     ) -> tuple[Noun | None, ...]:
-        """Return what is known of each noun of a sentence, and None in the place of other words and of the end.
+        """Return what is known of a sentence's nouns; None for other words and the end.
 
         words, ids: of the sentence.
         log_probs: (words + 1, vocabulary), of each word in each place.
-        blank: the same of a blank picture.
+        blank: the same for a blank picture.
         """
         found: list[Noun | None] = [None] * (len(words) + 1)
         sure = [i for i in np.flatnonzero(self.probabilities >= SURE_FROM) if not self.kinds[i].is_said(words)]
@@ -113,10 +112,10 @@ class Judge:
         return tuple(found)
 
     def standings(self, ids: Sequence[int], place: int, likely: np.ndarray) -> np.ndarray | None:
-        """Return the standing of a sentence's noun and of likely ones in its place, or None if agreement cannot tell.
+        """Return the standing of a noun and of likely ones in its place; None if agreement cannot tell.
 
-        ids: of the sentence's words.
-        place: the noun's, in the sentence.
+        ids: of the sentence.
+        place: the noun's index.
         likely: ids of nouns.
         """
         config = self.captioner.config
@@ -134,7 +133,7 @@ class Judge:
         return standings
 
     def is_ruled_out(self, noun: list[str]) -> bool:
-        """Return whether a noun names a kind, and all that it may name are next to impossible."""
+        """Return whether a noun names kinds that are all next to impossible."""
         if not any(len(name) == len(noun) and names(noun, name) for name in self.names):
             return False
         meant = [kind.is_said(noun) for kind in self.kinds]

@@ -1,4 +1,4 @@
-"""Explanations for a person, as lines, tables and on pages, and for programs, as rows."""
+"""Explanations as lines and tables for people, and as rows for programs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from capcli.results import Kind
 
 
 def as_line(e: Explanation) -> str:
-    """Return `fit<TAB>gain<TAB>log_prob<TAB>sentence`, with the words that are doubted or unknown."""
+    """Return `fit<TAB>gain<TAB>log_prob<TAB>sentence`, and doubted or unknown words."""
     notes = notes_on(e)
     return f"{e.fit:+.3f}\t{e.gain:+.3f}\t{e.log_prob:.3f}\t{e.text}" + (f"\t({'; '.join(notes)})" if notes else "")
 
 
 def notes_on(e: Explanation) -> list[str]:
-    """Return which words are doubted, and which unknown, as far as there are any."""
+    """Say which words are doubted and which unknown, if any."""
     notes = []
     for name, marks in (("doubted", e.doubted), ("unknown", e.unknown)):
         words = [word for word, marked in zip(e.words, marks, strict=False) if marked]
@@ -27,15 +27,15 @@ def notes_on(e: Explanation) -> list[str]:
 
 
 def as_kinds(kinds: Sequence[Kind]) -> str:
-    """Return what a photo shows by the encoder alone, in a line; nothing where it is sure of nothing."""
+    """Return a line of the kinds the encoder alone sees in a photo; empty if it is sure of none."""
     named = ", ".join(f"{kind.name} {kind.probability:.0%}" for kind in kinds)
     return named and f"the photo shows above all: {named}"
 
 
 def as_cells(e: Explanation) -> Iterator[tuple[str, ...]]:
-    """Yield for each word and the end `?` or nothing, itself, probability, its logarithm, gain as a factor, and a note.
+    """Yield cells for each word and the end: `?` or nothing, word, probability, its logarithm, gain as a factor, note.
 
-    `?` marks what is doubted, and the note says what would be said rather, unless it is the same.
+    `?` marks doubt; the note says what would be said rather, unless the same.
     """
     for index, (word, log_prob, gain) in enumerate(zip((*e.words, "(end)"), e.word_log_probs, e.gains, strict=True)):
         doubted = e.doubted[index]
@@ -50,7 +50,7 @@ def as_cells(e: Explanation) -> Iterator[tuple[str, ...]]:
 
 
 def note_on(e: Explanation, index: int) -> str:
-    """Return what there is to say of a word or the end: that it is unknown, or what would be said rather."""
+    """Return a note on a word or the end: unknown, or what would be said rather."""
     noun, rather = e.nouns[index], e.rather[index]
     if index < len(e.words) and e.unknown[index] and not (noun and noun.better):
         return "not in the vocabulary: the probability is that of any unknown word"
@@ -61,7 +61,7 @@ def note_on(e: Explanation, index: int) -> str:
 
 
 def as_table(e: Explanation) -> Iterator[str]:
-    """Yield a line for each word and one for the sum."""
+    """Yield a line per word and one for the sum."""
     width = max(map(len, (*e.words, "(end)")))
     yield f"  {'':{width}}  {'prob':>7}  {'log_prob':>8}  {'photo':>7}"
     for mark, word, probability, log_prob, times, note in as_cells(e):
@@ -70,17 +70,17 @@ def as_table(e: Explanation) -> Iterator[str]:
 
 
 def factor(gain: float) -> str:
-    """Return a difference of log-probabilities as a factor with two digits."""
+    """Return a difference of log-probabilities as a two-digit factor."""
     times = math.exp(gain) if abs(gain) < 100 else math.inf if gain > 0 else 0.0
     return f"×{times:.0f}" if 10 <= times < 10000 else f"×{times:.2g}"
 
 
 def as_row(e: Explanation) -> dict[str, Any]:
-    """Return the record that attention.json holds, and more.
+    """Return attention.json's record, and more.
 
-    Also `fit`, `log_prob`, `score`, `gain`, `end_log_prob`, `agreement` and `kinds`, and for every word `gain`,
-    `doubted`, `unknown`, the model's `favourite`, and for a noun its `standing` and whether it is `ruled_out`.
-    `rather` is what would be said in place of a word that is doubted, or null.
+    Also `fit`, `log_prob`, `score`, `gain`, `end_log_prob`, `agreement` and `kinds`; for every word `gain`, `doubted`,
+    `unknown`, the model's `favourite`, and `rather`, what to say in place of a doubted word, or null; for a noun its
+    `standing` and whether it is `ruled_out`.
     """
     row = attention_record(e.path, e.best)
     for index, word in enumerate(row["words"]):

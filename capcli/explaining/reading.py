@@ -1,4 +1,4 @@
-"""Read a person's sentence over a photo: how likely the model finds each word, and where it looks."""
+"""Reading a person's sentence over a photo: how likely each word is, and where the model looks."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from capcli.images.decode import Source, name_of, open_square_and_upright, to_pi
 from capcli.model.vocabulary import END, NEVER_PRINTED, PAD, SPECIAL_WORDS, START, UNKNOWN, tokenize
 from capcli.results import AttentionMap, Candidate, Caption, HasBest
 
-DOUBTED_BELOW = math.log(1 / 2)  # of a word's gain: the photo halves its probability, compared with a blank picture
-# In fit, beside the gain per word: with this much neither short sentences nor long ones are ahead. Over right captions
-# of 180 dev photos the correlation of fit and length is 0.03; of the gain it is 0.68, of the gain per word -0.21.
+DOUBTED_BELOW = math.log(1 / 2)  # of a word's gain: the photo halves its probability over a blank picture
+# In fit, beside the gain per word, so that neither short nor long sentences are ahead. Over right captions of 180 dev
+# photos the correlation of fit and length is 0.03; of the gain it is 0.68, of the gain per word -0.21.
 AGREEMENT_COUNTS = 2.0
 AT_ONCE = 64  # sentences read together
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation(HasBest):
-    """Hold a sentence as the model reads it; its attributes are those that it would have as a caption, its gain too.
+    """Hold a sentence as the model reads it, with the attributes of a caption.
 
-    caption: the sentence as the only candidate for the image. A word that the vocabulary lacks is read as `<unk>` and
-        counts with the log-probability of any unknown word.
-    unknown: for each word, whether it is such a word.
-    gains: for each word and the sentence's end, how much more likely the photo makes it than a blank picture does, as
-        a difference of log-probabilities; below DOUBTED_BELOW it is doubted.
-    favourites, favourite_log_probs: for each word and the end, the model's own choice in its place.
-    nouns: for each word and the end, what speaks for and against it if it is a noun, else None.
-    agreement: the sentence's cosine with the photo, −1 to 1; None where the checkpoint cannot compare them.
+    caption: with the sentence as only candidate. A word not in the vocabulary is read as `<unk>`, with the
+        log-probability of any unknown word.
+    unknown: per word, whether it is one of these.
+    gains: per word and the end, log-probability that the photo adds over a blank picture, in nats; doubted below
+        DOUBTED_BELOW.
+    favourites, favourite_log_probs: per word and the end, the model's own choice.
+    nouns: per word and the end, what is known of it if a noun, else None.
+    agreement: the sentence's cosine with the photo, −1 to 1; None if the checkpoint cannot compare them.
     """
 
     caption: Caption
@@ -45,24 +45,24 @@ class Explanation(HasBest):
 
     @property
     def best(self) -> Candidate:
-        """Return the sentence itself."""
+        """Return the sentence."""
         return self.caption.best
 
     @property
     def path(self) -> str:
-        """Return the image's path, as it was given."""
+        """Return the image's path, as given."""
         return self.caption.path
 
     @property
     def gain(self) -> float:
-        """Return the gains' sum."""
+        """Return the sum of gains."""
         return sum(self.gains)
 
     @property
     def doubted(self) -> tuple[bool, ...]:
-        """Return for each word and the sentence's end whether the photo speaks against it.
+        """Return per word and the end whether the photo speaks against it.
 
-        Of a word that the vocabulary lacks only its kind can tell.
+        Words not in the vocabulary are judged only by kind.
         """
         least = [-math.inf if unknown else DOUBTED_BELOW for unknown in (*self.unknown, False)]
         return tuple(
@@ -72,7 +72,7 @@ class Explanation(HasBest):
 
     @property
     def rather(self) -> tuple[str, ...]:
-        """Return for each word and the end what to say in its place, for the photo; the same word if nothing better."""
+        """Return per word and the end what to say for this photo; the same word if nothing is better."""
         return tuple(
             favourite if noun is None else noun.better or word
             for word, favourite, noun in zip(
@@ -82,20 +82,19 @@ class Explanation(HasBest):
 
     @property
     def fit(self) -> float:
-        """Return how well the sentence fits the photo; the higher the better, whatever its length.
+        """Return how well the sentence fits the photo, whatever its length; higher is better.
 
-        This is the gain per word, counting the end, and AGREEMENT_COUNTS times the agreement.
+        It is the gain per word, counting the end, plus AGREEMENT_COUNTS times the agreement.
         """
         return self.gain / len(self.gains) + AGREEMENT_COUNTS * (self.agreement or 0.0)
 
 
 def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo_side: int = 0) -> list[Explanation]:
-    """Read sentences over one image by teacher forcing; return an explanation for each, in their order.
+    """Read sentences over an image by teacher forcing, and return their explanations in order.
 
-    captioner: whose model reads.
-    image: as `Captioner.caption` takes one.
+    image: as for `Captioner.caption`.
     sentences: one or more, each with a word at least.
-    photo_side: the captions keep the photo, with no side longer than this in pixels; 0 keeps none.
+    photo_side: longest side in pixels of the photo kept in captions; 0 keeps none.
 
     Raises ImageError for the image, ValueError for a sentence without a word, and TypeError for what is no image.
     """
@@ -158,10 +157,10 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
 def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return log-probabilities of a sentence's words and `<end>`, (words + 1), and of all words, (…, vocabulary).
 
-    What captions never say is left out, so that known words compete as in a caption.
+    Words that captions never say are left out, so that others compete as in a caption.
 
     logits: (words + 1, vocabulary).
-    ids: of the sentence's words.
+    ids: of the sentence.
     """
     targets, rows = np.array([*ids, END]), np.arange(len(ids) + 1)
     any_unknown = log_softmax(logits)[:, UNKNOWN]
@@ -172,14 +171,12 @@ def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndar
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return log-probabilities, float64, from logits (rows, words)."""
+    """Return log-probabilities, float64, of logits (rows, words)."""
     shifted = logits.astype(float) - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def ranked(explanations: Sequence[Explanation]) -> list[Explanation]:
-    """Sort by fit, the sentence first that fits the photo best.
-
-    Not by score or gain: rare words cost the one, and every right word adds to the other, whatever else is wrong.
-    """
+    """Sort by fit, best first."""
+    # Not by score or gain: rare words lower the one, and every right word adds to the other, whatever else is wrong.
     return sorted(explanations, key=lambda e: -e.fit)

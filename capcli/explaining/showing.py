@@ -1,4 +1,4 @@
-"""What pages show of a person's sentence."""
+"""A person's sentence on pages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from capcli.maps.shown import sentence
 
 
 def shown_explanation(explained: Explanation) -> dict[str, Any]:
-    """Return what a page shows of a sentence: as of a caption's, with what the photo says to each word.
+    """Return a page's content for a sentence: a caption's, with the photo's verdict on each word.
 
-    `note` is a line about all of it.
+    `note` is a line about it all.
     """
     shown = sentence(explained.best)
     notes = [f"{factor(explained.gain)} as likely as over a blank picture", f"fit {explained.fit:+.3f}"]
@@ -27,5 +27,5 @@ def shown_explanation(explained: Explanation) -> dict[str, Any]:
 
 
 def with_table(explained: Explanation) -> dict[str, Any]:
-    """Return what a page shows of a sentence, and its table: `cells` as in `printing.as_cells`."""
+    """Return a page's content for a sentence, and its table: `cells` from `printing.as_cells`."""
     return shown_explanation(explained) | {"cells": list(as_cells(explained))}

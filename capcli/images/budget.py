@@ -1,4 +1,4 @@
-"""A memory budget that threads share."""
+"""A memory budget shared by threads."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 
 
 class Budget:
-    """Lend bytes of memory to threads, never more than a total at the same time.
+    """Lend bytes of memory to threads, never more than a total at once.
 
     total: bytes to lend.
-    free: bytes that nobody has at the moment.
+    free: bytes nobody has.
     """
 
     def __init__(self, total: int) -> None:
-        """Make a budget of which all is free. total: bytes, 1 or more."""
+        """Make a budget, all free. total: bytes, 1 or more."""
         self.total = self.free = total
-        self.first = threading.Lock()  # held by the claim that is next in line, so that small ones cannot starve it
+        self.first = threading.Lock()  # held by the next claim in line, so that small ones cannot starve it
         self.changed = threading.Condition()
 
     @contextmanager
     def claim(self, size: int) -> Iterator[None]:
         """Wait for memory, and hold it for a `with` block.
 
-        size: bytes, 0 or more. A claim of more than the total waits until all of it is free, and so runs alone.
+        size: bytes, 0 or more. More than the total waits until all is free, and so runs alone.
         """
         size = min(size, self.total)
         with self.first, self.changed:

@@ -1,4 +1,4 @@
-"""Decoding: from files, bytes and open images to upright RGB pixels, within a pixel limit and a memory budget."""
+"""Decoding files, bytes and open images to upright RGB pixels, within a pixel limit and a memory budget."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 MAX_PIXELS = 100_000_000
 TOO_LARGE = "more than the limit of {:,}"
-# The peak memory of decoding, in bytes per pixel, measured with 24 megapixels in Pillow 13. Other formats take 2 to 7:
-# PNG and TIFF with transparency take the most.
+# Peak memory of decoding, in bytes per pixel, measured with 24 megapixels in Pillow 13. Other formats take 2 to 7, PNG
+# and TIFF with transparency the most.
 BYTES_PER_PIXEL = {"JPEG2000": 20, "WEBP": 17, "BLP": 16, "AVIF": 10, "HEIF": 8, "JPEG": 4, "MPO": 4}
 BYTES_PER_PIXEL_OF_OTHERS = 7
-decoding_memory = Budget(750_000_000)  # for all threads of the process together
-TILE = 2048  # pixels; the side of the tiles in which large images are converted
-ICONS = (b"\0\0\1\0", b"icns")  # begin so: Pillow decodes the one as it opens it, and the other may say it is small
+decoding_memory = Budget(750_000_000)  # for all threads of the process
+TILE = 2048  # side in pixels of the tiles in which large images are converted
+ICONS = (b"\0\0\1\0", b"icns")  # first bytes: Pillow decodes the one on opening, and the other may claim to be small
 REDUCING_GAP = 3  # box-filter down to this many times the wanted size, then resize: Pillow's own recommendation
 # The transposition that undoes each EXIF orientation (EXIF 2.3, tag 0x0112).
 UPRIGHT = {
@@ -46,27 +46,26 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-NO_VALUE = 1e38  # programs write ±3.4e38, about the greatest number there is, where a pixel has no value
-GDAL_NODATA = 42113  # the TIFF tag that says, in ASCII, which value stands for no value
+NO_VALUE = 1e38  # programs write ±3.4e38, about the greatest float, for a pixel without a value
+GDAL_NODATA = 42113  # the TIFF tag with, in ASCII, the value that stands for none
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})  # ISO/IEC 23008-12
 # A Pillow image is not thread-safe, and a caller may pass the same one several times.
 pillow_image_lock = threading.Lock()
-# Anything that can be captioned: a path, an encoded image as bytes, an open binary file, or a decoded image.
+# Anything to caption: a path, an encoded image as bytes, an open binary file, or a decoded image.
 Source = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
-# Takes an image's width and height as stored in the file, and returns those that it is to have, in pixels.
+# Takes an image's stored width and height, and returns the wanted ones, in pixels.
 Fit = Callable[[int, int], tuple[int, int]]
 
 
 def open_square(source: Source, size: int, max_pixels: int | None = None) -> Image.Image:
-    """Return an image as the model sees it: the first frame, upright, RGB, transparency on white, squashed to a square.
+    """Return an image as the model sees it: first frame, upright, RGB, transparency on white, squashed to a square.
 
-    Large JPEGs are decoded at a fraction of their size, but at least at three times the square's.
+    Large JPEGs are decoded at a fraction of their size, but at least three times the square's.
 
-    source: the image.
-    size: the side of the square, in pixels.
-    max_pixels: refuse images that claim more pixels, before they are decoded; None takes MAX_PIXELS.
+    size: side of the square, in pixels.
+    max_pixels: refuse images that claim more before decoding; None takes MAX_PIXELS.
 
-    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    Raises ImageError for an unreadable image, and TypeError for anything that is not a Source.
     """
     return open_resized(source, REDUCING_GAP * size, [square(size)], max_pixels)[0]
 
@@ -74,16 +73,14 @@ def open_square(source: Source, size: int, max_pixels: int | None = None) -> Ima
 def open_square_and_upright(
     source: Source, size: int, longest_side: int, max_pixels: int | None = None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Return an image as `open_square` and, if that is wanted too, as `open_upright` do.
+    """Return an image as `open_square` and, if wanted, `open_upright` do.
 
-    It is decoded once where that gives the same square, which is up to three times the square's side.
+    It is decoded once where that gives the same square, up to three times the square's side.
 
-    source: the image.
-    size: the side of the square, in pixels.
-    longest_side: the upright picture has no side longer than this, in pixels; 0 for none.
+    size, longest_side: of the square and the upright picture, in pixels; a longest_side of 0 wants none.
     max_pixels: see `open_square`.
 
-    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    Raises errors as `open_square` does.
     """
     if not longest_side:
         return open_square(source, size, max_pixels), None
@@ -97,24 +94,23 @@ def open_square_and_upright(
 
 
 def open_upright(source: Source, longest_side: int) -> Image.Image:
-    """Return an image as a person sees it: like `open_square`, but in its own shape, and with no pixel limit of ours.
+    """Return an image as a person sees it: like `open_square`, but in its own shape, and without our pixel limit.
 
-    source: the image.
-    longest_side: the result has no side longer than this, in pixels; smaller images keep their size.
+    longest_side: of the result, in pixels; smaller images keep their size.
 
-    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    Raises errors as `open_square` does.
     """
-    # Without a limit: an image above MAX_PIXELS that was captioned on request must be possible to look at too.
+    # Without a limit: an image above MAX_PIXELS, captioned on request, must be viewable too.
     return open_resized(source, longest_side, [within(longest_side)], sys.maxsize)[0]
 
 
 def square(size: int) -> Fit:
-    """Return what squashes an image to a square."""
+    """Return a fit that squashes images to a square."""
     return lambda width, height: (size, size)
 
 
 def within(longest_side: int) -> Fit:
-    """Return what shrinks an image until no side is longer than this, and leaves a smaller one as it is."""
+    """Return a fit that shrinks larger images until no side is longer than this."""
 
     def fit(width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, longest_side / max(width, height))
@@ -124,14 +120,13 @@ def within(longest_side: int) -> Fit:
 
 
 def open_resized(source: Source, draft: int, fits: Sequence[Fit], max_pixels: int | None = None) -> list[Image.Image]:
-    """Return an image's first frame, upright and RGB, once for each of several sizes.
+    """Return an image's first frame, upright and RGB, in several sizes.
 
-    source: the image.
-    draft: the least pixels per side to keep when a JPEG is decoded at a fraction of its size.
+    draft: pixels per side to keep, at least, in decoding a JPEG at a fraction of its size.
     fits: the sizes.
     max_pixels: see `open_square`.
 
-    Raises ImageError for an image that cannot be read, and TypeError for anything that is not a Source.
+    Raises errors as `open_square` does.
     """
     check_source(source)
     name = name_of(source)
@@ -140,16 +135,16 @@ def open_resized(source: Source, draft: int, fits: Sequence[Fit], max_pixels: in
         if isinstance(source, Image.Image):
             with pillow_image_lock:
                 source.load()
-                orientation_of(source)  # makes Pillow parse the EXIF now, under the lock, and cache it
+                orientation_of(source)  # has Pillow parse the EXIF now, under the lock, and cache it
             return [resize_upright(source, fit) for fit in fits]
         with open_file(source) as file, open_image(file, name) as image:
             check_size(image, name, limit)
             check_content(image, name, file)
             needed = memory_needed(image, (draft, draft))
-            # The image is closed, which frees its pixels, before the memory is given back.
+            # The image is closed, freeing its pixels, before the memory is given back.
             with decoding_memory.claim(needed), contextlib.closing(image):
                 image.load()
-                check_size(image, name, limit)  # again: an icon's true size is known only once it is decoded
+                check_size(image, name, limit)  # again: an icon's true size is known only after decoding
                 return [resize_upright(image, fit) for fit in fits]
     except ImageError:
         raise
@@ -159,17 +154,17 @@ def open_resized(source: Source, draft: int, fits: Sequence[Fit], max_pixels: in
         reason = f"{pixels:,} pixels, {kind}"
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         kind = reason = why_unreadable(error)
-    # Raised outside the handler: as its context, the original error would keep the decoded pixels alive in its frames.
+    # Raised outside the handler: as context, the original error's frames would keep the decoded pixels alive.
     raise ImageError(name, reason, kind)
 
 
 def memory_needed_to_open(image: bytes, size: int, max_pixels: int | None = None) -> int:
-    """Return the bytes that `open_square` will take at its peak, as the image's head tells; 0 for what it cannot read.
+    """Return `open_square`'s peak memory in bytes, by the image's head; 0 if unreadable.
 
     image: encoded.
-    size, max_pixels: as `open_square` takes them.
+    size, max_pixels: see `open_square`.
 
-    Raises ImageError for an image that is refused by its head alone.
+    Raises ImageError for an image refused by its head alone.
     """
     name, limit = name_of(image), MAX_PIXELS if max_pixels is None else max_pixels
     if image.startswith(ICONS):  # which may hold anything
@@ -180,12 +175,12 @@ def memory_needed_to_open(image: bytes, size: int, max_pixels: int | None = None
             return memory_needed(opened, (REDUCING_GAP * size, REDUCING_GAP * size))
     except ImageError:
         raise
-    except Exception:  # of a damaged file, about which decoding will say more
+    except Exception:  # damaged: decoding will say more
         return 0
 
 
 def check_source(source: object) -> None:
-    """Raise TypeError, which says what to pass instead, for anything that is not a Source."""
+    """Raise TypeError, saying what to pass instead, for anything that is not a Source."""
     if isinstance(source, io.TextIOBase):
         raise TypeError("this file is open as text; open it with mode 'rb'")
     if is_source(source):
@@ -196,12 +191,12 @@ def check_source(source: object) -> None:
 
 
 def is_source(thing: object) -> bool:
-    """Return whether something can be a single image, and is not a collection of them."""
+    """Return whether something can be a single image, not a collection."""
     return isinstance(thing, (str, os.PathLike, bytes, Image.Image)) or hasattr(thing, "read")
 
 
 def name_of(source: Source) -> str:
-    """Return the name that results and errors give to an image: its path, its file's name, or else `image`."""
+    """Return an image's name in results and errors: its path, its file's name, or else `image`."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     name = getattr(source, "name", None)
@@ -209,11 +204,11 @@ def name_of(source: Source) -> str:
 
 
 def read_whole(file: BinaryIO) -> BinaryIO:
-    """Return a copy of an open file in memory, so that it no longer matters if the caller reads on or closes it.
+    """Return a copy of an open file in memory, so that the caller may read on or close it.
 
-    file: is rewound first if it can be. The copy has its name.
+    file: rewound first if possible; the copy has its name.
 
-    Raises ImageError for a file that cannot be read.
+    Raises ImageError for an unreadable file.
     """
     try:
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):
@@ -226,22 +221,21 @@ def read_whole(file: BinaryIO) -> BinaryIO:
 
 
 def check_size(image: Image.Image, name: str, limit: int) -> None:
-    """Raise ImageError for an image that has more pixels than the limit. name: for the message."""
+    """Raise ImageError for more pixels than the limit. name: for the message."""
     if image.width * image.height > limit:
         kind = TOO_LARGE.format(limit)
         raise ImageError(name, f"{image.width}×{image.height} pixels, {kind}", kind)
 
 
 def check_content(image: Image.Image, name: str, file: BinaryIO) -> None:
-    """Raise ImageError for files that must not be decoded: PostScript, and a BLP file too short for its pixels.
+    """Raise ImageError for what must not be decoded: PostScript, and a BLP file too short for its pixels.
 
-    PostScript is a program: Pillow would have Ghostscript run it, for however long it takes, and print to our output.
-    On a BLP file that is cut short Pillow would spend the memory, and minutes, before it failed.
-
-    image: opened, but not yet loaded.
+    image: opened, not yet loaded.
     name: for the message.
-    file: what the image was opened from.
+    file: that the image was opened from.
     """
+    # PostScript is a program: Pillow would have Ghostscript run it, however long it takes, and print to our output. On
+    # a short BLP file Pillow would spend the memory, and minutes, before failing.
     if image.format == "EPS":
         raise ImageError(name, "PostScript files are programs, and are not run")
     if image.format != "BLP":
@@ -253,19 +247,19 @@ def check_content(image: Image.Image, name: str, file: BinaryIO) -> None:
 
 
 def memory_needed(image: Image.Image, draft: tuple[int, int]) -> int:
-    """Return the bytes that decoding will take at its peak, after asking the decoder for a reduced size if it has one.
+    """Return decoding's peak memory in bytes, after asking the decoder for a reduced size if it has one.
 
-    image: opened, but not yet loaded.
-    draft: the least width and height to keep, in pixels.
+    image: opened, not yet loaded.
+    draft: width and height to keep, at least, in pixels.
     """
-    # A progressive JPEG's coefficients, two bytes each, are all in memory until its last scan has been read.
+    # A progressive JPEG's coefficients, two bytes each, all stay in memory until its last scan is read.
     kept = 2 * len(image.getbands()) * image.width * image.height if "progressive" in image.info else 0
     image.draft(None, draft)
     return kept + image.width * image.height * BYTES_PER_PIXEL.get(image.format or "", BYTES_PER_PIXEL_OF_OTHERS)
 
 
 def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
-    """Return an open file to decode; `-` and what the shell's `<(…)` stands for are read into memory.
+    """Return an open file to decode; `-` and the shell's `<(…)` are read into memory.
 
     Raises OSError, and ImageError for a pipe or a device.
     """
@@ -284,7 +278,7 @@ def open_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> BinaryIO:
     if name == "/dev/stdin" or name.startswith(("/dev/fd/", "/proc/self/fd/")):
         with open(name, "rb") as pipe:
             return io.BytesIO(pipe.read())
-    raise ImageError(name, "not a regular file")  # opening a pipe that nobody writes to would wait for ever
+    raise ImageError(name, "not a regular file")  # opening a pipe without a writer would wait for ever
 
 
 def open_image(file: BinaryIO, name: str) -> Image.Image:
@@ -304,7 +298,7 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
         if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
             raise
     try:
-        from pillow_heif import HeifImageFile  # not registered with Pillow, as that would affect the whole process
+        from pillow_heif import HeifImageFile  # not registered with Pillow, which would affect the whole process
     except ImportError:
         raise ImageError(name, f"HEIC needs an extra package: {install_line('heif')}") from None
     file.seek(0)
@@ -312,19 +306,19 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
 
 
 def holds_image(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file holds an image, whatever its name. path: of a file that is not empty. Raises OSError."""
+    """Return whether a file holds an image, whatever its name. path: of a non-empty file. Raises OSError."""
     with open(path, "rb") as file:
         try:
             open_image(file, "").close()
         except Image.UnidentifiedImageError:
             return False
-        except Exception:  # one that is too large, damaged or needs an extra package
+        except Exception:  # too large, damaged, or in need of an extra package
             return True
     return True
 
 
 def resize_upright(image: Image.Image, fit: Fit) -> Image.Image:
-    """Return an image upright, RGB and resized. It is resized before it is turned, which is cheaper."""
+    """Return an image upright, RGB and resized; turned last, which is cheaper."""
     orientation = orientation_of(image)
     size = fit(*image.size)
     box = (0.0, 0.0, float(image.width), float(image.height))
@@ -340,17 +334,17 @@ def resize_upright(image: Image.Image, fit: Fit) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> object:
-    """Return the orientation that an image's EXIF gives, which may be anything; None if there is none."""
+    """Return the orientation in an image's EXIF, unchecked, or None."""
     try:
         return image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # the pixels may be fine even if the EXIF is damaged
+    except Exception:  # pixels may be fine with damaged EXIF
         return None
 
 
 def reduce_by_tiles(image: Image.Image, columns: int, rows: int) -> Image.Image:
-    """Return a large image as RGB, each pixel the mean of columns × rows, without ever converting the whole of it."""
+    """Return a large image as RGB, each pixel the mean of columns × rows, never converting the whole."""
     image.load()
-    scale = range_of(image) if image.mode == "F" else None  # the whole image's, which no tile knows
+    scale = range_of(image) if image.mode == "F" else None  # the whole image's, unknown to a tile
     small = Image.new("RGB", (-(-image.width // columns), -(-image.height // rows)))
     width, height = columns * max(1, TILE // columns), rows * max(1, TILE // rows)
     for top in range(0, image.height, height):
@@ -368,7 +362,7 @@ def is_plain(image: Image.Image) -> bool:
 def to_rgb(image: Image.Image, scale: tuple[float, float] | None = None) -> Image.Image:
     """Return an image of any Pillow mode as RGB: transparency on white, 16-bit and floating-point greys as 8 bits.
 
-    scale: which floating-point greys become black and white; None takes the image's darkest and brightest.
+    scale: floating-point greys for black and white; None takes the image's darkest and brightest.
     """
     if is_plain(image):
         return image
@@ -388,9 +382,9 @@ def to_rgb(image: Image.Image, scale: tuple[float, float] | None = None) -> Imag
 
 
 def range_of(image: Image.Image) -> tuple[float, float]:
-    """Return the least and the greatest value of an image of mode F, without the pixels that hold none.
+    """Return the least and greatest value of an image of mode F, except pixels without a value.
 
-    These are NaN, infinite or beyond ±NO_VALUE, or what a TIFF says itself.
+    These are NaN, infinite, beyond ±NO_VALUE, or named by a TIFF.
     """
     import numpy as np
 
@@ -408,14 +402,14 @@ def range_of(image: Image.Image) -> tuple[float, float]:
 
 @functools.cache
 def read_standard_input() -> bytes:
-    """Return the image that was piped in; cached, since overlays open it a second time."""
+    """Return the piped image; cached, since overlays open it again."""
     if sys.stdin is None:
         raise OSError(errno.EBADF, "standard input is closed")
     return sys.stdin.buffer.read()
 
 
 def why_unreadable(error: Exception) -> str:
-    """Return the reason, in plain words, why an image could not be read."""
+    """Say in plain words why an image could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if isinstance(error, Image.UnidentifiedImageError):
@@ -426,7 +420,7 @@ def why_unreadable(error: Exception) -> str:
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """Return an RGB image as an array of its own, (height, width, 3) uint8."""
+    """Return an RGB image as a new array, (height, width, 3) uint8."""
     import numpy as np
 
     return np.array(image)

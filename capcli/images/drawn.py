@@ -1,4 +1,4 @@
-"""Names of the files in a folder of overlays, by which capcli recognises the pictures that it drew itself."""
+"""File names in a folder of overlays, by which capcli recognises its own pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD_START = b'{"path": '
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return the attention.json in a folder, decoded; None if there is none that can be read and that capcli wrote."""
+    """Return a folder's attention.json, decoded; None unless it is readable and capcli's."""
     path = os.path.join(folder, RECORD)
     try:
         if not os.path.isfile(path):  # opening a pipe would wait for ever
@@ -36,7 +36,7 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def drawn_pictures(folder: str | os.PathLike[str]) -> frozenset[str]:
-    """Return the names of the pictures that capcli drew in a folder; empty if it has no attention.json of capcli's."""
+    """Return the names of capcli's own pictures in a folder, by its attention.json; empty without one."""
     record = read_record(folder)
     if record is None:
         return frozenset()
@@ -44,15 +44,15 @@ def drawn_pictures(folder: str | os.PathLike[str]) -> frozenset[str]:
 
 
 def picture_names(words: Iterable[str]) -> list[str]:
-    """Return the file name of each word's picture: `00_word.png` and so on."""
+    """Return each word's picture name: `00_word.png` and so on."""
     return [f"{index:02}_{safe_name(word)}.png" for index, word in enumerate(words)]
 
 
 def safe_name(text: str) -> str:
-    """Return text as a file name that is valid on every system.
+    """Return text as a file name valid on every system.
 
-    It has only letters, digits, `.`, `-` and `_`, is never empty, and has at most 80 bytes in UTF-8, or 81 with the
-    underscore that is put before a name that Windows reserves.
+    It has only letters, digits, `.`, `-` and `_`, at least one, and at most 80 bytes in UTF-8, or 81 with the
+    underscore before a name that Windows reserves.
     """
     text = unicodedata.normalize("NFC", text)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in text).lstrip(".-").rstrip(".")

@@ -17,7 +17,7 @@ from capcli.images.drawn import RECORD, drawn_pictures
 from capcli.images.raw import ENDINGS
 from capcli.results import ImageError
 
-# Those of raw files, and of what Pillow can decode; its stubs for scientific and video formats are left out.
+# Raw files' endings, and those Pillow can decode, without its stubs for scientific and video formats.
 SUFFIXES = ENDINGS | frozenset(
     ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .eps .fit .fits .flc .fli .ftc .ftu .gbr .gif .heic .heics "
     ".heif .heifs .hif .icb .icns .ico .iim .im .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm "
@@ -25,7 +25,7 @@ SUFFIXES = ENDINGS | frozenset(
     ".xpm".split()
 )
 
-# What NAS boxes and desktops keep in a person's folders: small copies of the photos, deleted ones, earlier states.
+# Kept by NAS boxes and desktops in a person's folders: small copies, deleted photos, earlier states.
 SYSTEM_FOLDERS = frozenset(
     "@eadir|@tmp|@recycle|@recently-snapshot|@__thumb|#recycle|#snapshot|$recycle.bin|recycler|lost+found|__macosx|"
     "system volume information".split("|")
@@ -35,14 +35,13 @@ DRAWN, KEPT_BY_SYSTEM = "drawn by capcli", "a system folder"
 
 @dataclass(frozen=True)
 class Selection:
-    """Describe which files in folders to take.
+    """Describe the files to take from folders.
 
     recursive: whether to enter subfolders.
-    include: globs, of which a file has to match one; empty takes every image.
-    exclude: globs, of which neither a file nor the folders that it is in may match any.
+    include: globs, one of which a file must match; empty takes every image.
+    exclude: globs that neither a file nor its folders may match.
 
-    Globs ignore case. A glob without a slash is matched with names, one with a slash with the path relative to the
-    folder.
+    Globs ignore case. One without a slash is matched with names, one with a slash with the path relative to the folder.
     """
 
     recursive: bool = True
@@ -55,7 +54,7 @@ class Selection:
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Return whether a path matches any of the globs; those without a slash are matched with its last part."""
+    """Return whether a path matches a glob; those without a slash are matched with its last part."""
     path = path.replace(os.sep, "/").casefold()
     name = path.rpartition("/")[2]
     return any(
@@ -74,14 +73,14 @@ def ignore(path: str, reason: str) -> None:
 def find_images(
     arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str, str], object] = ignore
 ) -> Iterator[str | ImageError]:
-    """Yield the image files that arguments stand for, lazily and in natural order.
+    """Yield the image files that arguments name, lazily and in natural order.
 
-    An ImageError takes the place of a folder that cannot be listed, and of an argument that stands for nothing.
+    An ImageError replaces a folder that cannot be listed, and an argument that names nothing.
 
-    arguments: files, which are taken whatever their ending, folders, globs, and `-` for standard input.
-    selection: which files in folders to take.
-    pass_over: called with the path of each picture in a folder that is left out, or of each folder, and why: DRAWN or
-        KEPT_BY_SYSTEM. A folder that is an argument itself is taken.
+    arguments: files, whatever their ending, folders, globs, and `-` for standard input.
+    selection: files to take from folders.
+    pass_over: called with the path of each picture or folder left out, and why: DRAWN or KEPT_BY_SYSTEM. Folders given
+        as arguments are taken.
     """
     passed_over: set[str] = set()
     for argument in arguments:
@@ -90,7 +89,7 @@ def find_images(
         elif os.path.isdir(argument):
             yield from walk(argument, selection, pass_over)
         else:
-            # Pipes, devices and dangling links are passed on: the attempt to open them gives the right error.
+            # Pipes, devices and dangling links are passed on: opening them gives the right error.
             found = sorted(glob.glob(argument, recursive=True), key=natural) or [argument] * os.path.lexists(argument)
             if not found:
                 yield ImageError(argument, "no such file or folder")
@@ -101,12 +100,12 @@ def find_images(
                         pass_over(kept, KEPT_BY_SYSTEM)
                 elif not os.path.isdir(match):
                     yield match
-                elif "**" not in argument:  # with ** the glob itself matches the files in the folder
+                elif "**" not in argument:  # with ** the glob itself matches the folder's files
                     yield from walk(match, selection, pass_over)
 
 
 def check_arguments(arguments: Iterable[str]) -> list[str]:
-    """Return the arguments that neither exist nor match anything as a glob."""
+    """Return the arguments that neither exist nor match as globs."""
     return [
         a
         for a in arguments
@@ -115,14 +114,14 @@ def check_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def system_folder_of(path: str) -> str:
-    """Return which of SYSTEM_FOLDERS a path names or leads through, as a path; empty if none."""
+    """Return the part of a path up to the first of SYSTEM_FOLDERS; empty if there is none."""
     parts = path.replace(os.sep, "/").split("/")
     ends = [i for i, part in enumerate(parts, 1) if part.casefold() in SYSTEM_FOLDERS]
     return "/".join(parts[: ends[0]]) if ends else ""
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file is an image, by its ending."""
+    """Return whether a file's ending is an image's."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
@@ -132,15 +131,15 @@ def walk(
     pass_over: Callable[[str, str], object] = ignore,
     wanted: Callable[[str], bool] = is_image,
 ) -> Iterator[str | ImageError]:
-    """Yield the image files, or others, in a folder and its subfolders: files first, in natural order.
+    """Yield a folder's image files, or others, and its subfolders': files first, in natural order.
 
-    Hidden names, links to folders (which may form a loop), SYSTEM_FOLDERS and pictures that capcli drew are left out.
-    An ImageError takes the place of a folder that cannot be listed.
+    Hidden names, links to folders (which may form a loop), SYSTEM_FOLDERS and capcli's own pictures are left out. An
+    ImageError replaces a folder that cannot be listed.
 
     selection, pass_over: see `find_images`.
-    wanted: whether a file of this name is one to yield.
+    wanted: whether to yield a file of this name.
     """
-    folders = [(folder, "")]  # each with its path relative to the first
+    folders = [(folder, "")]  # with paths relative to the first
     while folders:
         folder, below = folders.pop()
         drawn = drawn_pictures(folder)
@@ -151,7 +150,7 @@ def walk(
             yield ImageError(folder, why_unreadable(error))
             continue
         if any(entry.name == RECORD for entry in visible):
-            drawn |= drawn_pictures(folder)  # again: this very run may have drawn there since
+            drawn |= drawn_pictures(folder)  # again: this run may have drawn there since
         for entry in visible:
             if wanted(entry.name) and is_file_or_dangling(entry) and selection.takes(os.path.join(below, entry.name)):
                 if entry.name in drawn:
@@ -169,10 +168,10 @@ def walk(
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder, and not a link to one."""
+    """Return whether an entry is a folder, not a link to one."""
     try:
         return entry.is_dir(follow_symlinks=False)
-    except OSError:  # deleted meanwhile, on a file system whose listings do not tell folders from files
+    except OSError:  # deleted meanwhile, on a file system that lists no types
         return False
 
 
@@ -180,18 +179,18 @@ def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a file or a dangling link, which deserves an error; pipes and devices are not."""
     try:
         return entry.is_file() or not os.path.exists(entry.path)
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return True
 
 
 def read_names(source: str, null_separated: bool = False) -> Iterator[str | ImageError]:
-    """Yield the file names in a list, as soon as they can be read.
+    """Yield a list's file names, as soon as they can be read.
 
-    Empty names are skipped, and so is a UTF-8 byte order mark before the first line. An ImageError takes the place of a
-    name that no file can have, and of a list in UTF-16.
+    Empty names are skipped, as is a UTF-8 byte order mark before the first line. An ImageError replaces an impossible
+    name, and a list in UTF-16.
 
-    source: the file with the list, `-` for standard input; names may be any bytes.
-    null_separated: each name ends with a NUL, as `find -print0` writes them, instead of a line end.
+    source: file of the list, `-` for standard input; names may be any bytes.
+    null_separated: whether names end with NUL, as from `find -print0`, not a line end.
 
     Raises OSError if the list cannot be read.
     """
@@ -210,9 +209,9 @@ def read_names(source: str, null_separated: bool = False) -> Iterator[str | Imag
 
 
 def split_list(file: BufferedReader, end: bytes) -> Iterator[bytes]:
-    """Yield the parts of a file that end with a separator, without it, and the rest. end: the separator, one byte."""
+    """Yield a file's parts between separators, and the rest. end: the separator, one byte."""
     rest = b""
-    # read1 returns what a pipe has so far, so that work begins before the list is complete.
+    # read1 returns what a pipe has so far, so work begins before the list is complete.
     while chunk := file.read1(1 << 16):
         *parts, rest = (rest + chunk).split(end)
         yield from parts
@@ -220,19 +219,19 @@ def split_list(file: BufferedReader, end: bytes) -> Iterator[bytes]:
 
 
 def parse_name(name: str) -> str | ImageError:
-    """Return the file name in a list, or an error if no file can have it."""
+    """Return a list's file name, or an error for an impossible one."""
     if name == STANDARD_INPUT:  # the list itself may be on standard input
         return ImageError(name, "means stdin, which a list cannot name; ./- is a file called -")
-    # A whole NUL-separated list looks like one line: its first name is enough for the message.
+    # A NUL-separated list looks like one line: its first name is enough for the message.
     return ImageError(name.split("\0")[0], "followed by a NUL; read such lists with --null") if "\0" in name else name
 
 
 def coco_id(path: str | os.PathLike[str]) -> int | None:
-    """Return a COCO photo's id, the number at the end of its name; None if there is none. Raises no error."""
+    """Return a COCO photo's id, the number ending its name, or None. Raises nothing."""
     found = re.search(r"[0-9]+$", os.path.splitext(os.path.basename(path))[0])
     return int(found[0]) if found and len(found[0]) < 19 else None
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Return a sort key by which photo2 comes before photo10."""
+    """Return a sort key that puts photo2 before photo10."""
     return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"(\d+)", name)]

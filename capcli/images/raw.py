@@ -1,4 +1,4 @@
-"""Cameras' raw files: the preview that the camera put into them, taken out by LibRaw, which the `raw` extra brings."""
+"""Cameras' raw files: the preview inside, taken out by LibRaw, from the `raw` extra."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ORIENTATIONS = {3: 3, 5: 8, 6: 6}  # LibRaw's numbers for turned pictures → EX
 
 
 def is_raw(name: str) -> bool:
-    """Return whether a file is a camera's raw file, by its ending: their contents look like TIFF, and many others."""
+    """Return whether a file's ending is a camera's: contents look like TIFF, and many others."""
     return os.path.splitext(name)[1].lower() in ENDINGS
 
 
 def open_preview(file: BinaryIO, name: str) -> Image.Image:
-    """Return the largest preview in a raw file, not yet decoded if it is a JPEG.
+    """Return a raw file's largest preview, not yet decoded if a JPEG.
 
-    A file without one, or that LibRaw cannot read, is opened as Pillow does: some scanners' TIFF files are called .raw.
+    A file without one, or that LibRaw cannot read, is opened by Pillow: some scanners' TIFF files are called .raw.
 
-    file: open at any position.
-    name: of the file, for messages.
+    file: at any position.
+    name: for messages.
 
     Raises ImageError without rawpy, and whatever Pillow raises.
     """

@@ -1,4 +1,4 @@
-"""One of N parts of a listing, each of which another process or machine captions."""
+"""One of N parts of a listing, captioned by separate processes or machines."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ PLACEHOLDER = "{shard}"
 
 @dataclass(frozen=True)
 class Shard:
-    """Say which part of a listing is meant.
+    """Name a part of a listing.
 
     index: 1 to count.
-    count: how many parts there are. With another count, most images are in another part.
+    count: of parts; another count spreads images anew.
     """
 
     index: int
     count: int
 
     def takes(self, path: str) -> bool:
-        """Return whether a file is in this part, as its path alone decides: no other file moves it.
+        """Return whether a file is in this part; its path alone decides, so no other file moves it.
 
-        The ending is left out, so that images that would share a sidecar (`a.jpg`, `a.png`) meet. The hash is that of
-        the name's bytes, with slashes between folders, on every platform.
+        The ending is left out, so that images sharing a sidecar (`a.jpg`, `a.png`) meet. The hash is of the name's
+        bytes, with slashes between folders on every platform.
         """
         name = posixpath.splitext(path.replace(os.sep, "/"))[0]
         digest = hashlib.sha256(os.fsencode(name)).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index - 1
 
     def __str__(self) -> str:
-        """Return what stands for `{shard}`, such as 03-of-12: names sort in the order of the parts."""
+        """Return the text for `{shard}`, such as 03-of-12: names sort in order."""
         return f"{self.index:0{len(str(self.count))}}-of-{self.count}"
 
 
 def parse_shard(text: str) -> Shard:
-    """Return the part that `I/N` means. Raises ValueError for anything but two numbers, 1 ≤ I ≤ N."""
+    """Return the part for `I/N`. Raises ValueError for anything but two numbers, 1 ≤ I ≤ N."""
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if found is None:
         raise ValueError("must be I/N, as 3/8 for the third of eight parts")

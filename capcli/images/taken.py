@@ -1,4 +1,4 @@
-"""When a photo was taken, by its EXIF."""
+"""The time a photo was taken, by its EXIF."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EXIF_TAG, DATE_TAG = 0x8769, 0x9003  # of the Exif IFD, and of DateTimeOriginal 
 
 
 def taken_at(path: str) -> datetime | None:
-    """Return when a photo was taken, in the time of the place; None if it does not say so, or cannot be read."""
+    """Return when a photo was taken, in local time; None if unknown or unreadable."""
     if path == STANDARD_INPUT:
         return None
-    with contextlib.suppress(Exception):  # a date is no reason to fail; the decoder says what is wrong with the file
+    with contextlib.suppress(Exception):  # a date is no reason to fail; the decoder reports bad files
         with open_file(path) as file, open_image(file, path) as image:
             when = str(image.getexif().get_ifd(EXIF_TAG)[DATE_TAG])
         return datetime.strptime(when[:19], "%Y:%m:%d %H:%M:%S")

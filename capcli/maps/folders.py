@@ -1,4 +1,4 @@
-"""A folder per image: a picture for each word, the contact sheet, the animation, and the weights as JSON."""
+"""A folder per image: a picture per word, contact sheet, animation, and weights as JSON."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
     """Return `{"path", "caption", "grid": [rows, columns], "words": [{"word", "log_prob", "gate", "weights"}]}`.
 
-    A word's weights are listed row by row and sum to 1. Without attention, grid and weights are None; without a gate,
-    gate is.
+    A word's weights are row by row and sum to 1. Without attention, grid and weights are None; without a gate, gate is.
 
     path: of the image.
-    candidate: one of its captions.
     """
     weights: list[list[float] | None] = [None] * len(candidate.words)
     grid = None
@@ -49,21 +47,19 @@ def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
 def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: Path, options: OverlayOptions) -> None:
     """Write attention.json, `00_word.png` …, attention.png and, if asked for, attention.gif into a folder.
 
-    Every file is written completely or not at all. Pictures that capcli drew there for an earlier caption are removed.
+    Each file is written completely or not at all. Pictures that capcli drew for an earlier caption are removed.
 
-    candidate: the caption to draw.
-    photo: upright, in RGB, with no side longer than options.size.
-    path: of the image, as attention.json names it.
+    photo: upright, RGB, no side longer than options.size.
+    path: of the image, for attention.json.
     folder: must exist.
-    options: how to draw.
 
-    Raises OSError if a file cannot be written, and ValueError if the candidate has no attention.
+    Raises OSError if a file cannot be written, and ValueError without attention.
     """
     names = picture_names(candidate.words)
-    # Before the record that names them is replaced, so that a killed run leaves no picture that is in no record.
+    # Before the record that names them is replaced, so that a killed run leaves no unrecorded picture.
     for old in drawn_pictures(folder) - {*names, SHEET, *([ANIMATION] if options.gif else [])}:
         (folder / old).unlink(missing_ok=True)
-    # Before the pictures, because it marks the folder as this image's.
+    # Before the pictures, as it marks the folder as this image's.
     write_whole(folder / RECORD, (dump(attention_record(path, candidate)) + "\n").encode(), durable=False)
     overlays = [
         draw_overlay(photo, heat, candidate.cell_offset, options.style, options.smooth)
@@ -78,21 +74,19 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
 
 
 class AttentionFolders(Sink):
-    """Write a folder of overlays for each caption, named after its image.
+    """Write a folder of overlays per caption, named after its image.
 
-    The folder that holds them is locked, so that only one run at a time writes into it.
+    Their parent folder is locked, so that one run at a time writes into it.
     """
 
     path: Path
 
     def __init__(self, folder: Path, options: OverlayOptions, replace: bool = False) -> None:
-        """Create the folder for the others, if need be, and lock it.
+        """Create the parent folder, if need be, and lock it.
 
-        folder: its path.
-        options: how to draw.
-        replace: whether to replace existing overlays of the same image.
+        replace: whether to replace an image's existing overlays.
 
-        Raises OSError if that fails, or if another run is writing into it.
+        Raises OSError if that fails, or another run writes into it.
         """
         self.path, self.options, self.replace, self.photo_side = folder, options, replace, options.size
         self.taken: set[str] = set()
@@ -100,19 +94,17 @@ class AttentionFolders(Sink):
         self.lock = LockedFolder(folder)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Draw the overlays of a caption, and nothing for a failure.
+        """Draw a caption's overlays, and nothing for a failure.
 
-        Raises ImageError if the image can no longer be read, or its overlays must not be replaced, and OSError if
-        they cannot be written.
+        Raises ImageError if the image is no longer readable, or its overlays must not be replaced, and OSError if they
+        cannot be written.
         """
         if not isinstance(result, ImageError):
             photo = photo_of(result, self.options.size)
             write_overlays(result.best, photo, result.path, self.claim(result.path), self.options)
 
     def claim(self, path: str) -> Path:
-        """Return a folder for one image alone: `name`, or if another image has that, `name-2`, ….
-
-        The image's own folder from an earlier run is used again.
+        """Return a folder for one image alone: the one from an earlier run, `name` or, if taken, `name-2`, ….
 
         path: of the image.
 
@@ -136,11 +128,11 @@ class AttentionFolders(Sink):
         raise AssertionError  # count() has no end
 
     def close(self) -> None:
-        """Unlock the folder, and remove it if it was created for nothing."""
+        """Unlock the folder; if it was created for nothing, remove it."""
         self.lock.close()
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Return whether a folder holds only files that a killed run left unfinished."""
+    """Return whether a folder holds only a killed run's unfinished files."""
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return bool(names) and all(map(TEMPORARY.fullmatch, names))

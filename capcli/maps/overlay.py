@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from capcli.results import Candidate
 
 STYLES, SCALES = ("heat", "spotlight"), ("word", "caption")
-# (heat, red, green, blue, opacity): violet over red and orange to a light yellow, lightness rising all the way.
+# (heat, red, green, blue, opacity): violet via red and orange to light yellow, lightness rising all the way.
 ANCHORS = {
     "heat": (
         (0.0, 40, 10, 120, 0.0),
@@ -28,13 +28,13 @@ ANCHORS = {
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """Describe how attention is drawn.
+    """Describe how to draw attention.
 
     size: longest side of a word's picture, in pixels.
-    style: one of STYLES: `heat` colours the places where the model looks, `spotlight` darkens the rest.
+    style: one of STYLES: `heat` colours where the model looks, `spotlight` darkens the rest.
     scale: one of SCALES. `word` draws each word's strongest cell at full strength; `caption` multiplies weights by the
-        gate β_t and measures them against the strongest of the caption, so that a word for which the model looks
-        nowhere in particular stays pale.
+        gate β_t and compares them with the caption's strongest, so that a word stays pale if the model looks nowhere in
+        particular.
     smooth: whether to interpolate between cells.
     gif: whether to write an animation too.
     """
@@ -47,12 +47,11 @@ class OverlayOptions:
 
 
 def heatmaps(candidate: Candidate, scale: str) -> np.ndarray:
-    """Return the heat to draw for each word, (words, rows, columns) in 0 … 1, float64.
+    """Return each word's heat to draw, (words, rows, columns) in 0 … 1, float64.
 
-    candidate: the caption.
     scale: one of SCALES, see OverlayOptions.
 
-    Raises ValueError if the candidate has no attention.
+    Raises ValueError without attention.
     """
     if candidate.attention is None:
         raise ValueError("this checkpoint's decoder has no attention")
@@ -65,14 +64,13 @@ def heatmaps(candidate: Candidate, scale: str) -> np.ndarray:
 
 
 def upsample(heat: np.ndarray, width: int, height: int, offset: float = 0.0, smooth: bool = True) -> np.ndarray:
-    """Return heat over the squashed square stretched to the picture in its own shape, (height, width) float64.
+    """Stretch heat from the squashed square to the picture's own shape, (height, width) float64.
 
     heat: (rows, columns), in 0 … 1.
-    width, height: of the picture, in pixels.
-    offset: how far the places that the annotation vectors describe lie to the right of the cells' middles and below
-        them, in cells.
-    smooth: whether to interpolate between neighbours, which leaves the highest value where it is. Otherwise, and for
-        heat in a single cell, as hard attention has it, every pixel takes the value of the nearest cell.
+    width, height: in pixels.
+    offset: where annotation vectors look, right of and below their cells' middles, in cells.
+    smooth: whether to interpolate, leaving the highest value in place. Otherwise, and for heat in a single cell (hard
+        attention), each pixel takes the nearest cell's value.
     """
     smooth = smooth and int((heat > 0).sum()) > 1
     rows, columns = heat.shape
@@ -80,21 +78,21 @@ def upsample(heat: np.ndarray, width: int, height: int, offset: float = 0.0, smo
 
 
 def cell_place(row: int, column: int, grid: tuple[int, int], offset: float) -> tuple[float, float]:
-    """Return the middle of the place that a cell describes, x and y in fractions of the picture's width and height.
+    """Return the middle of a cell's place, x and y in fractions of the picture's width and height.
 
     row, column: of the cell, from 0.
     grid: rows and columns.
-    offset: as `upsample` takes it.
+    offset: see `upsample`.
     """
     rows, columns = grid
     return (column + 0.5 + offset) / columns, (row + 0.5 + offset) / rows
 
 
 def strongest_place(heat: np.ndarray, offset: float) -> tuple[float, float]:
-    """Return where an overlay is strongest, x and y in fractions of the picture's width and height.
+    """Return where an overlay is strongest, as `cell_place` does.
 
     heat: (rows, columns).
-    offset: as `upsample` takes it.
+    offset: see `upsample`.
     """
     rows, columns = heat.shape
     row, column = divmod(int(np.argmax(heat)), columns)
@@ -102,10 +100,10 @@ def strongest_place(heat: np.ndarray, offset: float) -> tuple[float, float]:
 
 
 def spread(cells: int, pixels: int, offset: float, smooth: bool) -> np.ndarray:
-    """Return the weight of each cell at each pixel along one side, (pixels, cells) float64; rows sum to 1.
+    """Return each cell's weight at each pixel along a side, (pixels, cells) float64; rows sum to 1.
 
-    cells, pixels: how many there are along this side.
-    offset, smooth: as `upsample` takes them.
+    cells, pixels: numbers along this side.
+    offset, smooth: see `upsample`.
     """
     places = np.clip((np.arange(pixels, dtype=np.float64) + 0.5) * cells / pixels - 0.5 - offset, 0, cells - 1)
     one_hot = np.eye(cells)
@@ -113,12 +111,12 @@ def spread(cells: int, pixels: int, offset: float, smooth: bool) -> np.ndarray:
         return one_hot[(places + 0.5).astype(int)]
     low = places.astype(int)
     part = (places - low)[:, None]
-    part = part * (0.5 + 1.5 * part - part * part)  # between linear, which draws stars, and smoothstep: boxes
+    part = part * (0.5 + 1.5 * part - part * part)  # between linear (draws stars) and smoothstep (boxes)
     return one_hot[low] * (1 - part) + one_hot[np.minimum(low + 1, cells - 1)] * part
 
 
 def color_table(style: str) -> list[tuple[int, int, int, int]]:
-    """Return red, green, blue and opacity, 0 … 255, for each heat of 0/255 … 255/255. style: one of STYLES."""
+    """Return red, green, blue and opacity, 0 … 255, for heat 0/255 … 255/255. style: one of STYLES."""
     table = []
     for value in range(256):
         at = value / 255
@@ -134,9 +132,8 @@ def draw_overlay(
 ) -> Image.Image:
     """Return the photo under one word's heat, in its own size and RGB.
 
-    photo: in RGB.
     heat: (rows, columns), in 0 … 1.
-    offset, smooth: as `upsample` takes them.
+    offset, smooth: see `upsample`.
     style: one of STYLES.
     """
     values = np.rint(upsample(heat, photo.width, photo.height, offset, smooth) * 255).astype(np.uint8)

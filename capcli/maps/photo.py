@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 
 def photo_of(caption: Caption, longest_side: int) -> Image.Image:
-    """Return the upright photo of a caption: the one that it kept, or if it kept none, the file opened again.
+    """Return a caption's upright photo: the one it kept, or the file opened again.
 
-    caption: whose photo it is.
-    longest_side: in pixels; a larger photo is scaled down.
+    longest_side: in pixels; larger photos are scaled down.
 
-    Raises ImageError if the file has to be opened and can no longer be read.
+    Raises ImageError if the file must be opened and is no longer readable.
     """
     if caption.photo is None:
         return open_upright(caption.path, longest_side)

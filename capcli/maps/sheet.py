@@ -1,4 +1,4 @@
-"""A caption's overlays in one picture: as a contact sheet, and as an animation."""
+"""A caption's overlays in one picture: a contact sheet, and an animation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-SHEET_WIDTH, SHEET_HEIGHT = 1200, 820  # pixels; the height is only aimed at
+SHEET_WIDTH, SHEET_HEIGHT = 1200, 820  # pixels; the height is only a target
 MARGIN, GAP, LABEL_HEIGHT = 28, 16, 34  # pixels
 TITLE_SIZE, WORD_SIZE, SMALL_SIZE = 36, 23, 17  # pixels
 PAPER, INK, PALE_INK = "#ffffff", "#16181d", "#6b7280"
@@ -18,17 +18,14 @@ GIF_SIDE, GIF_MILLISECONDS = 480, 800  # pixels; per frame
 def contact_sheet(
     photo: Image.Image, overlays: Sequence[Image.Image], words: Sequence[str], log_probs: Sequence[float], title: str
 ) -> Image.Image:
-    """Return the photo and every word's overlay as a contact sheet, 1,200 pixels wide, with the caption as its title.
+    """Return the photo and every word's overlay as a contact sheet, 1,200 pixels wide, titled with the caption.
 
     photo: upright.
-    overlays: one picture for each word.
-    words: the labels of the overlays.
-    log_probs: natural logarithms of the words' probabilities, which are shown in percent.
-    title: the caption.
+    overlays, words, log_probs: one per word; natural logarithms, shown as percentages.
     """
     count = len(overlays) + 1
     inner = SHEET_WIDTH - 2 * MARGIN
-    shape = min(max(photo.height / photo.width, 0.25), 3.0)  # height / width of a tile; extreme photos leave margins
+    shape = min(max(photo.height / photo.width, 0.25), 3.0)  # height / width of a tile; extreme photos get margins
 
     def tile_width(columns: int) -> int:
         return (inner - GAP * (columns - 1)) // columns
@@ -36,7 +33,7 @@ def contact_sheet(
     def grid_height(columns: int) -> float:
         return -(-count // columns) * (tile_width(columns) * shape + LABEL_HEIGHT + GAP)
 
-    # The number of columns that comes closest to the height, with few empty tiles in the last row.
+    # The number of columns closest to the height, with few empty tiles in the last row.
     columns = min(range(2, 9), key=lambda n: abs(grid_height(n) - SHEET_HEIGHT) + 80 * (-count % n))
     width = tile_width(columns)
     height = round(width * shape)
@@ -67,12 +64,12 @@ def contact_sheet(
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that comes with Pillow, so that every machine draws the same sheet. size: in pixels."""
+    """Return Pillow's own font, so that every machine draws the same sheet. size: in pixels."""
     return ImageFont.load_default(size)
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> list[str]:
-    """Return text in lines of whole words, none wider than width pixels unless a single word is."""
+    """Return text in lines of whole words, none wider than width pixels except a single long word."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -84,14 +81,14 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: f
 
 
 def encode(image: Image.Image) -> bytes:
-    """Return a picture as a PNG file."""
+    """Return a picture as PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)  # takes a third of the default's time, for a few percent more bytes
+    image.save(buffer, "PNG", compress_level=4)  # a third of the default's time, for a few percent more bytes
     return buffer.getvalue()
 
 
 def animate(photo: Image.Image, overlays: Sequence[Image.Image], words: Sequence[str]) -> bytes:
-    """Return an endless GIF of the photo and then every word's overlay, with the word below it.
+    """Return an endless GIF of the photo, then every word's overlay with the word below.
 
     photo, overlays, words: see `contact_sheet`.
     """

@@ -1,4 +1,4 @@
-"""What pages show of a caption, in the report, the server and trainings: pictures, and sentences with their heat."""
+"""Captions on pages of report, server and training: pictures, and sentences with their heat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THUMBNAIL, QUALITY = 320, 72  # longest side in pixels, JPEG quality
 
 
 def shown_caption(caption: Caption) -> dict[str, Any]:
-    """Return what a page shows of a caption. caption: keeps its photo."""
+    """Return a page's content for a caption. caption: keeps its photo."""
     assert caption.photo is not None
     return {
         "name": caption.path,
@@ -33,7 +33,7 @@ def shown_caption(caption: Caption) -> dict[str, Any]:
 
 
 def as_jpeg(photo: Image.Image, optimize: bool = False) -> bytes:
-    """Return a photo as a JPEG.
+    """Return a photo as JPEG.
 
     photo: in RGB.
     optimize: whether to take longer for fewer bytes.
@@ -44,7 +44,7 @@ def as_jpeg(photo: Image.Image, optimize: bool = False) -> bytes:
 
 
 def sentence(candidate: Candidate) -> dict[str, Any]:
-    """Return what the card's template shows of a sentence; without attention it has no words, only a text."""
+    """Return a sentence for the card's template; without attention, only text and no words."""
     reworded = spoken(candidate.text) != spoken(" ".join(candidate.words))
     shown: dict[str, Any] = {"text": candidate.text, "reworded": reworded, "score": candidate.score, "words": []}
     if candidate.attention is not None:
@@ -59,17 +59,17 @@ def sentence(candidate: Candidate) -> dict[str, Any]:
 
 
 def spoken(text: str) -> list[str]:
-    """Return what is heard of a text, without capitals and punctuation."""
+    """Return a text as heard, without capitals and punctuation."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
 def pack(heat: np.ndarray) -> str:
-    """Return heat, (rows, columns) in 0 … 1, as one byte per cell, row by row, in Base64."""
+    """Return heat, (rows, columns) in 0 … 1, as a byte per cell, row by row, in Base64."""
     return base64.b64encode((heat * 255).round().astype("uint8").tobytes()).decode()
 
 
 def where(heat: np.ndarray, offset: float) -> str:
-    """Return the strongest place in words, as `top left`. heat, offset: see `strongest_place`."""
+    """Return the strongest place in words, such as `top left`. heat, offset: see `strongest_place`."""
     x, y = strongest_place(heat, offset)
     vertical = ("top", "middle", "bottom")[min(2, int(3 * y))]
     horizontal = ("left", "centre", "right")[min(2, int(3 * x))]

@@ -1,4 +1,4 @@
-"""Drawing captions and their heat in the terminal: two pixels to a character, in 24-bit colour."""
+"""Captions and their heat in the terminal: two pixels per character, in 24-bit colour."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ RESET = "\x1b[0m"
 
 
 def why_no_pictures(file: TextIO, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return why no pictures can be drawn on standard output or another file; None if they can.
+    """Say why no pictures can be drawn on standard output or another file; None if they can.
 
-    file: what they would be written to.
-    environment: the environment variables, by which terminals say what they are able to do.
+    file: to write them to.
+    environment: variables in which terminals say what they can do.
     """
     if not file.isatty():
         return "the output is not a terminal"
@@ -44,9 +44,9 @@ def why_no_pictures(file: TextIO, environment: Mapping[str, str] = os.environ) -
 
 
 def half_blocks(image: Image.Image) -> list[str]:
-    """Return a picture as lines of ▀, one line for every two rows of pixels.
+    """Return a picture as lines of ▀, one for every two rows of pixels.
 
-    A character's colour is that of the upper pixel, its background that of the lower one.
+    A character's colour is the upper pixel's, its background the lower one's.
     """
     pixels = image.convert("RGB").load()
     assert pixels is not None
@@ -65,13 +65,12 @@ def half_blocks(image: Image.Image) -> list[str]:
 
 
 def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Iterator[str]:
-    """Yield lines that show the photo and then every word's heat, as many pictures side by side as there is room for.
+    """Yield lines that show the photo, then every word's heat, as many side by side as fit.
 
     caption: with attention.
-    options: how to draw the heat.
     columns: the terminal's width, in characters.
 
-    Raises ImageError if the image can no longer be read.
+    Raises ImageError if the image is no longer readable.
     """
     width = min(TILE_COLUMNS, columns)
     photo = photo_of(caption, PHOTO_SIDE)
@@ -93,7 +92,7 @@ def draw_caption(caption: Caption, options: OverlayOptions, columns: int) -> Ite
 
 
 def fit(word: str, width: int) -> str:
-    """Return a word cut to at most width characters."""
+    """Cut a word to at most width characters."""
     return word if len(word) <= width else word[: width - 1] + "…"
 
 
@@ -106,13 +105,12 @@ class TerminalPictures(Sink):
     def __init__(self, file: TextIO, options: OverlayOptions) -> None:
         """Set where and how to draw.
 
-        file: of a terminal that can show pictures, see `why_no_pictures`.
-        options: how to draw the heat.
+        file: a terminal that shows pictures, see `why_no_pictures`.
         """
         self.file, self.options = file, options
 
     def write(self, result: Caption | ImageError) -> None:
-        """Draw a caption's heat, and nothing for a failure. Raises ImageError if the image can no longer be read."""
+        """Draw a caption's heat, and nothing for a failure. Raises ImageError if the image is no longer readable."""
         if not isinstance(result, ImageError):
             columns = shutil.get_terminal_size().columns
             self.file.write("\n".join([*draw_caption(result, self.options, columns), "", ""]))

@@ -21,13 +21,13 @@ from capcli.results import ImageError
 if TYPE_CHECKING:
     from capcli.results import Caption
 
-CARDS = "(cards)"  # the piece of the page in whose place the cards are written
+CARDS = "(cards)"  # placeholder of the cards in the page
 
 
 class HtmlReport(Sink):
-    """Write a page that grows image by image, and takes its place once it is complete.
+    """Write a page that grows image by image, and is put in place once complete.
 
-    It needs no other file: pictures are embedded as small JPEGs, and attention as one byte per cell.
+    It needs no other file: pictures are embedded as small JPEGs, attention as one byte per cell.
     """
 
     path: Path
@@ -42,13 +42,11 @@ class HtmlReport(Sink):
     ) -> None:
         """Begin a page.
 
-        path: of the page.
-        options: how to draw attention.
         num: candidates per image, 1 or more.
-        show_own: gives what the page shows of a sentence that a person wrote, as `sentence` does, with a `note` and
-            `cells` of a table; None is for a page of captions.
+        show_own: for a page of a person's sentences, returns what `sentence` does, with a `note` and `cells` of a
+            table; None for captions.
 
-        Raises OutputError or OSError if it cannot be written, or if another run is writing it.
+        Raises OutputError or OSError if it cannot be written, or another run is writing it.
         """
         self.path, self.options, self.num, self.show_own = path, options, num, show_own
         self.failures: list[ImageError] = []
@@ -62,7 +60,7 @@ class HtmlReport(Sink):
             undefined=StrictUndefined,
         )
         self.card = templates.get_template("card.html")
-        # Rendered piece by piece: what follows the cards is evaluated once they are all there.
+        # Rendered piece by piece: what follows the cards is evaluated after them.
         self.pieces = templates.get_template("page.html").generate(
             report=self, colors=color_table(options.style), cards=CARDS
         )
@@ -72,9 +70,9 @@ class HtmlReport(Sink):
             self.add(piece)
 
     def write(self, result: Caption | ImageError) -> None:
-        """Add a caption, or keep a failure for the list at the end of the page.
+        """Add a caption, or keep a failure for the page's end.
 
-        Raises ImageError if the image can no longer be read, and OutputError if the page cannot be written.
+        Raises ImageError if the image is no longer readable, and OutputError if the page cannot be written.
         """
         if isinstance(result, ImageError):
             self.failures.append(result)
@@ -104,7 +102,7 @@ class HtmlReport(Sink):
         self.written += 1
 
     def add(self, text: str) -> None:
-        """Add text to the page; bytes of file names that are not UTF-8 are replaced by a mark.
+        """Add text to the page; bytes of file names that are not UTF-8 become a mark.
 
         Raises OutputError, after which there is no page.
         """
@@ -115,12 +113,12 @@ class HtmlReport(Sink):
             raise OutputError(self.path, error) from None
 
     def size(self) -> str:
-        """Return the size of the page so far, as `23 kB` or `1.4 MB`."""
+        """Return the page's size so far, as `23 kB` or `1.4 MB`."""
         thousands = self.file.file.tell() / 1e3
         return f"{thousands:.0f} kB" if thousands < 1000 else f"{thousands / 1e3:.1f} MB"
 
     def close(self) -> None:
-        """Complete the page and put it in its place, unless no image came.
+        """Complete the page and put it in place, unless no image came.
 
         Raises OutputError.
         """
