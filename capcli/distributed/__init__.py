@@ -1,1 +1,1 @@
-"""Captioning by the machines of a Ray cluster: what is to be done in blocks, actors that do them, and their output."""
+"""Captioning on a Ray cluster: work in blocks, actors that do it, and their output."""

@@ -1,4 +1,4 @@
-"""What each process of a cluster does: caption a block with a Captioner, and write its file. Knows nothing of Ray."""
+"""A cluster process: it captions a block and writes its file. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 class Orders:
     """Say how to caption, and where to write.
 
-    output: the folder of the output, the same on every machine.
-    reach: where the images are found.
+    output: folder, the same on every machine.
+    reach: where to find images.
     version: of the capcli that gives the orders.
-    model, device, precision, engine: as `Captioner.load` takes them.
-    num, options, batch_size, max_pixels: as `Captioner.stream` takes them.
-    min_score: captions that score less are left empty; None keeps all.
-    prepare: sets up the process, before anything else.
+    model, device, precision, engine: as in `Captioner.load`.
+    num, options, batch_size, max_pixels: as in `Captioner.stream`.
+    min_score: captions below it are left empty; None keeps all.
+    prepare: sets up the process first.
     """
 
     output: str
@@ -59,11 +59,10 @@ class Orders:
 class Report:
     """Say what became of a block.
 
-    number: the block's.
     rows: how many were written.
-    unsure, rejected: captions that are unsure, and that scored below min_score.
-    failures: path, reason and kind of each image that could not be captioned.
-    trouble: why the block was not done and no other can be; empty if it was.
+    unsure, rejected: how many captions are unsure, and below min_score.
+    failures: path, reason and kind for each failed image.
+    trouble: why this block failed, as all others would; empty if it did not.
     """
 
     number: int
@@ -75,10 +74,9 @@ class Report:
 
 
 class Actor:
-    """Caption blocks one after the other, and report what goes wrong: of an exception Ray would hide the reason."""
+    """Caption blocks one by one, and report errors: Ray would hide an exception's reason."""
 
     def __init__(self, orders: Orders) -> None:
-        """Load the checkpoint. orders: how to caption."""
         self.orders, self.trouble = orders, ""
         try:
             if orders.version != capcli.__version__:
@@ -92,7 +90,7 @@ class Actor:
             self.trouble = described(error)
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
-        """Return reports, pickled, for blocks, pickled: so Ray's own ideas of tables do not matter."""
+        """Return pickled reports for pickled blocks, which Ray's own idea of tables cannot alter."""
         import pyarrow
 
         reports = [self.caption(pickle.loads(block)) for block in table["block"].to_pylist()]
@@ -113,7 +111,7 @@ class Actor:
         return report
 
     def rows(self, block: Block, report: Report) -> list[dict[str, Any]]:
-        """Return the rows of a block. report: is told what they are."""
+        """Return a block's rows, and count them in the report."""
         orders, paths = self.orders, []
 
         def sources() -> Any:
@@ -135,12 +133,11 @@ class Actor:
 
 
 def write(path: str, table: pyarrow.Table) -> None:
-    """Write a file that is whole or not there, and replaces what an actor that died wrote of the same block.
+    """Write a file whole or not at all, replacing that of a dead actor for the same block.
 
-    Not by `write_whole`: its locks may hold for one machine only, or be those of a machine that is lost.
+    Not with `write_whole`: its locks may cover one machine only, or be a lost machine's.
 
-    path: of the file, absolute.
-    table: its content.
+    path: absolute.
 
     Raises OSError.
     """
@@ -159,7 +156,7 @@ def write(path: str, table: pyarrow.Table) -> None:
 
 
 def described(error: Exception) -> str:
-    """Return what went wrong on this machine, in one line."""
+    """Return an error on this machine, in one line."""
     reason = why_unreadable(error)
     if isinstance(error, OSError) and error.filename:
         reason = f"{os.fsdecode(error.filename)}: {reason}"

@@ -1,4 +1,4 @@
-"""Blocks of images: what an actor captions at a time and writes as one file, and how it gets at the images."""
+"""Blocks of images, each captioned by an actor into one file, and access to the images."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
 
 Named = tuple[str, str | bytes | ImageError]  # the path in the output, and what to caption
 MOST_BYTES = 500_000_000  # of a file in a shard
-ROWS_AT_ONCE = 32  # of encoded images that are read from Parquet
+ROWS_AT_ONCE = 32  # encoded images read from Parquet
 
 
 @dataclass
 class Block:
-    """Hold what is captioned together.
-
-    number: of the file that its captions go to.
-    """
+    """Hold images to caption together. number: of their captions' file."""
 
     number: int
 
@@ -38,37 +35,32 @@ class Block:
         raise NotImplementedError
 
     def others(self) -> pyarrow.Table:
-        """Return the other columns, a row for each image that `images` has yielded; call it after that."""
+        """Return the other columns, a row for each image yielded by `images`; call it afterwards."""
         raise NotImplementedError
 
 
 @dataclass
 class Listed(Block):
-    """Hold images that are named by paths and URLs.
-
-    rows: path, and the other columns.
-    """
+    """Hold images named by paths and URLs. rows: path, and the other columns."""
 
     rows: pyarrow.Table
 
     def images(self, reach: Reach) -> Iterator[Named]:
-        """Yield the images, those behind URLs fetched in threads, ahead of their turn."""
+        """Yield the images, fetching URLs ahead in threads."""
         paths = self.rows["path"].to_pylist()
         yield from zip(paths, ahead(reach.source, paths, AT_ONCE), strict=True)
 
     def others(self) -> pyarrow.Table:
-        """Return the other columns."""
         return self.rows.drop_columns(["path"])
 
 
 @dataclass
 class Embedded(Block):
-    """Hold images that are encoded in a Parquet file.
+    """Hold images encoded in a Parquet file.
 
     rows: path, and the other columns.
-    offsets: of these rows among those of the row groups, ascending.
-    file: the Parquet file's path or URL.
-    groups: its row groups that are meant.
+    offsets: the rows' positions in the row groups, ascending.
+    file: its path or URL.
     column: of the images: bytes, or structs with a field `bytes`.
     """
 
@@ -79,7 +71,7 @@ class Embedded(Block):
     column: str
 
     def images(self, reach: Reach) -> Iterator[Named]:
-        """Yield the images; if the file cannot be read, an error in place of each that is left."""
+        """Yield the images; if the file cannot be read, an error for each one left."""
         waiting = list(zip(self.offsets, self.rows["path"].to_pylist(), strict=True))[::-1]
         try:
             for start, values in self.batches(reach):
@@ -94,7 +86,7 @@ class Embedded(Block):
             yield path, ImageError(path, reason, "its Parquet file cannot be read")
 
     def batches(self, reach: Reach) -> Iterator[tuple[int, Any]]:
-        """Yield arrays of encoded images, each with the offset of its first."""
+        """Yield arrays of encoded images, each with its first one's offset."""
         import pyarrow
         from pyarrow.parquet import ParquetFile
 
@@ -108,18 +100,17 @@ class Embedded(Block):
                 start += len(values)
 
     def others(self) -> pyarrow.Table:
-        """Return the other columns."""
         return self.rows.drop_columns(["path"])
 
 
 @dataclass
 class Shard(Block):
-    """Hold the images of a WebDataset shard: a tar file in which the files of a sample share their name up to a dot.
+    """Hold a WebDataset shard's images: a tar file where a sample's files share their name up to a dot.
 
-    An image's path in the output is that of the shard, `#`, and its own in the shard.
+    A path in the output is the shard's, `#`, and the image's in the shard.
 
     file: the shard's path or URL.
-    skip: images that are done already.
+    skip: paths already done.
     """
 
     file: str
@@ -127,7 +118,7 @@ class Shard(Block):
     samples: list[dict[str, bytes]] = field(default_factory=list, repr=False)
 
     def images(self, reach: Reach) -> Iterator[Named]:
-        """Yield the first image of each sample, and the shard itself with an error if it cannot be read to its end."""
+        """Yield each sample's first image, and an error for the shard itself if it cannot be read to its end."""
         try:
             for name, image, others in self.read(reach):
                 path = f"{self.file}#{name}"
@@ -141,9 +132,9 @@ class Shard(Block):
         yield self.file, ImageError(self.file, reason)
 
     def read(self, reach: Reach) -> Iterator[tuple[str, bytes | ImageError | None, dict[str, bytes]]]:
-        """Yield each sample: the name of its image or else of itself, the image, and its other files by their ending.
+        """Yield each sample: its image's name, or else its own; the image; and its other files by ending.
 
-        Further images of a sample are left out. A sample with a file that is too large has an error for an image.
+        Further images are left out; an oversized file gives an error for an image.
         """
         sample, name = None, ""
         image: bytes | ImageError | None = None
@@ -162,7 +153,7 @@ class Shard(Block):
                 if is_image and image is not None:
                     continue
                 name = as_utf_8(member.name) if is_image else name
-                if member.size > MOST_BYTES:  # not read: compressed, it may be a thousandth of that
+                if member.size > MOST_BYTES:  # not read: it may be a thousandth of that compressed
                     kind = f"more than the limit of {MOST_BYTES:,} bytes"
                     image = ImageError(f"{self.file}#{name}", f"{base}: {member.size:,} bytes, {kind}", kind)
                 elif is_image:
@@ -173,7 +164,7 @@ class Shard(Block):
             yield name, image, others
 
     def content(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-        """Return what is in a member of a tar file. Raises OSError, tarfile.TarError."""
+        """Return a tar member's content. Raises OSError and tarfile.TarError."""
         file = tar.extractfile(member)
         content = file.read() if file else b""
         if len(content) < member.size:
@@ -181,7 +172,7 @@ class Shard(Block):
         return content
 
     def others(self) -> pyarrow.Table:
-        """Return the other files of the samples, a column of bytes for each ending, null where a sample has none."""
+        """Return the samples' other files, a column of bytes per ending, null where missing."""
         import pyarrow
 
         names = sorted({name for others in self.samples for name in others})

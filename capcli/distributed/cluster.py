@@ -1,4 +1,4 @@
-"""Ray: the only file that knows it. It hands blocks to actors on the machines of a cluster, and their reports back."""
+"""Ray, known only here: it hands blocks to actors on a cluster's machines, and their reports back."""
 
 from __future__ import annotations
 
@@ -17,34 +17,30 @@ from typing import Any
 from capcli.distributed.actor import Actor, Orders, Report
 from capcli.distributed.blocks import Block
 
-LOCAL = "local"  # instead of an address: a cluster of this machine alone, for as long as the run lasts
+LOCAL = "local"  # instead of an address: this machine alone, for the run
 ANSWER_TIMEOUT = 4.0  # seconds
-ROOM_TIMEOUT = 20.0  # seconds, in which a cluster notices that the actors of a killed run are gone
+ROOM_TIMEOUT = 20.0  # seconds for a cluster to notice that a killed run's actors are gone
 SECONDS_BETWEEN_LOOKS = 5.0
-# What gRPC's clients begin with, HTTP/2's preface and an empty SETTINGS frame, whose kind is its fourth byte. A server
+# What gRPC clients send first: HTTP/2's preface and an empty SETTINGS frame, whose kind is its fourth byte. A server
 # answers with settings of its own (RFC 9113).
 HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-OBJECT_STORE_BYTES = 200_000_000  # of a local cluster, which keeps nothing but lists of paths in it
-# Before Ray is imported: no reports of its use to its makers, and no lines of its C++ about what we say ourselves.
+OBJECT_STORE_BYTES = 200_000_000  # of a local cluster, for nothing but lists of paths
+# Set before Ray is imported: no usage reports to its makers, and no lines from its C++ about what we say ourselves.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DATA_LOG_LEVEL": "CRITICAL",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what raylets say of tasks that failed and are tried again, on stdout
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # raylets' lines on stdout about retried tasks
 }
 
 
 class ClusterError(Exception):
-    """Report a cluster that cannot be used; str() is one line."""
+    """Report an unusable cluster; str() is one line."""
 
 
 @dataclass
 class Cluster:
-    """Be connected to a cluster, in a `with` block.
-
-    address: HOST:PORT of its head, or LOCAL.
-    say: is given lines for people.
-    """
+    """Connect to a cluster, in a `with` block. address: HOST:PORT of its head, or LOCAL. say: prints lines."""
 
     address: str
     say: Callable[[str], object]
@@ -56,7 +52,7 @@ class Cluster:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if self.address == LOCAL:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as it listens to the network, whatever it is told
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as it listens on the network, whatever it is told
         else:
             check_address(self.address)
         import ray
@@ -81,9 +77,9 @@ class Cluster:
         watching = threading.Thread(target=self.watch, daemon=True)
         watching.start()
         self.cleanup.callback(ray.shutdown)
-        self.cleanup.callback(watching.join)  # it asks Ray, in C++
+        self.cleanup.callback(watching.join)  # it calls into Ray's C++
         self.cleanup.callback(self.ended.set)
-        # Where Ray prints pages of its logs when a machine is lost, which is said in one line here.
+        # Ray prints pages of logs when a machine is lost; here one line says it.
         nowhere = self.cleanup.enter_context(open(os.devnull, "w", encoding="utf-8"))
         self.cleanup.enter_context(contextlib.redirect_stdout(nowhere))
         return self
@@ -92,12 +88,12 @@ class Cluster:
         self.cleanup.close()
 
     def count_actors(self, wanted: int | None, gpus: float) -> int:
-        """Return how many actors there are to be, each with one CPU: as many as there is room for, unless told.
+        """Return the number of actors, each with one CPU.
 
-        wanted: how many; None for all that there is room for.
+        wanted: None for as many as there is room for.
         gpus: for each actor.
 
-        Raises ClusterError if there is no room for them: Ray would wait for it without a word.
+        Raises ClusterError if there is no room: Ray would wait without a word.
         """
         import ray
 
@@ -116,12 +112,10 @@ class Cluster:
         raise ClusterError(f"{called(self.address)}: {many}; {cpus:g} {has} are free")
 
     def caption(self, blocks: Sequence[Block], orders: Orders, actors: int, gpus: float) -> Iterator[Report]:
-        """Yield a report for each block, as they are done; Ray has blocks of machines that are lost done by others.
+        """Yield a report for each block as it is done; Ray reassigns lost machines' blocks.
 
-        blocks: what is to be captioned.
-        orders: how.
-        actors: how many processes caption, 1 or more.
-        gpus: for each of them.
+        actors: processes, 1 or more.
+        gpus: for each.
 
         Raises ClusterError.
         """
@@ -149,14 +143,14 @@ class Cluster:
             raise ClusterError(explained(error)) from None
 
     def watch(self) -> None:
-        """Say that machines are lost, and that none is left, which Ray would wait out in silence. Runs in a thread."""
+        """Report lost machines, and when none is left, which Ray would wait out in silence. Runs in a thread."""
         import ray
 
         alive, waiting = 0, False
         while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
             try:
                 nodes = [node for node in ray.nodes() if node["Alive"]]
-            except Exception:  # the run is ending, or it says itself what is wrong
+            except Exception:  # the run is ending, or reports the trouble itself
                 continue
             if len(nodes) < alive:
                 self.say(f"{alive - len(nodes)} of {alive} machines lost; others do what they were at again")
@@ -167,12 +161,12 @@ class Cluster:
 
 
 def called(address: str) -> str:
-    """Return what messages call a cluster. address: HOST:PORT, or LOCAL."""
+    """Return a cluster's name for messages. address: HOST:PORT, or LOCAL."""
     return "this machine" if address == LOCAL else f"--address {address}"
 
 
 def check_address(address: str) -> None:
-    """Raise ClusterError unless a cluster answers: Ray itself would try for minutes. address: HOST:PORT."""
+    """Raise ClusterError unless a cluster answers at HOST:PORT: Ray itself would try for minutes."""
     said = called(address)
     host, _, port = address.rpartition(":")
     if "://" in address:
@@ -192,7 +186,7 @@ def check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Drop what is printed on stderr's descriptor, where Ray's C++ tells what it does before it heeds its log level."""
+    """Drop output on stderr's descriptor, where Ray's C++ chatters before it heeds its log level."""
     try:
         kept = os.dup(2)
     except OSError:  # it is closed
@@ -208,13 +202,12 @@ def silent_stderr() -> Iterator[None]:
 
 
 def first_line(error: Any) -> str:
-    """Return the first line of an error of Ray's, whose others are traces and advice."""
+    """Return the first line of a Ray error; the rest is traces and advice."""
     lines = str(error[0] if isinstance(error, list) and error else error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def explained(error: Exception) -> str:
-    """Return what ended a run, in one line."""
     text = str(error)
     if "No module named 'capcli'" in text:
         return "capcli is not installed on a machine of the cluster"

@@ -1,4 +1,4 @@
-"""Listing what is to be captioned: arguments to blocks, without what an earlier run has done."""
+"""Listing what to caption: arguments into blocks, less what earlier runs have done."""
 
 from __future__ import annotations
 
@@ -20,24 +20,22 @@ if TYPE_CHECKING:
     import pyarrow
 
 SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz")
-BLOCK_ROWS = 1000  # images that are handed out at a time: a process that is lost costs at most these
+BLOCK_ROWS = 1000  # images handed out at a time: the most that a lost process costs
 
 
 @dataclass
 class Listing:
-    """Collect blocks of images that are to be captioned.
+    """Collect blocks of images to caption.
 
-    reach: where images are found.
-    done: what an earlier run has done.
-    retry: whether what failed in it is tried again.
-    block_rows: images in a block; those of shards, and encoded ones, stay together as their files have them.
+    done: by earlier runs.
+    retry: whether to retry their failures.
+    block_rows: images in a block; those of a shard, or encoded, stay together as in their files.
     number: of the next block.
-    blocks: the blocks so far.
-    rows: images in them, not counting those of shards, which nobody has read yet.
-    skipped: images, and shards, that are done already.
-    failures: what cannot be put on a list.
+    rows: images in the blocks, except those of unread shards.
+    skipped: images and shards already done.
+    failures: what cannot be listed.
     protocols: of the URLs.
-    others: the other columns, as pyarrow's schema; None if nothing but shards is listed.
+    others: the other columns, as pyarrow's schema; None for nothing but shards.
     """
 
     reach: Reach
@@ -55,7 +53,6 @@ class Listing:
     pending: list[Any] = field(default_factory=list)
 
     def add_paths(self, images: Iterable[str | ImageError]) -> None:
-        """Add images that are named by paths and URLs."""
         import pyarrow
 
         def tables() -> Iterator[pyarrow.Table]:
@@ -77,7 +74,7 @@ class Listing:
         self.flush()
 
     def add_rows(self, table: pyarrow.Table) -> None:
-        """Add rows that name images, path first and the other columns, unless they are done."""
+        """Add rows, path first and then the other columns, unless done."""
         self.others = table.schema.remove(0)
         chosen = table.take(self.indices(table))
         self.protocols.update(filter(None, map(protocol_of, chosen["path"].to_pylist())))
@@ -86,7 +83,7 @@ class Listing:
             self.flush()
 
     def flush(self) -> None:
-        """Make a block of the rows that are pending, as many as it may have."""
+        """Make a block of pending rows, up to its size."""
         import pyarrow
 
         if not any(map(len, self.pending)):
@@ -95,11 +92,11 @@ class Listing:
         size = min(len(rows), self.block_rows)
         self.add_block(
             Listed(self.number, rows.take(pyarrow.array(range(size), pyarrow.int64())))
-        )  # a copy: a slice is pickled with all that it is of
+        )  # a copy: a slice is pickled with the whole
         self.pending = [rows[size:]] if size < len(rows) else []
 
     def indices(self, table: pyarrow.Table) -> pyarrow.Array:
-        """Return the indices of the rows that are to be captioned; rows that are alike are captioned once."""
+        """Return the indices of rows to caption; equal rows count once."""
         import pyarrow
 
         chosen = []
@@ -114,18 +111,17 @@ class Listing:
         return pyarrow.array(chosen, pyarrow.int64())
 
     def add_block(self, block: Listed | Embedded) -> None:
-        """Add a block of rows."""
         self.blocks.append(block)
         self.rows += len(block.rows)
         self.number += 1
 
     def add_shards(self, shards: Collection[str], output: Path) -> None:
-        """Add WebDataset shards that have no rows yet, and with `retry` those with failures.
+        """Add WebDataset shards without rows yet, and with `retry` those with failures.
 
-        shards: their paths and URLs.
-        output: the folder in which rows are looked for.
+        shards: paths and URLs.
+        output: folder of the rows.
 
-        Raises ManifestError for a name that cannot be told from those of its images, and OutputError.
+        Raises OutputError, and ManifestError for a name that could be an image's.
         """
         again = self.done.failing if self.retry else set()
         captions = captions_in(output, again)
@@ -140,12 +136,9 @@ class Listing:
             self.number += 1
 
     def add_manifest(self, file: str, column: str) -> None:
-        """Add the images of a Parquet file.
+        """Add a Parquet file's images. file: its path or URL. column: as in `Manifest`.
 
-        file: its path or URL.
-        column: as `Manifest` takes it.
-
-        Raises ManifestError, also for one whose other columns are not those of the manifest before.
+        Raises ManifestError, also if its other columns differ from the manifest before.
         """
         with Manifest.opened(self.reach, file, column) as manifest:
             for groups, rows in manifest.tables(self.block_rows):

@@ -1,4 +1,4 @@
-"""Manifests: Parquet files with a column of paths, URLs or encoded images, and others that are kept."""
+"""Manifests: Parquet files with a column of paths, URLs or encoded images, and others to keep."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class ManifestError(Exception):
-    """Report a list of images that cannot be used; str() is one line with its path and the reason."""
+    """Report an unusable list of images; str() is one line with path and reason."""
 
 
 @dataclass
 class Manifest:
-    """Read the rows of a manifest.
+    """Read a manifest's rows.
 
     file: its path or URL.
-    parquet: pyarrow's ParquetFile of it.
-    encoded: whether its column holds encoded images: bytes, or structs with a field `bytes`, as Hugging Face's
-        `datasets` writes them. If not, it holds paths and URLs.
-    named: the column of the images' paths in the output; None names them by the file and their row: `file#17`.
+    parquet: its pyarrow ParquetFile.
+    encoded: whether its column holds encoded images, bytes or structs with a field `bytes` as Hugging Face's `datasets`
+        writes them; else paths and URLs.
+    named: column of paths in the output; None names images by file and row: `file#17`.
     others: the other columns.
     """
 
@@ -40,7 +40,7 @@ class Manifest:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, reach: Reach, file: str, column: str) -> Iterator[Manifest]:
-        """Open a manifest. column: of the images. Raises ManifestError, also for what goes wrong in the block."""
+        """Open a manifest. column: of the images. Raises ManifestError, also for errors in the block."""
         from pyarrow.parquet import ParquetFile
 
         try:
@@ -59,14 +59,11 @@ class Manifest:
                 yield cls(file, parquet, encoded, named, others)
         except ManifestError:
             raise
-        except Exception as error:  # pyarrow's, the system's, or a store's
+        except Exception as error:  # from pyarrow, the system, or a store
             raise ManifestError(f"{file}: {why_unreadable(error)}") from None
 
     def tables(self, size: int) -> Iterator[tuple[list[int], pyarrow.Table]]:
-        """Yield row groups, as many as it takes to have that many rows, and their rows: path, and the other columns.
-
-        size: rows, 1 or more.
-        """
+        """Yield row groups, together at least `size` rows, 1 or more, with their rows: path, and the other columns."""
         groups, rows, start = [], 0, 0
         count = self.parquet.num_row_groups
         for group in range(count):
@@ -77,7 +74,7 @@ class Manifest:
                 groups, rows, start = [], 0, start + rows
 
     def rows(self, groups: list[int], start: int, count: int) -> pyarrow.Table:
-        """Return the rows of row groups. start: the number of the first in the file. count: how many there are."""
+        """Return row groups' `count` rows. start: the first one's number in the file."""
         import pyarrow
         from pyarrow import compute
 
@@ -94,7 +91,7 @@ class Manifest:
 
 
 def holds_images(kind: Any) -> bool | None:
-    """Return whether a column of this type holds encoded images, False if it holds text, None for anything else."""
+    """Return whether a column of this type holds encoded images; False for text, None for anything else."""
     from pyarrow import types
 
     if types.is_dictionary(kind):

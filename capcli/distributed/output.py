@@ -1,4 +1,4 @@
-"""The folder that a cluster writes: what is done already, and putting it right after runs that were killed."""
+"""A cluster's output folder: what is done, and repairs after killed runs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,12 @@ MAGIC = b"PAR1"  # begins and ends every Parquet file
 
 
 def name_of_part(number: int) -> str:
-    """Return the name of a block's file, as `parts_of` and `capcli merge` find it."""
+    """Return a block's file name, as `parts_of` and `capcli merge` find it."""
     return f"part-{number:09}.parquet"
 
 
 def first_number(folder: Path) -> int:
-    """Return the number of a run's first block: a million for each run, so that none writes to another's files.
-
-    Actors of a run that was killed may still be writing when the next one begins.
-    """
+    """Return a run's first block number. Each run has a million: a killed run's actors may still be writing."""
     last = max((int(found[1]) for part in parts_of(folder) if (found := PART.fullmatch(part.name))), default=0)
     return (last // BLOCKS_PER_RUN + 1) * BLOCKS_PER_RUN + 1
 
@@ -40,11 +37,10 @@ def first_number(folder: Path) -> int:
 class Done:
     """Hold what an output has rows of.
 
-    captioned: keys of the rows that have a caption.
-    failed: keys of those that have an error.
-    others: the other columns of the first file, as pyarrow's schema; None if there is none.
-    shards: the WebDataset shards that have rows, which they get all together.
-    failing: those of them with failures.
+    captioned, failed: keys of rows with a caption, or an error.
+    others: other columns of the first file, as pyarrow's schema; None without a file.
+    shards: WebDataset shards with rows, written all at once.
+    failing: those with failures.
     """
 
     captioned: set[bytes] = field(default_factory=set)
@@ -55,11 +51,9 @@ class Done:
 
 
 def clear(folder: Path) -> Iterator[str]:
-    """Remove what runs that were killed left half written, and yield a line for each such part of the output.
+    """Remove killed runs' half-written files, yielding a line for each such part of the output.
 
-    folder: no other run may write to it.
-
-    Raises OSError.
+    No other run may write there. Raises OSError.
     """
     for entry in list(folder.iterdir()):
         if TEMPORARY.fullmatch(entry.name):
@@ -71,7 +65,7 @@ def clear(folder: Path) -> Iterator[str]:
 
 
 def is_half_written(part: Path) -> bool:
-    """Return whether a file begins as Parquet and does not end as such. Raises OSError."""
+    """Return whether a file begins as Parquet but does not end so. Raises OSError."""
     with part.open("rb") as file:
         begins, size = file.read(len(MAGIC)), os.fstat(file.fileno()).st_size
         file.seek(-min(size, len(MAGIC)), os.SEEK_END)
@@ -79,17 +73,17 @@ def is_half_written(part: Path) -> bool:
 
 
 def settle(folder: Path, shards: Collection[str] = ()) -> Done:
-    """Return what an output has rows of, after leaving one row of each image: a caption, or else the last failure.
+    """Leave one row of each image, a caption or else the last failure, and return what the output has.
 
-    folder: may not exist.
-    shards: the WebDataset shards that are captioned.
+    folder: need not exist.
+    shards: WebDataset shards to caption.
 
-    Raises OutputError for a file that cannot be read, or that capcli did not write.
+    Raises OutputError for a file that is unreadable, or not from capcli.
     """
     done = Done()
     failures: list[tuple[bytes, Path]] = []
-    latest: dict[str, Path] = {}  # part with rows of a shard
-    broken: list[tuple[str, bytes, Path]] = []  # shards that could not be read to their end
+    latest: dict[str, Path] = {}  # last part with the shard's rows
+    broken: list[tuple[str, bytes, Path]] = []  # shards not read to their end
     surplus: dict[Path, set[bytes]] = defaultdict(set)
     for part in parts_of(folder):
         table = read_part(part, captions=False)
@@ -112,7 +106,7 @@ def settle(folder: Path, shards: Collection[str] = ()) -> Done:
                 if path == shard:
                     broken.append((shard, key, part))
     for shard, key, part in broken:
-        if latest[shard] != part:  # it has been read again since
+        if latest[shard] != part:  # read again since
             surplus[part].add(key)
     last = dict(failures)
     for key, part in failures:
@@ -127,7 +121,7 @@ def settle(folder: Path, shards: Collection[str] = ()) -> Done:
 
 
 def remove_rows(part: Path, keys: Collection[bytes]) -> None:
-    """Remove rows from a file, and the file if it has no others. keys: theirs. Raises OutputError."""
+    """Remove rows by key from a file, and the file if none are left. Raises OutputError."""
     table = read_part(part)
     left = table.filter([key not in keys for key in keys_of(table)])
     with OutputError.about(part):
@@ -138,7 +132,7 @@ def remove_rows(part: Path, keys: Collection[bytes]) -> None:
 
 
 def captions_in(folder: Path, shards: Collection[str]) -> dict[str, set[str]]:
-    """Return the paths of the images in shards that have captions, shard → paths. Raises OutputError."""
+    """Return the captioned images in shards, shard → paths. Raises OutputError."""
     found: dict[str, set[str]] = {shard: set() for shard in shards}
     for part in parts_of(folder) if shards else ():
         table = read_part(part, captions=False)
@@ -150,7 +144,7 @@ def captions_in(folder: Path, shards: Collection[str]) -> dict[str, set[str]]:
 
 
 def read_part(part: Path, captions: bool = True) -> pyarrow.Table:
-    """Return a file of an output; without captions its paths, errors and other columns only. Raises OutputError."""
+    """Return an output file; without captions only its paths, errors and other columns. Raises OutputError."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -162,6 +156,6 @@ def read_part(part: Path, captions: bool = True) -> pyarrow.Table:
     except pyarrow.ArrowException:
         pass
     except OSError as error:
-        if error.errno is not None:  # otherwise pyarrow's, about what is in the file
+        if error.errno is not None:  # otherwise pyarrow's, about the content
             raise OutputError(part, error) from None
     raise OutputError(part, "not parquet as this command writes it; left as it is")

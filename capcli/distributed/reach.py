@@ -1,4 +1,4 @@
-"""Reaching what a listing names: files below a folder, and objects behind URLs, by fsspec."""
+"""Reaching listed names: files below a folder, and objects behind URLs, by fsspec."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from capcli.results import ImageError
 
 PROTOCOL = re.compile("([a-z][a-z0-9+.-]*)://")
 STORES = ("s3", "gs")
-AT_ONCE = 16  # downloads of an actor, and images that it may have downloaded ahead
+AT_ONCE = 16  # an actor's downloads, and images downloaded ahead
 
 
 def protocol_of(path: str) -> str | None:
-    """Return what stands before `://` in a URL, None for the path of a file."""
+    """Return a URL's part before `://`, None for a file's path."""
     found = PROTOCOL.match(path)
     return found[1] if found else None
 
 
 @functools.cache
 def file_system(protocol: str) -> Any:
-    """Return fsspec's file system for a protocol. Raises ImportError, which says what to install, without its package.
+    """Return fsspec's file system for a protocol. Raises ImportError naming the package to install.
 
     Made from the protocol alone: a whole URL could chain others to it (`s3://a::https://b`).
     """
@@ -37,15 +37,15 @@ def file_system(protocol: str) -> Any:
 class Reach:
     """Say where names lead.
 
-    folder: where relative paths begin; it has to be the same on every machine.
-    https: whether `https://` URLs are fetched.
+    folder: where relative paths begin, the same on every machine.
+    https: whether to fetch `https://` URLs.
     """
 
     folder: str
     https: bool = False
 
     def refusal(self, protocol: str) -> str | None:
-        """Return why URLs of a protocol are not fetched, None if they are."""
+        """Return why a protocol's URLs are not fetched, or None."""
         if protocol == "https" and not self.https:
             return "https:// is fetched with --allow-https only"
         if protocol not in (*STORES, "https"):
@@ -53,11 +53,10 @@ class Reach:
         return None
 
     def place(self, path: str) -> str:
-        """Return a file's path, absolute."""
         return os.path.join(self.folder, path)
 
     def source(self, path: str) -> str | bytes | ImageError:
-        """Return what can be captioned under a name: an absolute path, what a URL gives, or why there is nothing."""
+        """Return a name's image: an absolute path, a URL's content, or an error."""
         protocol = protocol_of(path)
         if protocol is None:
             return self.place(path)
@@ -67,12 +66,12 @@ class Reach:
                 return file_system(protocol).cat_file(path)
             except FileNotFoundError:
                 reason = "no such file or directory"
-            except Exception as error:  # each store has errors of its own
+            except Exception as error:  # each store has its own errors
                 reason = why_unreadable(error)
         return ImageError(path, reason)
 
     def open(self, path: str) -> BinaryIO:
-        """Return a file of many images, open. Raises OSError, and whatever a store raises."""
+        """Open a file of many images. Raises OSError, and whatever a store raises."""
         protocol = protocol_of(path)
         if protocol is None:
             return open(self.place(path), "rb")

@@ -1,4 +1,4 @@
-"""The columns of the output: those of capcli's Parquet, and after them the other columns of what is captioned."""
+"""The output's columns: those of capcli's Parquet, then the input's other columns."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from capcli.outputs.parquet import as_table, schema
 if TYPE_CHECKING:
     import pyarrow
 
-GIVEN = "given_"  # stands before a column whose name the output needs for itself
+GIVEN = "given_"  # prefix for a column whose name the output needs
 
 
 def our_columns() -> list[str]:
-    """Return the names of capcli's columns, of those too that a run on a cluster does not write."""
+    """Return capcli's columns, even those that a cluster does not write."""
     return schema(keywords=True).names
 
 
 def name_of_other(name: str) -> str:
-    """Return what a column of a manifest is called in the output."""
+    """Return a manifest column's name in the output."""
     return GIVEN + name if name in our_columns() else name
 
 
 def others_in(table: Any) -> list[str]:
-    """Return the names of the columns that are not capcli's own. table: an output's table or schema."""
+    """Return the columns that are not capcli's own. table: an output's table or schema."""
     ours = our_columns()
     return [name for name in (table.schema if hasattr(table, "schema") else table).names if name not in ours]
 
 
 def captioned(rows: Sequence[dict[str, Any]], others: pyarrow.Table) -> pyarrow.Table:
-    """Return the table of a block.
+    """Return a block's table.
 
-    rows: as `as_row` makes them.
-    others: the other columns, under their names in the output; its types do not depend on what became of the images.
+    rows: from `as_row`.
+    others: the other columns, named as in the output; results do not change their types.
     """
     table = as_table(rows, keywords=False)
     for field, column in zip(others.schema, others.columns, strict=True):
@@ -43,11 +43,11 @@ def captioned(rows: Sequence[dict[str, Any]], others: pyarrow.Table) -> pyarrow.
 
 
 def keys_of(table: pyarrow.Table) -> list[bytes]:
-    """Return 16 bytes for each row, the same for rows with the same path and other columns, and for no others.
+    """Return a 16-byte key per row, equal just for rows with the same path and other columns.
 
-    A column that is empty in a row is as good as none, since not all shards have the same columns.
+    An empty column counts as missing, since shards' columns differ.
 
-    table: of an output, or of what is to be captioned, with the same names.
+    table: of an output, or of input with its names.
     """
     names = ["path", *sorted(others_in(table))]
     keys = []
