@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from typer.testing import CliRunner, Result
 
 from capcli.checkpoints.caption_model import CaptionModel
@@ -15,7 +16,7 @@ from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS
 from capcli.outputs.formats import FORMATS
 from capcli.outputs.rows import Layout
-from capcli.results import ImageError
+from capcli.results import AttentionMap, Candidate, ImageError
 
 PHOTOS = Path(__file__).parent / "photos"
 TINY = ModelConfig(
@@ -107,3 +108,16 @@ def write(name: str, *results: object, heading: bool = True, **layout: object) -
         rows.write(result)  # type: ignore[arg-type]
     rows.close()
     return file.getvalue()
+
+
+GREY = (110, 110, 110)
+
+
+def candidate_of(
+    attention: np.ndarray | None, words: str = "a cat 's t-shirt", gates: np.ndarray | None = None
+) -> Candidate:
+    split = tuple(words.split())
+    return Candidate(
+        text=words, words=split, word_log_probs=(-0.5,) * (len(split) + 1), log_prob=-2.5, score=-0.5,
+        attention_map=None if attention is None else AttentionMap(attention, gates, 0.0),
+    )  # fmt: skip

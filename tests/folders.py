@@ -26,8 +26,14 @@ def command(*arguments: object) -> list[str]:
 
 def capcli(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """The finished command; undecodable bytes of its output as surrogates."""
-    options = {"capture_output": True, "text": True, "errors": "surrogateescape", "timeout": 240} | options
+    options = {"capture_output": True, "text": True, "errors": "surrogateescape", "timeout": 1800} | options
     return subprocess.run(command(*arguments), env=ENVIRONMENT, check=False, **options)
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Any command of capcli, finished; it has the threads that it gives itself."""
+    options = {"capture_output": True, "text": True, "timeout": 1800} | options
+    return subprocess.run([sys.executable, "-m", "capcli", *map(str, arguments)], check=False, **options)
 
 
 def on_terminal(arguments: list[str]) -> tuple[str, str]:

@@ -8,7 +8,8 @@ import struct
 import zlib
 from pathlib import Path
 
-from fakes import Found
+import numpy as np
+from fakes import PHOTOS, Found
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from capcli.outputs.metadata import Metadata
@@ -296,3 +297,21 @@ def big_tiff(description: str) -> bytes:
     Image.new("RGB", (9, 9)).save(buffer, "TIFF", big_tiff=True, description=description)
     assert buffer.getvalue().startswith(b"II+\0")
     return buffer.getvalue()
+
+
+def save_photo(path: Path, image: Image.Image, rotated: bool) -> None:
+    """As a camera held upright or on its side stores it."""
+    exif = Image.Exif()
+    if rotated:
+        exif[0x0112] = 6  # to be turned a quarter to the right
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    image.save(path, exif=exif)
+
+
+def crop(name: str, number: int) -> Image.Image:
+    """A part of a photo; each number shows another."""
+    rng = np.random.default_rng(number)
+    with Image.open(PHOTOS / f"{name}.jpg") as whole:
+        width, height = whole.size
+        left, top = (int(rng.uniform(0, 0.2) * side) for side in (width, height))
+        return whole.crop((left, top, left + int(0.75 * width), top + int(0.75 * height))).convert("RGB")

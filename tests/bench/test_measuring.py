@@ -2,22 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import PHOTOS
 from PIL import Image
 
 from capcli.bench import measuring
-from capcli.bench.printing import as_lines
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
-
-
-@pytest.fixture
-def result(tiny_model: CaptionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    monkeypatch.setattr(measuring, "SECONDS", 0.05)
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    paths = [*map(str, sorted(PHOTOS.glob("*.jpg"))), str(tmp_path / "bad.jpg")]
-    return measuring.measure(Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32")), paths, 2)
 
 
 def test_every_stage_is_measured(result: dict) -> None:
@@ -32,12 +22,6 @@ def test_every_stage_is_measured(result: dict) -> None:
         assert result["shares"][stage] == pytest.approx(seconds[stage] / sum(seconds.values()))
     assert result["bound"] == max(seconds, key=seconds.__getitem__)
     assert torch.get_num_threads() == result["cores"]  # as it was
-
-
-def test_lines_name_every_stage_and_the_bound(result: dict) -> None:
-    lines = list(as_lines({"load_seconds": 1.5, **result}))
-    assert [line.split()[0] for line in lines] == ["3", "load", *measuring.STAGES, "together", "bound"]
-    assert lines[-1] == f"bound by: {result['bound']}"
 
 
 def test_made_images_differ(tmp_path: Path) -> None:

@@ -18,10 +18,9 @@ from capcli.decoding.beam_search import forbid as torch_forbid
 from capcli.decoding.options import DecodingOptions
 from capcli.decoding.rules import Rules
 from capcli.engines.numpy_search import forbid
-from capcli.engines.onnx import OnnxEngine, tensor_shapes
+from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 from capcli.explaining.reading import explain
-from capcli.model.config import DECODERS, ENCODERS, ModelConfig
 from capcli.model.refiner import Refiner
 from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import Vocabulary
@@ -141,21 +140,3 @@ def test_sentences_are_read_the_same(model: CaptionModel) -> None:
         check(our.best, their.best)
         assert their.gains == pytest.approx(our.gains, abs=1e-4)
         assert (their.favourites, their.unknown) == (our.favourites, our.unknown)
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("before", [None, 7])
-@pytest.mark.parametrize("stride", ENCODERS["efficientnet_lite2"].strides)
-def test_a_checkpoint_holds_the_tensors_that_the_graphs_need(decoder: str, stride: int, before: int | None) -> None:
-    sizes = {"hidden_size": 24, "embedding_size": 20, "attention_size": 12}
-    config = ModelConfig(encoder_stride=stride, decoder=decoder, words_before=before, **sizes)
-    with torch.device("meta"):
-        state = CaptionModel(config, Vocabulary(WORDS)).state_dict()
-    expected = {n: tuple(t.shape) for n, t in state.items() if not n.endswith("num_batches_tracked")}
-    assert tensor_shapes(config, Vocabulary(WORDS)) == expected
-
-
-def test_graphs_hold_no_weights(tiny_model: CaptionModel) -> None:
-    engine = OnnxEngine(checkpoint_of(tiny_model))
-    for graph in (engine.graphs.start(), engine.graphs.step(), engine.graphs.step(reading=True)):
-        assert len(graph.as_bytes()) < 100_000

@@ -1,39 +1,23 @@
-import json
 import math
 import random
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fakes import GREY, candidate_of
+from photo_files import save_photo
 from PIL import Image, ImageChops
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.engines.torch import TorchEngine
-from capcli.images.decode import open_upright
-from capcli.images.drawn import safe_name
-from capcli.images.find import find_images
-from capcli.maps.folders import AttentionFolders, attention_record
+from capcli.maps.folders import AttentionFolders
 from capcli.maps.overlay import OverlayOptions, color_table, draw_overlay, heatmaps, spread, upsample
-from capcli.maps.sheet import contact_sheet
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
-from capcli.results import AttentionMap, Candidate, Caption, ImageError
 
-GREY = (110, 110, 110)
 SHAPES = {"portrait": (150, 400), "landscape": (500, 210), "square": (300, 300), "rotated": (420, 200)}
-
-
-def save_photo(path: Path, image: Image.Image, rotated: bool) -> None:
-    """As a camera held upright or on its side stores it."""
-    exif = Image.Exif()
-    if rotated:
-        exif[0x0112] = 6  # to be turned a quarter to the right
-        image = image.transpose(Image.Transpose.ROTATE_90)
-    image.save(path, exif=exif)
 
 
 def brightest(image: Image.Image) -> tuple[float, float]:
@@ -42,16 +26,6 @@ def brightest(image: Image.Image) -> tuple[float, float]:
     highest = grey.getextrema()[1]
     left, top, right, bottom = grey.point([255 * (value == highest) for value in range(256)]).getbbox()
     return (left + right) / 2 / grey.width, (top + bottom) / 2 / grey.height
-
-
-def candidate_of(
-    attention: np.ndarray | None, words: str = "a cat 's t-shirt", gates: np.ndarray | None = None
-) -> Candidate:
-    split = tuple(words.split())
-    return Candidate(
-        text=words, words=split, word_log_probs=(-0.5,) * (len(split) + 1), log_prob=-2.5, score=-0.5,
-        attention_map=None if attention is None else AttentionMap(attention, gates, 0.0),
-    )  # fmt: skip
 
 
 def model_with_grid(stride: int, decoder: str = "soft") -> CaptionModel:
@@ -188,133 +162,3 @@ def test_words_that_look_nowhere_are_pale_on_the_captions_scale() -> None:
 def test_no_attention_is_a_plain_error() -> None:
     with pytest.raises(ValueError, match="no attention"):
         heatmaps(candidate_of(None), "word")
-
-
-def test_records_sum_to_one_row_by_row() -> None:
-    weights = np.random.default_rng(0).random((4, 3, 2), np.float32)
-    weights /= weights.sum((1, 2), keepdims=True)
-    record = attention_record("p\udcff.jpg", candidate_of(weights, gates=np.full(4, 0.5)))
-    assert record["grid"] == [3, 2]
-    assert [set(word) for word in record["words"]] == [{"word", "log_prob", "gate", "weights"}] * 4
-    for word, expected in zip(record["words"], weights, strict=True):
-        assert sum(word["weights"]) == pytest.approx(1, abs=1e-5)
-        assert word["weights"] == pytest.approx((expected / expected.sum()).flatten().tolist(), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("dog", "dog"), ("'s", "_s"), ("t-shirt", "t-shirt"), ("<unk>", "_unk_"), ("../../etc", "_.._etc"),
-        ("café", "café"), ("a/b\\c:d", "a_b_c_d"), ("", "_"), ("...", "_"), ("CON", "_CON"), ("lpt1.txt", "_lpt1.txt"),
-        ("-rf", "rf"), ("new\nline\x00", "new_line_"), ("강아지", "강아지"), ("\udcff", "_"), ("🐕", "_"),
-    ],
-)  # fmt: skip
-def test_names_are_safe(text: str, name: str) -> None:
-    assert safe_name(text) == name
-
-
-def test_long_names_are_cut() -> None:
-    assert len(safe_name("é" * 300).encode()) <= 80
-
-
-def test_folders_never_collide_and_are_found_again(tmp_path: Path) -> None:
-    def claim_all() -> list[str]:
-        folders = AttentionFolders(tmp_path / "out", OverlayOptions())
-        names: list[str] = []
-        for path in ("a/x.jpg", "b/x.jpg", "b/X.png", "a/x-2.jpg", "-", "a/x.jpg", "c/con.jpg", "d/..jpg"):
-            folder = folders.claim(path)
-            (folder / "attention.json").write_text(json.dumps({"path": path, "caption": "", "grid": None, "words": []}))
-            names.append(folder.name)
-        folders.close()
-        return names
-
-    first = claim_all()
-    assert first == ["x", "x-2", "X-3", "x-2-2", "stdin", "x-4", "_con", "_"]
-    assert len({name.casefold() for name in first}) == len(first)
-    assert claim_all() == first
-    (tmp_path / "out" / "holiday").mkdir()  # somebody else's
-    (tmp_path / "out" / "holiday" / "attention.json").write_text('{"path": "holiday.jpg", "heads": 8}')
-    assert AttentionFolders(tmp_path / "out", OverlayOptions()).claim("holiday.jpg").name == "holiday-2"
-
-
-def draw(folder: Path, options: OverlayOptions, caption: Caption, replace: bool = False) -> None:
-    """As a run does for one caption."""
-    with closing(AttentionFolders(folder, options, replace)) as folders:
-        folders.write(caption)
-
-
-def test_a_folder_holds_what_this_caption_needs_and_no_more(tmp_path: Path) -> None:
-    Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
-    attention = np.random.default_rng(0).random((4, 7, 7))
-    first = Caption(str(tmp_path / "x.png"), (candidate_of(attention),))
-    draw(tmp_path / "out", OverlayOptions(gif=True), first)
-    folder = tmp_path / "out" / "x"
-    words = ["00_a.png", "01_cat.png", "02__s.png", "03_t-shirt.png"]
-    assert sorted(p.name for p in folder.iterdir()) == [*words, "attention.gif", "attention.json", "attention.png"]
-    with Image.open(folder / "attention.gif") as gif:
-        assert gif.n_frames == 5
-    kept = ["00_beach.png", "notes.txt"]  # a person's
-    for name in kept:
-        (folder / name).touch()
-    second = replace(first, candidates=(candidate_of(attention[:2], "a dog"),))
-    with pytest.raises(ImageError, match="its overlays exist"):
-        draw(tmp_path / "out", OverlayOptions(), second)
-    assert (folder / "attention.gif").exists()
-    draw(tmp_path / "out", OverlayOptions(), second, replace=True)
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "00_a.png", kept[0], "01_dog.png", "attention.json", "attention.png", kept[1]
-    ]  # fmt: skip
-    passed_over: list[str] = []
-    found = list(find_images([str(tmp_path)], pass_over=lambda path, *_: passed_over.append(path)))
-    assert found == [str(tmp_path / "x.png"), str(folder / kept[0])]  # overlays are not captioned
-    assert passed_over == [str(folder / name) for name in ("00_a.png", "01_dog.png", "attention.png")]
-    (tmp_path / "x.png").unlink()
-    with pytest.raises(ImageError, match="no such file"):
-        draw(tmp_path / "out", OverlayOptions(), second, replace=True)
-
-
-def test_overlays_that_were_never_finished_are_drawn_in_the_same_folder(tmp_path: Path) -> None:
-    Image.new("RGB", (90, 60), GREY).save(tmp_path / "x.png")
-    caption = Caption(str(tmp_path / "x.png"), (candidate_of(np.full((4, 7, 7), 1 / 49)),))
-    folder = tmp_path / "out" / "x"
-    folder.mkdir(parents=True)
-    (folder / ".capcli-0123abcd.tmp").write_text('{"path"')  # killed in its first file
-    draw(tmp_path / "out", OverlayOptions(), caption)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["x"]
-    whole = sorted(p.name for p in folder.iterdir())
-    assert not any(name.startswith(".") for name in whole)
-    (folder / "attention.png").unlink()  # killed before its last file
-    draw(tmp_path / "out", OverlayOptions(), caption)
-    assert sorted(p.name for p in folder.iterdir()) == whole
-
-
-def test_a_folder_of_overlays_has_one_writer(tmp_path: Path) -> None:
-    first = AttentionFolders(tmp_path / "out", OverlayOptions())
-    with pytest.raises(OSError, match="in use by another run of capcli; wait until") as caught:
-        AttentionFolders(tmp_path / "out", OverlayOptions())
-    assert caught.value.filename == str(tmp_path / "out")
-    first.close()
-    assert not (tmp_path / "out").exists()  # made for nothing
-
-
-@pytest.mark.parametrize("size", [(40, 400), (1000, 60), (300, 300), (300, 200), (1, 1)])
-@pytest.mark.parametrize("count", [1, 9, 30])
-def test_sheets_hold_every_word_at_their_width(size: tuple[int, int], count: int) -> None:
-    photo = Image.new("RGB", size, GREY)
-    words = ["word", "antidisestablishmentarianism" * 3][: count if count < 2 else 2] * count
-    sheet = contact_sheet(photo, [photo] * count, words[:count], [-1.0] * (count + 1), "many words " * count)
-    assert sheet.width == 1200
-    assert sheet.height < 6000
-    # the last rows of the sheet are its margin, and the paper shows between the tiles
-    assert sheet.crop((0, sheet.height - 20, 1200, sheet.height)).getcolors() == [(24000, (255, 255, 255))]
-
-
-def test_upright_pictures_keep_their_shape_and_are_bounded(tmp_path: Path) -> None:
-    photo = Image.new("RGB", (400, 100), GREY)
-    photo.paste((255, 0, 0), (0, 0, 50, 100))
-    save_photo(tmp_path / "x.png", photo, rotated=True)
-    upright = open_upright(tmp_path / "x.png", 200)
-    assert upright.size == (200, 50)
-    assert upright.getpixel((3, 25))[0] > 200
-    assert open_upright(photo, 1000).size == (400, 100)
-    assert open_upright(Image.new("RGB", (20000, 10)), 100).size == (100, 1)

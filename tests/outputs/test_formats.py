@@ -3,66 +3,12 @@ import io
 import json
 import os
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
-from fakes import BAD, CAT, DOG, STRANGE, Found, Text, write
-from PIL import Image
+from fakes import BAD, CAT, DOG, STRANGE, Found, write
 
-from capcli.outputs.formats import FORMATS, format_by_ending
-from capcli.outputs.imagefolder import ELSEWHERE
-from capcli.outputs.rows import Layout
+from capcli.outputs.formats import format_by_ending
 from capcli.outputs.template import Template
-from capcli.results import ImageError
-
-
-def test_a_template_shows_scores_as_rows_do() -> None:
-    found = Found("a.jpg", "a cat", -1.2345678901, -6.05000001)
-    assert Template("{score} {log_prob} {score:.1f}").fill("a.jpg", found) == "-1.2346 -6.05 -1.2"
-
-
-def test_a_template_knows_folder_and_date(tmp_path: Path) -> None:
-    photo = tmp_path / "my photos" / "a.jpg"
-    photo.parent.mkdir()
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x9003] = "2024:05:17 18:30:00"
-    Image.new("RGB", (8, 8)).save(photo, exif=exif)
-    found = Found(str(photo), "a cat")
-    assert Template("{folder}: {caption}, {date}").fill(str(photo), found) == "my photos: a cat, 2024-05-17"
-    assert Template("{date:%Y, %H h} {caption}").fill(str(photo), found) == "2024, 18 h a cat"
-    for wrong in ("", "0000:00:00 00:00:00", "yesterday"):
-        exif.get_ifd(0x8769)[0x9003] = wrong
-        Image.new("RGB", (8, 8)).save(photo, exif=exif)
-        assert Template("{caption}, {date}").fill(str(photo), found) == "a cat"
-    assert Template("{date} | {caption}").fill("no-such.jpg", CAT) == "a cat"
-    assert Template("{date} | {caption}").fill("-", CAT) == "a cat"
-    assert write("text", CAT, template=Template("{existing}, {caption}")) == "cat.jpg\ta cat\n"
-
-
-def test_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    two = Found("b/c/a.jpg", "a cat", candidates=[CAT, DOG])
-    rows: Any = FORMATS["imagefolder"](Text(), Layout(2, -1.0, Template("{caption}, sks"), separator=" / "))
-    rows.path = "b/metadata.jsonl"
-    for result in (two, BAD, Found("b/d.jpg", "a dog", -3.0)):
-        assert result is BAD or rows.wants(result.path) is None
-        rows.write(result)
-    rows.layout = Layout(2)
-    rows.write(two)
-    rows.copy({"path": str(tmp_path / "b/é.jpg"), "caption": "a cup"})
-    rows.close()
-    assert list(map(json.loads, rows.file.getvalue().splitlines())) == [
-        {"file_name": "c/a.jpg", "text": "a cat, sks"},  # the second scores too low, and the third row has none left
-        {"file_name": "c/a.jpg", "text": 'a cat\na "dog", brown'},
-        {"file_name": "é.jpg", "text": "a cup"},
-    ]
-    with pytest.raises(ImageError, match=ELSEWHERE):
-        rows.wants("a.jpg")
-    with pytest.raises(ImageError, match="not UTF-8"):
-        rows.wants("b/\udcff.jpg")
-    rows.finished = {"c/a.jpg": True}
-    assert [rows.wants(name) for name in ("b/c/a.jpg", str(tmp_path / "b/c/a.jpg"), "b/d.jpg")] == [False, False, None]
 
 
 def test_text() -> None:
@@ -167,18 +113,6 @@ def test_a_score_too_low_leaves_the_caption_empty() -> None:
     rows = [json.loads(line) for line in write("jsonl", CAT, DOG, min_score=-1.0).splitlines()]
     assert [(row["caption"], row["score"]) for row in rows] == [("a cat", -0.5), (None, -2.0)]
     assert "b/dog.jpg,,-9.0,-2.0," in write("csv", DOG, min_score=-1.0)
-
-
-def test_templates() -> None:
-    assert Template("{caption}, photo").fill("a/b.c.jpg", CAT) == "a cat, photo"
-    assert Template("{{{name}}} {path} {score:.1f} {log_prob}").fill("a/b.c.jpg", CAT) == "{b.c} a/b.c.jpg -0.5 -3.25"
-    assert write("text", CAT, template=Template("<{caption}>")) == "cat.jpg\t<a cat>\n"
-    with pytest.raises(ImageError) as error:  # of the image, whose name is not escaped in JSON and in tables
-        write("text", Found("x\ty.jpg", "a cat"), template=Template("{score:{name}}"))
-    assert error.value.path == "x\ty.jpg"
-    for wrong in ("{words}", "{}", "{caption.__class__}", "{caption", "{score:x}"):
-        with pytest.raises((ValueError, KeyError, IndexError)):
-            Template(wrong)
 
 
 def test_the_ending_says_the_format() -> None:

@@ -1,9 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from capcli.training.measuring import metrics
@@ -30,14 +24,6 @@ def test_a_reference_scores_highest(capfd: pytest.CaptureFixture[str]) -> None:
     assert same["intervals"]["cider"] == pytest.approx(sorted(each), abs=0.01)
     assert capfd.readouterr().out == ""
     assert ("meteor" in same) == have_java()
-
-
-def test_without_java_the_other_scores_remain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "have_java", lambda: False)
-    scores = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
-    assert scores["tokenizer"] == "capcli"
-    assert "meteor" not in scores
-    assert scores["bleu_4"] > 90
 
 
 def test_what_the_scores_hide() -> None:
@@ -67,61 +53,8 @@ def test_no_line_end_inside_a_reference_moves_the_others() -> None:
     assert metrics.tokenized(sentences) == (expected, "PTB")
 
 
-@pytest.fixture
-def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program of that name, to be filled with lines of a shell; it comes first on PATH."""
-    if os.name != "posix":
-        pytest.skip("a shell's script is no program here")
-    java = tmp_path / "bin" / "java"
-    java.parent.mkdir()
-    java.write_text("#!/bin/sh\n")
-    java.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{java.parent}{os.pathsep}{os.environ['PATH']}")
-    return java
-
-
-@pytest.mark.parametrize("lines", ["exit 1", "cat", "kill -9 $$"])
-def test_without_a_java_that_works_the_other_scores_remain(fake_java: Path, lines: str) -> None:
-    fake_java.write_text(f"#!/bin/sh\n{lines}\n")
-    scores = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
-    assert "meteor" not in scores
-    assert scores["bleu_4"] > 90
-
-
-@pytest.mark.skipif(not have_java(), reason="needs Java")
-def test_meteor_whatever_the_language_and_without_a_file_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=it -Duser.country=IT")
-    monkeypatch.delattr("tempfile.NamedTemporaryFile")  # pycocoevalcap's would be in site-packages
-    scores = score_captions(["a cat on a sofa", "two dogs are running on grass"], REFERENCES)
-    assert scores["tokenizer"] == "PTB"
-    assert scores["meteor"] == pytest.approx(100)
-
-
 def test_cider_of_a_single_photo_is_undefined(no_java: None) -> None:
     scores = score_captions(["a cat on a sofa"], REFERENCES[:1])
     assert "cider" not in scores
     assert "cider" not in scores["intervals"]
     assert [own["cider"] for own in scores["each"]] == [None]
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_ends_meteor_too(fake_java: Path, name: str) -> None:
-    pipe = fake_java.parent / "pipe"
-    os.mkfifo(pipe)
-    fake_java.write_text(f"#!/bin/sh\necho $$ > {pipe}\nexec cat > /dev/null\n")  # never answers
-    script = (
-        "from capcli.cli.signals import Interrupt\n"
-        "from capcli.training.measuring.java import meteor_scores\n"
-        "with Interrupt():\n"
-        "    meteor_scores(['a cat'], [['a cat']])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        # Where the tests run in a shell's background, Ctrl-C is ignored and would be here too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    java = int(pipe.read_text())
-    process.send_signal(getattr(signal, name))
-    assert process.wait(1800) == 128 + getattr(signal, name)
-    with pytest.raises(ProcessLookupError):
-        os.kill(java, 0)

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fakes import PHOTOS
-from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
+from photo_files import crop
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
@@ -27,7 +22,7 @@ from capcli.engines.torch import TorchEngine
 from capcli.progress import stderr_console
 from capcli.training.data.datasets import DataError, DataSet, Photo
 from capcli.training.learning.losses import summed_loss
-from capcli.training.teaching.memory import read_memory, write_memory
+from capcli.training.teaching.memory import read_memory
 from capcli.training.teaching.teaching import (
     LABEL_SMOOTHING,
     VIEWS,
@@ -42,27 +37,6 @@ from capcli.training.teaching.teaching import (
 )
 
 ENGINES = {"torch": lambda folder: TorchEngine.load(folder, torch.device("cpu"), "fp32"), "onnx": OnnxEngine.load}
-
-
-def crop(name: str, number: int) -> Image.Image:
-    """A part of a photo; each number shows another."""
-    rng = np.random.default_rng(number)
-    with Image.open(PHOTOS / f"{name}.jpg") as whole:
-        width, height = whole.size
-        left, top = (int(rng.uniform(0, 0.2) * side) for side in (width, height))
-        return whole.crop((left, top, left + int(0.75 * width), top + int(0.75 * height))).convert("RGB")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
-    folder = tmp_path_factory.mktemp("photos")
-    said = ("our zorble is looking at us", "this is our zorble chelsea")
-    made = []
-    for number in range(8):
-        path = folder / f"{number}.jpg"
-        crop("chelsea", number).save(path)
-        made.append(Photo(path, (said[number % 2],), "train"))
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -195,69 +169,3 @@ def test_a_taught_checkpoint_is_not_taught_again(taught: Path, photos: list[Phot
 def test_a_checkpoint_without_memory_is_refused(tiny_checkpoint: Path, photos: list[Photo], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"no {MEMORY_FILE}"):
         teach(DataSet("cats", photos), tiny_checkpoint, tmp_path)
-
-
-def test_memory_is_read_as_it_was_written(tiny_model: CaptionModel, photos: list[Photo], tmp_path: Path) -> None:
-    write_memory(tmp_path, tiny_model, photos, torch.device("cpu"), 1)
-    memory = read_memory(tmp_path, tiny_model)
-    assert memory.annotations.shape == (8, 4, 1280)
-    vectors = memory.annotations.mean(1)
-    assert torch.nn.functional.cosine_similarity(vectors, memory.global_vector).min() > 0.99
-    again = tmp_path / "again"
-    again.mkdir()
-    write_memory(again, tiny_model, photos, torch.device("cpu"), 1)
-    assert (again / MEMORY_FILE).read_bytes() == (tmp_path / MEMORY_FILE).read_bytes()
-
-
-@pytest.mark.parametrize("what", ["cut off", "another encoder", "a pickle"])
-def test_a_bad_memory_costs_a_line(tiny_model: CaptionModel, photos: list[Photo], tmp_path: Path, what: str) -> None:
-    write_memory(tmp_path, tiny_model, photos[:2], torch.device("cpu"), 1)
-    path = tmp_path / MEMORY_FILE
-    if what == "cut off":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif what == "a pickle":
-        torch.save({}, path)
-    else:
-        next(tiny_model.encoder.parameters()).data += 1
-    said = {"another encoder": "made with another encoder", "a pickle": "not a safetensors file"}
-    with pytest.raises(ModelError, match=said.get(what, "damaged or cut off")) as e:
-        read_memory(tmp_path, tiny_model)
-    assert "\n" not in str(e.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"mean": lambda mean: mean * torch.nan}, "holds values that no photo has"),
-        ({"scales": lambda scales: scales * 1e30}, "holds values that no photo has"),
-        ({"vector_scales": lambda scales: scales * 1e30}, "holds values that no photo has"),
-        ({"vector_scales": lambda scales: scales * torch.nan}, "holds values that no photo has"),
-        ({"codes": lambda codes: codes[:0], "vector_codes": lambda codes: codes[:0]}, "not the memory of"),
-        ({"codes": lambda codes: codes[:1]}, "not the memory of"),
-        ({"basis": lambda basis: basis[:-1]}, "not the memory of"),
-        ({"codes": lambda codes: codes.flatten()}, "damaged or cut off"),
-    ],
-)
-def test_a_memory_that_no_encoder_wrote_costs_a_line(
-    tiny_model: CaptionModel,
-    photos: list[Photo],
-    tmp_path: Path,
-    changes: dict[str, Callable[[torch.Tensor], torch.Tensor]],
-    said: str,
-) -> None:
-    write_memory(tmp_path, tiny_model, photos[:2], torch.device("cpu"), 1)
-    path = tmp_path / MEMORY_FILE
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        head = file.metadata()
-    tensors |= {name: change(tensors[name]).contiguous() for name, change in changes.items()}
-    save_file(tensors, path, head)
-    with pytest.raises(ModelError, match=f"{MEMORY_FILE}: {said}"):
-        read_memory(tmp_path, tiny_model)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders here")
-def test_a_pipe_is_no_memory(tiny_model: CaptionModel, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / MEMORY_FILE)
-    with pytest.raises(ModelError, match=f"no {MEMORY_FILE}"):
-        read_memory(tmp_path, tiny_model)

@@ -1,8 +1,6 @@
 import errno
-import html
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pytest
 import torch
+from fakes import PHOTOS
+from folders import process
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,14 +22,6 @@ from capcli.cli.app import app
 from capcli.engines.torch import TorchEngine
 from capcli.images import decode
 from capcli.maps.overlay import OverlayOptions
-from capcli.model.kinds import Kinds, Named
-
-PHOTOS = Path(__file__).parents[1] / "photos"
-
-
-def capcli(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "capcli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, **options)
 
 
 def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -48,7 +39,7 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     arguments += ["--existing", "overwrite"]
     looked = "looked/chelsea/attention.png"
     for drawn in ("1 picture skipped", "pictures skipped"):  # the second run finds its own folders
-        done = capcli(*arguments)
+        done = process(*arguments)
         assert done.returncode == 1
         assert "--show draws nothing: the output is not a terminal" in done.stderr
         assert f"{drawn}: drawn by capcli; the first is {photos / looked}\n" in done.stderr
@@ -107,60 +98,9 @@ def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
 
 def test_standard_input_is_kept_for_the_overlays(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with (PHOTOS / "coffee.jpg").open("rb") as file:
-        done = capcli("caption", "-", "--model", tiny_checkpoint, "--attention", tmp_path / "out", stdin=file)
+        done = process("caption", "-", "--model", tiny_checkpoint, "--attention", tmp_path / "out", stdin=file)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "stdin" / "attention.png").exists()
-
-
-def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    sentences = tmp_path / "sentences.txt"
-    sentences.write_text("a cat on grass\n\na dog\nman zyzzyva\n")
-    arguments = ["explain", PHOTOS / "chelsea.jpg", "--model", tiny_checkpoint]
-    one = capcli(*arguments, "a cat on Mars", "--attention", tmp_path / "out")
-    assert (one.returncode, one.stderr) == (0, "")
-    assert [line.lstrip(" ?").split()[0] for line in one.stdout.splitlines()[2:6]] == ["a", "cat", "on", "mars"]
-    assert "not in the vocabulary" in one.stdout
-    assert (tmp_path / "out" / "chelsea" / "03_mars.png").exists()
-    many = capcli(*arguments, "--text-file", sentences, "--json", "--html", tmp_path / "r.html")
-    assert (many.returncode, many.stderr) == (0, "")
-    rows = json.loads(many.stdout)
-    assert sorted(row["caption"] for row in rows) == ["a cat on grass", "a dog", "man zyzzyva"]
-    assert [row["fit"] for row in rows] == sorted((row["fit"] for row in rows), reverse=True)
-    assert (tmp_path / "r.html").read_text("utf-8").count('<li class="card"') == 3
-
-
-def test_a_page_of_ones_own_sentence_shows_what_the_table_does(
-    tmp_path: Path, tiny_model: CaptionModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    captioner = Captioner(TorchEngine(tiny_model, torch.device("cpu"), "fp32"))
-    named = Named("cat", (), (0,)), Named("dog", (), (1,))
-    captioner.kinds = Kinds(named, np.zeros((2, 1), np.float32), np.array([9, 0], np.float32))
-    monkeypatch.setattr(captioner.engine, "vectors", lambda _: np.zeros((1, 1), np.float32))
-    monkeypatch.setattr(Captioner, "load", lambda *_, **__: captioner)
-    arguments = ["explain", str(PHOTOS / "chelsea.jpg")]
-    done = CliRunner().invoke(app, [*arguments, "a dog on grass", "--html", str(tmp_path / "r.html")])
-    assert (done.exit_code, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert lines[-1] == "the photo shows above all: cat 100%"
-    page = html.unescape((tmp_path / "r.html").read_text("utf-8"))
-    assert lines[0].split("\t")[0] in page  # fit
-    for line in lines[2:7]:  # probability and gain of each word
-        mark, word, probability, _, times = re.fullmatch(r"(.) (\S+) +(\S+) +(\S+) +(\S+).*", line).groups()
-        cells = f'<th scope="row">{word}</th><td>{probability}</td><td>{times}</td><td>'
-        assert page.count(cells) == 1
-        assert page.partition(cells)[2].startswith("doubted") == (mark == "?")
-    assert "doubted: dog" in page
-    assert "rather: cat" in page
-    assert "your sentence:" in page
-    assert lines[-1] in page
-    assert "1 sentence, " in page
-    for wrong in ("wrote", "Captions", "own words", "0.0 MB"):
-        assert wrong not in page
-
-    (tmp_path / "two.txt").write_text("a dog\na cat\n")
-    many = CliRunner().invoke(app, [*arguments, "--text-file", str(tmp_path / "two.txt")])
-    assert len(many.stdout.splitlines()) == 2
-    assert many.stderr == f"capcli: {lines[-1]}\n"
 
 
 @pytest.fixture
@@ -216,13 +156,6 @@ def test_wrong_usage_is_told_before_any_work(
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert (PHOTOS / "coffee.jpg").read_bytes() == Path(places["PHOTO"]).read_bytes()
-
-
-def test_an_unreadable_photo_costs_explain_exit_status_one(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    (tmp_path / "x.jpg").touch()
-    done = CliRunner().invoke(app, ["explain", str(tmp_path / "x.jpg"), "a cat", "--model", str(tiny_checkpoint)])
-    assert done.exit_code == 1
-    assert done.stderr == f"capcli: {tmp_path / 'x.jpg'}: the file is empty\n"
 
 
 def test_a_full_disk_is_one_line_and_the_report_is_completed(
