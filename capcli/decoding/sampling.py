@@ -74,9 +74,7 @@ def sample(
 
     Log-probabilities are the model's own: at temperature 1 and over all words.
 
-    decoder: in evaluation mode.
-    features: on the decoder's device.
-    count: 1 or more.
+    decoder, features, count: see `decode`.
     options: all but beam are used.
     temperature: divides the logits, above 0; below 1 it favours probable words, above 1 the others.
     top_p: draw only from the most probable words that together reach this probability, above 0; 1 allows all.
@@ -120,9 +118,7 @@ def diverse_beams(
     At each step groups choose in turn. A word's log-probability is lowered by diversity for each earlier group that
     chose it at this step. Groups with ended sentences no longer choose.
 
-    decoder: in evaluation mode.
-    features: on the decoder's device.
-    count: of sentences and so groups, 1 or more.
+    decoder, features, count: see `decode`.
     options: all but beam are used.
     diversity: penalty in nats, 0 or more.
 
@@ -150,9 +146,7 @@ def roll_out(
 ) -> Hypotheses[Tensor]:
     """Return count sentences per image, grown side by side word by word, sorted by score.
 
-    decoder: in evaluation mode.
-    features: on the decoder's device.
-    count: 1 or more.
+    decoder, features, count: see `decode`.
     options: all but beam are used.
     choose: takes the next log-probabilities, (batch, count, vocabulary), and which sentences are unfinished, (batch,
         count) bool; returns the chosen ids, (batch, count).

@@ -250,7 +250,6 @@ class ParInjectGraphs(DecoderGraphs):
         return zeros, zeros, [graph.reshape(image, -1, 1, self.embedding)]
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return the projected image's shape."""
         return [(1, self.embedding)]
 
 
@@ -312,11 +311,9 @@ class AttentionGraphs(DecoderGraphs):
         return graph.reshape(flat, -1, self.locations, size)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of annotation vectors and keys."""
         return [(self.locations, self.embedding), (self.locations, self.config.attention_size)]
 
     def look(self, graph: Graph, beams: str, hidden: str, memory: list[str], points: str | None) -> Attended:
-        """Append attention."""
         annotations, keys = memory
         size = self.config.attention_size
         query = graph.linear(hidden, f"{self.name}.attention.query", size, self.hidden, factor=2)

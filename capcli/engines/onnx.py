@@ -60,7 +60,6 @@ class OnnxEngine(Engine):
 
     @property
     def facts(self) -> Facts:
-        """Return the checkpoint's facts."""
         parameters = {name: tensor.size for name, tensor in self.tensors.items() if ".running_" not in name}
         encoder, decoder = (
             sum(size for name, size in parameters.items() if name.startswith(part)) for part in ("encoder.", "decoder.")
@@ -104,7 +103,6 @@ class OnnxEngine(Engine):
         return onnxruntime.InferenceSession(graph.as_bytes(), options, providers=["CPUExecutionProvider"])
 
     def encode(self, pixels: np.ndarray) -> State:
-        """Return a batch's features."""
         # A few images at a time, whose layers fit the processor's cache and need little memory.
         at_once = ENCODED_AT_ONCE * self.threads
         pieces = [
@@ -118,7 +116,6 @@ class OnnxEngine(Engine):
     def search(
         self, features: State, count: int, options: DecodingOptions, generator: np.random.Generator | None = None
     ) -> Hypotheses[np.ndarray]:
-        """Return sentences."""
         if options.draws and generator is None:
             generator = self.make_generator(options.seed)
         advance: Advance = self.advance
@@ -140,7 +137,6 @@ class OnnxEngine(Engine):
         return as_step(state, self.run("drawing", make, words, *state.arrays(), points))
 
     def make_generator(self, seed: int | None) -> np.random.Generator:
-        """Return numpy's generator."""
         return np.random.default_rng(None if seed is None else seed % 2**64)
 
     def start(self, features: State) -> State:
@@ -148,12 +144,10 @@ class OnnxEngine(Engine):
         return features
 
     def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
-        """Go one word further."""
         step = self.advance(words, state.reorder(parents))
         return step.log_probs, step.state
 
     def read(self, features: State, words: np.ndarray) -> SentencesRead:
-        """Read sentences over each image."""
         images, make = len(features.hidden), partial(self.graphs.step, reading=True)
         state = features.reorder(np.zeros((images, len(words)), np.int64))
         logits, attention, gates = [], [], []
@@ -169,7 +163,6 @@ class OnnxEngine(Engine):
         )
 
     def agree(self, features: State, words: np.ndarray) -> np.ndarray:
-        """Return the agreement of sentences with images."""
         make = partial(compared_sentences, self.config, self.config.words_before or len(self.vocabulary))
         assert features.photo is not None
         (sentences,) = self.run("sentences", make, words.reshape(-1, words.shape[2]))
@@ -177,7 +170,6 @@ class OnnxEngine(Engine):
         return cosines
 
     def vectors(self, features: State) -> np.ndarray:
-        """Return the encoder's global vectors."""
         assert features.vector is not None
         return features.vector
 

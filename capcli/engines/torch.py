@@ -50,7 +50,6 @@ class TorchEngine(Engine):
 
     @property
     def facts(self) -> Facts:
-        """Return the model's facts."""
         return self.model.facts
 
     @property
@@ -67,7 +66,6 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Features:
-        """Return a batch's features in this engine's precision."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         # On a CPU a few images at a time, whose layers fit its cache and need little memory.
         at_once = ENCODED_AT_ONCE * self.threads if self.torch_device.type == "cpu" else len(images)
@@ -81,37 +79,32 @@ class TorchEngine(Engine):
     def search(
         self, features: Features, count: int, options: DecodingOptions, generator: Generator | None = None
     ) -> Hypotheses[np.ndarray]:
-        """Return sentences."""
         found = decode(self.decoder, features, count, options, self.vocabulary, generator)
         return as_arrays(found)
 
     def make_generator(self, seed: int | None) -> Generator:
-        """Return a generator of its own, seeding no other."""
         return make_generator(seed, self.torch_device)
 
     @torch.inference_mode()
     def start(self, features: Features) -> State:
-        """Return the decoder's state."""
         return self.decoder.start(features)
 
     @torch.inference_mode()
     def step(self, words: np.ndarray, state: State, parents: np.ndarray) -> tuple[np.ndarray, State]:
-        """Go one word further."""
         previous, beams = (torch.from_numpy(array).to(self.torch_device) for array in (words, parents))
         step = self.decoder.step(previous, state.reorder(beams))
         return step.logits.log_softmax(2).cpu().numpy(), step.state
 
     @torch.inference_mode()
     def read(self, features: Features, words: np.ndarray) -> SentencesRead:
-        """Read sentences over each image."""
         given = torch.from_numpy(words).to(self.torch_device).expand(len(features.global_vector), -1, -1)
         reading = self.decoder(features, given)
         return SentencesRead(as_array(reading.logits), as_array(reading.attention), as_array(reading.gate))
 
     @torch.inference_mode()
     def agree(self, features: Features, words: np.ndarray) -> np.ndarray:
-        """Return the agreement of sentences with images, in float32, as only a few layers are summed."""
         assert self.model.agreement is not None
+        # In float32, as these are only a few layers.
         found = self.model.agreement.photos(features.global_vector.float())
         if isinstance(self.model.decoder, TaughtDecoder):
             found = found * ~self.model.decoder.is_near(features).squeeze(2)
@@ -119,12 +112,10 @@ class TorchEngine(Engine):
         return cosines
 
     def vectors(self, features: Features) -> np.ndarray:
-        """Return the encoder's global vectors."""
         vectors: np.ndarray = as_array(features.global_vector)
         return vectors
 
     def synchronize(self) -> None:
-        """Wait for a GPU."""
         if self.torch_device.type == "cuda":
             torch.cuda.synchronize(self.torch_device)
         elif self.torch_device.type == "mps":

@@ -28,8 +28,7 @@ class Explanation(HasBest):
     caption: with the sentence as only candidate. A word not in the vocabulary is read as `<unk>`, with the
         log-probability of any unknown word.
     unknown: per word, whether it is one of these.
-    gains: per word and the end, log-probability that the photo adds over a blank picture, in nats; doubted below
-        DOUBTED_BELOW.
+    gains: per word and the end, in nats over a blank picture; doubted below DOUBTED_BELOW.
     favourites, favourite_log_probs: per word and the end, the model's own choice.
     nouns: per word and the end, what is known of it if a noun, else None.
     agreement: the sentence's cosine with the photo, −1 to 1; None if the checkpoint cannot compare them.
@@ -94,7 +93,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
 
     image: as for `Captioner.caption`.
     sentences: one or more, each with a word at least.
-    photo_side: longest side in pixels of the photo kept in captions; 0 keeps none.
+    photo_side: longest side in pixels of photos kept in captions; 0 keeps none.
 
     Raises ImageError for the image, ValueError for a sentence without a word, and TypeError for what is no image.
     """

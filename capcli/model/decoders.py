@@ -276,7 +276,6 @@ class PreInjectDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a new decoder."""
         return cls(words, encoder.kind.global_size, config.hidden_size, config.embedding_size, config.dropout)
 
     def start(self, features: Features, beams: int = 1) -> State:
@@ -288,7 +287,6 @@ class PreInjectDecoder(Decoder):
     def advance(
         self, embedded: Tensor, state: State, generator: Generator | None = None
     ) -> tuple[State, Glance | None]:
-        """Return the state one word further."""
         return self.recur(embedded, None, state), None
 
 
@@ -316,7 +314,6 @@ class ParInjectDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a new decoder."""
         sizes = (config.hidden_size, config.embedding_size)
         return cls(words, encoder.kind.global_size, *sizes, config.dropout, config.feed_previous_word)
 
@@ -375,7 +372,6 @@ class AttentionDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return a new decoder."""
         return cls(
             words,
             encoder.kind.annotation_size,

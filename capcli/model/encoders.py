@@ -41,16 +41,14 @@ class Features:
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolve with TensorFlow's SAME padding: output = ⌈input / stride⌉, with an odd pixel at the right or bottom.
-
-    With stride 2 on an even input this is asymmetric, and `nn.Conv2d(padding=k // 2)` would shift every sample point.
-    """
+    """Convolve with TensorFlow's SAME padding: output = ⌈input / stride⌉, with an odd pixel at the right or bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature map, (batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉).
 
         x: (batch, inputs, height, width).
         """
+        # With stride 2 on an even input this is asymmetric: `nn.Conv2d(padding=k // 2)` would shift every sample point.
         sides = zip(x.shape[2:], self.kernel_size, self.stride, self.dilation, strict=True)
         (top, bottom), (left, right) = (lite2.same_padding(*side) for side in sides)
         if (top, left) != (bottom, right):
@@ -169,7 +167,6 @@ class EfficientNetLite2(Encoder):
         return [self.stem, *self.stages, self.head]
 
     def forward(self, pixels: Tensor) -> Features:
-        """Return a batch's features."""
         x = (pixels.to(next(self.parameters()).dtype) - 127) / 128  # as in its ImageNet training
         x = self.head(self.stages(self.stem(x)))
         annotations = x.flatten(2).transpose(1, 2)
@@ -192,10 +189,7 @@ class EfficientNetLite2(Encoder):
         self.load_state_dict(dict(zip(ours, theirs, strict=True)))
 
     def in_number_format(self, dtype: torch.dtype) -> Encoder:
-        """Convert this encoder in place and return it; stem and first stage stay in float32.
-
-        dtype: floating-point.
-        """
+        """Convert this encoder in place and return it; stem and first stage stay in float32."""
         if dtype == torch.float32:
             return self
         # In bfloat16 stem and first stage would save a twentieth of the time, but nearly double the annotation vectors'
@@ -233,7 +227,6 @@ class TorchvisionEncoder(Encoder):
         return list(self.features)
 
     def forward(self, pixels: Tensor) -> Features:
-        """Return a batch's features."""
         x = pixels.to(next(self.parameters()).dtype) / 255
         # ImageNet's mean and standard deviation, as in the training of all torchvision networks.
         x = (x - x.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / x.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -269,7 +262,6 @@ class ResNet(TorchvisionEncoder):
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return both parts."""
         features = nn.Sequential(*list(network.children())[:-2])
         return features, nn.Sequential(network.avgpool, nn.Flatten())
 
@@ -282,7 +274,6 @@ class MobileNetV3(TorchvisionEncoder):
 
     @staticmethod
     def cut(network: Any) -> tuple[nn.Sequential, nn.Sequential]:
-        """Return both parts."""
         return network.features, nn.Sequential(network.avgpool, nn.Flatten())
 
 

@@ -29,7 +29,7 @@ class TaughtDecoder(Decoder):
 
     @classmethod
     def build(cls, config: ModelConfig, words: int, encoder: Encoder) -> Decoder:
-        """Return new decoders; see `Decoder.build`. The config has the size of the old vocabulary."""
+        """Return new decoders; the config has the old vocabulary's size."""
         assert config.words_before is not None
         before, taught = (make_decoder(config, count, encoder) for count in (config.words_before, words))
         return cls(before, taught, nn.Linear(encoder.kind.global_size, 1))
@@ -41,7 +41,7 @@ class TaughtDecoder(Decoder):
         return join(near, before, taught)
 
     def step(self, words: Tensor, state: State, generator: Generator | None = None) -> Step:
-        """Return the Step of the photo's decoder; see `Decoder.step`."""
+        """Return the Step of the photo's decoder."""
         near, *states = split(state)
         before = self.before.step(self.known(words), states[0], generator)
         taught = self.taught.step(words, states[1], generator)
@@ -52,10 +52,7 @@ class TaughtDecoder(Decoder):
         return Step(logits, join(near, before.state, taught.state), attention, gate)
 
     def forward(self, features: Features, words: Tensor) -> Reading:
-        """Read sentences with the photo's decoder; see `Decoder.forward`.
-
-        To the old decoder, words it did not know are `<unk>`.
-        """
+        """Read sentences with the photo's decoder; to the old one, new words are `<unk>`."""
         near = self.is_near(features)
         before, taught = self.before(features, self.known(words)), self.taught(features, words)
         wide, unknown = near.unsqueeze(3), before.logits[..., UNKNOWN, None]
@@ -67,7 +64,6 @@ class TaughtDecoder(Decoder):
         )
 
     def in_number_format(self, dtype: torch.dtype) -> Decoder:
-        """Return a copy for inference; see Decoder.in_number_format."""
         return TaughtDecoder(self.before.in_number_format(dtype), self.taught.in_number_format(dtype), self.near)
 
     def is_near(self, features: Features) -> Tensor:

@@ -2,7 +2,7 @@
 
 A recipe is a TOML file. Top-level keys are options for every stage that has them; each `[[stage]]` has a `name`, a
 `kind` of KINDS (`train` by default) and options of its own. `new_decoder = true` takes only the previous encoder;
-`minutes` says how long the stage once took. `license` gives the terms of use.
+`minutes` is how long the stage once took. `license` gives the terms of use.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def follow(
     folder: for a folder per stage, and the checkpoint.
     device, cache, command, ranks: see `loop.train`; by default the cache is in the folder.
 
-    Raises what `read_recipe`, `train` and `learn_agreement` raise, and DataError if the folder holds another recipe's
+    Raises errors as `read_recipe`, `train` and `learn_agreement` do, and DataError for a folder of another recipe's
     stages.
     """
     stages = read_recipe(path)
@@ -242,11 +242,8 @@ def copy_beside(source: Path, target: Path) -> None:
 
 
 def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
-    """Put a checkpoint into the recipe's folder, recording the recipe as its training.
+    """Put the last stage's checkpoint into the recipe's folder, recording the recipe's text as its training.
 
-    last: the last stage's folder.
-    folder: the recipe's.
-    recipe: its text.
     command: for the model card.
     """
     model = CaptionModel.load(last)

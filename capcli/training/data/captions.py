@@ -42,7 +42,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, list[str], bool]]:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the number of a line and the row that ends there, for each row of a file as `read_rows` takes it.
+    """Yield each row of a file for `read_rows`, with the number of its last line.
 
     Raises ValueError and OSError.
     """

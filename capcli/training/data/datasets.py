@@ -166,7 +166,7 @@ def split_in_name(file: Path) -> str:
 def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
     """Return a list's photos: Flickr8k's, rows, or JSON.
 
-    check: raises DataError for a further file that may not be read.
+    check: raises DataError for a file that may not be read.
 
     Raises DataError.
     """
@@ -225,7 +225,7 @@ def divide(source: Path, captions: Mapping[str, Sequence[str]], check: Callable[
 def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
     """Return the photos in rows of capcli, ImageFolder, or Kaggle's Flickr8k or Flickr30k.
 
-    Paths in capcli's rows are relative to where the command ran; photos missing there, and in other rows, are sought
+    Paths in capcli's rows are relative to where the command ran; photos not found there, and in other rows, are sought
     below the file's folder.
 
     check: see `read_list`.

@@ -41,8 +41,7 @@ def summed_loss(
 
     decoder: in evaluation mode.
     captions: per photo, from `encode_captions`.
-    captions_at_once: as many as memory allows, 1 or more.
-    label_smoothing: see `caption_loss`.
+    captions_at_once: as memory allows, 1 or more.
     """
     each = max(map(len, captions))
     total, words = 0.0, 0

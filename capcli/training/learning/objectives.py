@@ -56,7 +56,6 @@ class Objective(Protocol):
         With several ranks the loss is this one's contribution, whose gradients are to be summed; the figure is the
         whole batch's.
 
-        model: its decoder is trained.
         features: of the batch's photos, on the model's device.
 
         Raises RankLost.
@@ -69,7 +68,7 @@ def choose_objective(
     """Return the objective the options ask for.
 
     photos: all training photos, indexed by batches.
-    baseline: of hard attention's rewards; unused by others.
+    baseline: for hard attention's rewards.
     ranks: processes training together.
 
     Raises DataError for a damaged file of boxes.
@@ -179,7 +178,6 @@ class Reinforce(CrossEntropy):
         decoder.expected_share = 1.0 if done < EXPECTED_FIRST else AttentionDecoder.expected_share
 
     def __call__(self, model: CaptionModel, features: Features, batch: Batch) -> tuple[Tensor, float]:
-        """Return a batch's loss, also the figure to report; see `Objective`."""
         device, count = features.annotations.device, self.options.monte_carlo_samples
         words, targets = (ids.to(device).repeat_interleave(count, 1) for ids in (batch.words, batch.targets))
         loss, reading = self.read(model.decoder, features, batch, words, targets)
@@ -200,7 +198,7 @@ class SelfCritical:
     def __init__(
         self, photos: list[Photo], supervision: PeopleSupervision | None, ranks: Ranks, stray_penalty: float = 0.0
     ) -> None:
-        """Prepare the training photos' references, each photo's as it is and mirrored.
+        """Prepare references: each training photo's, as it is and mirrored.
 
         supervision, ranks: see CrossEntropy.
         stray_penalty: deduction per content word in no reference, 0 or more.

@@ -53,12 +53,11 @@ class Setup:
     options: with auto's choice of precision.
     photos: training photos of all sets, indexed by batches.
     order: indices of photos, one per showing in an epoch.
-    model: with the weights so far.
     captions: ids of the photos' captions, see `encode_captions`.
     lent: sentences with photos lent to them.
     inputs: serve photos as the model takes them.
     optimizer: of the trained weights.
-    average: of the weights, which is measured and kept; None keeps the weights themselves.
+    average: of the weights, measured and kept; None keeps the weights themselves.
     baseline: of hard attention's rewards.
     begun_with: see `digests`.
     ranks: processes training together.
@@ -171,7 +170,7 @@ class Lent:
     photos: (photos + groups,), the photo of each index: each photo itself, then each group's.
     captions: ids of each group's sentences, see `encode_captions`.
     first: index of the first group.
-    epochs: over which the groups are spread, 1 or more.
+    epochs: over which groups are spread, 1 or more.
     """
 
     photos: Tensor

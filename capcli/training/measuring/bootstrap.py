@@ -42,7 +42,7 @@ def bleu_intervals(times: Tensor, counts: Sequence[Sequence[float]]) -> list[Int
     """Return the intervals of BLEU-1 to BLEU-4, in percent.
 
     times: from `resample`.
-    counts: (photos, 10), pycocoevalcap's: n-grams that a reference has, for n from 1 to 4; all n-grams, likewise; words
+    counts: (photos, 10), pycocoevalcap's: n-grams found in a reference, for n from 1 to 4; all n-grams, likewise; words
         of the caption; words of the reference closest in length.
     """
     return [interval(values) for values in bleu(times @ torch.tensor(counts, dtype=torch.double)).unbind(1)]
@@ -65,12 +65,12 @@ def bleu(totals: Tensor) -> Tensor:
 def paired(
     ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], measured: Mapping[str, tuple[float, float]]
 ) -> dict[str, dict[str, Any]]:
-    """Return by how much two models' scores differ, by name: "difference", its "interval" and "p".
+    """Return the difference of two models' scores, by name: "difference", its "interval" and "p".
 
-    Both are resampled alike, so that photos that are hard for both widen no interval. "p" is two-sided: twice the share
-    of resamples in which the difference has the other sign, or is 0.
+    Both are resampled alike, so that photos hard for both widen no interval. "p" is two-sided: twice the share of
+    resamples in which the difference has the other sign, or is 0.
 
-    ours, theirs: the scores of each photo, as `metrics.score_captions` has them in "each", for the same photos.
+    ours, theirs: each photo's scores, "each" of `metrics.score_captions`.
     measured: our score and theirs on all photos, by name.
     """
     times, found = resample(len(ours)), {}

@@ -27,11 +27,10 @@ SENTENCES_AT_ONCE = 64  # with gains computed together
 def evaluate_captioner(
     captioner: Captioner, data_set: DataSet, split: str, options: DecodingOptions, batch_size: int, num: int = 1
 ) -> dict[str, Any]:
-    """Return the scores of one split, with every caption and its own scores, as `capcli evaluate --json` prints them.
+    """Return a split's scores, every caption and its own scores, as `capcli evaluate --json` prints them.
 
-    To what `evaluate_captions` returns it adds "calibration", how well scores tell good captions from bad, and gains
-    photos from pictures of one colour, and "images_per_second", which covers decoding, encoding and search, not loading
-    the checkpoint.
+    To `evaluate_captions` it adds "calibration", how well scores tell good captions from bad, and gains photos from
+    pictures of one colour, and "images_per_second", for decoding, encoding and search, not loading the checkpoint.
 
     batch_size: images per pass through the model, 1 or more.
     num: candidates per photo, 1 or more; from two on, diversity is measured too.
@@ -64,12 +63,11 @@ def evaluate_captioner(
 
 
 def evaluate_captions(captions: Sequence[str], data_set: DataSet, split: str) -> dict[str, Any]:
-    """Return the scores of captions of one split, whoever made them, with every caption and its own scores.
+    """Return the scores of a split's captions, by whomever, with every caption and its own scores.
 
-    "unseen" compares with the training captions of this data set.
+    "unseen" compares with this set's training captions.
 
-    captions: of the split's photos, in their order.
-    data_set, split: the photos.
+    captions: of the split's photos, in order.
 
     Raises DataError for a split without photos.
     """
@@ -88,10 +86,10 @@ def evaluate_captions(captions: Sequence[str], data_set: DataSet, split: str) ->
 
 
 def add_other(result: dict[str, Any], other: dict[str, Any], name: str) -> None:
-    """Add to the scores of one model those of another, by how much they differ, and its captions.
+    """Add to a model's scores another's captions and scores, and the differences.
 
-    result, other: what `evaluate_captioner` or `evaluate_captions` returned for the same photos.
-    name: what to call the other model.
+    result, other: from `evaluate_captioner` or `evaluate_captions`, for the same photos.
+    name: the other model's.
     """
     ours, theirs = result["scores"], other["scores"]
     measured = {key: (ours[key], theirs[key]) for key in ours["intervals"] if key in theirs}
@@ -134,7 +132,7 @@ def decoding_line(options: dict[str, Any]) -> str:
 def as_lines(result: dict[str, Any]) -> Iterator[str]:
     """Yield the scores as lines for a person, and the captions of lowest and highest CIDEr.
 
-    result: what `evaluate_captioner` or `evaluate_captions` returned.
+    result: from `evaluate_captioner` or `evaluate_captions`.
     """
     told = f", {decoding_line(result['decoding'])}" if "decoding" in result else ""
     yield f"{result['data']} {result['split']}: {result['photos']} photos{told}"

@@ -1,4 +1,4 @@
-"""Captions that were made elsewhere, read from a file and matched with a data set's photos."""
+"""Captions made elsewhere, read from a file and matched with a data set's photos."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ NAMES = ("path", "file_name", "image", "image_name", "file_path", "image_id")
 
 
 def read_given(path: Path, photos: Sequence[Photo]) -> list[str]:
-    """Return the captions that a file has of photos, in the photos' order; of several candidates the first.
+    """Return a file's captions of photos, in the photos' order; of several candidates the first.
 
     The file is JSON in COCO's form for results, `[{"image_id", "caption"}]`, or rows as capcli writes them: JSON, JSON
-    Lines, CSV or TSV, or the JSON of `capcli evaluate`. A row's photo is the one with its path or, if that is another,
-    its file name; an image_id is the number at the end of the file's name. A row without a caption counts as an empty
-    one.
+    Lines, CSV or TSV, or the JSON of `capcli evaluate`. A row's photo is found by path, else by file name; an image_id
+    is the number ending the file's name. A row without a caption counts as an empty one.
 
-    Raises DataError for a file in another form, and for one that lacks a photo.
+    Raises DataError for a file in another form or without one of the photos.
     """
     said: dict[str | int, str] = {}
     for where, row in read_given_rows(path):
@@ -42,7 +41,7 @@ def read_given(path: Path, photos: Sequence[Photo]) -> list[str]:
 
 
 def read_given_row(row: Any) -> tuple[str | int, str]:
-    """Return what a row calls its photo, and its caption, "" for none. Raises ValueError."""
+    """Return a row's name for its photo, and its caption or "". Raises ValueError."""
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a caption should be")
     name = next((row[key] for key in NAMES if isinstance(row.get(key), int | str) and row[key] != ""), None)
@@ -55,19 +54,19 @@ def read_given_row(row: Any) -> tuple[str | int, str]:
 
 
 def all_names(name: str | int) -> set[str | int]:
-    """Return a photo's name in a row, and without its folder."""
+    """Return a photo's name in a row, with and without its folder."""
     return {name, Path(name).name} if isinstance(name, str) else {name}
 
 
 def keys_of(photo: Path) -> Iterator[str | int]:
-    """Yield what a file of captions may call a photo, the surest first."""
+    """Yield a photo's possible names in a file of captions, surest first."""
     yield from (str(photo), photo.name, photo.stem)
     if (number := coco_id(photo)) is not None:
         yield from (number, str(number))
 
 
 def read_given_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield where a row of captions is, for messages, and the row. Raises DataError."""
+    """Yield a file's rows, each with its place for messages. Raises DataError."""
     if path.suffix.lower() in ROWS:
         try:
             yield from ((f"line {number}", row) for number, row in rows_of(path))

@@ -22,14 +22,13 @@ NOTE = (
 class Course:
     """Hold the progress of teaching.
 
-    name: the new checkpoint's.
     passes: over the photos, in trial as in teaching.
     tried: per trial pass, the loss of taught photos and, if measured, of those held out.
     taught: the loss per teaching pass.
     gain: CIDEr-D of photos held out in turn, before and after.
     shown: some photos, with captions after and before.
     held_out: whether these were.
-    seconds: taken by it all, once done.
+    seconds: taken in all, once done.
     """
 
     name: str

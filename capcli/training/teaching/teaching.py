@@ -64,10 +64,8 @@ STRICTNESS = 3e-3  # of the gate's weights
 class Lesson:
     """Hold what all learners share.
 
-    before: the old decoder.
-    old: its vocabulary.
-    decoder: the same with new words, untrained.
-    vocabulary: with new words.
+    before, old: the old decoder and its vocabulary.
+    decoder, vocabulary: the same with new words, untrained.
     features: (photos × VIEWS, …), of taught photos, view by view.
     captions: their ids, see `encode_captions`.
     replay: features of remembered photos.
@@ -179,7 +177,6 @@ def learn_words(decoder: Decoder, old: Vocabulary, photos: list[Photo], features
 
     A new word begins as the mean of words the decoder expects in its place, weighted by probability.
 
-    decoder: is changed.
     photos, features: to be taught.
     """
     counts = Counter(word for p in photos for caption in p.captions for word in set(tokenize(caption)))

@@ -40,12 +40,10 @@ def news_of(
 ) -> News:
     """Return a run's page content.
 
-    name: the run's.
     log: of finished epochs; "examples" are captions of the photos, from `maps.shown.sentence`.
     epochs: of the whole run.
     objective: the log's training figure, loss or reward.
-    photos: captioned in the examples.
-    left: estimated time for the other epochs; None if unknown.
+    left: estimated time for other epochs, or None.
     """
     sets = list(dict.fromkeys(name for row in log for name in row["dev"]))
     columns = {"epoch": [row["epoch"] for row in log], f"training/{objective}": [row[objective] for row in log]}
@@ -77,7 +75,7 @@ def charts_of(
 
     log, epochs, objective: see `news_of`.
     columns: the table's.
-    sets: names of data sets with dev photos.
+    sets: with dev photos.
     """
 
     def line(name: str, column: str) -> Line:

@@ -26,8 +26,7 @@ def report(
     row: the epoch's in the log.
     epochs: in the whole run.
     figure: the row's objective, loss or reward.
-    examples: captions to print.
-    left: estimated time for the other epochs.
+    left: estimated time for other epochs.
     """
 
     def say(line: str) -> None:

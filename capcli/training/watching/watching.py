@@ -93,10 +93,8 @@ class Watcher:
     """Write a run's page and, if asked, event files. A failed write costs a printed line, not the run."""
 
     def __init__(self, folder: Path, console: Console, tensorboard: bool = False) -> None:
-        """Prepare to write.
+        """Prepare to write into a run's folder.
 
-        folder: the run's.
-        console: for printed lines.
         tensorboard: whether to write event files; needs the extra `tensorboard`.
         """
         self.path, self.console = folder / PAGE_FILE, console
