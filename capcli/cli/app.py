@@ -75,7 +75,7 @@ class Commands(TyperGroup):
                 say(moved)
                 sys.exit(error.exit_code)
             said = error.format_message()
-            if "\n" in said:  # the help, for want of any argument
+            if "\n" in said:  # the help, as there was no argument
                 print(said, file=sys.stderr)
             else:
                 end = "" if said.endswith((".", "?")) else "."

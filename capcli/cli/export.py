@@ -40,7 +40,7 @@ def export(
         require_vacant(output, FILES, "use --existing overwrite, or name another folder")
     try:
         written = write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
-    except (ModelError, ValueError) as error:  # a network of which there is no graph
+    except (ModelError, ValueError) as error:  # a network that has no graph
         fail(error)
     except OSError as error:
         fail(OutputError(error.filename or output, error), 1)

@@ -168,6 +168,7 @@ class Run:
         return stopped or (1 if self.failed or (self.cache and self.cache.failed) else 0)
 
     def keep(self, batch: list[Caption | ImageError]) -> None:
+        """Hand a batch to the sinks."""
         self.found += len(batch)
         captions = [result for result in batch if not isinstance(result, ImageError)]
         self.rejected += sum(is_rejected(caption, self.rows.layout.min_score) for caption in captions)
@@ -307,4 +308,5 @@ def tell_nothing_found(paths: Sequence[str], files_from: str | None) -> int:
 
 
 def count(number: int, noun: str) -> str:
+    """Return `1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from capcli.outputs.template import Template
     from capcli.results import Caption, ImageError
 
-LOOKED_AHEAD = 64  # images looked up in the cache ahead
+LOOKED_AHEAD = 64  # images looked up in the cache ahead of their turn
 
 
 def read_template(text: str) -> Template:

@@ -208,6 +208,7 @@ def first_line(error: Any) -> str:
 
 
 def explained(error: Exception) -> str:
+    """Return what ended a run, in one line."""
     text = str(error)
     if "No module named 'capcli'" in text:
         return "capcli is not installed on a machine of the cluster"

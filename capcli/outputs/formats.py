@@ -121,7 +121,7 @@ class CocoRows(JsonRows):
     endings = ()
 
     def wants(self, image: str) -> bool | None:
-        """Return None. Raises ImageError for an image whose name does not end in a number, its id."""
+        """Return None. Raises ImageError if the image's name does not end in a number, its id."""
         if coco_id(image) is None:
             raise ImageError(image, "its name does not end in a number, which COCO's form needs")
         return None
@@ -301,6 +301,7 @@ def format_for(name: str, path: str | None) -> type[Rows]:
 
 
 def columns(layout: Layout) -> list[str]:
+    """Return a table's column names."""
     numbers = ["", *(f"_{i}" for i in range(2, layout.num + 1))]
     candidates = [f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")]
     return ["path", *candidates, "error", "unsure", *(["keywords"] if layout.keywords else [])]

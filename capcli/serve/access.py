@@ -71,7 +71,7 @@ class Access:
         return f"{self.cookie_name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict"
 
     def is_called(self, host: str) -> bool:
-        """Return whether the server goes by this name; another may be a stranger's that points to us.
+        """Return whether the server goes by this name; any other may be a stranger's that points here.
 
         host: the request's Host, with any port, as a tunnel has its own. Beyond loopback any IP address will do: other
             sites need a name to lead a browser here.
@@ -87,7 +87,7 @@ def name_in(host: str) -> str | None:
 
 
 def same(given: str, secret: str) -> bool:
-    """Compare a secret in a time that does not reveal how much of it was right."""
+    """Return whether a secret was given, in a time that does not reveal how much of it was right."""
     return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode("utf-8", "surrogatepass"))
 
 

@@ -267,6 +267,7 @@ class Album:
                     self.set(photo, text)
 
     def set(self, photo: Photo, text: str | None) -> None:
+        """Note a photo's saved text."""
         self.change += 1
         photo.saved, photo.version, photo.changed = text, photo.version + 1, self.change
         photo.state = self.change

@@ -94,7 +94,7 @@ class Pages:
         """Take a typed token, or ask for it."""
         if request.method != "POST":
             return self.render("login.html", problem="")
-        with Holding(Gate(), MAX_LOGIN) as holding:  # which takes nothing from those who are in
+        with Holding(Gate(), MAX_LOGIN) as holding:  # takes nothing from those let in
             body = await read_body(request, holding)
         token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
         if self.access.is_token(token) or self.access.spend(token):
@@ -104,7 +104,7 @@ class Pages:
     def let_in(self) -> Response:
         """Return a page that gives the browser its cookie and leads it on.
 
-        A redirection after a link in a message would count as coming from another site, and no cookie be sent.
+        After a link in a message, a redirection would count as coming from another site, and no cookie would be sent.
         """
         response = self.render("enter.html")
         response.headers["set-cookie"] = self.access.set_cookie()

@@ -86,6 +86,7 @@ class Corrections:
         self.state: tuple[int, ...] | None = None
 
     def take(self, listed: list[Kept]) -> None:
+        """Take the file's rows, in order."""
         self.listed = listed
         self.rows = {row.place: row for row in reversed(listed)}
 

@@ -103,7 +103,7 @@ class Guard:
         if path.startswith(OPEN) or has_token:
             return None
         if not self.access.has_cookie(headers):
-            if path == "/" and method in SAFE:  # which asks for the token
+            if path == "/" and method in SAFE:  # the page that asks for the token
                 return None
             return Refusal(401, "a token is needed: Authorization: Bearer TOKEN")
         if method not in SAFE and origin is None:

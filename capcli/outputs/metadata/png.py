@@ -174,11 +174,7 @@ def raw_block(text: bytes) -> tuple[bytes, BlockKind, bytes] | None:
 
 
 def raw_profile(old: bytes, raw: bytes) -> bytes:
-    """Return a raw profile's text.
-
-    old: the old text, whose profile name is kept.
-    raw: the new content.
-    """
+    """Return a raw profile's text. old: the old one, whose profile name is kept. raw: the new content."""
     digits = raw.hex().encode()
     lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
     return b"\n".join([b"", old.split(b"\n")[1], b"%8d" % len(raw), *lines, b""])

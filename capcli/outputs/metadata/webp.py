@@ -56,11 +56,9 @@ class WebP(Container):
         return b"RIFF" + struct.pack("<I", len(body)) + body + self.rest
 
     def extended_header(self, kinds: set[bytes]) -> bytes:
-        """Return the data of the VP8X chunk that a file with EXIF or XMP begins with.
+        """Return the data of the VP8X chunk that a file with EXIF or XMP begins with. Raises MetadataError.
 
         kinds: of its chunks.
-
-        Raises MetadataError.
         """
         if not self.chunks or self.chunks[0][0] not in (b"VP8X", b"VP8 ", b"VP8L"):
             raise MetadataError("a damaged WebP")

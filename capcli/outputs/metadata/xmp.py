@@ -293,4 +293,5 @@ def as_items(texts: dict[str, str], prefix: str) -> str:
 
 
 def as_list(texts: Iterable[str], prefix: str) -> str:
+    """Return texts as list elements."""
     return "".join(f"<{prefix}li>{escape(text, RETURN)}</{prefix}li>" for text in texts)
