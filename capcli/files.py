@@ -88,7 +88,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Make every OSError in the block name this file, not the temporary one."""
+    """Make OSErrors in the block name this file, not the temporary one."""
     try:
         yield
     except OSError as error:
@@ -169,8 +169,8 @@ class WholeFile:
         keep_times: whether to copy its times too.
         timeout: seconds to wait for another run's writing.
 
-        Raises OSError with the file's name; errno is EBUSY if another run still writes, EPERM if the owner and group of
-        `like` cannot be copied.
+        Raises OSError with the file's name; errno is EBUSY if another run still writes, EPERM if owner and group cannot
+        be copied.
         """
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
         self.begun = False
@@ -275,7 +275,7 @@ def copy_owner(source: Path, target: Path) -> None:
 
 
 def copy_attributes(source: Path, target: Path) -> None:
-    """Copy a file's permissions, times and extended attributes, in which file managers keep tags and comments.
+    """Copy a file's permissions, times and extended attributes, where file managers keep tags and comments.
 
     Raises OSError.
     """
@@ -378,7 +378,7 @@ class GrowingFile:
         self.last = lines[-4096:] or self.last
 
     def is_there(self) -> bool:
-        """Return whether the file is still at its path and ends with what was written last; pipes and devices are."""
+        """Return whether the file is still at its path and ends with the last lines written; pipes and devices are."""
         if not self.regular:
             return True
         descriptor = self.file.fileno()

@@ -18,7 +18,7 @@ class ImageError(Exception):
 
         path: of the image, as given.
         reason: for the image's line and row.
-        kind: the reason without what differs between images, for the summary; None is the reason itself.
+        kind: the reason, without differences between images, for the summary; None is the reason itself.
         """
         super().__init__(f"{path}: {reason}")
         self.path = path
@@ -32,7 +32,7 @@ class AttentionMap:
 
     weights: (words, rows, columns), each word's summing to 1.
     gates: (words,), Xu et al.'s β_t, 0 to 1, or None.
-    cell_offset: what part of the picture a cell describes; see `model.config.EncoderKind`.
+    cell_offset: see `model.config.EncoderKind`.
     """
 
     weights: np.ndarray
@@ -143,8 +143,7 @@ class Caption(HasBest):
 
     path: of the image, as given.
     candidates: best first; one at least.
-    gain: log-probability, in nats, that the image adds to the best over a blank picture; None if the checkpoint has no
-        threshold for it.
+    gain: in nats, of the best over a blank picture; None if the checkpoint has no threshold for it.
     confidence: how likely the best is right, 0 to 1; None if the checkpoint cannot tell.
     unsure: whether it is likelier wrong than right, its gain too little, or the image of one colour only.
     photo: upright, RGB, if asked for, or None.

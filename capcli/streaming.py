@@ -28,9 +28,10 @@ class LookAhead(Generic[T, R]):
     """Call a function on items ahead of time, giving results in batches, almost in order.
 
     A batch has whatever is ready, so that a slow item holds up neither later ones nor the caller. Few items wait for
-    the function at a time, as they may be large. Both run in daemon threads, so that a hanging disk cannot keep the
-    program from ending.
+    the function at a time, as they may be large.
     """
+
+    # In daemon threads, so that a hanging disk cannot keep the program from ending.
 
     def __init__(
         self,

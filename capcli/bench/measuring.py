@@ -40,8 +40,8 @@ def measure(captioner: Captioner, paths: Sequence[str], batch_size: int) -> dict
     """Return images per second of each stage alone, on all cores, and of all together.
 
     "failed" lists unreadable images, which are left out. "together" counts from the first batch on, without loading.
-    "shares" are parts of an image's work: on a CPU, where stages share the cores, they add up to 1; with an
-    accelerator, beside which decoding and writing run, each is relative to the longest. "bound" is the largest.
+    "shares" of the stages add up to 1 on a CPU, whose cores they share; with an accelerator, beside which decoding and
+    writing run, each is relative to the longest. "bound" is the largest.
     """
     size = captioner.config.image_size
 

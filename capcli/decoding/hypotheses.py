@@ -10,12 +10,12 @@ Array = TypeVar("Array")
 
 @dataclass
 class Hypotheses(Generic[Array]):
-    """Hold a batch's finished sentences, best first.
+    """Hold a batch's finished sentences, best first; an image may have fewer than beams.
 
     words: (batch, beam, time) ids without `<end>`, then zeros (`<pad>`).
-    lengths: (batch, beam) words, without `<end>`; 0 if an image has fewer sentences than beams.
+    lengths: (batch, beam) words, without `<end>`; 0 for no sentence.
     word_log_probs: (batch, beam, time + 1) natural logarithms of words and `<end>`, then zeros.
-    scores: (batch, beam), log_prob / nᵅ; −inf if an image has fewer sentences than beams.
+    scores: (batch, beam), log_prob / nᵅ; −inf for no sentence.
     attention: (batch, beam, time, locations), words' weights, then zeros; None without attention.
     gates: (batch, beam, time), words' β_t (Xu et al. 2015 §4.2.1), 0 to 1; None without attention.
     """

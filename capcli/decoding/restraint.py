@@ -1,7 +1,4 @@
-"""Saying less: the cost of content words in ranking a beam; PyTorch is not needed.
-
-Each thing that a caption names may be wrong, and a score averaged over words ignores that.
-"""
+"""Saying less: the cost of content words in ranking a beam; PyTorch is not needed."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import numpy as np
 from capcli.model.english import FUNCTION_WORDS
 from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
 
+# Each thing that a caption names may be wrong, and a score averaged over words ignores that.
 AGAIN = 10  # cost of a repeated content word, in first ones: people hardly repeat any
 
 

@@ -89,7 +89,7 @@ class Judge:
     def nouns(
         self, words: Sequence[str], ids: Sequence[int], log_probs: np.ndarray, blank: np.ndarray
     ) -> tuple[Noun | None, ...]:
-        """Return what is known of a sentence's nouns; None for other words and the end.
+        """Return what is known of a sentence's nouns, with None for other words and the end.
 
         words, ids: of the sentence.
         log_probs: (words + 1, vocabulary), of each word in each place.

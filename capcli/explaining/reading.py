@@ -59,10 +59,7 @@ class Explanation(HasBest):
 
     @property
     def doubted(self) -> tuple[bool, ...]:
-        """Return per word and the end whether the photo speaks against it.
-
-        Words not in the vocabulary are judged only by kind.
-        """
+        """Return per word and the end whether the photo speaks against it; unknown words are judged by kind alone."""
         least = [-math.inf if unknown else DOUBTED_BELOW for unknown in (*self.unknown, False)]
         return tuple(
             gain < low if noun is None else noun.is_doubted(gain, low)
@@ -83,7 +80,7 @@ class Explanation(HasBest):
     def fit(self) -> float:
         """Return how well the sentence fits the photo, whatever its length; higher is better.
 
-        It is the gain per word, counting the end, plus AGREEMENT_COUNTS times the agreement.
+        The gain per word, counting the end, plus AGREEMENT_COUNTS times the agreement.
         """
         return self.gain / len(self.gains) + AGREEMENT_COUNTS * (self.agreement or 0.0)
 
@@ -156,11 +153,10 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
 def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return log-probabilities of a sentence's words and `<end>`, (words + 1), and of all words, (…, vocabulary).
 
-    Words that captions never say are left out, so that others compete as in a caption.
-
     logits: (words + 1, vocabulary).
     ids: of the sentence.
     """
+    # Without words that captions never say, so that others compete as in a caption.
     targets, rows = np.array([*ids, END]), np.arange(len(ids) + 1)
     any_unknown = log_softmax(logits)[:, UNKNOWN]
     printed = logits.copy()

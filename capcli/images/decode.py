@@ -73,9 +73,7 @@ def open_square(source: Source, size: int, max_pixels: int | None = None) -> Ima
 def open_square_and_upright(
     source: Source, size: int, longest_side: int, max_pixels: int | None = None
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Return an image as `open_square` and, if wanted, `open_upright` do.
-
-    It is decoded once where that gives the same square, up to three times the square's side.
+    """Return an image as `open_square` and, if wanted, `open_upright` do, decoded once if possible.
 
     size, longest_side: of the square and the upright picture, in pixels; a longest_side of 0 wants none.
     max_pixels: see `open_square`.

@@ -27,7 +27,7 @@ def is_raw(name: str) -> bool:
 def open_preview(file: BinaryIO, name: str) -> Image.Image:
     """Return a raw file's largest preview, not yet decoded if a JPEG.
 
-    A file without one, or that LibRaw cannot read, is opened by Pillow: some scanners' TIFF files are called .raw.
+    A file without one, or that LibRaw cannot read, is opened by Pillow.
 
     file: at any position.
     name: for messages.
@@ -45,6 +45,7 @@ def open_preview(file: BinaryIO, name: str) -> Image.Image:
             content: Any = preview.data
     except rawpy.LibRawError:
         file.seek(0)
+        # Some scanners' TIFF files are called .raw.
         return Image.open(file)
     if preview.format is rawpy.ThumbFormat.JPEG:  # LibRaw adds EXIF with the orientation if there is none
         return Image.open(io.BytesIO(content))

@@ -23,11 +23,9 @@ class Shard:
     count: int
 
     def takes(self, path: str) -> bool:
-        """Return whether a file is in this part; its path alone decides, so no other file moves it.
-
-        The ending is left out, so that images sharing a sidecar (`a.jpg`, `a.png`) meet. The hash is of the name's
-        bytes, with slashes between folders on every platform.
-        """
+        """Return whether a file is in this part; its path alone decides, so no other file moves it."""
+        # Without the ending, so that images sharing a sidecar (`a.jpg`, `a.png`) meet. The name's bytes are hashed,
+        # with slashes between folders on every platform.
         name = posixpath.splitext(path.replace(os.sep, "/"))[0]
         digest = hashlib.sha256(os.fsencode(name)).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index - 1

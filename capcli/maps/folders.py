@@ -47,7 +47,7 @@ def attention_record(path: str, candidate: Candidate) -> dict[str, Any]:
 def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: Path, options: OverlayOptions) -> None:
     """Write attention.json, `00_word.png` …, attention.png and, if asked for, attention.gif into a folder.
 
-    Each file is written completely or not at all. Pictures that capcli drew for an earlier caption are removed.
+    Each is written completely or not at all; pictures of an earlier caption are removed.
 
     photo: upright, RGB, no side longer than options.size.
     path: of the image, for attention.json.
@@ -74,10 +74,7 @@ def write_overlays(candidate: Candidate, photo: Image.Image, path: str, folder: 
 
 
 class AttentionFolders(Sink):
-    """Write a folder of overlays per caption, named after its image.
-
-    Their parent folder is locked, so that one run at a time writes into it.
-    """
+    """Write a folder of overlays per caption, named after its image; one run at a time."""
 
     path: Path
 
@@ -86,7 +83,7 @@ class AttentionFolders(Sink):
 
         replace: whether to replace an image's existing overlays.
 
-        Raises OSError if that fails, or another run writes into it.
+        Raises OSError, also if another run writes into it.
         """
         self.path, self.options, self.replace, self.photo_side = folder, options, replace, options.size
         self.taken: set[str] = set()

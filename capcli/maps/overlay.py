@@ -36,7 +36,7 @@ class OverlayOptions:
         gate β_t and compares them with the caption's strongest, so that a word stays pale if the model looks nowhere in
         particular.
     smooth: whether to interpolate between cells.
-    gif: whether to write an animation too.
+    gif: whether to add an animation.
     """
 
     size: int = 640

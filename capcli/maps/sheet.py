@@ -64,7 +64,7 @@ def contact_sheet(
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, so that every machine draws the same sheet. size: in pixels."""
+    """Return Pillow's own font, for the same sheet on every machine. size: in pixels."""
     return ImageFont.load_default(size)
 
 

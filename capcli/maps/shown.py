@@ -1,4 +1,4 @@
-"""Captions on pages of report, server and training: pictures, and sentences with their heat."""
+"""Captions on pages of report, server and training: pictures, and sentences with heat."""
 
 from __future__ import annotations
 

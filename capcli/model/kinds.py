@@ -1,8 +1,4 @@
-"""Kinds that the encoder tells apart: a linear head on its global vector, with everyday names.
-
-An encoder trained to name ImageNet's kinds still knows most of them after fine-tuning for captions. PyTorch is not
-needed.
-"""
+"""Kinds that the encoder tells apart: a linear head on its global vector, with everyday names, without PyTorch."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ from capcli.results import Kind
 if TYPE_CHECKING:
     import numpy as np
 
+# An encoder trained to name ImageNet's kinds still knows most of them after fine-tuning for captions.
 MOST, TOLD_FROM = 5, 0.05  # kinds told per image, and their least probability
 
 

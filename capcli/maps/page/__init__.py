@@ -27,7 +27,7 @@ CARDS = "(cards)"  # placeholder of the cards in the page
 class HtmlReport(Sink):
     """Write a page that grows image by image, and is put in place once complete.
 
-    It needs no other file: pictures are embedded as small JPEGs, attention as one byte per cell.
+    Pictures are embedded as small JPEGs, attention as one byte per cell.
     """
 
     path: Path

@@ -463,7 +463,7 @@ def epoch_batches(
     """Yield one epoch's batches, the same for the same seed.
 
     A photo's captions (at most five, drawn anew each epoch) share one pass over its annotation vectors, so all photos
-    in a batch have equally many. Large shuffled pools are sorted by caption length to save padding.
+    in a batch have equally many.
 
     captions: from `encode_captions`.
     order: indices of photos, one per showing.
@@ -484,6 +484,7 @@ def epoch_batches(
     pool = 20 * captions_per_batch
     for begin in range(0, len(drawn), pool):
         last_count = 0
+        # Large shuffled pools are sorted by caption length to save padding.
         for item in sorted(drawn[begin : begin + pool], key=lambda d: (len(d[2]), max(map(len, d[2])))):
             count = samples or len(item[2])
             if count != last_count or (len(batches[-1]) + 1) * count > captions_per_batch:

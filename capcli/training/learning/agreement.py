@@ -56,7 +56,6 @@ def learn_agreement(
 
     Encoder and decoder stay as they are; dev CIDEr decides the weight of agreement.
 
-    sets: with training and dev photos.
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
     beam: width of the ranked search, 2 or more; None keeps the checkpoint's.

@@ -77,9 +77,9 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
     named: (vocabulary,) bool, words for what is in the places.
     places: (batch, locations) bool, all False if unknown.
 
-    Source: Liu et al. 2017 (arXiv:1605.09553) call the sum attention correctness. They teach it by cross-entropy with a
-    map spread over the place, which would make attention cover all of it.
+    Source: Liu et al. 2017 (arXiv:1605.09553), attention correctness.
     """
+    # Liu et al. teach it by cross-entropy with a map spread over the place, which would make attention cover all of it.
     inside = torch.einsum("bctl,bl->bct", distribution, places.to(distribution.dtype))
     known = named[targets] & places.any(1)[:, None, None]
     return -(inside.clamp_min(1e-6).log() * known).sum() / (targets != PAD).sum()
@@ -88,11 +88,13 @@ def attention_supervision(distribution: Tensor, targets: Tensor, named: Tensor, 
 class Baseline:
     """Keep a moving average of each vocabulary word's log-probability, as the baseline for rewards.
 
-    Xu et al. 2015 §4.1 average whole captions. But most of a caption's log-probability depends on how hard its words
-    are to guess, wherever one looks. An average per word removes that too and, independent of locations, adds no bias.
-
     means: (vocabulary,), NaN for words not seen yet.
+
+    Source: Xu et al. 2015 §4.1, with an average per word.
     """
+
+    # Xu et al. average whole captions. But most of a caption's log-probability depends on how hard its words are to
+    # guess, wherever one looks. An average per word removes that too and, not depending on locations, adds no bias.
 
     def __init__(self, words: int, ranks: Ranks | None = None) -> None:
         """Begin without averages for a vocabulary of this size.
@@ -104,8 +106,7 @@ class Baseline:
     def reward_to_go(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return each location's reward, (batch, captions, time), without gradient, and update the averages.
 
-        It is the log-probability of its word and those after, less their averages; 0 for `<pad>`. Earlier words do not
-        depend on the location and would only add noise.
+        It is the log-probability of its word and those after, less their averages; 0 for `<pad>`.
 
         logits: (batch, captions, time, vocabulary).
         targets: (batch, captions, time) ids.
@@ -119,6 +120,7 @@ class Baseline:
             means = means.where(~means.isnan(), now)  # words seen for the first time
             gain = ((-loss - means[words]) * (words != PAD)).view(targets.shape)
             self.means = means.lerp(now, 1 - BASELINE_DECAY).where(~now.isnan(), means).cpu()
+            # Earlier words do not depend on the location and would only add noise.
             return gain.flip(2).cumsum(2).flip(2) * (targets != PAD)
 
 

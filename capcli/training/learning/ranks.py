@@ -1,8 +1,7 @@
 """Processes that train one model together, started by torchrun; each is called a rank.
 
 All make the same batches from the same data, and each takes its photos of every batch. Results are weighted by the
-rank's share of the batch, so that their sum is what one process would compute. Only rank 0 prints and writes. Encoder
-and decoder are called separately, so gradients are summed here, not by DistributedDataParallel, which wraps one module.
+rank's share of the batch, so that their sum is what one process would compute. Only rank 0 prints and writes.
 """
 
 from __future__ import annotations
@@ -168,6 +167,7 @@ class Ranks:
 
     def add_gradients(self, parameters: Iterable[Parameter]) -> None:
         """Add the other ranks' gradients, all at once. Raises RankLost."""
+        # Here, not by DistributedDataParallel, which wraps one module: encoder and decoder are called separately.
         if self.count == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -30,8 +30,7 @@ Vectors = list[tuple[dict[tuple[str, ...], float], float]]  # for each n: (tf-id
 class CiderD:
     """Compute CIDEr-D, with the references' tf-idf vectors computed once.
 
-    Every sentence gets an end mark, counted as a word. Without it, a sentence cut after "with a" scores as high as a
-    complete one, and training learns to stop in mid-sentence.
+    Every sentence gets an end mark, counted as a word.
 
     Source: Vedantam et al. 2015 §8.
     """
@@ -68,6 +67,8 @@ class CiderD:
 
 def count_ngrams(words: Sequence[str]) -> list[Counter[tuple[str, ...]]]:
     """Return n-gram counts of a sentence with its end mark, n from 1 to 4."""
+    # Without the end mark, a sentence cut after "with a" scores as high as a complete one, and training learns to stop
+    # in mid-sentence.
     marked = (*words, "")
     return [Counter(marked[i : i + n] for i in range(len(marked) - n + 1)) for n in range(1, LONGEST_NGRAM + 1)]
 

@@ -44,19 +44,19 @@ def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[st
 def least_gain(gains: Sequence[float]) -> float:
     """Return the gain, in nats, reached by all but UNSURE_SHARE of real photos' captions.
 
-    Pictures with nothing to see gain less: a picture of one colour makes no sentence much likelier than another such
-    picture does. Their scores need not be lower, as a model can be confident about nothing.
-
     gains: of real photos' captions, one or more.
     """
+    # Pictures with nothing to see gain less: a picture of one colour makes no sentence much likelier than another such
+    # picture does. Their scores need not be lower, as a model can be confident about nothing.
     return round(float(torch.tensor(gains, dtype=torch.double).quantile(UNSURE_SHARE)), 2)
 
 
 def agrees(row: dict[str, Any]) -> bool:
     """Return whether people's captions hold at least half of a caption's content words.
 
-    By eye, about as many captions are right. row: with "caption" and "references".
+    row: with "caption" and "references".
     """
+    # By eye, about as many captions are right.
     held = {stem(word) for reference in row["references"] for word in tokenize(reference)}
     content = [stem(word) for word in tokenize(row["caption"]) if word not in FUNCTION_WORDS]
     return sum(word in held for word in content) >= len(content) / 2

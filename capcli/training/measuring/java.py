@@ -1,7 +1,4 @@
-"""pycocoevalcap's Java programs, METEOR and the Penn Treebank tokenizer, run directly.
-
-Its own classes write into their folder, stumble over decimal commas, and wait for ever after an interrupt.
-"""
+"""pycocoevalcap's Java programs, METEOR and the Penn Treebank tokenizer, run directly."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ from collections.abc import Sequence
 
 import pycocoevalcap
 
+# Not by pycocoevalcap's own classes, which write into their folder, stumble over decimal commas, and wait for ever
+# after an interrupt.
 # Overrides JAVA_TOOL_OPTIONS: with a decimal comma METEOR would not understand its own figures.
 JAVA = ("java", "-Duser.language=en", "-Duser.country=US", "-Dfile.encoding=UTF-8")
 FOLDER = pycocoevalcap.__path__[0]
