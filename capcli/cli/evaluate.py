@@ -41,7 +41,7 @@ def evaluate(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL|FILE",
+            metavar="MODEL",
             help="Compare with another model, or its captions, by the paired bootstrap over photos.",
             show_default=False,
         ),

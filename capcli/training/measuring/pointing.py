@@ -175,7 +175,7 @@ def as_lines(result: dict[str, Any]) -> Iterator[str]:
         f"({result['skipped']} more that people fill by over half are skipped), {result['words']} words for people"
     )
     yield f"points at a person       {result['hits']:6.1f} %"
-    for row in result["sizes"]:
-        yield f"  largest up to {row['up_to']:3.0f} %   {row['hits']:6.1f} % of {row['words']} words"
     yield f"the picture's centre     {result['centre']:6.1f} %"
     yield f"chance (area of people)  {result['chance']:6.1f} %"
+    for row in result["sizes"]:
+        yield f"  largest up to {row['up_to']:3.0f} %   {row['hits']:6.1f} % of {row['words']} words"
