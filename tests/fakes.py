@@ -29,8 +29,19 @@ SAID = {
     "chelsea.jpg": ["a cat looks into the camera", "a cat looks into the camera"],
     "coffee.jpg": ["a cup of coffee on a wooden table", "a cup of coffee on a wooden table"],
 }
-SMALL = ["--image-size", "96", "--hidden-size", "64", "--set", "embedding_size=64", "--set", "attention_size=32"]
-SMALL += ["--min-count", "1", "--views", "1", "--set", "label_smoothing=0", "--dropout", "0", "--device", "cpu"]
+SMALL = ["--image-size", "96", "--set", "hidden_size=64", "--set", "embedding_size=64", "--set", "attention_size=32"]
+SMALL += [
+    "--set",
+    "min_count=1",
+    "--set",
+    "views=1",
+    "--set",
+    "label_smoothing=0",
+    "--set",
+    "dropout=0",
+    "--device",
+    "cpu",
+]
 SMALLER = {"image_size": 64, "hidden_size": 8, "embedding_size": 8, "attention_size": 8, "min_count": 1, "views": 1}
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import dataclasses
 import io
 import json
 import re
@@ -22,11 +21,13 @@ from PIL import Image
 
 from capcli import Caption, Captioner
 from capcli.cli.app import COMMANDS, app
+from capcli.decoding.options import DecodingOptions
 from capcli.explaining.printing import as_kinds, as_line, as_table
 from capcli.explaining.reading import explain
 from capcli.images.decode import open_upright
 from capcli.maps.folders import write_overlays
 from capcli.maps.overlay import OverlayOptions
+from capcli.settings import settings
 from capcli.training.learning.options import TrainOptions
 from capcli.training.recipes import read_recipe
 
@@ -77,7 +78,7 @@ def test_commands_and_options_exist(document: Path) -> None:
         used = {word.split("=")[0] for word in words if word.startswith("--")}
         assert used <= options(command), words
         changed = {word.split("=")[0] for option, word in pairwise(words) if option == "--set"}
-        assert changed <= {field.name for field in dataclasses.fields(TrainOptions)}, words
+        assert changed <= {*settings(TrainOptions), *settings(DecodingOptions)}, words
 
 
 def test_every_command_is_introduced() -> None:

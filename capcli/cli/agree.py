@@ -23,12 +23,6 @@ def agree(
     init: Annotated[
         str, typer.Option(metavar="MODEL", help="Begin with this checkpoint; best if trained on the same photos.")
     ] = "bundled",
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            min=2, metavar="N", help="Width of the beam search whose sentences are ranked.  [default: the checkpoint's]"
-        ),
-    ] = None,
     device: Device = "auto",
     allow_outside: AllowOutside = False,
 ) -> None:
@@ -55,5 +49,5 @@ def agree(
         sets = read_data_sets(tuple(data), allow_outside)
         with closing(LockedFolder(output)):
             learn_agreement(
-                sets, find_checkpoint(init), output, beam, choose_device(device), SEED, typed_command("agree")
+                sets, find_checkpoint(init), output, None, choose_device(device), SEED, typed_command("agree")
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @grouped
 def alt(
     model: Annotated[ModelOptions, Only("model")],
-    sources: Annotated[Sources, Only("exclude", "max_pixels")],
+    sources: Annotated[Sources, Only("exclude")],
     site: Annotated[
         list[str], typer.Argument(metavar="SITE", help="HTML and Markdown files, and folders with such files.")
     ],

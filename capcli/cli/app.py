@@ -71,7 +71,7 @@ class Commands(TyperGroup):
         try:
             sys.exit(super().main(*arguments, **named | {"standalone_mode": False}) or 0)
         except UsageError as error:
-            if moved := MOVED.get(getattr(error, "option_name", "")):
+            if moved := where_it_is(error):
                 say(moved)
                 sys.exit(error.exit_code)
             said = error.format_message()
@@ -115,6 +115,15 @@ class Commands(TyperGroup):
         for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:{width}}", line) for name, line in commands.items()])
+
+
+def where_it_is(error: Any) -> str | None:
+    """Return what to give instead of an option that a command has not; None if nobody knows."""
+    option = getattr(error, "option_name", "")
+    name = option.lstrip("-").replace("-", "_")
+    if name in getattr(error.ctx and error.ctx.command.callback, "by_set", ()):
+        return f"{option} is a setting: --set {name}=VALUE"
+    return MOVED.get(option)
 
 
 app = typer.Typer(

@@ -13,6 +13,8 @@ from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, grouped
 
+MOST = 300  # images to measure with
+
 
 @grouped
 def bench(
@@ -20,10 +22,11 @@ def bench(
     folder: Annotated[
         str | None,
         typer.Argument(
-            metavar="FOLDER", help="Measure with these images.  [default: generated ones]", show_default=False
+            metavar="FOLDER",
+            help="Measure with the first 300 images here.  [default: generated ones]",
+            show_default=False,
         ),
     ] = None,
-    number: Annotated[int, typer.Option(min=1, metavar="N", help="Measure with at most N images.")] = 300,
 ) -> None:
     """Measure how fast captioning is on this machine.
 
@@ -56,9 +59,9 @@ def bench(
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as made:
         if folder is None:
-            paths = make_images(Path(made), number)
+            paths = make_images(Path(made), MOST)
         else:
-            found = list(islice(find_images([folder]), number))
+            found = list(islice(find_images([folder]), MOST))
             paths = [path for path in found if isinstance(path, str)]
             for error in found:
                 if isinstance(error, ImageError):

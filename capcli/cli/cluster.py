@@ -13,7 +13,6 @@ from capcli.cli.options import (
     Num,
     Only,
     Place,
-    Quiet,
     Sources,
     Writing,
     grouped,
@@ -23,9 +22,9 @@ from capcli.cli.options import (
 @grouped
 def cluster(
     cluster: ClusterOptions,
-    sources: Annotated[Sources, Only("files_from", "exclude", "max_pixels")],
+    sources: Annotated[Sources, Only("files_from")],
     decoding: DecodingSet,
-    writing: Annotated[Writing, Only("resume", "existing")],
+    writing: Annotated[Writing, Only("resume")],
     model: Annotated[ModelOptions, Only("model")],
     output: Annotated[str, Place("--output", "-o", metavar="FOLDER", help="Write Parquet files into this folder.")],
     paths: Annotated[
@@ -35,7 +34,6 @@ def cluster(
         ),
     ] = None,
     num: Num = 1,
-    quiet: Quiet = False,
 ) -> None:
     """Caption a million images on the machines of a Ray cluster.
 
@@ -47,5 +45,5 @@ def cluster(
     """
     from capcli.cli.job import Job
 
-    job = Job(paths or [], output, cluster, sources, decoding, writing, model, num, quiet)
+    job = Job(paths or [], output, cluster, sources, decoding, writing, model, num)
     raise typer.Exit(job.run())

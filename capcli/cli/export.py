@@ -9,7 +9,6 @@ import typer
 
 from capcli.cli.folders import require_vacant
 from capcli.cli.messages import fail
-from capcli.cli.options import one_of
 
 
 def export(
@@ -18,9 +17,6 @@ def export(
         typer.Argument(metavar="MODEL", help="Checkpoint folder, USER/NAME on the Hugging Face Hub, or bundled."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Write the files into this folder.")],
-    existing: Annotated[
-        str | None, one_of(("overwrite",), "Replace an earlier export in DIR.  [default: refuse it]")
-    ] = None,
 ) -> None:
     """Export a checkpoint as ONNX graphs, for other programs.
 
@@ -36,8 +32,7 @@ def export(
     from capcli.engines.onnx import tensor_shapes
     from capcli.files import OutputError
 
-    if existing is None:
-        require_vacant(output, FILES, "use --existing overwrite, or name another folder")
+    require_vacant(output, FILES)
     try:
         written = write_graphs(read_checkpoint(find_checkpoint(checkpoint), tensor_shapes), output)
     except (ModelError, ValueError) as error:  # a network that has no graph

@@ -13,14 +13,12 @@ from capcli.cli.messages import fail
 def require_vacant(
     folder: Path,
     names: Iterable[str],
-    remedy: str = "name another folder",
     stop: Callable[[object], NoReturn] = fail,
 ) -> None:
     """Stop with a line if a folder, which need not exist, holds one of these files.
 
-    remedy: what to do then.
     stop: prints the line, and exits.
     """
     for name in names:
         if os.path.lexists(folder / name):
-            stop(f"{folder / name}: exists; {remedy}")
+            stop(f"{folder / name}: exists; name another folder")

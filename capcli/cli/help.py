@@ -14,16 +14,11 @@ WIDEST = 24  # columns for the names of options in the short help
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "The run": (
-        *("output", "resume", "init", "epochs", "device", "precision", "seed", "feature_cache", "tensorboard", "more"),
-        "dry_run",
+        *("output", "resume", "init", "epochs", "device", "seed", "feature_cache", "tensorboard", "set", "dry_run"),
     ),
-    "The model": (
-        *("encoder", "encoder_weights", "decoder", "refine", "feed_previous_word", "hidden_size", "dropout"),
-    ),
-    "How to learn": (
-        *("self_critical", "captions_per_batch", "learning_rate", "fine_tune", "average", "attention_regularization"),
-    ),
-    "Photos and words": ("allow_outside", "image_size", "views", "min_count"),
+    "The model": ("encoder", "decoder", "refine"),
+    "How to learn": ("self_critical", "learning_rate", "fine_tune"),
+    "Photos": ("allow_outside", "image_size"),
 }
 
 
@@ -98,7 +93,7 @@ SHORT = {
         ),
     ),
     "alt": Short(
-        ("check", "dry_run", "max_chars", "unsure", "root", "exclude", "max_pixels", "model"),
+        ("check", "dry_run", "max_chars", "unsure", "root", "exclude", "model"),
         (
             "capcli alt site/ --dry-run",
             "capcli alt site/",

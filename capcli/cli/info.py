@@ -8,14 +8,17 @@ from typing import Annotated
 import typer
 
 from capcli.cli.messages import fail
-from capcli.cli.options import Model
 
 
 def info(
     checkpoint: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="The same as --model.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Checkpoint: a folder, or USER/NAME on the Hugging Face Hub.  [default: bundled]",
+            show_default=False,
+        ),
     ] = None,
-    model: Model = None,
     card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
 ) -> None:
@@ -26,11 +29,9 @@ def info(
     from capcli.checkpoints.store import ModelError
     from capcli.engines.choose import engine_loader
 
-    if checkpoint is not None and model is not None:
-        fail("name one checkpoint: MODEL or --model")
     try:
         load = engine_loader()
-        folder = find_checkpoint(checkpoint or model)
+        folder = find_checkpoint(checkpoint)
         engine = load(folder)
     except (ModelError, ValueError) as error:
         fail(error)

@@ -23,7 +23,7 @@ from capcli.images.decode import STANDARD_INPUT
 from capcli.images.find import find_images, natural, read_names
 from capcli.installing import install_line
 from capcli.outputs.formats import format_by_ending
-from capcli.outputs.parquet import ParquetFolder, check_parquet, check_place, parts_of
+from capcli.outputs.parquet import ParquetFolder, check_parquet, check_place
 from capcli.outputs.rows import Layout
 from capcli.progress import CaptionBar
 from capcli.results import ImageError
@@ -46,7 +46,6 @@ class Job:
     writing: Writing
     model: ModelOptions
     num: int
-    quiet: bool
 
     def run(self) -> int:
         """Caption, and return the exit status; exit with a line for options that cannot be followed."""
@@ -54,7 +53,7 @@ class Job:
         require_presence([path for path in self.paths if "://" not in path], self.sources.files_from)
         try:
             check_parquet(self.output)
-            check_place(self.output, self.writing.resume or self.writing.existing == "overwrite")
+            check_place(self.output, self.writing.resume, "--resume")
         except OutputError as error:
             fail(error)
         check_packages()
@@ -73,12 +72,10 @@ class Job:
 
     def rules(self) -> Iterator[tuple[object, str]]:
         """Yield rules about options that a cluster cannot follow, or that contradict each other."""
-        output, existing, resume = self.output, self.writing.existing, self.writing.resume
+        output, resume = self.output, self.writing.resume
         yield "://" in output, f"--output {output}: must be a folder that all machines share"
         is_file = output == STANDARD_INPUT or format_by_ending(output) is not None
         yield is_file, f"--output {output}: must be a FOLDER/, which gets Parquet files"
-        yield existing not in (None, "overwrite"), f"--existing {existing}: a cluster only takes overwrite"
-        yield existing and resume, "--resume cannot be combined with --existing overwrite"
         yield self.cluster.retry_failed and not resume, "--retry-failed needs --resume"
         listed = self.sources.files_from is not None
         yield self.cluster.column is not None and listed, "--column cannot be combined with --files-from"
@@ -106,16 +103,13 @@ class Job:
 
     def fill(self, run: Run, orders: Orders) -> int:
         """Caption what the output lacks, and return the exit status. Raises OSError, OutputError and ManifestError."""
-        from capcli.distributed.output import Done, clear, read_part, settle
+        from capcli.distributed.output import Done, clear, settle
 
         output, retries = Path(orders.output), self.cluster.retry_failed
         for line in clear(output):
             say(line)
         shards, named = divided(self.paths)
         done = settle(output, shards) if self.writing.resume else Done()
-        old = parts_of(output) if self.writing.existing else []
-        for part in old:
-            read_part(part, captions=False)  # or it is not ours to replace
         listing = self.list_blocks(run, shards, named, orders, done)
         for failure in listing.failures:
             run.found += 1
@@ -123,15 +117,15 @@ class Job:
         status = 0
         if listing.blocks:
             total = None if shards else listing.rows + listing.skipped + run.found
-            bar = CaptionBar(sys.stderr.isatty() and not self.quiet, None if total is None else lambda: total)
-            status = self.hand_out(run, listing, orders, bar, old)
+            bar = CaptionBar(sys.stderr.isatty(), None if total is None else lambda: total)
+            status = self.hand_out(run, listing, orders, bar)
             if retries:
                 settle(output, shards)
         elif not (run.found or run.skipped):
             return tell_nothing_found(self.paths, self.sources.files_from)
         if status == 2 or status > 128:
             return status
-        run.summarise(self.quiet)
+        run.summarise(False)
         if done.failed and not retries:
             say(f"{count(len(done.failed), 'image')} failed in earlier runs; --retry-failed tries again")
         return status or int(bool(run.failed or (done.failed and not retries)))
@@ -177,11 +171,10 @@ class Job:
         if self.sources.files_from is not None:
             yield from read_names(self.sources.files_from)
 
-    def hand_out(self, run: Run, listing: Listing, orders: Orders, bar: CaptionBar, old: list[Path]) -> int:
+    def hand_out(self, run: Run, listing: Listing, orders: Orders, bar: CaptionBar) -> int:
         """Have the blocks captioned, and return the exit status.
 
         bar: shows progress; closed at the end.
-        old: files that the first new one replaces.
         """
         from capcli.distributed.cluster import Cluster, ClusterError
 
@@ -194,8 +187,6 @@ class Job:
                         say(report.trouble)
                         return 1
                     begun = True
-                    for part in old if report.rows else ():
-                        part.unlink(missing_ok=True)
                     with bar.aside():
                         keep(run, report)
                     bar.update(run.found + run.skipped, run.failed)

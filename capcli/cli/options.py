@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from capcli.images.find import Selection
 
 BATCH_SIZE = 32  # images through the model at once; `capcli caption` can change it
-SET = "Change the checkpoint's way to decode, as in the HTTP API and Python."
+SET = "Change the checkpoint's way to decode, as in the HTTP API and Python"
 SEED = 1  # for `capcli teach` and `agree`
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -39,23 +39,25 @@ class Changes:
     """Mark a parameter that takes a dataclass's settings as a dict of those given.
 
     kind: the dataclass.
-    names: settings that are options; None for all but those `without`.
-    more: whether --set takes the rest.
+    names: settings that are options.
+    more: help of --set, which takes the rest; empty for no --set.
     default: shown for settings in TunedDecoding, which are the checkpoint's.
     panel: of help.
     """
 
     kind: type
-    names: tuple[str, ...] | None = None
-    without: tuple[str, ...] = ()
-    more: bool = False
+    names: tuple[str, ...]
+    more: str = ""
     default: str = "the checkpoint's"
     panel: str = "How to decode"
 
     def taken(self) -> dict[str, Setting]:
         """Return the settings that are options, by name."""
-        every = settings(self.kind)
-        return {n: every[n] for n in every if (self.names is None or n in self.names) and n not in self.without}
+        return {name: declared for name, declared in settings(self.kind).items() if name in self.names}
+
+    def rest(self) -> dict[str, Setting]:
+        """Return the settings that --set takes and that have no option, by name."""
+        return {n: declared for n, declared in settings(self.kind).items() if self.more and n not in self.names}
 
     def options(self) -> Iterator[inspect.Parameter]:
         """Yield an option for each setting; None where not given."""
@@ -77,12 +79,15 @@ class Changes:
             annotation = Annotated[plain | None, option]  # type: ignore[valid-type]
             yield option_of(name, None, annotation)
         if self.more:
-            rest = {n: declared for n, declared in settings(self.kind).items() if n not in self.taken()}
             told = "; ".join(
-                f"{n}={'true|false' if hints[n] is bool else d.metavar}: {d.in_short}" for n, d in rest.items()
+                f"{n}={'true|false' if hints[n] in (bool, bool | None) else d.metavar}: {d.in_short}"
+                for n, d in self.rest().items()
             )
             option = typer.Option(
-                *("--set",), metavar="NAME=VALUE", help=f"{SET} {told}.  [repeatable]", rich_help_panel=self.panel
+                *("--set",),
+                metavar="NAME=VALUE",
+                help=f"{self.more}: {told}.  [repeatable]",
+                rich_help_panel=self.panel,
             )
             yield option_of("set", None, Annotated[list[str] | None, option])
 
@@ -171,6 +176,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
         function(**made, **values)
 
     command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    command.by_set = [n for mark in changes.values() for n in mark.rest()]  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return command
 
@@ -301,10 +307,9 @@ TensorBoard = Annotated[
         help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the package of this name.",
     ),
 ]
-# Given settings by name. Those that a checkpoint was tuned to, except the beam, change only through --set.
-RARE = (*(name for name in settings(TunedDecoding) if name != "beam"), "temperature", "attention_samples")
-Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, without=RARE, more=True)]
-DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, (), more=True)]
+# Given settings by name.
+Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, ("beam", "ban", "sample", "diversity"), more=SET)]
+DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, (), more=SET)]
 Num = Annotated[
     int,
     typer.Option(
@@ -367,11 +372,9 @@ class Sources:
         int, Choice(min=1, metavar="N", help="Refuse images of more than N pixels.", show_default=True)
     ] = 100_000_000
     files_from: Annotated[
-        str | None, Choice(metavar="FILE", help="Read image names from FILE (- for stdin), one per line.")
+        str | None,
+        Choice(metavar="FILE", help="Read image names from FILE (- for stdin), one per line, or each ending in NUL."),
     ] = None
-    null: Annotated[
-        bool, Choice("--null", "-0", help="Names in --files-from end in NUL, as find -print0 writes them.")
-    ] = False
     shard: Annotated[
         str | None,
         Choice(

@@ -142,7 +142,7 @@ class Listed:
         """Yield all parts' images."""
         yield from find_images(self.paths, self.sources.selection, pass_over)
         if self.sources.files_from is not None:
-            yield from read_names(self.sources.files_from, self.sources.null)
+            yield from read_names(self.sources.files_from)
 
     def of_shard(self, pass_over: Callable[[str, str], object]) -> Callable[[str, str], object]:
         """Limit pass_over to paths in the part."""

@@ -40,7 +40,6 @@ def source_rules(paths: list[str], sources: Sources) -> Iterator[tuple[object, s
     """Yield rules about the images named. paths: the arguments."""
     listed = sources.files_from
     yield not paths and listed is None, "nothing to caption: give PATHS or --files-from FILE; see --help"
-    yield sources.null and listed is None, "--null needs --files-from"
     yield paths.count(STANDARD_INPUT) > 1, "- stands for one image on stdin, and can be given only once"
     yield listed == STANDARD_INPUT and STANDARD_INPUT in paths, "stdin cannot be both an image and --files-from"
 

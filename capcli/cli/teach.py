@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from capcli.cli.learning import failures_told, require_room, typed_command
-from capcli.cli.options import SEED, AllowOutside, TensorBoard
+from capcli.cli.options import SEED, AllowOutside
 
 
 def teach(
@@ -27,7 +27,6 @@ def teach(
         str,
         typer.Option(metavar="MODEL", help="Teach this checkpoint: bundled, or a folder from `capcli train`."),
     ] = "bundled",
-    tensorboard: TensorBoard = False,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Teach a checkpoint your own captions of some photos.
@@ -53,4 +52,4 @@ def teach(
         require_room(output, [PAGE_FILE])
         data_set = read_data_set(data, hold_out=False, allow_outside=allow_outside)
         with closing(LockedFolder(output)):
-            teach_captioner(data_set, find_checkpoint(init), output, SEED, typed_command("teach"), tensorboard)
+            teach_captioner(data_set, find_checkpoint(init), output, SEED, typed_command("teach"))

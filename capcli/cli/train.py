@@ -13,7 +13,7 @@ import typer
 
 from capcli.cli.learning import failures_told, is_left_over, require_room, typed_command
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped, read_settings
+from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped
 from capcli.cli.signals import Stop
 from capcli.training.learning.options import TrainOptions
 
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 
 # Training settings that are options; the others are for recipes and --set.
 OPTIONS = (
-    *("self_critical", "epochs", "captions_per_batch", "learning_rate", "average", "encoder", "encoder_weights"),
-    *("fine_tune", "decoder", "refine", "feed_previous_word", "image_size", "views", "hidden_size", "dropout"),
-    *("attention_regularization", "min_count", "precision", "seed"),
+    *("self_critical", "epochs", "learning_rate", "encoder", "fine_tune", "decoder", "refine", "image_size", "seed"),
 )
+MORE = "Any other setting, as a recipe names it"
 RECIPE = ".toml"
 
 
 @grouped
 def train(
     settings: Annotated[
-        dict[str, Any], Changes(TrainOptions, OPTIONS, default="--init's, otherwise ours", panel="How to learn")
+        dict[str, Any], Changes(TrainOptions, OPTIONS, MORE, "--init's, otherwise ours", "How to learn")
     ],
     data: Annotated[
         list[str],
@@ -55,14 +54,6 @@ def train(
             metavar="MODEL",
             help="Start from this checkpoint, a folder or bundled, with its architecture, vocabulary and decoding.",
             show_default=False,
-        ),
-    ] = None,
-    more: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any other setting, as a recipe names it: --set weight_decay=0.02.  [repeatable]",
         ),
     ] = None,
     device: Device = "auto",
@@ -94,7 +85,7 @@ def train(
 
     set_up_process()
     recipe = data[0].endswith(RECIPE) and Path(data[0]).is_file()
-    if recipe and (others := [*data[1:], *settings, *(more or []), *([init] if init else [])]):
+    if recipe and (others := [*data[1:], *settings, *([init] if init else [])]):
         fail(f"{data[0]}: a recipe holds all data and settings; {others[0]} cannot come beside it")
     if dry_run and not recipe:
         fail("--dry-run is for recipes: capcli train recipe.toml --output RUN --dry-run")
@@ -105,12 +96,7 @@ def train(
         elif recipe:
             run.follow(Path(data[0]))
         else:
-            run.train(
-                settings
-                | read_settings(TrainOptions, more or [], OPTIONS)
-                | {"data": tuple(data), "allow_outside": allow_outside},
-                init,
-            )
+            run.train(settings | {"data": tuple(data), "allow_outside": allow_outside}, init)
 
 
 @dataclass

@@ -17,6 +17,8 @@ from capcli.images.drawn import RECORD, drawn_pictures
 from capcli.images.raw import ENDINGS
 from capcli.results import ImageError
 
+CHUNK = 1 << 16  # bytes of a list that are read at once, at most
+
 # Raw files' endings, and those Pillow can decode, without its stubs for scientific and video formats.
 SUFFIXES = ENDINGS | frozenset(
     ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .eps .fit .fits .flc .fli .ftc .ftu .gbr .gif .heic .heics "
@@ -183,38 +185,45 @@ def is_file_or_dangling(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def read_names(source: str, null_separated: bool = False) -> Iterator[str | ImageError]:
+def read_names(source: str) -> Iterator[str | ImageError]:
     """Yield a list's file names, as soon as they can be read.
 
-    Empty names are skipped, as is a UTF-8 byte order mark before the first line. An ImageError replaces an impossible
-    name, and a list in UTF-16.
+    Names end with a line end or, if the list begins so, with NUL, as from `find -print0`. Empty names are skipped, as
+    is a UTF-8 byte order mark before the first line. An ImageError replaces an impossible name, and a list in UTF-16.
 
     source: file of the list, `-` for standard input; names may be any bytes.
-    null_separated: whether names end with NUL, as from `find -print0`, not a line end.
 
     Raises OSError if the list cannot be read.
     """
-    end = b"\0" if null_separated else b"\n"
     with open(
         sys.stdin.fileno() if source == STANDARD_INPUT else source, "rb", closefd=source != STANDARD_INPUT
     ) as file:
-        for number, name in enumerate(split_list(file, end)):
-            if not (number or null_separated) and name.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                yield ImageError(source, "is in UTF-16; save it in UTF-8")
-                return
-            if not null_separated:  # as some editors and shells write text; NUL-separated names stay as they are
+        beginning = b""
+        while not {*b"\0\n"} & {*beginning} and (chunk := file.read1(CHUNK)):
+            beginning += chunk
+        if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            yield ImageError(source, "is in UTF-16; save it in UTF-8")
+            return
+        has_nul = b"\0" in beginning  # which no name holds
+        for number, name in enumerate(split_list(beginning, file, b"\0" if has_nul else b"\n")):
+            if not has_nul:  # as some editors and shells write text
                 name = name.removeprefix(b"" if number else codecs.BOM_UTF8).removesuffix(b"\r")
             if name:
                 yield parse_name(os.fsdecode(name))
 
 
-def split_list(file: BufferedReader, end: bytes) -> Iterator[bytes]:
-    """Yield a file's parts between separators, and the rest. end: the separator, one byte."""
-    rest = b""
+def split_list(beginning: bytes, file: BufferedReader, end: bytes) -> Iterator[bytes]:
+    """Yield a file's parts between separators, and the rest.
+
+    beginning: already read from the file.
+    end: the separator, one byte.
+    """
+    rest, chunk = b"", beginning
     # read1 returns what a pipe has so far, so work begins before the list is complete.
-    while chunk := file.read1(1 << 16):
+    while chunk:
         *parts, rest = (rest + chunk).split(end)
         yield from parts
+        chunk = file.read1(CHUNK)
     yield rest
 
 
@@ -222,8 +231,7 @@ def parse_name(name: str) -> str | ImageError:
     """Return a list's file name, or an error for an impossible one."""
     if name == STANDARD_INPUT:  # the list itself may be on standard input
         return ImageError(name, "means stdin, which a list cannot name; ./- is a file called -")
-    # A NUL-separated list looks like one line: its first name is enough for the message.
-    return ImageError(name.split("\0")[0], "followed by a NUL; read such lists with --null") if "\0" in name else name
+    return ImageError(name.split("\0")[0], "followed by a NUL, which no name holds") if "\0" in name else name
 
 
 def coco_id(path: str | os.PathLike[str]) -> int | None:

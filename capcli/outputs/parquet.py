@@ -162,10 +162,11 @@ def check_folder(path: str, wanted: bool) -> list[Path]:
     return parts
 
 
-def check_place(path: str, wanted: bool) -> list[Path]:
+def check_place(path: str, wanted: bool, remedy: str = "--resume or --existing overwrite") -> list[Path]:
     """Return the parts in a folder, whatever their columns.
 
     path, wanted: as in `check_folder`.
+    remedy: the options that want them.
 
     Raises OutputError for an unwritable folder or unwanted parts.
     """
@@ -175,7 +176,7 @@ def check_place(path: str, wanted: bool) -> list[Path]:
         raise OutputError(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
     parts = parts_of(path)
     if parts and not wanted:
-        raise OutputError(path, "has captions in it; use --resume or --existing overwrite, or name another folder")
+        raise OutputError(path, f"has captions in it; use {remedy}, or name another folder")
     return parts
 
 

@@ -33,11 +33,11 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_checkpoint_learns_to_rank_and_captions(data: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "ranked"
-    done = run("agree", data, "--init", tiny_checkpoint, "--output", out, "--beam", 5, "--device", "cpu")
+    done = run("agree", data, "--init", tiny_checkpoint, "--output", out, "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert f"capcli caption --model {out}" in done.stderr
-    told = run("info", "--model", out)
-    assert "beam 5" in told.stdout
+    told = run("info", out)
+    assert "beam 3" in told.stdout
     assert "1 × the agreement with the photo added to the score" in told.stdout
     ranked, plain = (
         json.loads(run("caption", PHOTOS / "chelsea.jpg", "--model", out, "--format", "json", *more).stdout)[0]
@@ -53,7 +53,7 @@ def test_bundled_is_a_name_for_every_command_that_takes_a_checkpoint(
 ) -> None:
     monkeypatch.setattr(hub, "bundled_checkpoint", lambda: tiny_checkpoint)
     common = (data, "--init", "bundled", "--device", "cpu", "--output")
-    for command, more in (("train", ["--epochs", 1]), ("agree", ["--beam", 5])):
+    for command, more in (("train", ["--epochs", 1]), ("agree", [])):
         done = run(command, *common, tmp_path / command, *more)
         assert done.exit_code == 0, done.output
         assert (tmp_path / command / "model.safetensors").exists()

@@ -2,7 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from fakes import PHOTOS
+from typer.testing import CliRunner
+
+from capcli.cli.app import app
 
 
 def bench(checkpoint: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -19,9 +23,10 @@ def test_a_folder_with_a_bad_image(tiny_checkpoint: Path, tmp_path: Path) -> Non
     assert done.stdout.startswith("1 images, batches of 32, on cpu (")
 
 
-def test_made_images(tiny_checkpoint: Path) -> None:
-    done = bench(tiny_checkpoint, "--number", 3)
-    assert done.returncode == 0, done.stderr
+def test_made_images(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capcli.cli.bench.MOST", 3)
+    done = CliRunner().invoke(app, ["bench", "--model", str(tiny_checkpoint), "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("3 images, batches of 32, on cpu (")
     assert "\nbound by: " in done.stdout
 

@@ -112,7 +112,14 @@ MISSES = [
     ["--engine", "torch"],
     ["--engine", "torch", "--precision", "bf16"],
 ]
-HITS = [["--num", 3], ["--beam", 3], ["--batch-size", 2], ["--seed", 4], ["--max-pixels", 7000], ["--keywords", 3]]
+HITS = [
+    ["--num", 3],
+    ["--beam", 3],
+    ["--batch-size", 2],
+    ["--set", "seed=4"],
+    ["--max-pixels", 7000],
+    ["--keywords", 3],
+]
 
 
 @pytest.mark.parametrize("options", MISSES, ids=lambda options: "".join(map(str, options)))
@@ -240,7 +247,7 @@ def test_a_photo_that_changes_meanwhile_is_not_remembered(
 def test_what_draws_at_random_is_refused(tiny_checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     for options, reason in (
         (["--sample"], "sample: random draws differ each time"),
-        (["--sample", "--seed", 1], "sample: random draws differ each time"),
+        (["--sample", "--set", "seed=1"], "sample: random draws differ each time"),
         (["--set", "attention-samples=2"], "attention-samples: random draws differ each time"),
     ):
         done = caption(tiny_checkpoint, photos, "--cache", tmp_path / "kept.db", *options)

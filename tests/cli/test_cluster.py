@@ -149,16 +149,15 @@ def test_half_written_files_are_done_again(common: tuple[object, ...], tmp_path:
     assert len({row["path"] for row in rows(tmp_path)}) == len(rows(tmp_path)) == 10
 
 
-def test_what_is_replaced_stays_until_there_is_something_new(common: tuple[object, ...], tmp_path: Path) -> None:
+def test_what_is_there_is_not_replaced(common: tuple[object, ...], tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 5)
     assert run(tmp_path / "photos", *common)[0] == 0
-    assert run(tmp_path / "photos", *common, "--existing", "overwrite")[0] == 0
-    assert [part.name for part in parts_of(tmp_path / "out")] == [name_of_part(2_000_001 + i) for i in range(2)]
-    assert run(tmp_path / "out", *common, "--existing", "overwrite")[0] == 1  # no images there
-    assert len(parts_of(tmp_path / "out")) == 2
+    status, said = run(tmp_path / "photos", *common)
+    assert (status, said) == (2, [f"{tmp_path}/out/: has captions in it; use --resume, or name another folder"])
+    assert run(tmp_path / "photos", *common, "--resume")[0] == 0
     foreign = tmp_path / "out" / name_of_part(3)
     pq.write_table(pa.table({"x": [1]}), foreign)
-    status, said = run(tmp_path / "photos", *common, "--existing", "overwrite")
+    status, said = run(tmp_path / "photos", *common, "--resume")
     assert (status, said) == (2, [f"{foreign}: not parquet as this command writes it; left as it is"])
     assert len(parts_of(tmp_path / "out")) == 3
 
@@ -216,8 +215,6 @@ def test_trouble_of_a_machine_ends_the_run(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--existing", "append"], "--existing append: a cluster only takes overwrite"),
-        (["--existing", "overwrite", "--resume"], "--resume cannot be combined with --existing overwrite"),
         (["-o", "captions.parquet"], "--output captions.parquet: must be a FOLDER/, which gets Parquet files"),
         (["-o", "-"], "--output -: must be a FOLDER/, which gets Parquet files"),
         (["-o", "s3://bucket/out/"], "--output s3://bucket/out/: must be a folder that all machines share"),

@@ -37,8 +37,8 @@ def run(*arguments: object) -> Result:
         (["caption", COFFEE, "--num", "1000000"], "invalid value for '--num': "),
         (["explain"], "missing argument 'PHOTO'. See capcli explain --help"),
         (["train", str(PHOTOS)], "missing option '--output'"),
-        (["export", "bundled", "-o", "x", "--existing", "append"], "--existing append: not one of overwrite"),
-        (["info", "bundled", "--model", "bundled"], "name one checkpoint: MODEL or --model"),
+        (["caption", COFFEE, "--top-p", "0.9"], "--top-p is a setting: --set top_p=VALUE"),
+        (["train", "x", "-o", "y", "--hidden-size", "9"], "--hidden-size is a setting: --set hidden_size=VALUE"),
         (["explain", COFFEE, "a cat", "a dog"], "2 sentences: give one, or several with --text-file"),
         (["explain", "https://a.org/b.jpg", "a cat"], "https://a.org/b.jpg: URLs are not fetched; curl -s URL | "),
     ],
@@ -63,7 +63,7 @@ def test_what_may_be_repeated_has_three_dots(name: str) -> None:
 
 
 def test_info_takes_a_checkpoint_as_export_does(tiny_checkpoint: Path) -> None:
-    assert run("info", tiny_checkpoint).output == run("info", "--model", tiny_checkpoint).output
+    assert run("info", tiny_checkpoint).output == run("info", tiny_checkpoint).output
     assert "sentences.onnx" in run("export", "--help").output
 
 

@@ -72,7 +72,7 @@ def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Pat
         (folder / name).write_bytes(photo_bytes(i))
     names = b"".join(os.fsencode(folder / name) + b"\0" for name in [*odd, "gone\n\x1b[31m.jpg"])
     done = capcli(
-        "--files-from", "-", "-0", "--model", tiny_checkpoint, "--format", "jsonl",
+        "--files-from", "-", "--model", tiny_checkpoint, "--format", "jsonl",
         input=names.decode(errors="surrogateescape"),
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -55,7 +55,7 @@ def test_a_checkpoint_that_cannot_be_used_is_a_usage_error(command: str, tiny_ch
     model = ["--model", str(tiny_checkpoint)]
     arguments = {
         "caption": [CAT, *model],
-        "info": model,
+        "info": model[1:],
         "push": [str(tiny_checkpoint), "me/x"],
     }
     done = process(command, *arguments[command])

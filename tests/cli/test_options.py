@@ -39,7 +39,7 @@ def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -
                 assert done.exit_code == 2
                 assert re.search(f"[Ii]nvalid value for '{option}'|{option} {number}: not ", done.stderr)
                 asked += 1
-    assert asked >= 8
+    assert asked >= 4
     done = CliRunner().invoke(app, ["caption", COFFEE, "--set", f"temperature={number}"])
     assert (done.exit_code, done.stderr) == (2, f"capcli: temperature is {number}, not between 0.01 and 100\n")
 
@@ -51,9 +51,9 @@ def test_no_option_takes_what_is_no_finite_number(number: str, tmp_path: Path) -
         ("--device", "tpu", "device 'tpu' cannot be used: not one of auto, cuda, mps, cpu"),
         ("--device", "cpu:x", "device 'cpu:x' cannot be used: Invalid device string"),
         (
-            "--seed",
-            "18446744073709551616",
-            "--seed 18446744073709551616: not between -9223372036854775808 and 18446744073709551615",
+            "--set",
+            "seed=18446744073709551616",
+            "seed is 18446744073709551616, not between -9223372036854775808 and 18446744073709551615",
         ),
     ],
 )

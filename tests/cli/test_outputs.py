@@ -423,7 +423,7 @@ def test_a_full_disk_behind_a_stream_is_one_line(tiny_checkpoint: Path, tmp_path
     photo = make_photos(tmp_path, 1)[0]
     model = ["--model", str(tiny_checkpoint)]
     for arguments in (
-        ["info", *model],
+        ["info", *model[1:]],
         ["models"],
         ["explain", photo, "a cat", *model],
         ["caption", photo, *model, "--format", "json"],

@@ -29,7 +29,7 @@ def test_a_pushed_run_is_captioned_with_from_the_hub(
     listed = process("models", env=environment).stdout
     size = sum(len(c) for n, c in repository.commits[commit].items() if n != "README.md")
     assert re.search(rf"^me/tiny +{size / 1e6:.1f} MB  .*{commit}$", listed, re.M)
-    denied = process("info", "--model", "me/tiny@v2", env=hub_environment)
+    denied = process("info", "me/tiny@v2", env=hub_environment)
     assert denied.returncode == 2
     assert denied.stdout == ""
     assert denied.stderr.startswith("capcli: me/tiny@v2: no such folder, not in the cache, and no repository on the")

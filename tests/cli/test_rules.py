@@ -18,7 +18,6 @@ from folders import ENVIRONMENT, command
         (("absent.jpg",), "absent.jpg: no such file or folder"),
         (("absent\n.jpg",), "absent\\n.jpg: no such file or folder"),
         (("--files-from", "absent"), "absent: no such file or folder"),
-        ((".", "-0"), "--null needs --files-from"),
         (("-", "--files-from", "-"), "stdin cannot be both"),
         (("-", "-"), "- stands for one image on stdin, and can be given only once"),
         ((".", "--format", "xml"), "--format xml: not one of text, json, jsonl, csv, tsv"),

@@ -92,7 +92,7 @@ def test_an_empty_folder_leaves_no_output(tiny_checkpoint: Path, tmp_path: Path)
 
 def test_an_empty_list_is_no_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output, summary = tmp_path / "a.jsonl", tmp_path / "summary.json"
-    common = ("--model", tiny_checkpoint, "--files-from", "-", "-0", "--summary", summary)
+    common = ("--model", tiny_checkpoint, "--files-from", "-", "--summary", summary)
     for options in (("-o", output), ("--sidecar",)):
         done = capcli(*common, *options, input="")
         assert (done.returncode, done.stdout) == (0, "")

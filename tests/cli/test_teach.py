@@ -41,7 +41,7 @@ def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     assert "you: our zorble here" in page
     captioned = run("caption", PHOTOS / "chelsea.jpg", "--model", tmp_path / "mine")
     assert captioned.exit_code == 0, captioned.output
-    assert run("info", "--model", tmp_path / "mine").exit_code == 0
+    assert run("info", tmp_path / "mine").exit_code == 0
     assert "\n\ninit run, epochs " in (tmp_path / "mine" / "README.md").read_text()  # not where it lay
     refused = run("teach", data, "--output", tmp_path / "mine")
     assert (refused.exit_code, "holds a checkpoint; name another folder" in refused.output) == (2, True)
@@ -50,12 +50,9 @@ def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     assert "was taught, and holds two decoders; train what it began as" in refused.output
 
 
-@pytest.mark.parametrize("command", ["teach", "train"])
-def test_a_missing_tensorboard_is_told_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+def test_a_missing_tensorboard_is_told_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    refused = run(command, tmp_path / "none.json", "--output", tmp_path / "mine", "--tensorboard")
+    refused = run("train", tmp_path / "none.json", "--output", tmp_path / "mine", "--tensorboard")
     assert refused.exit_code == 2
     assert refused.stderr == f"capcli: --tensorboard needs an extra package: {install_line('tensorboard')}\n"
     assert not (tmp_path / "mine").exists()

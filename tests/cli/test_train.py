@@ -23,15 +23,15 @@ def test_what_needs_a_checkpoint_to_begin_from_says_so(pair: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (["--init", "FIRST", "--hidden-size", "64"], "hidden_size is fixed by the checkpoint of --init"),
-        (["--init", "FIRST", "--min-count", "1"], "min_count is fixed by the checkpoint of --init"),
+        (["--init", "FIRST", "--set", "hidden_size=64"], "hidden_size is fixed by the checkpoint of --init"),
+        (["--init", "FIRST", "--set", "min_count=1"], "min_count is fixed by the checkpoint of --init"),
         (["--init", "FIRST", "--output", "FIRST"], "holds a run"),
         (["--init", "FIRST", "--output", "FIRST", "--resume"], "is the checkpoint of --init"),
-        (["--decoder", "pre-inject", "--attention-regularization", "1"], "need attention; pre-inject has none"),
+        (["--decoder", "pre-inject", "--set", "attention_regularization=1"], "need attention; pre-inject has none"),
         (["--decoder", "par-inject", "--refine"], "refine needs a decoder with attention; par-inject has none"),
         (["--init", "REFINED", "--no-refine"], "has the layer that --no-refine would leave out"),
-        (["--encoder-weights", "DATA"], "not a state dict"),
-        (["--encoder-weights", os.devnull], "not a state dict (EOFError)"),
+        (["--set", "encoder_weights=DATA"], "not a state dict"),
+        (["--set", f"encoder_weights={os.devnull}"], "not a state dict (EOFError)"),
         (["--encoder", "vgg16", "--image-size", "100"], "vgg16 takes multiples of 16"),
     ],
 )
@@ -44,7 +44,8 @@ def test_options_that_cannot_be_are_refused(
     refined = tmp_path / "refined"
     refined.mkdir()
     CaptionModel(replace(TINY, refine=True), Vocabulary(WORDS)).save(refined)
-    option = [{"FIRST": str(first), "REFINED": str(refined), "DATA": str(pair)}.get(word, word) for word in option]
+    names = {"FIRST": first, "REFINED": refined, "encoder_weights=DATA": f"encoder_weights={pair}"}
+    option = [str(names.get(word, word)) for word in option]
     result = train(pair, "--output", tmp_path / "run", *option)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
@@ -82,7 +83,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_made(pair: Path, tm
 @pytest.mark.parametrize(
     ("pair_of_texts", "said"),
     [
-        ("weight_decay", "--set weight_decay: not NAME=VALUE with one of weight_decay, init_share"),
+        ("weight_decay", "--set weight_decay: not NAME=VALUE with one of captions_per_batch, weight_decay"),
         ("wait=3", "--set wait=3: not NAME=VALUE"),
         ("weight_decay=much", "weight_decay is 'much', not of type float"),
         ("frozen_blocks=1.5", "frozen_blocks is 1.5, not of type int"),

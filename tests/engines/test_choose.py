@@ -77,7 +77,7 @@ def test_an_encoder_without_a_graph_is_for_torch(tmp_path: Path) -> None:
     ):
         done = run(RUN, *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"capcli: {alone}\n")
-    done = run(WITHOUT_TORCH + RUN, "info", "--model", model)
+    done = run(WITHOUT_TORCH + RUN, "info", model)
     assert (done.returncode, done.stderr) == (2, f"capcli: {alone}, which is not installed: {INSTALL_TORCH}\n")
 
 
@@ -106,11 +106,11 @@ def test_cores_are_shared_among_workers(tiny_checkpoint: Path, monkeypatch: pyte
     "arguments",
     [
         ["caption", COFFEE, "--num", "2"],
-        ["caption", COFFEE, "--sample", "--seed", "1"],
+        ["caption", COFFEE, "--sample", "--set", "seed=1"],
         ["caption", COFFEE, "--html", "{tmp}/page.html", "--attention", "{tmp}/looked", "--output", "{tmp}/out.jsonl"],
         ["explain", COFFEE, "a cat on grass", "--attention", "{tmp}/looked"],
-        ["bench", "--number", "2"],
-        ["info"],
+        ["bench", str(PHOTOS)],
+        ["info", "{model}"],
         ["models"],
     ],
     ids=lambda arguments: " ".join(arguments[:1] + arguments[2:3]),
@@ -121,9 +121,9 @@ import atexit, sys
 atexit.register(lambda: print(*{{"torch", "torchvision"}} & sys.modules.keys(), file=sys.stderr))
 {RUN}
 """
-    model = [] if arguments == ["models"] else ["--model", tiny_checkpoint]
+    model = [] if arguments[0] in ("info", "models") else ["--model", tiny_checkpoint]
     model += ["--device", "cpu"] if arguments[0] in ("caption", "bench") else []
-    done = run(script, *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments), *model)
+    done = run(script, *(argument.format(tmp=tmp_path, model=tiny_checkpoint) for argument in arguments), *model)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert done.stdout or (tmp_path / "out.jsonl").read_text()
 

@@ -87,18 +87,14 @@ def test_the_readmes_program_captions(checkpoint: Path, tmp_path: Path) -> None:
     assert ("`weights` are where the model looked" in text) == (expected.attention is not None)
 
 
-def test_an_earlier_export_is_replaced_only_if_asked(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_what_is_in_the_folder_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     arguments = ["export", str(tiny_checkpoint), "--output", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
-    assert (
-        done.stderr == f"capcli: {tmp_path / 'README.md'}: exists; use --existing overwrite, or name another folder\n"
-    )
+    assert done.stderr == f"capcli: {tmp_path / 'README.md'}: exists; name another folder\n"
     assert (tmp_path / "README.md").read_text() == "mine"
     assert not (tmp_path / "start.onnx").exists()
-    assert CliRunner().invoke(app, [*arguments, "--existing", "overwrite"]).exit_code == 0
-    assert (tmp_path / "README.md").read_text("utf-8").startswith("# A capcli captioner in ONNX")
 
 
 def test_what_cannot_be_exported_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:

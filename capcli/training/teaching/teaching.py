@@ -89,9 +89,7 @@ class Lesson:
     config: ModelConfig
 
 
-def teach(
-    data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None, tensorboard: bool = False
-) -> None:
+def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None) -> None:
     """Write a checkpoint that has learnt a set's training photos, in float32 on the CPU.
 
     The taught decoder sits beside the old one, see `TaughtDecoder`. In learning, it is kept close to the old one's
@@ -102,7 +100,6 @@ def teach(
     init: folder of the checkpoint to begin from.
     folder: of the new checkpoint.
     command: for the model card.
-    tensorboard: whether to write event files into folder/tensorboard; needs the extra `tensorboard`.
 
     Raises ModelError for a checkpoint without memory or already taught, DataError for fewer than two photos, ImageError
     and OSError.
@@ -129,7 +126,7 @@ def teach(
     near = separate(features.global_vector, memory.global_vector)
     epochs = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
     folder.mkdir(parents=True, exist_ok=True)
-    watcher = Watcher(folder, console, tensorboard)
+    watcher = Watcher(folder, console)
     course = Course(folder.resolve().name, epochs, held_out=len(photos) >= FEWEST)
     watcher.write(course.news())
     share = cross_validate(console, watcher, course, lesson, photos) if course.held_out else SHARES[0]

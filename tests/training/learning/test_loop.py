@@ -20,7 +20,7 @@ from capcli.training.learning.setup import set_up
 
 def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    more = ["--epochs", "3", "--captions-per-batch", "4", "--learning-rate", "0.005", *SMALL]
+    more = ["--epochs", "3", "--set", "captions_per_batch=4", "--learning-rate", "0.005", *SMALL]
     command = [sys.executable, "-m", "capcli", "train", f"{pair}=120", "--output", str(run), *more]
     # No Java on this path.
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": ""}, timeout=1800)
@@ -45,7 +45,7 @@ def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        ["--self-critical", "--average", "0.9"],
+        ["--self-critical", "--set", "average=0.9"],
         [
             "--fine-tune",
             *("--set", "encoder_learning_rate=1e-4", "--set", "frozen_blocks=4", "--set", "init_share=0.5"),
@@ -73,7 +73,9 @@ def test_a_checkpoint_can_be_trained_further(pair: Path, tmp_path: Path, more: l
 
 
 def test_a_run_that_diverges_ends_in_a_line(pair: Path, tmp_path: Path) -> None:
-    more = "--epochs 3 --captions-per-batch 2 --learning-rate 10 --set weight_decay=100 --precision fp32".split()
+    more = (
+        "--epochs 3 --set captions_per_batch=2 --learning-rate 10 --set weight_decay=100 --set precision=fp32".split()
+    )
     done = train(f"{pair}=20", "--output", tmp_path / "run", *more, *SMALL)
     assert done.exit_code == 2
     assert "no longer finite numbers: start over with a lower --learning-rate" in done.stderr
@@ -82,7 +84,7 @@ def test_a_run_that_diverges_ends_in_a_line(pair: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_keeps_the_decoding_it_had(pair: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     (tmp_path / "run" / "features").mkdir(parents=True)
     (tmp_path / "run" / "features" / "mine").touch()
-    first = ["--init", tiny_checkpoint, "--epochs", 1, "--views", 1, "--device", "cpu"]
+    first = ["--init", tiny_checkpoint, "--epochs", 1, "--set", "views=1", "--device", "cpu"]
     assert (
         train(pair, "--output", tmp_path / "run", *first, "--set", "no_repeat=2", "--set", "no_echo=false").exit_code
         == 0

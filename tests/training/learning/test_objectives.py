@@ -24,7 +24,7 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
     (tmp_path / "one.json").write_text(json.dumps(rows))
     (tmp_path / "boxes.json").write_text(json.dumps({"chelsea.jpg": [box]}))
     # Of three words in all, those that may follow are so few that short sentences would fill the beam.
-    more = ["--set", "no_echo=false", "--epochs", 1, "--captions-per-batch", 4, "--learning-rate", "0.003"]
+    more = ["--set", "no_echo=false", "--epochs", 1, "--set", "captions_per_batch=4", "--learning-rate", "0.003"]
     more += ["--set", f"attention_boxes={tmp_path / 'boxes.json'}", *SMALL]
     result = train(f"{tmp_path / 'one.json'}=60", "--output", tmp_path / "run", *more)
     assert result.exit_code == 0, result.stderr
@@ -37,7 +37,7 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
 
 @pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])
 def test_every_decoder_learns(pair: Path, tmp_path: Path, decoder: str) -> None:
-    more = ["--decoder", decoder, "--epochs", 2, "--captions-per-batch", 4, "--learning-rate", "0.005"]
+    more = ["--decoder", decoder, "--epochs", 2, "--set", "captions_per_batch=4", "--learning-rate", "0.005"]
     result = train(f"{pair}=240", "--output", tmp_path / "run", *more, *SMALL)
     assert result.exit_code == 0, result.stderr
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

