@@ -31,6 +31,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 BROWSER_ASKS_NOBODY = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs a browser as slow, and what is long."""
+    if "browser" in getattr(item, "fixturenames", ()) or item.get_closest_marker("long"):
+        item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def tiny_original() -> CaptionModel:
     """What `tiny_model` and `tiny_checkpoint` are copies of."""

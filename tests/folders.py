@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from capcli.cli.app import app
 
 # One thread for PyTorch: the tiny model gains nothing by more, and other tests want the cores.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
@@ -24,8 +27,17 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "capcli", "caption", "--precision", "fp32", *map(str, arguments)]
 
 
-def capcli(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The finished command; undecodable bytes of its output as surrogates."""
+def capcli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The finished command, which runs in this process."""
+    given = command(*arguments)[3:]
+    done = CliRunner().invoke(app, given, env={"COLUMNS": "100"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(given, done.exit_code, done.stdout, done.stderr)
+
+
+def capcli_apart(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The finished command, in a process of its own; undecodable bytes of its output as surrogates."""
     options = {"capture_output": True, "text": True, "errors": "surrogateescape", "timeout": 1800} | options
     return subprocess.run(command(*arguments), env=ENVIRONMENT, check=False, **options)
 

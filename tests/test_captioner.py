@@ -270,6 +270,7 @@ assert "capcli.cli" not in sys.modules  # which sets up malloc, and what else is
 """
 
 
+@pytest.mark.slow
 def test_the_process_is_left_as_it_was(hard_model: CaptionModel, tmp_path: Path) -> None:
     hard_model.save(tmp_path / "hard")
     command = [sys.executable, "-c", LEAVES_ALONE, str(tmp_path / "hard"), str(PHOTOS / "coffee.jpg")]

@@ -12,6 +12,8 @@ import pytest
 import torch
 from fakes import PHOTOS
 
+pytestmark = pytest.mark.slow
+
 COFFEE = str(PHOTOS / "coffee.jpg")
 FORMAT = """
 from capcli.outputs import formats

@@ -54,6 +54,7 @@ def capcli(*arguments: object) -> list[object]:
     return [sys.executable, "-m", "capcli", *arguments]
 
 
+@pytest.mark.slow
 @apart
 @pytest.mark.timeout(1800)
 def test_no_command_asks_for_a_name_or_leaves_a_file_at_home(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ def test_no_command_asks_for_a_name_or_leaves_a_file_at_home(tiny_checkpoint: Pa
     assert not [path for path in home.rglob("*") if path.is_file()]  # ONNX Runtime's number of the machine was one
 
 
+@pytest.mark.slow
 @full
 @apart
 @pytest.mark.timeout(1800)
@@ -112,6 +114,7 @@ def test_onnx_runtime_is_imported_in_one_place() -> None:
     assert found == {"capcli/engines/runtime.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theirs", "ours"), [(None, "1"), ("0", "0")])
 def test_what_a_person_has_set_stays(theirs: str | None, ours: str) -> None:
     names = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")

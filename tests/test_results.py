@@ -43,6 +43,7 @@ def test_captions_can_be_pickled(candidates: tuple[Candidate, Candidate]) -> Non
     assert np.array_equal(copy.attention, candidates[0].attention)
 
 
+@pytest.mark.slow
 def test_results_and_their_pictures_need_no_torch() -> None:
     modules = "capcli.results, capcli.maps.folders, capcli.maps.page, capcli.maps.terminal"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"

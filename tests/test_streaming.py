@@ -65,6 +65,7 @@ def test_closing_ends_threads_that_wait() -> None:
     never.set()
 
 
+@pytest.mark.slow
 def test_a_program_that_stops_reading_ends() -> None:
     script = """
 import itertools
@@ -123,6 +124,7 @@ def compute(*_):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

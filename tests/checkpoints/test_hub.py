@@ -73,6 +73,7 @@ def test_a_file_is_not_a_checkpoint(tiny_checkpoint: Path) -> None:
         find_checkpoint(tiny_checkpoint / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_every_way_to_fail_is_one_clear_line(
     hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes]
 ) -> None:
@@ -106,6 +107,7 @@ def test_every_way_to_fail_is_one_clear_line(
     assert not [r for r in hub.requests if r.endswith(".bin")]
 
 
+@pytest.mark.slow
 def test_cache_offline_and_no_network(
     hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes]
 ) -> None:
@@ -128,6 +130,7 @@ def test_cache_offline_and_no_network(
     assert absent.startswith(f"user/new: no such folder, not in the cache, and no connection to {hub.url}: ")
 
 
+@pytest.mark.slow
 def test_what_is_pushed_comes_back(
     hub: HubServer, hub_environment: dict[str, str], tiny_checkpoint: Path, checkpoint_files: dict[str, bytes]
 ) -> None:
@@ -163,6 +166,7 @@ def test_what_is_pushed_comes_back(
     assert loaded == ["loaded 12"] * 2
 
 
+@pytest.mark.slow
 def test_the_hub_is_told_no_more_of_this_machine_than_it_needs(
     hub: HubServer, hub_environment: dict[str, str], checkpoint_files: dict[str, bytes]
 ) -> None:
@@ -178,6 +182,7 @@ def test_the_hub_is_told_no_more_of_this_machine_than_it_needs(
         }
 
 
+@pytest.mark.slow
 def test_a_local_checkpoint_needs_neither_network_nor_huggingface_hub(tiny_checkpoint: Path) -> None:
     code = (
         "import sys; from capcli import Captioner; Captioner.load(sys.argv[1], 'cpu')\n"

@@ -31,6 +31,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_learns_to_rank_and_captions(data: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "ranked"
     done = run("agree", data, "--init", tiny_checkpoint, "--output", out, "--device", "cpu")
@@ -48,6 +49,7 @@ def test_a_checkpoint_learns_to_rank_and_captions(data: Path, tiny_checkpoint: P
     assert (again.exit_code, "holds a checkpoint; name another folder" in again.output) == (2, True)
 
 
+@pytest.mark.slow
 def test_bundled_is_a_name_for_every_command_that_takes_a_checkpoint(
     data: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

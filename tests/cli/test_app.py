@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("arguments", [["--help"], ["caption", "--help"]])
 def test_help_waits_for_nothing(arguments: list[str]) -> None:

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from capcli.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 
 def bench(checkpoint: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "capcli", "bench", "--model", checkpoint, "--device", "cpu", *arguments]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from fakes import PHOTOS
-from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes
+from folders import ENVIRONMENT, capcli, capcli_apart, captions, command, make_photos, photo_bytes
 from typer.testing import CliRunner
 
 from capcli.checkpoints.caption_model import CaptionModel
@@ -215,11 +215,12 @@ def test_views_fill_a_cache_and_do_not_read_it(
     assert sum(looked_at) == 12
 
 
+@pytest.mark.slow
 def test_a_photo_on_stdin_is_known_by_its_content(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (photo,) = make_photos(tmp_path, 1)
     options = ("--model", tiny_checkpoint, "--cache", tmp_path / "kept.db")
-    expected = capcli(photo, *options).stdout
-    done = capcli("-", *options, text=False, errors=None, input=photo.read_bytes())
+    expected = capcli_apart(photo, *options).stdout
+    done = capcli_apart("-", *options, text=False, errors=None, input=photo.read_bytes())
     assert (done.stdout.decode(), done.stderr.count(b"taken from")) == (expected, 1)
     if os.path.exists("/dev/fd"):  # a pipe, which gives its bytes once
         shell = shlex.join(command(*options))
@@ -312,6 +313,7 @@ def test_nothing_is_made_where_nothing_is_to_be_written(tiny_checkpoint: Path, p
     assert len(kept(cache)) == 5
 
 
+@pytest.mark.slow
 def test_without_it_no_database_is_loaded(tiny_checkpoint: Path, photos: Path) -> None:
     code = (
         "import sys\nfrom capcli.cli.app import main\n"
@@ -356,6 +358,7 @@ def test_a_caption_that_cannot_be_read_is_made_again(
     assert [len(each["candidates"]) for each in kept(cache)] == [3] * 5
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_once_and_costs_no_caption(tiny_checkpoint: Path, tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="no limits on file sizes on this system")
     photos = make_photos(tmp_path / "photos", 60)
@@ -382,6 +385,7 @@ def test_a_full_disk_is_said_once_and_costs_no_caption(tiny_checkpoint: Path, tm
     assert len(kept(cache)) == 60
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_cache(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 60)
     options = ("--model", tiny_checkpoint, "--batch-size", 4, "--cache", tmp_path / "kept.db")
@@ -398,6 +402,7 @@ def test_two_runs_share_a_cache(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert len(kept(tmp_path / "kept.db")) == 60
 
 
+@pytest.mark.slow
 def test_killed_at_random_it_stays_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 200)
     cache, rng = tmp_path / "kept.db", random.Random(1)

@@ -9,6 +9,8 @@ from fakes import PHOTOS
 from folders import on_terminal
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 COFFEE = str(PHOTOS / "coffee.jpg")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from folders import capcli, make_photos
 
 
@@ -67,6 +68,7 @@ def test_a_dry_run_knows_what_a_run_would_refuse_and_resume(tiny_checkpoint: Pat
     assert "cannot be combined with --summary" in capcli(*common, "--dry-run", "--summary", tmp_path / "s.json").stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_does_not_wait_for_pytorch(tmp_path: Path) -> None:
     make_photos(tmp_path, 1)
     code = "import sys, capcli.cli.app as a\ntry: a.app(['caption', sys.argv[1], '--dry-run', '-q'])\n"

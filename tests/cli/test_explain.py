@@ -19,6 +19,7 @@ from capcli.engines.torch import TorchEngine
 from capcli.model.kinds import Kinds, Named
 
 
+@pytest.mark.slow
 def test_explain(tmp_path: Path, tiny_checkpoint: Path) -> None:
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("a cat on grass\n\na dog\nman zyzzyva\n")

@@ -85,6 +85,7 @@ def test_decoding_is_told_in_words() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_where_captions_are(tiny_checkpoint: Path, tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     output = tmp_path / "a.csv"

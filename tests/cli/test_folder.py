@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from folders import ENVIRONMENT, capcli, captions, make_photos, photo_bytes, rows
+from folders import capcli, capcli_apart, captions, make_photos, photo_bytes, rows
 from PIL import Image
+from typer.testing import CliRunner
 
+from capcli.cli.app import app
 from capcli.outputs.existing import FIELDS
 from capcli.outputs.metadata import read_caption, read_image
 from capcli.outputs.metadata.texts import ShownTexts
@@ -64,6 +64,7 @@ def test_captions_do_not_depend_on_what_else_is_in_the_batch(tiny_checkpoint: Pa
     assert list(captions(tmp_path / "1.jsonl")) == [str(p) for p in photos]
 
 
+@pytest.mark.slow
 def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
     odd = ["quote'\".jpg", "new\nline.jpg", "emoji 🐈.jpg", "tab\t.jpg", os.fsdecode(b"byte\xff.jpg"), " -x.jpg"]
     folder = tmp_path / "photos"
@@ -71,7 +72,7 @@ def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Pat
     for i, name in enumerate(odd):
         (folder / name).write_bytes(photo_bytes(i))
     names = b"".join(os.fsencode(folder / name) + b"\0" for name in [*odd, "gone\n\x1b[31m.jpg"])
-    done = capcli(
+    done = capcli_apart(
         "--files-from", "-", "--model", tiny_checkpoint, "--format", "jsonl",
         input=names.decode(errors="surrogateescape"),
     )  # fmt: skip
@@ -82,7 +83,7 @@ def test_names_from_a_list_and_what_is_chosen_from_a_folder(tiny_checkpoint: Pat
     # The same by a folder, into a table, and then once more with --resume: nothing is left to do.
     table = tmp_path / "out.csv"
     for resume in ((), ("--resume",)):
-        done = capcli(folder, "--model", tiny_checkpoint, "-o", table, "--exclude", "emoji*", *resume)
+        done = capcli_apart(folder, "--model", tiny_checkpoint, "-o", table, "--exclude", "emoji*", *resume)
         assert done.returncode == 0, done.stderr
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             assert {row["path"] for row in csv.DictReader(file)} == {str(folder / n) for n in odd if "emoji" not in n}
@@ -187,12 +188,13 @@ def texts_of(sidecar: Path) -> tuple[str, str, tuple[str, ...]]:
     return "".join(found["description"]), "".join(found["alt"]), tuple(found["keywords"])
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_cost_themselves_only(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 2)
     odd = tmp_path / "photos" / os.fsdecode(b"byte\xff.jpg")
     odd.write_bytes(photo_bytes(7))
     options = ("--write-metadata", "--sidecar", "--template", "{name}: {caption}", "--html", tmp_path / "page.html")
-    done = capcli(tmp_path / "photos", "--model", tiny_checkpoint, *options)
+    done = capcli_apart(tmp_path / "photos", "--model", tiny_checkpoint, *options)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"capcli: {odd}: its name is not UTF-8, so the template cannot write it into metadata",
@@ -312,11 +314,8 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
     capcli(*common, "--format", "imagefolder", "-o", tmp_path / "photos")
     assert len((tmp_path / "photos" / "metadata.jsonl").read_text().splitlines()) == 2
 
-    merged = subprocess.run(
-        [sys.executable, "-m", "capcli", "merge", str(tmp_path / "all.jsonl"), "--format", "text"],
-        env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=1800,
-    )  # fmt: skip
-    assert merged.stdout == text[""]
+    merged = CliRunner().invoke(app, ["merge", str(tmp_path / "all.jsonl"), "--format", "text"])
+    assert (merged.exit_code, merged.stdout) == (0, text[""])
     assert merged.stderr.endswith("capcli: 1 unsure caption left out: --keep-unsure writes them\n")
 
     done = capcli(*common, *places, "--existing", "overwrite", "--keep-unsure")
@@ -325,6 +324,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
     assert "left out" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_with_bad_files_among_many(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A thousand images with 50 bad ones (CAPCLI_FULL_TESTS=1; otherwise a fifth of that)."""
     number = 950 if FULL else 190

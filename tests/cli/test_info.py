@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from folders import process
+
+pytestmark = pytest.mark.slow
 
 
 def test_info_tells_the_facts_and_the_card(tiny_checkpoint: Path) -> None:

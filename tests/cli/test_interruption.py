@@ -18,10 +18,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import ENVIRONMENT, capcli, captions, command, make_photos, photo_bytes, rows
+from folders import ENVIRONMENT, capcli, capcli_apart, captions, command, make_photos, photo_bytes, rows
 from typer.testing import CliRunner
 
 from capcli.cli.app import app
+
+pytestmark = pytest.mark.slow
 
 KILLS = 20 if os.environ.get("CAPCLI_FULL_TESTS") else 3
 
@@ -200,11 +202,13 @@ def test_no_room_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photo = make_photos(tmp_path, 1)[0]
     message = os.strerror(errno.ENOSPC).lower()
     with open("/dev/full", "w") as full:
-        done = capcli(photo, "--model", tiny_checkpoint, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = capcli_apart(
+            photo, "--model", tiny_checkpoint, capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
     assert (done.returncode, done.stderr) == (1, f"capcli: standard output: {message}\n")
-    done = capcli(photo, "--model", tiny_checkpoint, "-o", "/dev/full", "--format", "jsonl")
+    done = capcli_apart(photo, "--model", tiny_checkpoint, "-o", "/dev/full", "--format", "jsonl")
     assert (done.returncode, done.stderr) == (1, f"capcli: /dev/full: {message}\n")
-    done = capcli(photo, "--model", tiny_checkpoint, "-o", "/dev/full")  # text, as on standard output
+    done = capcli_apart(photo, "--model", tiny_checkpoint, "-o", "/dev/full")  # text, as on standard output
     assert (done.returncode, done.stderr) == (1, f"capcli: /dev/full: {message}\n")
 
 

@@ -12,6 +12,8 @@ from fakes import PHOTOS
 from folders import process
 from hub_server import HubServer
 
+pytestmark = pytest.mark.slow
+
 CAT = str(PHOTOS / "chelsea.jpg")
 
 

@@ -9,10 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from folders import process
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import find_checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_bundled_checkpoint_is_named_as_it_is_listed(tiny_checkpoint: Path, tmp_path: Path) -> None:

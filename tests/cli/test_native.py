@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import ENVIRONMENT, capcli, command, make_photos, photo_bytes
+from folders import ENVIRONMENT, capcli_apart, command, make_photos, photo_bytes
 from PIL import Image
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_libtiff_says_is_not_ours(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -21,7 +23,7 @@ def test_what_libtiff_says_is_not_ours(tiny_checkpoint: Path, tmp_path: Path) ->
     (tmp_path / "a.tif").write_bytes(broken)
     explain = [sys.executable, "-m", "capcli", "explain", str(tmp_path / "a.tif"), "a cat", "--model", tiny_checkpoint]
     for done in (
-        capcli(tmp_path / "a.tif", "--model", tiny_checkpoint),
+        capcli_apart(tmp_path / "a.tif", "--model", tiny_checkpoint),
         subprocess.run(explain, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=1800),
     ):
         assert done.returncode == 1

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from folders import ENVIRONMENT, capcli, captions, command, make_photos, rows
+from folders import ENVIRONMENT, capcli, capcli_apart, captions, command, make_photos, rows
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -237,6 +237,7 @@ def test_an_input_is_never_an_output(tiny_checkpoint: Path, tmp_path: Path) -> N
     assert names.read_text() == before["photos/photo1.txt"].decode()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_an_output_has_one_writer(tiny_checkpoint: Path, tmp_path: Path, name: str, fed: list[Fed]) -> None:
     fed.append(first := Fed(tiny_checkpoint, tmp_path / "photos", *to(tmp_path / name)))
@@ -268,6 +269,7 @@ def test_an_output_has_one_writer(tiny_checkpoint: Path, tmp_path: Path, name: s
     assert (status, errors) == (0, "")
 
 
+@pytest.mark.slow
 def test_two_runs_over_the_same_folder_lose_and_double_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 40)
     for photo in photos:
@@ -292,6 +294,7 @@ def test_two_runs_over_the_same_folder_lose_and_double_nothing(tiny_checkpoint: 
     assert not list(tmp_path.rglob(".capcli*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_later_run_clears_what_a_killed_one_left(
@@ -320,6 +323,7 @@ def as_in_a_terminal() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes otherwise")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_run_after_its_batch(
@@ -340,6 +344,7 @@ def test_a_signal_ends_a_run_after_its_batch(
     assert not list(tmp_path.rglob(".capcli*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes otherwise")
 def test_a_second_signal_ends_it_at_once(tiny_checkpoint: Path, tmp_path: Path, fed: list[Fed]) -> None:
     output = tmp_path / "o.json"
@@ -353,6 +358,7 @@ def test_a_second_signal_ends_it_at_once(tiny_checkpoint: Path, tmp_path: Path, 
     assert len(json.loads(output.read_text())) == 1
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_loses_nothing(tiny_checkpoint: Path, tmp_path: Path, fed: list[Fed]) -> None:
     fcntl = pytest.importorskip("fcntl", reason="no terminals of this kind on this system")
     import pty
@@ -375,6 +381,7 @@ def test_a_closed_terminal_loses_nothing(tiny_checkpoint: Path, tmp_path: Path, 
     assert len(json.loads((tmp_path / "o.json").read_text())) in (1, 2)
 
 
+@pytest.mark.slow
 def test_what_is_advised_after_ctrl_c_works(tiny_checkpoint: Path, tmp_path: Path, fed: list[Fed]) -> None:
     page, output = tmp_path / "x.html", tmp_path / "o.csv"
     fed.append(stopped := Fed(tiny_checkpoint, tmp_path, *to(page), *to(output), preexec_fn=as_in_a_terminal))
@@ -398,26 +405,28 @@ def close(*descriptors: int):  # type: ignore[no-untyped-def]
     return preexec
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="shells there close no streams")
 def test_closed_streams(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photo, _ = make_photos(tmp_path, 2)
     common, output = (photo, "--model", tiny_checkpoint), tmp_path / "o.jsonl"
-    expected = capcli(*common).stdout
-    done = capcli(*common, preexec_fn=close(1))
+    expected = capcli_apart(*common).stdout
+    done = capcli_apart(*common, preexec_fn=close(1))
     assert (done.returncode, done.stderr) == (1, "capcli: standard output: bad file descriptor\n")
-    done = capcli(*common, "-o", output, preexec_fn=close(1))
+    done = capcli_apart(*common, "-o", output, preexec_fn=close(1))
     assert (done.returncode, done.stderr) == (0, "")
     assert rows(output)[0]["caption"] + "\n" == expected
-    done = capcli(*common, "gone.jpg", preexec_fn=close(2))
+    done = capcli_apart(*common, "gone.jpg", preexec_fn=close(2))
     assert (done.returncode, done.stdout) == (2, "")
     (tmp_path / "bad.jpg").write_bytes(b"bad")
-    done = capcli(*common, tmp_path / "bad.jpg", preexec_fn=close(2))
+    done = capcli_apart(*common, tmp_path / "bad.jpg", preexec_fn=close(2))
     assert (done.returncode, done.stdout) == (1, f"{photo}\t{expected}")
-    done = capcli(*common, "-o", output, "--resume", tmp_path / "photo1.jpg", preexec_fn=close(0, 1, 2))
+    done = capcli_apart(*common, "-o", output, "--resume", tmp_path / "photo1.jpg", preexec_fn=close(0, 1, 2))
     assert done.returncode == 0
     assert len(captions(output)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_behind_a_stream_is_one_line(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photo = make_photos(tmp_path, 1)[0]
@@ -439,7 +448,9 @@ def test_a_full_disk_behind_a_stream_is_one_line(tiny_checkpoint: Path, tmp_path
         assert (done.returncode, done.stderr) == (1, message), arguments
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     with open("/dev/full", "w") as full:
-        done = capcli(photo, tmp_path / "bad.jpg", *model, capture_output=False, stdout=subprocess.PIPE, stderr=full)
+        done = capcli_apart(
+            photo, tmp_path / "bad.jpg", *model, capture_output=False, stdout=subprocess.PIPE, stderr=full
+        )
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
 
 
@@ -454,6 +465,7 @@ FULL = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 20_000])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_full_disk_is_one_line_and_leaves_the_old_output(

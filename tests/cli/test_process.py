@@ -41,6 +41,7 @@ print(captioner.workers, torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 def test_what_the_command_line_sets_for_its_process() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=1800, cwd=TESTS)
     limit = "900 pixels, more than the limit of 800"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from fakes import PHOTOS
 from folders import process
 from hub_server import TOKEN, HubServer
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_pushed_run_is_captioned_with_from_the_hub(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from folders import ENVIRONMENT, command
+from folders import capcli
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,13 @@ from folders import ENVIRONMENT, command
         ((".", "-o", "there.csv", "--resume"), "there.csv: not csv as this command writes it; left as it is"),
     ],
 )
-def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
     (tmp_path / "there.csv").write_text("my,own,table\n")
     (tmp_path / "page.html").write_text("mine")
-    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), os.getenv("PYTHONPATH")]))}
-    done = subprocess.run(
-        command(*arguments), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=1800
-    )
+    monkeypatch.chdir(tmp_path)
+    done = capcli(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("capcli: " + message)
     assert done.stderr.count("\n") == 1
@@ -85,6 +84,7 @@ def test_wrong_usage_is_told_before_any_work(tmp_path: Path, arguments: tuple[st
     assert (tmp_path / "page.html").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_usage_errors_do_not_wait_for_pytorch() -> None:
     code = "import sys, capcli.cli.app as c\ntry: c.app(['caption', '.', '--on-error', 'x'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'rich', 'numpy') if m in sys.modules])"

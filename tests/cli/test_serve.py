@@ -78,6 +78,7 @@ def test_without_the_extra_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.slow
 def test_captioning_imports_nothing_of_it() -> None:
     program = (
         "import sys, capcli.cli.app, capcli.cli.caption, capcli.captioner, capcli.cli.run, capcli.outputs.formats\n"

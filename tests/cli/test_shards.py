@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from folders import capcli, make_photos, rows
+from folders import capcli_apart, make_photos, rows
 from typer.testing import CliRunner
 
 from capcli.cli.app import app
@@ -54,13 +54,14 @@ def test_a_shard_is_gone_on_with(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert output.read_text() == whole
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_each_image_in_one_shard(tmp_path: Path) -> None:
     names = [f"absent{i}.jpg" for i in range(40)] + ["raw\udcff.jpg"] * (os.name == "posix")
     photos = [str(photo) for photo in make_photos(tmp_path / "photos", 20)]
     (tmp_path / "names").write_bytes(os.fsencode("\n".join(names)))
     everything: list[str] = []
     for index in range(1, COUNT + 1):
-        done = capcli(
+        done = capcli_apart(
             *(tmp_path / "photos", "--files-from", tmp_path / "names", "--dry-run", "--shard", f"{index}/{COUNT}"),
             *("-o", tmp_path / "{shard}.csv"),
         )

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from folders import ENVIRONMENT, command, make_photos, photo_bytes
 
+pytestmark = pytest.mark.slow
+
 RUNS = 300 if os.environ.get("CAPCLI_FULL_TESTS") else 12
 AT_ONCE = 4 * (os.cpu_count() or 1)
 

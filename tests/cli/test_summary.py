@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from folders import capcli, command, make_photos, on_terminal, rows
+from folders import capcli, capcli_apart, command, make_photos, on_terminal, rows
 
 
 def test_what_was_skipped_or_failed_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -57,6 +57,7 @@ def test_a_summary_takes_the_place_of_nothing_else(tmp_path: Path, content: str)
     )
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_no_captions_that_go_elsewhere(tiny_checkpoint: Path, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", 2)
 
@@ -90,19 +91,20 @@ def test_an_empty_folder_leaves_no_output(tiny_checkpoint: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", tiny_checkpoint.name]
 
 
+@pytest.mark.slow
 def test_an_empty_list_is_no_failure(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output, summary = tmp_path / "a.jsonl", tmp_path / "summary.json"
     common = ("--model", tiny_checkpoint, "--files-from", "-", "--summary", summary)
     for options in (("-o", output), ("--sidecar",)):
-        done = capcli(*common, *options, input="")
+        done = capcli_apart(*common, *options, input="")
         assert (done.returncode, done.stdout) == (0, "")
         assert "capcli: no images in -\n" in done.stderr
         assert json.loads(summary.read_text())["exit_status"] == 0
     assert not output.exists()
-    done = capcli(*common[2:-2], "--dry-run", "-q", input="")
+    done = capcli_apart(*common[2:-2], "--dry-run", "-q", input="")
     assert (done.returncode, done.stderr) == (0, "capcli: no images in -\n")
     (tmp_path / "empty").mkdir()
-    done = capcli(tmp_path / "empty", *common, input="")
+    done = capcli_apart(tmp_path / "empty", *common, input="")
     assert (done.returncode, done.stderr) == (1, f"capcli: no images in {tmp_path / 'empty'}, -\n")
     assert json.loads(summary.read_text())["exit_status"] == 1
 

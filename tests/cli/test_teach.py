@@ -30,6 +30,7 @@ def corrections(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_is_taught_and_captions(tmp_path: Path) -> None:
     data = corrections(tmp_path)
     trained = run_training(data, "--output", tmp_path / "run", "--epochs", 1, *SMALL)

@@ -24,6 +24,7 @@ from capcli.images import decode
 from capcli.maps.overlay import OverlayOptions
 
 
+@pytest.mark.slow
 def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(PHOTOS, photos, ignore=shutil.ignore_patterns("*.md"))
@@ -61,6 +62,7 @@ def test_overlays_and_report_for_a_folder(tmp_path: Path, tiny_checkpoint: Path)
     assert "bad.jpg: not an image" in page
 
 
+@pytest.mark.slow
 def test_templates_cost_only_those_who_want_a_page(tmp_path: Path, tiny_checkpoint: Path) -> None:
     script = (
         "import sys; from capcli.cli.app import app\n"
@@ -72,6 +74,7 @@ def test_templates_cost_only_those_who_want_a_page(tmp_path: Path, tiny_checkpoi
         subprocess.run([sys.executable, "-c", script, *map(str, [*arguments, *page])], check=True, timeout=1800)
 
 
+@pytest.mark.slow
 def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
     pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
     ours, theirs = pty.openpty()
@@ -96,6 +99,7 @@ def test_pictures_in_the_terminal(tiny_checkpoint: Path) -> None:
     assert "\x1b[38;2;" in output.decode()
 
 
+@pytest.mark.slow
 def test_standard_input_is_kept_for_the_overlays(tmp_path: Path, tiny_checkpoint: Path) -> None:
     with (PHOTOS / "coffee.jpg").open("rb") as file:
         done = process("caption", "-", "--model", tiny_checkpoint, "--attention", tmp_path / "out", stdin=file)

@@ -63,6 +63,7 @@ def test_a_gpu_that_torch_cannot_use_leaves_the_cpu(monkeypatch: pytest.MonkeyPa
     assert (asked.engine.name, asked.device) == ("torch", "cpu")
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_graph_is_for_torch(tmp_path: Path) -> None:
     model = tmp_path / "model"
     torch.manual_seed(7)
@@ -102,6 +103,7 @@ def test_cores_are_shared_among_workers(tiny_checkpoint: Path, monkeypatch: pyte
         assert Captioner.load(tiny_checkpoint, "cpu", workers=workers, engine="onnx").engine.threads == threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -128,6 +130,7 @@ atexit.register(lambda: print(*{{"torch", "torchvision"}} & sys.modules.keys(), 
     assert done.stdout or (tmp_path / "out.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_interface_does_not_import_torch(tiny_checkpoint: Path) -> None:
     script = """
 import sys
@@ -139,6 +142,7 @@ print(caption.attention.shape[0] == len(caption.words), "torch" in sys.modules)
     assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
+@pytest.mark.slow
 def test_without_torch_a_cpu_captions_and_the_rest_says_what_to_install(tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = ["--model", tiny_checkpoint]
     done = run(WITHOUT_TORCH + RUN, "caption", COFFEE, "--format", "json", *model)

@@ -70,6 +70,7 @@ def test_the_graphs_are_loaded_again(checkpoint: Path, tmp_path: Path) -> None:
     assert json.loads((out / "vocabulary.json").read_text()) == list(WORDS)
 
 
+@pytest.mark.slow
 def test_the_readmes_program_captions(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(out)]).exit_code == 0

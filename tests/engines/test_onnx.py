@@ -53,7 +53,7 @@ def bundled() -> CaptionModel:
     return CaptionModel.load(bundled_checkpoint())
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def model(request: pytest.FixtureRequest, bundled: CaptionModel) -> CaptionModel:
     """A random decoder, its weights large enough that words depend on the picture, behind a trained encoder: a random
     one makes more of the last digit than a person would see."""
@@ -70,6 +70,16 @@ def model(request: pytest.FixtureRequest, bundled: CaptionModel) -> CaptionModel
         vectors = model.encoder(torch.from_numpy(pixels).permute(0, 3, 1, 2)).global_vector
         model.decoder.near.bias.data -= model.decoder.near(vectors).median()
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def captioners(model: CaptionModel) -> tuple[Captioner, Captioner]:
+    return pair_of(model)
+
+
+@pytest.fixture(scope="module")
+def bundled_captioners(bundled: CaptionModel) -> tuple[Captioner, Captioner]:
+    return pair_of(bundled)
 
 
 def photos(number: int) -> list[Image.Image]:
@@ -99,8 +109,7 @@ def check(ours: Candidate, theirs: Candidate) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
-def test_beams_find_the_same_sentences(model: CaptionModel, options: DecodingOptions) -> None:
-    captioners = pair_of(model)
+def test_beams_find_the_same_sentences(captioners: tuple[Captioner, Captioner], options: DecodingOptions) -> None:
     pairs = list(both(captioners, 7, 3, options))
     for ours, theirs in pairs:
         check(ours, theirs)
@@ -122,20 +131,19 @@ def test_the_same_words_are_forbidden(rules: Rules, time: int) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 7, 32])
-def test_batches_of_any_size_give_the_same(bundled: CaptionModel, number: int) -> None:
-    captioners = pair_of(bundled)
-    for ours, theirs in both(captioners, number, 1, captioners[0].options):
+def test_batches_of_any_size_give_the_same(bundled_captioners: tuple[Captioner, Captioner], number: int) -> None:
+    for ours, theirs in both(bundled_captioners, number, 1, bundled_captioners[0].options):
         check(ours, theirs)
 
 
-def test_gains_are_the_same(bundled: CaptionModel) -> None:
+def test_gains_are_the_same(bundled_captioners: tuple[Captioner, Captioner]) -> None:
     paths = sorted(PHOTOS.glob("*.jpg"))
-    ours, theirs = (captioner.caption(paths) for captioner in pair_of(bundled))
+    ours, theirs = (captioner.caption(paths) for captioner in bundled_captioners)
     assert [caption.gain for caption in theirs] == pytest.approx([caption.gain for caption in ours], abs=1e-4)
 
 
-def test_sentences_are_read_the_same(model: CaptionModel) -> None:
-    ours, theirs = (explain(c, PHOTOS / "chelsea.jpg", ["a cat", "man on zyzzyva grass a"]) for c in pair_of(model))
+def test_sentences_are_read_the_same(captioners: tuple[Captioner, Captioner]) -> None:
+    ours, theirs = (explain(c, PHOTOS / "chelsea.jpg", ["a cat", "man on zyzzyva grass a"]) for c in captioners)
     for our, their in zip(ours, theirs, strict=True):
         check(our.best, their.best)
         assert their.gains == pytest.approx(our.gains, abs=1e-4)

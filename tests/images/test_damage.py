@@ -17,6 +17,7 @@ SECONDS = 10
 MEGABYTES = 1000
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(max(1800, MUTATIONS * SECONDS))
 def test_damaged_images_cost_an_error_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -32,6 +32,7 @@ def test_every_name_is_in_exactly_one_shard(count: int) -> None:
     assert all(abs(n - mean) < 6 * mean**0.5 for n in taken)  # as even as chance has it
 
 
+@pytest.mark.slow
 def test_a_name_stays_where_it_is() -> None:
     """In every version of Python, on every platform, with every seed of hash()."""
     known = {"photos/a.jpg": 1, "photos/b.jpg": 6, "./photos/a.jpg": 1, "ünï.png": 8, "-": 2}

@@ -20,6 +20,7 @@ def test_auto_asks_the_processor(monkeypatch: pytest.MonkeyPatch, capabilities: 
     assert choose_precision("auto", CPU) == expected
 
 
+@pytest.mark.slow
 def test_auto_heeds_what_the_processor_may_not_use() -> None:
     script = (
         "import torch; from capcli.model.precision import choose_precision as c; print(c('auto', torch.device('cpu')))"

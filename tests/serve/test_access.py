@@ -14,6 +14,7 @@ from serving import COFFEE, PATIENCE, TOKEN, Running
 from capcli.serve.access import Access
 
 
+@pytest.mark.slow
 def test_another_address_needs_a_token() -> None:
     command = [sys.executable, "-m", "capcli", "serve", "--host", "0.0.0.0", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "CAPCLI_TOKEN"}
@@ -25,6 +26,7 @@ def test_another_address_needs_a_token() -> None:
     assert done.stderr.startswith("capcli: --token: 16 characters or more")
 
 
+@pytest.mark.slow
 def test_the_command_listens_on_the_loopback_and_its_address_works_once(tiny_files: Path) -> None:
     command = [sys.executable, "-m", "capcli", "serve", "--port", "0", "--model", str(tiny_files)]
     environment = os.environ | {"CAPCLI_TOKEN": TOKEN}
@@ -50,6 +52,7 @@ def test_the_command_listens_on_the_loopback_and_its_address_works_once(tiny_fil
     assert process.returncode == 128 + 15
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="the browser that is opened here is a shell script")
 def test_no_command_is_given_the_address_that_lets_in(tiny_files: Path, tmp_path: Path) -> None:
     """Every user of a machine can read what commands were given."""

@@ -225,6 +225,7 @@ def test_a_full_disk_is_told(
     assert photos_of(server)["photo1.jpg"]["saved"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(max(1800, KILLS * 90))
 def test_a_killed_server_has_lost_no_save_that_it_confirmed(tiny_files: Path, folder: Path) -> None:
     command = [

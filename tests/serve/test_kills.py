@@ -22,6 +22,8 @@ from capcli.locks import TEMPORARY
 from capcli.outputs.metadata import read_caption
 from capcli.serve.album import Album
 
+pytestmark = pytest.mark.slow
+
 CALLS = {"open", "write", "flush", "replace", "unlink"}  # that change what others can see
 EACH = 1 if os.environ.get("CAPCLI_FULL_TESTS") else 4  # one call in this many
 State = dict[str, bytes]

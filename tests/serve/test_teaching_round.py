@@ -18,6 +18,8 @@ from capcli.cli.app import app
 from capcli.engines.onnx import OnnxEngine
 from capcli.outputs.sidecars import Sidecars
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 

@@ -27,6 +27,7 @@ def written(folder: Path, data: Path, stages: str) -> Path:
     return recipe
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = SIZES.replace("min_count = 1\n", "")
     recipe = written(

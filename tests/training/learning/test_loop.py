@@ -17,6 +17,8 @@ from capcli.training.learning.loop import learning_rate_at
 from capcli.training.learning.options import TrainOptions
 from capcli.training.learning.setup import set_up
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_photos_are_learnt_by_heart(pair: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -17,6 +17,7 @@ from capcli.training.learning.ranks import Ranks
 from capcli.training.learning.setup import set_up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box", [[0.2, 0.2, 0.3, 0.3], [0.8, 0.2, 0.3, 0.3]])
 def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> None:
     shutil.copy(PHOTOS / "chelsea.jpg", tmp_path)
@@ -35,6 +36,7 @@ def test_attention_learns_where_people_are(tmp_path: Path, box: list[float]) -> 
     assert caption.attention[1].max() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["pre-inject", "par-inject", "hard"])
 def test_every_decoder_learns(pair: Path, tmp_path: Path, decoder: str) -> None:
     more = ["--decoder", decoder, "--epochs", 2, "--set", "captions_per_batch=4", "--learning-rate", "0.005"]
@@ -44,6 +46,7 @@ def test_every_decoder_learns(pair: Path, tmp_path: Path, decoder: str) -> None:
     assert log[1]["cider"] > 900  # both captions by heart; hard attention's last epoch draws its locations
 
 
+@pytest.mark.slow
 def test_hard_attention_begins_with_expected_contexts(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from capcli.training.learning.setup import set_up
 from capcli.training.learning.snapshot import check_alike
 
 
+@pytest.mark.slow
 def test_a_run_is_not_overwritten_nor_resumed_with_other_options(pair: Path, tmp_path: Path) -> None:
     common = [pair, "--output", tmp_path / "run", "--epochs", 1, *SMALL]
     assert train(*common).exit_code == 0
@@ -53,6 +54,7 @@ def test_a_checkpoint_is_nothing_to_resume(pair: Path, tmp_path: Path, tiny_chec
     assert (run / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(pair: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     options = TrainOptions((str(pair),), init=str(tmp_path / "first"), epochs=1, views=1)
@@ -65,6 +67,7 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(pair: Path, tmp_pa
         loop.train(options, tmp_path / "run", torch.device("cpu"), resume=True)
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_to_resume(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

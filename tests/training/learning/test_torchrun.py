@@ -17,7 +17,10 @@ from fakes import PHOTOS, SAID, train
 
 from capcli.checkpoints.caption_model import CaptionModel
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs a build of PyTorch with libuv there")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs a build of PyTorch with libuv there"),
+]
 SIZES = ("image_size=64", "hidden_size=16", "embedding_size=16", "attention_size=16", "min_count=1", "dropout=0")
 TINY = [word for size in SIZES for word in ("--set", size)]
 TRAIN = ["-m", "capcli", "train"]

@@ -44,6 +44,7 @@ def test_without_a_java_that_works_the_other_scores_remain(fake_java: Path, line
     assert scores["bleu_4"] > 90
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not have_java(), reason="needs Java")
 def test_meteor_whatever_the_language_and_without_a_file_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Duser.language=it -Duser.country=IT")
@@ -53,6 +54,7 @@ def test_meteor_whatever_the_language_and_without_a_file_of_ours(monkeypatch: py
     assert scores["meteor"] == pytest.approx(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_meteor_too(fake_java: Path, name: str) -> None:
     pipe = fake_java.parent / "pipe"

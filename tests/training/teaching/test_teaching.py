@@ -36,6 +36,8 @@ from capcli.training.teaching.teaching import (
     teach,
 )
 
+pytestmark = pytest.mark.slow
+
 ENGINES = {"torch": lambda folder: TorchEngine.load(folder, torch.device("cpu"), "fp32"), "onnx": OnnxEngine.load}
 
 

@@ -193,6 +193,7 @@ def test_what_cannot_be_written_costs_a_line(tmp_path: Path, photos: list[Photo]
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_its_page_and_later_has_all_epochs_on_it(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
