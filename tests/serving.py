@@ -7,7 +7,7 @@ import http.client
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ for package in ("starlette", "uvicorn", "python_multipart"):
 
 from capcli.images.find import find_images  # noqa: E402
 from capcli.outputs.metadata import Metadata  # noqa: E402
+from capcli.outputs.rows import as_row  # noqa: E402
 from capcli.outputs.sidecars import Sidecars  # noqa: E402
 from capcli.outputs.template import Template  # noqa: E402
 from capcli.outputs.xmp_sidecars import XmpSidecars  # noqa: E402
@@ -179,3 +180,9 @@ def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: in
 def save(album: Album, number: int, text: str) -> Saved:
     photo = album.photos[number]
     return album.save([(photo, album.tag(photo), text)])
+
+
+def row(captioner: Captioner, photo: str, name: str, num: int = 1, **options: object) -> dict[str, object]:
+    """What `--format json` writes for a photo of this name."""
+    caption = captioner.caption(PHOTOS / photo, num, replace(captioner.options, **options))  # type: ignore[arg-type]
+    return as_row(caption, num) | {"path": name}

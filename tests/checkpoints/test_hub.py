@@ -39,9 +39,10 @@ for folder, name, options in json.loads(sys.argv[1]):
 """
 
 
-def load(*names: str, environment: dict[str, str], **options: object) -> list[str]:
-    """What loading each of these gives, its number of words or an error."""
-    return python(SCRIPT, json.dumps([[None, name, options] for name in names]), environment=environment)
+def load(*asked: str | tuple[str, dict[str, object]], environment: dict[str, str]) -> list[str]:
+    """What loading each of these gives, its number of words or an error. asked: names, some with options."""
+    each = [(one, {}) if isinstance(one, str) else one for one in asked]
+    return python(SCRIPT, json.dumps([[None, name, options] for name, options in each]), environment=environment)
 
 
 def test_a_folder_comes_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +97,11 @@ def test_every_way_to_fail_is_one_clear_line(
         "user/broken": "model.safetensors: damaged or cut off",
         "user/good": "loaded 12",
     }
-    lines = load(*expected, environment=hub_environment)
+    asked = [(name, {}) for name in expected]
+    asked += [(name, {"token": TOKEN}) for name in ("user/private", "user/gated")]
+    *lines, private, gated = load(*asked, environment=hub_environment)
     for line, (name, words) in zip(lines, expected.items(), strict=True):
         assert words in line, name
-    private, gated = load("user/private", "user/gated", environment=hub_environment, token=TOKEN)
     assert private == "loaded 12"
     assert "gated" in gated
     # Another library's weights are never asked for, and a pickle even less.

@@ -37,10 +37,8 @@ def can_isolate() -> bool:
 
 pytestmark = [
     pytest.mark.slow,
-    [
-        pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'capcli[ray]'"),
-        pytest.mark.skipif(not can_isolate(), reason="Ray listens to the network, and only root can keep it from that"),
-    ],
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'capcli[ray]'"),
+    pytest.mark.skipif(not can_isolate(), reason="Ray listens to the network, and only root can keep it from that"),
 ]
 long = pytest.mark.skipif(not os.environ.get("CAPCLI_FULL_TESTS"), reason="takes minutes: CAPCLI_FULL_TESTS=1 runs it")
 

@@ -14,10 +14,7 @@ from PIL import Image
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import bundled_checkpoint
-from capcli.decoding.beam_search import forbid as torch_forbid
 from capcli.decoding.options import DecodingOptions
-from capcli.decoding.rules import Rules
-from capcli.engines.numpy_search import forbid
 from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 from capcli.explaining.reading import explain
@@ -114,20 +111,6 @@ def test_beams_find_the_same_sentences(captioners: tuple[Captioner, Captioner], 
     for ours, theirs in pairs:
         check(ours, theirs)
     assert len({ours.words for ours, _ in pairs}) > 2
-
-
-@pytest.mark.parametrize("time", [0, 1, 2, 3, 7])
-@pytest.mark.parametrize(
-    "rules", [Rules((4, 6)), Rules(no_repeat=1), Rules(no_repeat=2), Rules((4,), 2, True, (5,), (6, 7))], ids=range(4)
-)
-def test_the_same_words_are_forbidden(rules: Rules, time: int) -> None:
-    random = np.random.default_rng(time)
-    history, log_probs = random.integers(4, 9, (20, 9, time)), random.random((20, 9, 9), np.float32)
-    expected = torch.tensor(log_probs)
-    torch_forbid(expected, torch.tensor(history), rules)
-    forbid(log_probs, history, rules)
-    assert np.array_equal(log_probs, expected.numpy())
-    assert np.isinf(log_probs).any() == bool(rules.banned or time >= max(1, rules.no_repeat))
 
 
 @pytest.mark.parametrize("number", [1, 7, 32])

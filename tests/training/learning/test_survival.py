@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fakes
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -159,8 +160,8 @@ def test_a_stopped_run_goes_on_where_it_was(shapes: Path, uninterrupted: Path, t
 def test_a_folder_has_one_run_at_a_time(shapes: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("run").mkdir()
     other = LockedFolder(tmp_path / "run")
-    done = train(shapes, tmp_path / "run")
-    assert done.returncode == 2
+    done = fakes.train(shapes / "captions.json", "-o", tmp_path / "run", *OPTIONS)
+    assert done.exit_code == 2
     assert (
         done.stderr
         == f"capcli: {tmp_path / 'run'}: in use by another run of capcli; wait until that run ends, or stop it\n"
