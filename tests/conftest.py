@@ -17,7 +17,7 @@ from hub_server import HubServer
 
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.checkpoints.store import CHECKPOINT_FILES
+from capcli.checkpoints.store import CHECKPOINT_FILES, WEIGHTS_FILE
 from capcli.model.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -69,15 +69,27 @@ def tiny_files(tiny_original: CaptionModel, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def tiny_checkpoint(tiny_files: Path, tmp_path: Path) -> Path:
-    """That model in a folder of the test's own."""
-    return Path(shutil.copytree(tiny_files, tmp_path / "tiny"))
+def tiny_checkpoint(tiny_files: Path, tmp_path: Path) -> Iterator[Path]:
+    """That model in a folder of the test's own; the weights are not copied, and no test may write into them."""
+    weights = tiny_files / WEIGHTS_FILE
+    before = weights.stat()
+    folder = shutil.copytree(tiny_files, tmp_path / "tiny", ignore=shutil.ignore_patterns(WEIGHTS_FILE))
+    os.link(weights, folder / WEIGHTS_FILE)
+    yield folder
+    after = weights.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns), "this test needs tiny_copy"
 
 
 @pytest.fixture
-def checkpoint_files(tiny_checkpoint: Path) -> dict[str, bytes]:
+def tiny_copy(tiny_files: Path, tmp_path: Path) -> Path:
+    """A copy of that model, with which a test may do what it likes."""
+    return shutil.copytree(tiny_files, tmp_path / "tiny")
+
+
+@pytest.fixture
+def checkpoint_files(tiny_files: Path) -> dict[str, bytes]:
     """The three files of the tiny checkpoint."""
-    return {name: (tiny_checkpoint / name).read_bytes() for name in CHECKPOINT_FILES}
+    return {name: (tiny_files / name).read_bytes() for name in CHECKPOINT_FILES}
 
 
 @pytest.fixture(scope="session")

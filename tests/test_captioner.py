@@ -121,25 +121,25 @@ def test_captions_among_the_images_are_passed_on(captioner: Captioner, monkeypat
 
 
 def test_a_fingerprint_tells_what_captions_depend_on(
-    tiny_checkpoint: Path, tiny_captioner: Captioner, captioner: Captioner
+    tiny_copy: Path, tiny_captioner: Captioner, captioner: Captioner
 ) -> None:
     options = tiny_captioner.options
     prints = [
         tiny_captioner.fingerprint(3, options),
         tiny_captioner.fingerprint(4, options),
         tiny_captioner.fingerprint(3, dataclasses.replace(options, ban=("cat",))),
-        Captioner.load(tiny_checkpoint, "cpu", "fp32", engine="torch").fingerprint(3, options),
-        Captioner.load(tiny_checkpoint, "cpu", "bf16").fingerprint(3, options),
+        Captioner.load(tiny_copy, "cpu", "fp32", engine="torch").fingerprint(3, options),
+        Captioner.load(tiny_copy, "cpu", "bf16").fingerprint(3, options),
     ]
     assert [len(each) for each in prints] == [32] * 5
     assert len(set(prints)) == 5
-    same = Captioner.load(tiny_checkpoint, "cpu")  # in another folder, with another number of workers
+    same = Captioner.load(tiny_copy, "cpu")  # in another folder, with another number of workers
     assert same.fingerprint(3, dataclasses.replace(options, seed=1)) == prints[0]
-    weights = tiny_checkpoint / "model.safetensors"
+    weights = tiny_copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert Captioner.load(tiny_checkpoint, "cpu").fingerprint(3, options) != prints[0]
+    assert Captioner.load(tiny_copy, "cpu").fingerprint(3, options) != prints[0]
     with pytest.raises(ValueError, match="not loaded from a checkpoint folder"):
         captioner.fingerprint(3, options)
 

@@ -160,30 +160,30 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_checkpoint_is_one_clear_line(tiny_checkpoint: Path, case: str) -> None:
+def test_a_broken_checkpoint_is_one_clear_line(tiny_copy: Path, case: str) -> None:
     damage, words = BROKEN[case]
-    damage(tiny_checkpoint)
+    damage(tiny_copy)
     with pytest.raises(ModelError) as caught:
-        CaptionModel.load(tiny_checkpoint)
+        CaptionModel.load(tiny_copy)
     message = str(caught.value)
     assert words in message
-    assert message.startswith(str(tiny_checkpoint))
+    assert message.startswith(str(tiny_copy))
     assert "\n" not in message
     assert message.isprintable()
     assert len(message) < 500
 
 
-def test_a_hostile_pickle_beside_the_weights_is_never_opened(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_hostile_pickle_beside_the_weights_is_never_opened(tiny_copy: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "sprung",))
 
     for name in ("pytorch_model.bin", "model.pt", "last.ckpt"):
-        (tiny_checkpoint / name).write_bytes(pickle.dumps(Trap()))
-    CaptionModel.load(tiny_checkpoint)
-    (tiny_checkpoint / "model.safetensors").write_bytes(pickle.dumps(Trap()))
+        (tiny_copy / name).write_bytes(pickle.dumps(Trap()))
+    CaptionModel.load(tiny_copy)
+    (tiny_copy / "model.safetensors").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ModelError):
-        CaptionModel.load(tiny_checkpoint)
+        CaptionModel.load(tiny_copy)
     assert not (tmp_path / "sprung").exists()
 
 
