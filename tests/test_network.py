@@ -66,7 +66,7 @@ def test_no_command_asks_for_a_name_or_leaves_a_file_at_home(tiny_checkpoint: Pa
         [sys.executable, "-c", LOOK_UP],
         capcli("caption", CHELSEA, *model, "-o", tmp_path / "a.jsonl"),
         capcli("alt", tmp_path / "page.html", *model),
-        capcli("merge", tmp_path / "a.jsonl", "-o", tmp_path / "a.csv"),
+        capcli("write", tmp_path / "a.jsonl", "-o", tmp_path / "a.csv"),
         capcli("explain", CHELSEA, "a cat", *model),
         ["timeout", "5", *capcli("serve", "--port", 0, *model)],
         capcli("bench", *model),

@@ -32,7 +32,7 @@ GROUPS = {
         "serve": "Serve a page to caption photos on, and an HTTP API.",
         "alt": "Write the missing alt texts of HTML and Markdown.",
         "cluster": "Caption a million images on the machines of a Ray cluster.",
-        "merge": "Merge outputs, or convert them to another format.",
+        "write": "Write captions made or corrected elsewhere; merge and convert them.",
     },
     "Look and check": {
         "explain": "Check your own sentence against a photo, word by word.",

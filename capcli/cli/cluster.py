@@ -38,7 +38,7 @@ def cluster(
     """Caption a million images on the machines of a Ray cluster.
 
     FOLDER gets a Parquet file for each thousand images, complete at every moment: losing a machine loses no captions,
-    and --resume adds the missing ones. `capcli merge` reads the folder.
+    and --resume adds the missing ones. `capcli write` reads the folder.
 
     Exit status: 0 if all images were captioned, 1 if some failed, 2 for a usage error, 130 after Ctrl-C (128 plus the
     number of the signal).

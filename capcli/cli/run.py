@@ -151,10 +151,7 @@ class Run:
                 finally:
                     bar.close()
                     self.summary.tell()
-                if self.found or isinstance(self.rows.file, StandardOutput):
-                    self.rows.close()
-                else:  # without a row there is no output
-                    self.rows.discard()
+                self.end_rows(stopped)
         except BrokenPipeError:  # the reader has enough
             self.rows.discard()
             return 0
@@ -166,6 +163,13 @@ class Run:
             return 1
         self.summarise(quiet)
         return stopped or (1 if self.failed or (self.cache and self.cache.failed) else 0)
+
+    def end_rows(self, stopped: int) -> None:
+        """Complete the output; without a row there is none. stopped: the exit status if the run was stopped, or 0."""
+        if self.found or isinstance(self.rows.file, StandardOutput):
+            self.rows.close()
+        else:
+            self.rows.discard()
 
     def keep(self, batch: list[Caption | ImageError]) -> None:
         """Hand a batch to the sinks."""
@@ -188,9 +192,10 @@ class Run:
                 self.fail(wrong)
 
     def leaves_out(self, sink: Sink, result: Caption | ImageError) -> bool:
-        """Return whether a caption is too unsure for this sink; rows get all, and decide themselves."""
-        withheld = not (sink is self.rows or sink.marks_unsure or self.rows.layout.keeps_unsure)
-        return withheld and not isinstance(result, ImageError) and result.unsure
+        """Return whether a caption is empty, or too unsure for this sink; rows get all, and decide themselves."""
+        if sink is self.rows or isinstance(result, ImageError):
+            return False
+        return not result.text or (result.unsure and not (sink.marks_unsure or self.rows.layout.keeps_unsure))
 
     def in_order(self) -> list[Sink]:
         """Return the sinks in writing order.

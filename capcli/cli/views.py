@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_views(
-    captioner: Captioner,
+    captioner: Captioner | None,
     wanted: Views,
     num: int,
     overwrite: bool,
@@ -27,6 +27,7 @@ def open_views(
 ) -> Iterator[list[Sink]]:
     """Open the views asked for, and complete them when the block ends, whatever the reason.
 
+    captioner: None where captions have no attention, and only the page is wanted.
     wanted: one that cannot be shown ends the program with a line.
     num: candidates per image, 1 or more.
     overwrite: replace an existing page or overlays.
@@ -42,7 +43,7 @@ def open_views(
     from capcli.maps.terminal import TerminalPictures, why_no_pictures
     from capcli.outputs.resume import check_output
 
-    if attention or show:
+    if captioner is not None and (attention or show):
         require_attention(captioner, "--attention" if attention else "--show")
     if show and (reason := why_no_pictures(sys.stdout)):
         say(f"--show draws nothing: {reason}")

@@ -23,7 +23,7 @@ MAGIC = b"PAR1"  # begins and ends every Parquet file
 
 
 def name_of_part(number: int) -> str:
-    """Return a block's file name, as `parts_of` and `capcli merge` find it."""
+    """Return a block's file name, as `parts_of` and `capcli write` find it."""
     return f"part-{number:09}.parquet"
 
 

@@ -33,6 +33,8 @@ SYSTEM_FOLDERS = frozenset(
     "system volume information".split("|")
 )
 DRAWN, KEPT_BY_SYSTEM = "drawn by capcli", "a system folder"
+# Where photos that a list names are looked for, in this order, beside the list; the names are those of known data sets.
+PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 
 
 @dataclass(frozen=True)

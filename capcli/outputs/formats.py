@@ -258,12 +258,6 @@ class CsvRows(Rows):
         keywords = {"keywords": cells["keywords"].split(SEPARATOR)} if cells.get("keywords") else {}
         return {"path": cells["path"], **candidates[0], **unsure, **several, **keywords}
 
-    @classmethod
-    def layout_of(cls, line: bytes) -> Layout:
-        """Return the layout with the heading's number of candidates, and keywords if it has them."""
-        names = line.rstrip(b"\n").split(cls.delimiter.encode())
-        return Layout(max(1, len(names) // 3 - 1), keywords=names[-1] == b"keywords")
-
 
 class TsvRows(CsvRows):
     """Write records as CsvRows does, with tabs."""

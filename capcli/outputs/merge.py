@@ -1,82 +1,110 @@
-"""Merging outputs: every image once, from any part and format."""
+"""Putting rows together: every image once, whatever part and format its row is in."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from capcli.files import OutputError
-from capcli.outputs.resume import whole_rows
-from capcli.outputs.rows import Rows
+from capcli.outputs.incoming import rows_in
+from capcli.outputs.rows import real_place
+
+FAILURE, EMPTY, CAPTION = range(3)  # a row gives way to one of a higher rank
 
 
 @dataclass
 class Merge:
-    """Read parts twice: to find which row of each image to keep, and to yield those.
+    """Read parts twice: once to find out which row of each image is to be kept, and once to give those rows.
 
-    Only two digests per kept row are remembered, so memory does not grow with captions and paths.
+    Only two digests of each kept row are remembered, so memory does not grow with the length of captions and paths.
 
-    parts: (path, format), in the order of their rows.
-    num: most candidates of any image.
-    keywords: whether any image has keywords.
-    captions, failures: rows to keep.
-    dropped: rows that repeat kept ones, and failures of captioned images.
-    kept: digest of a path → digest of its row.
+    parts: files and folders, in the order in which their rows are given.
+    columns: as `rows_in` takes them.
+    num: candidates of the image that has most.
+    keywords: whether an image has keywords.
+    captions, empty, failures: rows to be kept.
+    dropped: rows that say nothing else than those that are kept, and those that say less.
+    root: the folder that holds all images; empty for none.
+    kept: digest of an image's place → rank, part, number of the row in it, and digest of its caption.
+    differing: digest of an image's place → the later part whose caption differs.
     """
 
-    parts: Sequence[tuple[str, type[Rows]]]
+    parts: Sequence[str]
+    columns: Mapping[str, str] = field(default_factory=dict)
     num: int = 1
     keywords: bool = False
     captions: int = 0
+    empty: int = 0
     failures: int = 0
     dropped: int = 0
+    root: str = ""
     kept: dict[bytes, bytes] = field(default_factory=dict)
+    differing: dict[bytes, int] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Find which rows to keep.
+        """Find out what is to be kept. Raises OutputError if a part can't be read."""
+        counts = [0, 0, 0]
+        folders: set[str] = set()
+        for image, entry, row in self.read():
+            self.num = max(self.num, len(row.get("candidates", ())))
+            self.keywords = self.keywords or "keywords" in row
+            folders.add(os.path.dirname(os.path.abspath(row["path"])))
+            old = self.kept.get(image)
+            self.dropped += old is not None
+            if old is None or entry[0] > old[0]:
+                counts[entry[0]] += 1
+                if old is not None:
+                    counts[old[0]] -= 1
+                self.kept[image] = entry
+            elif entry[0] == old[0] == CAPTION and caption_of(entry) != caption_of(old):
+                self.differing.setdefault(image, part_of(entry))
+        self.failures, self.empty, self.captions = counts
+        self.dropped -= len(self.differing)
+        with contextlib.suppress(ValueError):  # on different drives
+            self.root = os.path.commonpath(folders) if folders else ""
 
-        Raises OutputError if a part cannot be read or is not ours, or if captions of an image differ.
+    def rows(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the row of each image, part by part, and why it cannot be taken, which is empty if it can.
+
+        To be called once, after `check`. Raises OutputError.
         """
-        failed: set[bytes] = set()
-        for path, kind in self.parts:
-            for row in whole_rows(path, kind):
-                self.num = max(self.num, len(row.get("candidates", ())))
-                self.keywords = self.keywords or "keywords" in row
-                image, digest, fails = digest_of(row["path"]), digest_of(row), "error" in row
-                if image not in self.kept:
-                    self.kept[image] = digest
-                    failed |= {image} if fails else set()
-                    continue
-                self.dropped += 1
-                if image in failed and not fails:
-                    self.kept[image] = digest
-                    failed.remove(image)
-                elif not fails and self.kept[image] != digest:
-                    where = " and ".join(dict.fromkeys((self.first_with_caption(row["path"]), path)))
-                    raise OutputError(row["path"], f"has two captions that differ, in {where}")
-        self.failures = len(failed)
-        self.captions = len(self.kept) - self.failures
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each image's row, part by part; only once, after `check`. Raises OutputError."""
-        for path, kind in self.parts:
-            for row in whole_rows(path, kind):
-                image = digest_of(row["path"])
-                if self.kept.get(image) == digest_of(row):
-                    del self.kept[image]
-                    yield row
+        for image, entry, row in self.read():
+            if self.kept.get(image) == entry:
+                del self.kept[image]
+                wrong = ""
+                if image in self.differing:
+                    parts = dict.fromkeys(self.parts[each] for each in (part_of(entry), self.differing[image]))
+                    wrong = f"has two captions that differ, in {' and '.join(parts)}"
+                yield row, wrong
         if self.kept:
-            raise OutputError("merge", "a part changed while it was read; wait until its run has ended")
+            raise OutputError("write", "a file of rows changed while it was read; wait until its run has ended")
 
-    def first_with_caption(self, image: str) -> str:
-        """Return the first part with a caption of an image."""
-        rows = ((path, row) for path, kind in self.parts for row in whole_rows(path, kind))
-        return next(path for path, row in rows if row["path"] == image and "error" not in row)
+    def read(self) -> Iterator[tuple[bytes, bytes, dict[str, Any]]]:
+        """Yield each row after the digest of its image's place, and what `kept` has of it. Raises OutputError."""
+        for part, source in enumerate(self.parts):
+            numbers = count()
+            for row in rows_in(source, self.columns):
+                rank = FAILURE if "error" in row else CAPTION if row["caption"] else EMPTY
+                entry = bytes([rank]) + part.to_bytes(4) + next(numbers).to_bytes(5) + digest_of(row.get("caption"))
+                yield digest_of(real_place(row["path"])), entry, row
+
+
+def part_of(entry: bytes) -> int:
+    """Return the part that a row is in. entry: as `Merge.kept` has it."""
+    return int.from_bytes(entry[1:5])
+
+
+def caption_of(entry: bytes) -> bytes:
+    """Return the digest of a row's caption. entry: as `Merge.kept` has it."""
+    return entry[10:]
 
 
 def digest_of(value: Any) -> bytes:
-    """Return a 16-byte digest of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]
+    """Return 16 bytes that are the same for equal values, and for no others. value: as JSON has it."""
+    return hashlib.sha256(json.dumps(value).encode()).digest()[:16]

@@ -20,9 +20,8 @@ from capcli.outputs.parquet import (
     check_parquet,
     finished_in,
     open_folder,
-    read_parquet,
 )
-from capcli.outputs.rows import Layout, Rows, as_read
+from capcli.outputs.rows import Layout, Rows
 from capcli.outputs.sink import Sink
 
 Judgement = TypeVar("Judgement")
@@ -175,29 +174,12 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
             yield record, row
 
 
-def whole_rows(path: str, kind: type[Rows]) -> Iterator[dict[str, Any]]:
-    """Yield all rows of a complete file, as `as_row` made them.
-
-    Raises OutputError if the last row is half written, capcli did not write the file, or it cannot be read.
-    """
-    if issubclass(kind, ParquetRows):
-        check_parquet(path)
-        yield from read_parquet(path)
-        return
-    with OutputError.about(path), opened(path) as file:
-        layout = kind.layout_of(next(kind.records(file), (b"", True))[0])
-    for _, row, clean in read_records(path, kind, layout, lambda row: as_read(row) if row else None, half=False):
-        if row and clean:
-            yield clean
-
-
 def read_records(
-    path: str, kind: type[Rows], layout: Layout, judge: Callable[[dict[str, Any]], Judgement], half: bool = True
+    path: str, kind: type[Rows], layout: Layout, judge: Callable[[dict[str, Any]], Judgement]
 ) -> Iterator[tuple[bytes, dict[str, Any], Judgement]]:
     """Yield a file's complete records, each with its row, empty for a heading, and the verdict of judge.
 
     judge: gets each row; an error that `Rows.read_row` may raise means that capcli did not write it.
-    half: whether the last record may be half written.
 
     Raises OutputError if the file is not of this kind and layout, or cannot be read.
     """
@@ -213,14 +195,10 @@ def read_records(
                     if not (complete or kind.shows_end):
                         raise ValueError
                 except (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error) as error:
-                    if not complete and half:
+                    if not complete:  # half written
                         return
-                    reason = f"not {kind.name} as this command writes it; left as it is"
-                    if not complete:
-                        how = "complete it with --resume" if kind.resumable else "mend it, or end it with a line end"
-                        reason = f"half written; {how}"
-                    elif isinstance(error, UnicodeError):
-                        reason = NOT_UTF_8
+                    wrong = f"not {kind.name} as this command writes it; left as it is"
+                    reason = NOT_UTF_8 if isinstance(error, UnicodeError) else wrong
                     raise OutputError(path, f"record {number} is {reason}") from None
                 yield record, row, judgement
     except UnicodeDecodeError:

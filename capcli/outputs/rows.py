@@ -169,11 +169,6 @@ class Rows(Sink):
         return b""
 
     @classmethod
-    def layout_of(cls, line: bytes) -> Layout:
-        """Return the layout to read a file with. line: its first."""
-        return Layout()
-
-    @classmethod
     def read_row(cls, record: bytes, layout: Layout) -> dict[str, Any]:
         """Return a record's row as `as_row` made it; without a path for a heading.
 
@@ -241,11 +236,14 @@ def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[s
 
 
 def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"caption", "log_prob", "score"}`; the caption is None below min_score."""
+    """Return `{"caption", "log_prob", "score"}`; the caption is None if empty or below min_score.
+
+    Numbers are None where a caption has none, such as a person's.
+    """
+    numbers = {"log_prob": candidate.log_prob, "score": candidate.score}
     return {
-        "caption": None if is_rejected(candidate, min_score) else candidate.text,
-        "log_prob": round(candidate.log_prob, 4),
-        "score": round(candidate.score, 4),
+        "caption": None if is_rejected(candidate, min_score) else candidate.text or None,
+        **{name: None if math.isnan(number) else round(number, 4) for name, number in numbers.items()},
     }
 
 

@@ -142,14 +142,27 @@ class Sidecars(Beside):
     def check_content(self, sidecar: Path) -> None:
         read_text(sidecar)
 
+    def text(self, result: Caption) -> str:
+        """Return the text of a caption. Raises ImageError as `Template.fill` does."""
+        shown = [c for c in result.candidates if not is_rejected(c, self.min_score)]
+        between = "\n" if self.separator is None else self.separator
+        return between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
+
+    def changes(self, result: Caption) -> Iterable[tuple[str, str, str]]:
+        """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
+        sidecar = self.sidecar(result.path)
+        try:
+            old, _ = read_text(Path(sidecar))
+        except (UntouchableError, OSError) as error:
+            raise failed_write(result.path, sidecar, error) from None
+        new = combine(old, self.text(result), self.existing, self.separator)
+        return [(sidecar, old, new)] if new != old else []
+
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
             return
-        sidecar = self.sidecar(result.path)
-        shown = [c for c in result.candidates if not is_rejected(c, self.min_score)]
-        between = "\n" if self.separator is None else self.separator
-        new = between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
+        sidecar, new = self.sidecar(result.path), self.text(result)
         try:
             if self.tree is not None:  # beside the image the folder exists, or was removed
                 os.makedirs(os.path.dirname(sidecar), exist_ok=True)

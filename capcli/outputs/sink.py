@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,13 @@ class Sink:
     def where(self, image: str) -> str:
         """Return where the image's caption goes, in words for messages; programs use `target`."""
         return os.fspath(self.path or "")
+
+    def changes(self, result: Caption) -> Iterable[tuple[str, str, str]]:
+        """Return what writing a caption would change in the image's own files: the place, the old text and the new one.
+
+        Raises ImageError as `write` does.
+        """
+        return ()
 
     def write(self, result: Caption | ImageError) -> None:
         """Take a caption, or a failure, which most sinks ignore.

@@ -6,10 +6,13 @@ import os
 import string
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capcli.outputs.existing import EDGES, HOLE, SEPARATOR
 from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.results import Caption
 
 MISFIT = "the template cannot be filled in for it"
 
@@ -80,6 +83,10 @@ class Template:
         except ValueError as error:
             raise ImageError(path, f"{MISFIT}: {error}", MISFIT) from None
         return text.strip(EDGES) if "date" in self.fields and taken is None else text
+
+    def line(self, caption: Caption) -> str:
+        """Return the text for a caption on one line, as metadata has it; see `fill`. Raises ImageError."""
+        return " ".join(self.fill(caption.path, caption, keywords=caption.keywords).split())
 
 
 CAPTION_ALONE = Template()

@@ -13,7 +13,7 @@ from capcli.outputs.existing import KEPT
 from capcli.outputs.metadata import read_image, xmp
 from capcli.outputs.metadata.container import BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.fields import Filling
+from capcli.outputs.metadata.fields import Filling, changed
 from capcli.outputs.metadata.texts import NOTHING, ShownTexts
 from capcli.outputs.originals import UntouchableError, original
 from capcli.outputs.rows import is_rejected
@@ -122,6 +122,15 @@ class XmpSidecars(Beside):
         self.check_writable(image, sidecar)
         return True
 
+    def changes(self, result: Caption) -> Iterable[tuple[str, str, str]]:
+        """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
+        old, sidecar = self.read(result.path), self.sidecar(result.path)
+        try:
+            content = self.filling.filled(old, self.template.line(result), result.keywords or (), inside(result.path))
+        except MetadataError as error:
+            raise ImageError(result.path, f"{sidecar}: {error}", str(error)) from None
+        return changed(old, content, sidecar)
+
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
         if isinstance(result, ImageError) or is_rejected(result, self.min_score):
@@ -129,7 +138,7 @@ class XmpSidecars(Beside):
         path = result.path
         sidecar = self.sidecar(path)
         try:
-            text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
+            text = self.template.line(result)
             target = original(sidecar, self.folders)
             like = target if target.exists() else None
             # Locked from reading to writing. An old sidecar may hold a person's work, which is irreplaceable.

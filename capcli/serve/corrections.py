@@ -14,14 +14,13 @@ from reprlib import repr as brief
 from typing import Any
 
 from capcli.files import WholeFile, errors_name, sync_folder, write_whole
+from capcli.images.find import PHOTO_FOLDERS
 from capcli.model.vocabulary import tokenize
 from capcli.outputs.formats import dump
 from capcli.outputs.originals import UntouchableError, original
 from capcli.serve.journal import Journal
 
 FILE = "corrections.json"
-# Where training looks for a photo, in this order; see `capcli.training.data.datasets.locate`.
-PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 Row = dict[str, Any]
 DIVIDER = ",\n"  # between rows
 SPACE = re.compile(r"[ \t\n\r]*")

@@ -56,7 +56,7 @@ def test_help_is_a_command_too() -> None:
     assert (run().exit_code, "Caption and write:" in run().output) == (2, True)
 
 
-@pytest.mark.parametrize("name", ["train", "agree", "merge"])
+@pytest.mark.parametrize("name", ["train", "agree", "write"])
 def test_what_may_be_repeated_has_three_dots(name: str) -> None:
     usage = run("help", name).output.splitlines()[0]
     assert re.search(r"[A-Z]\.\.\.$", usage), usage

@@ -314,7 +314,7 @@ def test_unsure_captions_go_only_where_they_are_marked_or_asked_for(tiny_checkpo
     capcli(*common, "--format", "imagefolder", "-o", tmp_path / "photos")
     assert len((tmp_path / "photos" / "metadata.jsonl").read_text().splitlines()) == 2
 
-    merged = CliRunner().invoke(app, ["merge", str(tmp_path / "all.jsonl"), "--format", "text"])
+    merged = CliRunner().invoke(app, ["write", str(tmp_path / "all.jsonl"), "--format", "text"])
     assert (merged.exit_code, merged.stdout) == (0, text[""])
     assert merged.stderr.endswith("capcli: 1 unsure caption left out: --keep-unsure writes them\n")
 

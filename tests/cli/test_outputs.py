@@ -193,7 +193,7 @@ def test_what_is_read_only_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path
         arguments = ["caption", photo, "--model", tiny_checkpoint, "--summary", output]
     if name == "merged.json":
         assert run("caption", photo, "--model", tiny_checkpoint, "-o", part)[0] == 0
-        arguments = ["merge", part, "-o", output, "--existing", "overwrite"]
+        arguments = ["write", part, "-o", output, "--existing", "overwrite"]
     if name == "parts":
         pytest.importorskip("pyarrow", reason="no pyarrow")
         arguments[-2:] = ["--format", "parquet", "-o", f"{output}/"]

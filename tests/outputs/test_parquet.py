@@ -235,10 +235,10 @@ def test_without_pyarrow_a_line_says_what_to_install(tmp_path: Path, monkeypatch
     for output in ("o.parquet", "out/"):
         done = CliRunner().invoke(app, ["caption", ".", "--format", "parquet", "-o", f"{tmp_path}/{output}"])
         assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}/{output}: {needs}\n")
-    done = CliRunner().invoke(app, ["merge", f"{tmp_path}/1.jsonl", "-o", f"{tmp_path}/o.parquet"])
+    done = CliRunner().invoke(app, ["write", f"{tmp_path}/1.jsonl", "-o", f"{tmp_path}/o.parquet"])
     assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}/o.parquet: {needs}\n")
     (tmp_path / "p.parquet").touch()
-    done = CliRunner().invoke(app, ["merge", f"{tmp_path}/p.parquet"])
+    done = CliRunner().invoke(app, ["write", f"{tmp_path}/p.parquet"])
     assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}/p.parquet: {needs}\n")
 
 
@@ -246,8 +246,8 @@ def test_parquet_has_no_place_on_stdout_or_a_device(tmp_path: Path) -> None:
     for arguments, said in [
         (["caption", ".", "--format", "parquet"], "--format parquet needs --output FILE or --output FOLDER/"),
         (["caption", ".", "-o", "o.parquet", "--resume"], "--resume needs --output FILE"),
-        (["merge", "absent.csv", "--format", "parquet"], "--format parquet needs --output FILE"),
-        (["merge", "absent.csv", "--format", "parquet", "-o", f"{tmp_path}/"], "is a folder; name a file"),
+        (["write", "absent.csv", "--format", "parquet"], "--format parquet needs --output FILE"),
+        (["write", "absent.csv", "--format", "parquet", "-o", f"{tmp_path}/"], "is a folder; name a file"),
     ]:
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 2
@@ -264,16 +264,19 @@ def test_only_folders_get_parts(tmp_path: Path) -> None:
     assert format_for("csv", str(tmp_path)) is FORMATS["csv"]
 
 
-def test_merge_reads_and_writes_it(folder: Path, tmp_path: Path) -> None:
+NOTHING = "no photo with a text beside it, and no part-….parquet from capcli, in this folder"
+
+
+def test_write_reads_and_writes_it(folder: Path, tmp_path: Path) -> None:
     first = [caption("a.jpg", candidates=[ONE, ONE]), failure("b.jpg")]
     save(folder, *first)
     save(tmp_path / "1.parquet", caption("b.jpg", unsure=True))
     for source, target in [((folder, tmp_path / "1.parquet"), "o.jsonl"), ((tmp_path / "o.jsonl",), "o.parquet")]:
-        done = CliRunner().invoke(app, ["merge", *map(str, source), "-o", str(tmp_path / target)])
+        done = CliRunner().invoke(app, ["write", *map(str, source), "-o", str(tmp_path / target)])
         assert done.exit_code == 0, done.stderr
-    assert list(read_parquet(tmp_path / "o.parquet")) == [first[0], caption("b.jpg", unsure=True)]
-    done = CliRunner().invoke(app, ["merge", str(tmp_path)])
-    assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}: no part-….parquet from capcli in this folder\n")
+    assert list(read_parquet(tmp_path / "o.parquet")) == [first[0], caption("b.jpg", unsure=True, candidates=[ONE])]
+    done = CliRunner().invoke(app, ["write", str(tmp_path)])
+    assert (done.exit_code, done.stderr) == (2, f"capcli: {tmp_path}: {NOTHING}\n")
 
 
 def test_keywords_have_a_column_where_they_were_asked_for(folder: Path, tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_keywords_have_a_column_where_they_were_asked_for(folder: Path, tmp_path
     assert pq.read_schema(first).names == COLUMNS
     assert pq.read_schema(second).names == [*COLUMNS, "keywords"]
     assert pq.read_schema(second).field("keywords").type == pa.list_(pa.string())
-    done = CliRunner().invoke(app, ["merge", str(folder), "-o", str(tmp_path / "o.parquet")])
+    done = CliRunner().invoke(app, ["write", str(folder), "-o", str(tmp_path / "o.parquet")])
     assert done.exit_code == 0, done.stderr
     assert list(read_parquet(tmp_path / "o.parquet")) == rows_in(folder)
 
@@ -314,8 +317,8 @@ def test_a_folder_of_photos_becomes_a_folder_of_parts(tiny_checkpoint: Path, tmp
     assert [line.split("\t")[0] for line in listed] == ["caption", *["skip"] * 5]
     assert run(*parts, "--resume")[0] == 0
     assert run(*common, "-o", tmp_path / "o.jsonl")[0] == 0
-    assert run("merge", tmp_path / "out", "-o", tmp_path / "merged.jsonl")[0] == 0
+    assert run("write", tmp_path / "out", "-o", tmp_path / "merged.jsonl")[0] == 0
     merged, expected = (sorted((tmp_path / name).read_text().splitlines()) for name in ("merged.jsonl", "o.jsonl"))
     assert merged == expected
     assert run(*common, "-o", tmp_path / "o.parquet")[0] == 0
-    assert run("merge", tmp_path / "out", tmp_path / "o.parquet", "-o", tmp_path / "both.csv")[0] == 0
+    assert run("write", tmp_path / "out", tmp_path / "o.parquet", "-o", tmp_path / "both.csv")[0] == 0

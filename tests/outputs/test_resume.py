@@ -10,7 +10,8 @@ from capcli.cli.streams import NoOutput
 from capcli.files import OutputError, WholeFile
 from capcli.outputs.formats import FORMATS as KINDS
 from capcli.outputs.formats import JsonLinesRows, TextRows
-from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows, whole_rows
+from capcli.outputs.incoming import rows_in
+from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows
 from capcli.outputs.rows import Layout, Rows
 from capcli.outputs.sidecars import Sidecars
 
@@ -77,7 +78,7 @@ def test_a_table_that_a_spreadsheet_saved_is_continued(tmp_path: Path, name: str
     path = tmp_path / f"out.{name}"
     for last in ("\r\n", ""):
         path.write_bytes(("\ufeff" + text.removesuffix("\r\n") + last).encode())
-        assert next(whole_rows(str(path), KINDS[name]))["unsure"]
+        assert next(rows_in(str(path), {}))["unsure"]
         rows = open_rows(str(path), KINDS[name], layout, True, False)
         assert rows.finished == {"é.jpg": True, "cat.jpg": True}
         rows.write(BAD)

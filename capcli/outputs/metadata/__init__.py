@@ -16,7 +16,7 @@ from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import KEPT
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.fields import Filling
+from capcli.outputs.metadata.fields import Filling, changed
 from capcli.outputs.metadata.parsing import parse
 from capcli.outputs.originals import UntouchableError, original
 from capcli.outputs.rows import is_rejected
@@ -85,6 +85,15 @@ class Metadata(Sink):
             raise failed_write(image, image, error) from None
         return True
 
+    def changes(self, result: Caption) -> Iterable[tuple[str, str, str]]:
+        """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
+        image = read_image(result.path)
+        try:
+            content = self.filling.filled(image, self.template.line(result), result.keywords or ())
+        except MetadataError as error:
+            raise ImageError(result.path, str(error)) from None
+        return changed(image, content, "its metadata")
+
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption into its image, which is replaced once the new file is complete.
 
@@ -95,7 +104,7 @@ class Metadata(Sink):
         path = result.path
         try:
             target = original(path, self.folders)  # a link stays a link
-            text = " ".join(self.template.fill(path, result, keywords=result.keywords).split())
+            text = self.template.line(result)
             # Locked from reading to writing, so that another run's writing is not lost.
             with WholeFile(target, like=target, keep_times=True, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from capcli.outputs.existing import HOLE, KEPT, combine
+from capcli.outputs.existing import HOLE, KEPT, SEPARATOR, combine
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.texts import NOTHING, PROGRAM_DATA, WRITTEN, Edit, ShownTexts, joined
@@ -91,3 +91,16 @@ class Filling:
             if found.place in WRITTEN and found.field in self.fields and found.field != "keywords"
         }
         return sum(old not in ("", text) for _, old in there)
+
+
+def changed(file: Container, content: bytes, place: str) -> list[tuple[str, str, str]]:
+    """Return the fields that differ in two states of a file, each with the place, the old text and the new one.
+
+    file: as it is.
+    content: as it would be.
+    place: what messages call the file.
+    """
+    old, new = vars(file.shown), vars(type(file)(content).shown)
+    texts = {name: [SEPARATOR.join((each,) if isinstance(each, str) else each) for each in (old[name], new[name])]
+             for name in old}  # fmt: skip
+    return [(f"{place}, {name}", before, after) for name, (before, after) in texts.items() if before != after]

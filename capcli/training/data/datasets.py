@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from capcli.images.find import PHOTO_FOLDERS
 from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
 from capcli.training.data.captions import METADATA, ROWS, TABLES, is_table, read_caption_row, read_rows, read_sidecars
 
-PHOTO_FOLDERS = ("images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 FLICKR30K_FOLDERS = ("flickr30k_images", "flickr30k-images")
 COCO_LISTS = ("captions_*20??.json", "annotations/captions_*20??.json")
 SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}

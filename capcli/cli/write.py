@@ -1,0 +1,306 @@
+"""`capcli write`: captions that were made or corrected elsewhere go where those of `capcli caption` go."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from capcli.cli.messages import fail, fail_to_open, one_line, say, show_lines
+from capcli.cli.options import Choice, Only, Running, Views, Writing, choose_format, grouped
+from capcli.cli.run import Run, collecting, count
+from capcli.results import ImageError
+
+if TYPE_CHECKING:
+    from capcli.outputs.merge import Merge
+    from capcli.outputs.rows import Layout, Rows
+    from capcli.outputs.sink import Sink
+    from capcli.results import Caption
+
+BATCH = 64  # rows that are handed on together
+
+
+class Earlier(ImageError):
+    """Hold a failure that a row tells of, which is copied but is none of this run."""
+
+
+@dataclass
+class Rewriting(Run):
+    """Write rows.
+
+    moves: whether rows go to their photos, or on a page, and not just into another file.
+    empty: rows without a caption.
+    complete: whether all of them were read, and the output was written.
+    """
+
+    moves: bool = False
+    empty: int = 0
+    complete: bool = False
+
+    def fail(self, errors: list[ImageError]) -> None:
+        """Count an image that failed, unless it did before; see `Run.fail`."""
+        super().fail([error for error in errors if not isinstance(error, Earlier)])
+
+    def end_rows(self, stopped: int) -> None:
+        """Complete the output, unless it is not all there; see `Run.end_rows`."""
+        if stopped:
+            self.rows.discard()
+        else:
+            super().end_rows(stopped)
+            self.complete = True
+
+    def batches(self, merged: Merge) -> Iterator[list[Caption | ImageError]]:
+        """Yield what is to be written. Raises OutputError."""
+        batch: list[Caption | ImageError] = []
+        for row, wrong in merged.rows():
+            batch += self.results(row, wrong)
+            if len(batch) >= BATCH:
+                yield batch
+                batch = []
+        yield batch
+
+    def results(self, row: dict[str, Any], wrong: str) -> Iterator[Caption | ImageError]:
+        """Yield what is to be written for a row, if anything is. wrong: why its caption cannot be taken, or empty."""
+        path = row["path"]
+        if wrong:
+            yield ImageError(path, wrong, "two captions that differ")
+        elif "error" in row:
+            yield Earlier(path, row["error"])
+        elif self.moves and not os.path.exists(path):
+            yield ImageError(path, "no such photo")
+        else:
+            if self.moves and not row["caption"]:
+                self.empty += 1
+                say(f"{path}: its caption is empty")
+            for image in self.to_do([path]):
+                yield image if isinstance(image, ImageError) else as_caption(row)
+
+
+@grouped
+def write(
+    rows: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ROWS",
+            help="Files with captions (JSON, JSON Lines, CSV, TSV, Parquet, text), whoever wrote them, and folders of "
+            "photos with texts beside them.",
+        ),
+    ],
+    writing: Annotated[
+        Writing,
+        Only("output", "format", "sidecar", "output_dir", "write_metadata", "xmp", "fields", "existing", "keep_unsure"),
+    ],
+    views: Annotated[Views, Only("html")],
+    column: Annotated[
+        list[str] | None,
+        Choice(
+            metavar="NAME=COLUMN",
+            help="A column's name in ROWS, where it is none that capcli knows: path=File, caption=Text or "
+            "keywords=Tags.  [repeatable]",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, Running("--dry-run", help="Show the old text and the new one of each file; write nothing.")
+    ] = False,
+) -> None:
+    """Write captions made or corrected elsewhere; merge and convert them.
+
+    Each row names a photo (path, file_name, file_path or image) and its caption (caption, text or captions). Its other
+    columns, their order and a spreadsheet's semicolons don't matter. --existing overwrite lets a corrected caption take
+    the place of the one that is there.
+
+    Without --sidecar, --write-metadata, --xmp and --html, rows are only copied to FILE or stdout, in the order of ROWS:
+    one for each image, and a failure if no row has a caption. FILE is replaced once the new one is complete.
+
+    An image with two captions that differ fails, and so does one that is gone. No model is loaded.
+
+    Exit status: 0 if all rows were written, 1 if some of them or the output failed, 2 for a usage error or ROWS that
+    cannot be read.
+    """
+    from capcli.cli.rules import place_rules, refuse
+    from capcli.cli.views import open_views
+    from capcli.files import OutputError
+    from capcli.outputs.merge import Merge
+    from capcli.outputs.rows import Layout
+
+    output, kind = output_of(writing)
+    refuse(place_rules(writing, bool(output or views.html)))
+    for part in rows:
+        for option, file in (("--output", output), ("--html", views.html)):
+            if file is not None and os.path.exists(file) and os.path.exists(part) and os.path.samefile(part, file):
+                fail(f"{option} {file}: is read by this command; name another file")
+    merged = Merge(rows, read_columns(column))
+    overwrite = writing.existing == "overwrite"
+    try:
+        check_outputs(writing, views, output, kind)
+        merged.check()
+    except OutputError as error:
+        fail(error)
+    layout = Layout(merged.num, keywords=merged.keywords, keeps_unsure=writing.keep_unsure)
+    places = places_of(rows, writing, views, output, merged)
+    moves = bool(places or views.html)
+    if dry_run:
+        raise typer.Exit(show_changes(Rewriting(no_rows(kind, layout), places, moves=moves), merged))
+    with open_views(None, views, merged.num, overwrite) as opened:
+        try:
+            into = open_output(output, kind, layout, overwrite, moves)
+        except OutputError as error:
+            fail_to_open(error)
+        run = Rewriting(into, [*places, *opened], moves=moves)
+        from capcli.progress import CaptionBar
+
+        status = run.execute(run.batches(merged), CaptionBar(False), quiet=True)
+    if status > 128:
+        say("interrupted" + ("" if output or overwrite else "; to continue, run the same command again"))
+    elif run.complete:
+        summarise(run, merged)
+    raise typer.Exit(status)
+
+
+def output_of(writing: Writing) -> tuple[str | None, type[Rows]]:
+    """Return the file of the rows, None for stdout, and its format, or exit with a line."""
+    from capcli.outputs.formats import FORMATS
+    from capcli.outputs.imagefolder import FILE, ImageFolderRows
+    from capcli.outputs.parquet import is_folder
+
+    output = None if writing.output == "-" else writing.output
+    name = choose_format(writing.format, output)
+    kind = FORMATS[name]
+    if output is None and not kind.streams:
+        fail(f"--format {name} needs --output FILE")
+    if output is not None and is_folder(output):
+        if kind is not ImageFolderRows:
+            fail(f"{output}: is a folder; name a file")
+        output = os.path.join(output, FILE)
+    return output, kind
+
+
+def check_outputs(writing: Writing, views: Views, output: str | None, kind: type[Rows]) -> None:
+    """Raise OutputError for outputs that cannot be written, as far as can be told without touching them."""
+    from capcli.outputs.parquet import ParquetRows, check_parquet
+    from capcli.outputs.resume import check_output
+
+    overwrite = writing.existing == "overwrite"
+    check_output(output, overwrite)
+    if output is not None and kind is ParquetRows:
+        check_parquet(output)
+    check_output(views.html, overwrite)
+
+
+def read_columns(pairs: list[str] | None) -> dict[str, str]:
+    """Return what columns are called, or exit with a line."""
+    from capcli.outputs.incoming import COLUMNS
+
+    found = {}
+    for pair in pairs or ():
+        name, equals, column = pair.partition("=")
+        if not (equals and column and name in COLUMNS):
+            fail(f"--column {pair}: not NAME=COLUMN with one of {', '.join(COLUMNS)}")
+        found[name] = column
+    return found
+
+
+def places_of(rows: list[str], writing: Writing, views: Views, output: str | None, merged: Merge) -> list[Sink]:
+    """Return the sinks beside the photos and inside them."""
+    from capcli.cli.writing import open_places
+    from capcli.outputs.template import CAPTION_ALONE
+
+    files = {"--output": output, "--html": views.html, **{part: part for part in rows if os.path.isfile(part)}}
+    return open_places([merged.root] if merged.root else [], writing, files, CAPTION_ALONE, merged.num)
+
+
+def no_rows(kind: type[Rows], layout: Layout) -> Rows:
+    """Return rows that go nowhere."""
+    from capcli.cli.streams import NoOutput
+
+    return kind(NoOutput(), layout)
+
+
+def open_output(output: str | None, kind: type[Rows], layout: Layout, overwrite: bool, moves: bool) -> Rows:
+    """Return the rows, opened. moves: whether nobody wants them on stdout. Raises OutputError."""
+    from capcli.cli.streams import StandardOutput
+    from capcli.outputs.resume import open_rows
+
+    if output is not None:
+        return open_rows(output, kind, layout, False, overwrite, True)
+    return no_rows(kind, layout) if moves else kind(StandardOutput(), layout)
+
+
+def as_caption(row: dict[str, Any]) -> Caption:
+    """Return a row as a caption, whose numbers are NaN where the row has none."""
+    from capcli.results import Candidate, Caption
+
+    candidates = []
+    for each in row.get("candidates", [row]):
+        text = each["caption"] or ""
+        log_prob, score = (math.nan if each[name] is None else each[name] for name in ("log_prob", "score"))
+        candidates.append(Candidate(text, tuple(text.split()), (), log_prob, score))
+    keywords = tuple(row["keywords"]) if "keywords" in row else None
+    return Caption(row["path"], tuple(candidates), unsure="unsure" in row, keywords=keywords)
+
+
+def show_changes(run: Rewriting, merged: Merge) -> int:
+    """Print the old and the new text of each file that would change, and return the exit status."""
+    from capcli.files import OutputError
+
+    changed = 0
+    try:
+        for batch in run.batches(merged):
+            run.found += len(batch)
+            for result in batch:
+                if isinstance(result, ImageError):
+                    run.fail([result])
+                    continue
+                wrong: list[ImageError] = []
+                with collecting(wrong, result.path):
+                    changed += show_changes_of(run, result)
+                run.fail(wrong)
+    except OutputError as error:
+        fail(error, 1)
+    say(", ".join([f"{count(changed, 'file')} would change", *others(run)]) + "; nothing was written")
+    return 1 if run.failed else 0
+
+
+def show_changes_of(run: Rewriting, caption: Caption) -> int:
+    """Print what would change for a caption, and return the number of files. Raises ImageError."""
+    changed = 0
+    for sink in run.others:
+        if not run.leaves_out(sink, caption) and run.is_wanted_by(sink, caption.path) is not False:
+            changes = list(sink.changes(caption))
+            changed += bool(changes)
+            for place, old, new in changes:
+                show_change(caption.path, place, old, new)
+    return changed
+
+
+def show_change(path: str, place: str, old: str, new: str) -> None:
+    """Print what would change of a photo, as diff prints it."""
+    show_lines("\n".join([
+        f"{one_line(path)}: {one_line(place)}",
+        *(f"- {line}" for line in old.splitlines()),
+        *(f"+ {line}" for line in new.splitlines()),
+    ]))  # fmt: skip
+
+
+def others(run: Rewriting) -> list[str]:
+    """Return how many photos were not written, and why."""
+    counts = {"already captioned": run.skipped, "without a caption": run.empty, "failed": run.failed}
+    return [f"{number} {what}" for what, number in counts.items() if number]
+
+
+def summarise(run: Rewriting, merged: Merge) -> None:
+    """Print on stderr what there was in the rows, and what became of them."""
+    there = f"{count(merged.captions, 'caption')} and {count(merged.failures, 'failure')}"
+    say(f"{there} from {count(len(merged.parts), 'file')}; {count(merged.dropped, 'duplicate')} left out")
+    if run.moves:
+        written = run.captioned - merged.failures - run.empty - run.left_out
+        say(", ".join([f"{count(written, 'photo')} written", *others(run)]))
+    if run.replaced:
+        say(f"{count(run.replaced, 'earlier caption')} replaced")
+    unsure = 0 if run.moves and run.left_out == 0 else run.unsure
+    if unsure and (run.left_out or run.rows.leaves_out({"unsure": True})):
+        say(f"{count(unsure, 'unsure caption')} left out: --keep-unsure writes them")
