@@ -58,11 +58,11 @@ def rows_in(source: str, columns: Mapping[str, str]) -> Iterator[Row]:
 
 def rows_of(path: str, columns: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a file; see `rows_in`. Raises OutputError."""
-    format_ = format_by_ending(path)
+    format_ = str(format_by_ending(path))
     if not os.path.isfile(path):
         raise OutputError(path, "not a file" if os.path.exists(path) else "no such file or folder")
-    if format_ is None:
-        endings = ", ".join(ending for kind in FORMATS.values() for ending in kind.endings)
+    if format_ not in VALUES:
+        endings = ", ".join(ending for name in VALUES for ending in FORMATS[name].endings)
         raise OutputError(path, f"unknown ending; known are {endings}")
     number = 1
     try:

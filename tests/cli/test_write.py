@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PHOTOS
+from fakes import PHOTOS
 from folders import make_photos
 from typer.testing import CliRunner
 
