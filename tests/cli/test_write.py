@@ -346,6 +346,7 @@ def test_texts_beside_photos_are_rows(photos: list[Path]) -> None:
     assert (status, [json.loads(line).get("caption") for line in output.splitlines()]) == (0, ["a red ball", None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_a_table_comes_back_from_libreoffice_as_it_was(photos: list[Path], ending: str) -> None:
     office = shutil.which("soffice") or shutil.which("libreoffice")
@@ -385,6 +386,7 @@ def test_the_page_shows_what_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (status, output + errors) == (0, shown)
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_loaded(photos: list[Path]) -> None:
     write(Path("c.jsonl"), caption(str(photos[0])))
     command = (
