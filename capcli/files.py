@@ -133,7 +133,7 @@ class OutputFile(Protocol):
         """Complete the file."""
 
     def discard(self) -> None:
-        """Close the file, incomplete."""
+        """Close the file without completing it."""
 
 
 @contextlib.contextmanager

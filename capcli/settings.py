@@ -44,7 +44,7 @@ class Setting:
 
 
 def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:
-    """Return a dataclass's field that is a setting. others: see Setting."""
+    """Return a dataclass field that is a setting; for all but its default see Setting."""
     return dataclasses.field(default=default, metadata={KEY: Setting(help, low, high, **more)})
 
 

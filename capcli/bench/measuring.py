@@ -112,7 +112,7 @@ def search_rate(captioner: Captioner, pixels: np.ndarray) -> float:
 
 
 def rate(captioner: Captioner, work: Callable[[np.ndarray], None], parts: Sequence[np.ndarray]) -> float:
-    """Return elements of the parts per second, worked on side by side as in `Captioner.stream`."""
+    """Return how many elements of the parts are worked on per second, side by side as in `Captioner.stream`."""
     at_once = captioner.workers
     until = time.perf_counter()
 

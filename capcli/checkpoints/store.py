@@ -269,7 +269,7 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a value as indented JSON in UTF-8, ending the last line."""
+    """Return a value as indented JSON in UTF-8, with a final line end."""
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 

@@ -28,5 +28,5 @@ class Hypotheses(Generic[Array]):
     gates: Array | None
 
     def take(self, images: list[int]) -> Hypotheses[Array]:
-        """Take some images. images: positions in the batch."""
+        """Return the sentences of some images. images: positions in the batch."""
         return Hypotheses(**{name: None if value is None else value[images] for name, value in vars(self).items()})

@@ -211,7 +211,7 @@ class SampledState:
     samples: int
 
     def reorder(self, beams: Tensor) -> SampledState:
-        """Pick each image's beams by index, with all their samples.
+        """Return the state of each image's beams picked by index, with all their samples.
 
         beams: (batch, new beams) indices.
         """
@@ -219,7 +219,7 @@ class SampledState:
         return SampledState(self.inner.reorder(index.flatten(1)), self.samples)
 
     def keep(self, images: Tensor) -> SampledState:
-        """Keep some of the images. images: (kept,) positions in the batch."""
+        """Return the state of some images. images: (kept,) positions in the batch."""
         return SampledState(self.inner.keep(images), self.samples)
 
 

@@ -10,7 +10,7 @@ from capcli.model.vocabulary import PAD, UNKNOWN
 
 
 def compared_photo(graph: Graph, vector: str, config: ModelConfig) -> str:
-    """Append the photo's way into the common space, (batch, agreement_size). vector: the encoder's global one."""
+    """Append the photo's projection into the common space, (batch, agreement_size). vector: the encoder's."""
     size = sizes(config)
     hidden = graph.add("Relu", graph.linear(vector, "agreement.hidden", size, config.encoder_kind.global_size))
     return graph.add("LpNormalization", graph.linear(hidden, "agreement.photo", size, size), axis=1, p=2)

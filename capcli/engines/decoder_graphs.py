@@ -143,10 +143,10 @@ class DecoderGraphs(ABC):
 
     @abstractmethod
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append the encoder's way to hidden and cell, (batch, hidden), and memory."""
+        """Append the layers from encoder to hidden and cell, (batch, hidden), and memory."""
 
     def compared(self, graph: Graph, vector: str, memory: list[str]) -> str:
-        """Append the photo's way into the space of agreement, (batch, agreement_size)."""
+        """Append the photo's projection into the space of agreement, (batch, agreement_size)."""
         return compared_photo(graph, vector, self.config)
 
     def memory_shapes(self) -> list[tuple[int, ...]]:

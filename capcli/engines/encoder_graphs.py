@@ -46,8 +46,8 @@ def efficientnet_lite2(graph: Graph, pixels: str, config: ModelConfig) -> tuple[
     return x, graph.reshape(graph.add("GlobalAveragePool", x.value), 0, x.channels)
 
 
-# By name in `config.ENCODERS`: appends the way from pixels, (batch, 3, side, side) float32, to the last feature map and
-# the global vector, (batch, channels).
+# By name in `config.ENCODERS`: appends the layers from pixels, (batch, 3, side, side) float32, to the last feature map
+# and the global vector, (batch, channels).
 ENCODER_GRAPHS: dict[str, Callable[[Graph, str, ModelConfig], tuple[Grid, str]]] = {
     "efficientnet_lite2": efficientnet_lite2
 }

@@ -32,13 +32,13 @@ class State:
     vector: np.ndarray | None = None
 
     def reorder(self, beams: np.ndarray) -> State:
-        """Pick each image's beams by index. beams: (batch, new beams)."""
+        """Return the state of each image's beams picked by index. beams: (batch, new beams)."""
         index = (beams[:, :, None] * self.samples + np.arange(self.samples)).reshape(len(beams), -1)
         rows = np.arange(len(beams))[:, None]
         return State(self.hidden[rows, index], self.cell[rows, index], self.memory, self.samples)
 
     def repeat(self, samples: int) -> State:
-        """Repeat each beam for its samples."""
+        """Return a state with so many samples of each beam."""
         return State(np.repeat(self.hidden, samples, 1), np.repeat(self.cell, samples, 1), self.memory, samples)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
@@ -46,7 +46,7 @@ class State:
         return self.hidden, self.cell, *self.memory
 
     def keep(self, images: np.ndarray) -> State:
-        """Keep the images at these positions, (kept,)."""
+        """Return the state of the images at these positions, (kept,)."""
         memory = tuple(array[images] for array in self.memory)
         return State(self.hidden[images], self.cell[images], memory, self.samples)
 
@@ -80,7 +80,7 @@ class Trace:
     gates: np.ndarray | None
 
     def extended(self, step: Step, parents: np.ndarray, words: np.ndarray, log_probs: np.ndarray) -> Trace:
-        """Extend sentences by a word. parents, words, log_probs: (batch, new beams)."""
+        """Return sentences extended by a word. parents, words, log_probs: (batch, new beams)."""
         rows = np.arange(len(parents))[:, None]
 
         def longer(old: np.ndarray | None, new: np.ndarray | None) -> np.ndarray | None:
@@ -95,7 +95,7 @@ class Trace:
         return Trace(longer(self.words, words), longer(self.log_probs, log_probs), attention, gates)  # type: ignore[arg-type]
 
     def keep(self, images: np.ndarray) -> Trace:
-        """Keep the images at these positions, (kept,)."""
+        """Return the sentences of the images at these positions, (kept,)."""
         return Trace(*(None if array is None else array[images] for array in vars(self).values()))  # type: ignore[arg-type]
 
 

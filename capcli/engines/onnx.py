@@ -195,7 +195,7 @@ def tensor_shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tupl
 
 
 def as_step(state: State, outputs: Sequence[np.ndarray]) -> Step:
-    """Name a step graph's outputs, keeping the image's. state: before the step."""
+    """Return a step graph's outputs as a Step, keeping the image's memory. state: before the step."""
     log_probs, hidden, cell, *seen = outputs
     attention, gate = seen or (None, None)
     return Step(log_probs, replace(state, hidden=hidden, cell=cell), attention, gate)

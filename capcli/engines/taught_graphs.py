@@ -23,7 +23,7 @@ class TaughtGraphs(DecoderGraphs):
         self.hidden *= 2
 
     def begin(self, graph: Graph, grid: Grid, vector: str) -> tuple[str, str, list[str]]:
-        """Append both beginnings, and which decoder counts."""
+        """Append both beginnings, and the choice of decoder for each photo."""
         sign = graph.linear(vector, "decoder.near", 1, self.config.encoder_kind.global_size)
         near = graph.add("Cast", graph.add("Greater", sign, graph.constant(0)), to=FLOAT)
         hiddens, cells, memories = zip(*(d.begin(graph, grid, vector) for d in (self.before, self.taught)), strict=True)
@@ -36,7 +36,7 @@ class TaughtGraphs(DecoderGraphs):
         return graph.add("Mul", before, super().compared(graph, vector, memory))
 
     def memory_shapes(self) -> list[tuple[int, ...]]:
-        """Return the shapes of which decoder counts, then of both memories."""
+        """Return the shapes of that choice, then of both memories."""
         return [(1,), *self.before.memory_shapes(), *self.taught.memory_shapes()]
 
     def go_on(self, graph: Graph, given: StepInputs, reading: bool) -> StepOutputs:

@@ -33,7 +33,7 @@ class State:
     memory: tuple[Tensor, ...]
 
     def reorder(self, beams: Tensor) -> State:
-        """Pick each image's beams by index.
+        """Return the state of each image's beams picked by index.
 
         beams: (batch, new beams) indices, which may repeat.
         """
@@ -41,7 +41,7 @@ class State:
         return State(self.hidden.gather(1, index), self.cell.gather(1, index), self.memory)
 
     def keep(self, images: Tensor) -> State:
-        """Keep some of the images. images: (kept,) positions in the batch."""
+        """Return the state of some images. images: (kept,) positions in the batch."""
         return State(self.hidden[images], self.cell[images], tuple(tensor[images] for tensor in self.memory))
 
 

@@ -32,11 +32,11 @@ class Features:
 
     @classmethod
     def join(cls, parts: Sequence[Features]) -> Features:
-        """Join several batches into one."""
+        """Return several batches as one."""
         return cls(torch.cat([part.annotations for part in parts]), torch.cat([part.global_vector for part in parts]))
 
     def take(self, images: Tensor) -> Features:
-        """Take some images. images: (taken,) positions in the batch."""
+        """Return the features of some images. images: (taken,) positions in the batch."""
         return Features(self.annotations[images], self.global_vector[images])
 
 

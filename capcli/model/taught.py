@@ -35,7 +35,7 @@ class TaughtDecoder(Decoder):
         return cls(before, taught, nn.Linear(encoder.kind.global_size, 1))
 
     def start(self, features: Features, beams: int = 1) -> State:
-        """Return both states side by side, and which counts."""
+        """Return both states side by side, and which counts for each photo."""
         near = self.is_near(features)
         before, taught = (decoder.start(features, beams) for decoder in (self.before, self.taught))
         return join(near, before, taught)
@@ -81,7 +81,7 @@ class TaughtDecoder(Decoder):
 
 
 def join(near: Tensor, before: State, taught: State) -> State:
-    """Return two states as one. near: (batch, 1, 1) bool, which counts."""
+    """Return two states as one. near: (batch, 1, 1) bool, where the taught one counts."""
     hidden, cell = (torch.cat(pair, 2) for pair in ((before.hidden, taught.hidden), (before.cell, taught.cell)))
     return State(hidden, cell, (near, *before.memory, *taught.memory))
 
@@ -97,5 +97,5 @@ def split(state: State) -> tuple[Tensor, State, State]:
 
 
 def choose(near: Tensor, taught: Tensor | None, before: Tensor | None) -> Tensor | None:
-    """Return each photo's own tensor; None without attention."""
+    """Return each photo's values from its own decoder; None without attention."""
     return None if taught is None or before is None else torch.where(near, taught, before)

@@ -39,7 +39,7 @@ class Ranks:
     """
 
     def __init__(self, rank: int = 0, count: int = 1, here: int = 0) -> None:
-        """Set the place, alone by default. here: rank on this machine."""
+        """Set this process's place; alone by default. here: its rank on this machine."""
         self.rank, self.count, self.here = rank, count, here
         self.store: distributed.Store | None = None
         self.waits = 0  # for rank 0, so far

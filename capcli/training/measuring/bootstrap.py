@@ -89,7 +89,7 @@ def paired(
 
 
 def resampled(times: Tensor, each: Sequence[Mapping[str, Any]], name: str) -> Tensor:
-    """Return a score of each resample, (RESAMPLES,), in percent. times, each: see `resample` and `paired`."""
+    """Return a score's value in each resample, (RESAMPLES,), in percent. times, each: see `resample` and `paired`."""
     if name.startswith("bleu"):
         totals = times @ torch.tensor([scores["bleu_counts"] for scores in each], dtype=torch.double)
         return bleu(totals)[:, int(name[-1]) - 1]

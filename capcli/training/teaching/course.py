@@ -41,7 +41,7 @@ class Course:
     seconds: float | None = None
 
     def show(self, photos: Sequence[Photo], before: list[Sentence], after: list[Sentence]) -> None:
-        """Keep captions of photos."""
+        """Set the photos to show, with captions before and after."""
         self.shown = [
             Shown(photo, [Said("after", later), Said("before", earlier)])
             for photo, earlier, later in zip(photos, before, after, strict=True)
