@@ -27,8 +27,9 @@ from capcli.model.vocabulary import END, START, Vocabulary
 CHELSEA = PHOTOS / "chelsea.jpg"
 
 
-@pytest.fixture(params=KINDS)
-def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module", params=KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "model"
     torch.manual_seed(5)
     model = CaptionModel(dataclasses.replace(TINY, **KINDS[request.param]), Vocabulary(WORDS))
     for parameter in model.decoder.parameters():
@@ -36,15 +37,21 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     for name, parameter in model.decoder.named_parameters():
         if name.endswith("output_bias"):
             parameter.data[END] -= 3  # no empty sentence, which capcli's own search never gives
-    model.eval().save(tmp_path / "model")
-    return tmp_path / "model"
+    model.eval().save(folder)
+    return folder
 
 
-def test_the_graphs_are_loaded_again(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    done = CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(out)])
+@pytest.fixture(scope="module")
+def out(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is exported of it."""
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    done = CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(folder)])
     assert done.exit_code == 0, done.output
-    assert sorted(done.stdout.splitlines()) == sorted(map(str, out.iterdir()))
+    assert sorted(done.stdout.splitlines()) == sorted(map(str, folder.iterdir()))
+    return folder
+
+
+def test_the_graphs_are_loaded_again(checkpoint: Path, out: Path) -> None:
     engine = OnnxEngine.load(checkpoint, threads=1)
     photos = sorted(PHOTOS.glob("*.jpg"))[:ENCODED_AT_ONCE]  # as many as the engine takes: others are rounded otherwise
     pixels = np.stack([to_pixels(open_square(path, engine.config.image_size)) for path in photos])
@@ -71,9 +78,7 @@ def test_the_graphs_are_loaded_again(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_program_captions(checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert CliRunner().invoke(app, ["export", str(checkpoint), "--output", str(out)]).exit_code == 0
+def test_the_readmes_program_captions(checkpoint: Path, out: Path, tmp_path: Path) -> None:
     text = (out / "README.md").read_text("utf-8")
     program = re.findall(r"```python\n(.*?)```", text, re.S)[0]
     photo = tmp_path / "photo.png"  # of the model's size, as capcli resizes a larger one a little differently

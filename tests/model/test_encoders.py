@@ -68,6 +68,7 @@ def test_weights_of_another_network_are_refused(imagenet: dict[str, torch.Tensor
         EfficientNetLite2().load_pretrained({name: t for name, t in imagenet.items() if "head" not in name})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "grid", "channels", "pooled"),
     [
