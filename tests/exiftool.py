@@ -6,13 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-needs_exiftool = pytest.mark.skipif(
-    shutil.which("exiftool") is None, reason="no exiftool (Debian's libimage-exiftool-perl)"
-)
+
+def needs_exiftool(test: Callable[..., None]) -> Callable[..., None]:
+    """Skip a test where there is no ExifTool, and mark it slow: it takes a third of a second to start."""
+    reason = "no exiftool (Debian's libimage-exiftool-perl)"
+    return pytest.mark.slow(pytest.mark.skipif(shutil.which("exiftool") is None, reason=reason)(test))
 
 
 def read(path: Path, *options: str) -> dict[str, str]:
