@@ -23,6 +23,8 @@ from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import Vocabulary
 from capcli.results import Candidate
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = (
     DecodingOptions(1, 6),
     DecodingOptions(3, 6, 0.7),
