@@ -36,6 +36,7 @@ GROUPS = {
     },
     "Look and check": {
         "explain": "Check your own sentence against a photo, word by word.",
+        "compare": "Compare how several checkpoints caption a photo.",
         "evaluate": "Caption a data set's photos and score the captions.",
         "bench": "Measure how fast captioning is on this machine.",
         "info": "Describe a checkpoint: architecture, data, scores and device.",

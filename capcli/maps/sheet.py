@@ -52,15 +52,32 @@ def contact_sheet(
         size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         tile = picture.resize(size, Image.Resampling.LANCZOS)
         sheet.paste(tile, (left + (width - size[0]) // 2, y + (height - size[1]) // 2))
-        baseline = y + height + LABEL_HEIGHT - 9
-        ink, font = (INK, load_font(WORD_SIZE)) if number else (PALE_INK, load_font(SMALL_SIZE))
-        if draw.textlength(word, font) + draw.textlength(note, load_font(SMALL_SIZE)) > width - 8:
-            note = ""
-        while draw.textlength(word, font) > width and len(word) > 2:
-            word = word[:-2] + "…"
-        draw.text((left, baseline), word, ink, font, anchor="ls")
-        draw.text((left + width, baseline), note, PALE_INK, load_font(SMALL_SIZE), anchor="rs")
+        ink, size_of_word = (INK, WORD_SIZE) if number else (PALE_INK, SMALL_SIZE)
+        write_label(draw, left, y + height + LABEL_HEIGHT - 9, width, word, note, ink, size_of_word)
     return sheet
+
+
+def write_label(
+    draw: ImageDraw.ImageDraw,
+    left: int,
+    baseline: int,
+    width: int,
+    word: str,
+    note: str,
+    ink: str = INK,
+    size: int = WORD_SIZE,
+) -> None:
+    """Write a word below its picture, cut to the width, and a pale note at the right if there is room.
+
+    left, baseline, width, size: in pixels.
+    """
+    font, small = load_font(size), load_font(SMALL_SIZE)
+    if draw.textlength(word, font) + draw.textlength(note, small) > width - 8:
+        note = ""
+    while draw.textlength(word, font) > width and len(word) > 2:
+        word = word[:-2] + "…"
+    draw.text((left, baseline), word, ink, font, anchor="ls")
+    draw.text((left + width, baseline), note, PALE_INK, small, anchor="rs")
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -80,10 +97,12 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: f
     return lines
 
 
-def encode(image: Image.Image) -> bytes:
-    """Return a picture as PNG."""
+def encode(image: Image.Image, ending: str = ".png") -> bytes:
+    """Return a picture as PNG, or in the format of another file's ending."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)  # a third of the default's time, for a few percent more bytes
+    kind = Image.registered_extensions()[ending.lower()]
+    # Level 4 of compression takes a third of the default's time, for a few percent more bytes.
+    image.save(buffer, kind, quality=85, compress_level=4)
     return buffer.getvalue()
 
 

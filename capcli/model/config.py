@@ -48,19 +48,21 @@ ENCODERS = {
 class DecoderKind:
     """Describe how the image enters the LSTM.
 
+    seen: how each word sees the image, for people.
     attends: whether words have attention weights over the annotation grid.
     samples_locations: whether attention keeps one location, which can be drawn at random (Xu et al. 2015 §4.1).
     """
 
+    seen: str
     attends: bool = False
     samples_locations: bool = False
 
 
 DECODERS = {
-    "pre-inject": DecoderKind(),
-    "par-inject": DecoderKind(),
-    "soft": DecoderKind(attends=True),
-    "hard": DecoderKind(attends=True, samples_locations=True),
+    "pre-inject": DecoderKind("the image in the first cell"),
+    "par-inject": DecoderKind("the image in every cell"),
+    "soft": DecoderKind("a weight for each place", attends=True),
+    "hard": DecoderKind("the likeliest place", attends=True, samples_locations=True),
 }
 
 REFINER_HEADS, REFINER_WIDTH = 8, 2  # heads, and inner over outer channels, see `refiner.Refiner`

@@ -28,12 +28,14 @@ Judgement = TypeVar("Judgement")
 NOT_UTF_8 = "not in UTF-8; left as it is: save it in UTF-8"
 
 
-def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str = "--existing overwrite") -> None:
+def check_output(
+    path: str | os.PathLike[str] | None, overwrite: bool, how: str | None = "--existing overwrite"
+) -> None:
     """Refuse a file that cannot be written, is not empty or is an image, without touching it.
 
     path: None for no file.
     overwrite: whether its content may be replaced or continued.
-    how: the options that allow this, for the message.
+    how: the options that allow this, for the message; None if there are none.
 
     Raises OutputError.
     """
@@ -53,7 +55,7 @@ def check_output(path: str | os.PathLike[str] | None, overwrite: bool, how: str 
     with OutputError.about(path):
         status = os.stat(path)
         if status.st_size and not overwrite:
-            raise OutputError(path, f"exists; use {how}, or name another file")
+            raise OutputError(path, f"exists; {f'use {how}' if how else 'remove it'}, or name another file")
         try:
             check_permission(path, status)
         except UntouchableError as error:

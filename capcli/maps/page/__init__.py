@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 CARDS = "(cards)"  # placeholder of the cards in the page
 
 
+def load_templates() -> Environment:
+    """Return the templates of this folder."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+
+
 class HtmlReport(Sink):
     """Write a page that grows image by image, and is put in place once complete.
 
@@ -51,14 +63,7 @@ class HtmlReport(Sink):
         self.path, self.options, self.num, self.show_own = path, options, num, show_own
         self.failures: list[ImageError] = []
         self.written = 0
-        templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            undefined=StrictUndefined,
-        )
+        templates = load_templates()
         self.card = templates.get_template("card.html")
         # Rendered piece by piece: what follows the cards is evaluated after them.
         self.pieces = templates.get_template("page.html").generate(

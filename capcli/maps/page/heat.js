@@ -1,9 +1,8 @@
 "use strict";
 const COLORS = JSON.parse(document.getElementById("colors").textContent);  // red, green, blue, opacity
 const CELL = 16;  // pixels of the canvas per cell of the grid; the browser scales it to the picture
-const canvas = document.createElement("canvas"), scale = document.getElementById("scale");
-let shown = null;
-canvas.setAttribute("aria-hidden", "true");
+const scale = document.getElementById("scale"), drawn = [];
+let shown = null, alike = word => [word];  // the words that are drawn with one
 
 // How much each cell says about each pixel along one side: the two cells nearest to it and the second one's part.
 function spread(cells, pixels, offset, smooth) {
@@ -22,6 +21,8 @@ function draw(word) {
   const down = spread(rows, rows * CELL, +data.offset, smooth);
   const across = spread(columns, columns * CELL, +data.offset, smooth);
   const strength = scale.checked ? +word.dataset.strength : 1;
+  const canvas = document.createElement("canvas");
+  canvas.setAttribute("aria-hidden", "true");
   canvas.width = across.length;
   canvas.height = down.length;
   const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
@@ -34,6 +35,7 @@ function draw(word) {
   }
   context.putImageData(image, 0, 0);
   word.closest(".card").querySelector(".frame").append(canvas);
+  drawn.push(canvas);
 }
 
 function show(word) {
@@ -42,10 +44,11 @@ function show(word) {
     shown.closest(".card").querySelector(".status").textContent = "";
   }
   shown = word;
-  if (!word) return canvas.remove();
+  for (const canvas of drawn.splice(0)) canvas.remove();
+  if (!word) return;
   word.classList.add("on");
-  word.closest(".card").querySelector(".status").textContent = `${word.textContent}: ${word.getAttribute("aria-description")}`;
-  draw(word);
+  word.closest(".card").querySelector(".status").textContent = `${word.firstChild.data}: ${word.getAttribute("aria-description")}`;
+  alike(word).forEach(draw);
 }
 
 const wordAt = event => event.target.closest?.(".w[data-heat]");
@@ -69,4 +72,4 @@ document.addEventListener("keydown", event => {
     event.preventDefault();
   }
 });
-scale.addEventListener("change", () => shown && draw(shown));
+scale.addEventListener("change", () => shown && show(shown));
