@@ -53,6 +53,7 @@ def test_a_family_side_by_side(family: list[Path], tmp_path: Path) -> None:
     assert again.stdout == done.stdout  # draws too
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_for_every_model(family: list[Path]) -> None:
     done = process("compare", "-", "--models", family[0], family[2], input=CHELSEA.read_bytes(), text=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -41,6 +41,7 @@ def test_the_page_has_every_word_with_its_probability() -> None:
     assert "<i>" not in text
 
 
+@pytest.mark.slow
 def test_a_word_is_drawn_on_the_photo_of_every_model_that_said_it(tmp_path: Path, page: Page, complaints: list) -> None:
     looks = [look("soft", cells=0), look("hard", "the cat", cells=15), look("plain"), look("other", "a dog", cells=3)]
     (tmp_path / "page.html").write_text(comparison_page(looks), "utf-8")
