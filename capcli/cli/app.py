@@ -43,6 +43,7 @@ GROUPS = {
         "models": "List the bundled checkpoint and those downloaded from the Hub.",
     },
     "Train and share": {
+        "data": "Describe a data set: photos, captions, words, splits, what is odd.",
         "teach": "Teach a checkpoint your own captions of some photos.",
         "train": "Train a captioner on photos with captions.",
         "agree": "Learn to rank captions by how well they agree with the photo.",

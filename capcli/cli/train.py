@@ -39,9 +39,9 @@ def train(
         list[str],
         typer.Argument(
             metavar="DATA",
-            help="JSON file, folder with one, or one for each split; COCO, Flickr8k, Flickr30k; or what capcli "
-            "writes: JSONL, CSV or TSV, ImageFolder, a folder of photos with sidecars; DATA=2 counts it twice. Or a "
-            "recipe, FILE.toml.",
+            help="JSON file, folder with one, or one for each split; COCO, Flickr8k, Flickr30k; WebDataset, Parquet; "
+            "or what capcli writes: JSONL, CSV or TSV, ImageFolder, a folder of photos with sidecars; DATA=2 counts it "
+            "twice. Or a recipe, FILE.toml.",
         ),
     ],
     output: Annotated[

@@ -80,6 +80,30 @@ def write_label(
     draw.text((left + width, baseline), note, PALE_INK, small, anchor="rs")
 
 
+def samples_sheet(samples: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> Image.Image:
+    """Return photos with texts beside them in two columns, 1,200 pixels wide.
+
+    samples: of each photo the picture, upright, its name, and the texts.
+    """
+    column = (SHEET_WIDTH - 2 * MARGIN - GAP) // 2
+    side, font, line = column * 2 // 5, load_font(SMALL_SIZE), round(1.35 * SMALL_SIZE)
+    beside = column - side - GAP
+    lines = [[name, *(part for text in texts for part in wrap(text, font, beside))] for _, name, texts in samples]
+    heights = [max(side, line * len(several)) for several in lines]
+    rows = [max(heights[i : i + 2]) for i in range(0, len(heights), 2)]
+    sheet = Image.new("RGB", (SHEET_WIDTH, sum(rows) + GAP * (len(rows) - 1) + 2 * MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, ((picture, _, _), several) in enumerate(zip(samples, lines, strict=True)):
+        left = MARGIN + number % 2 * (column + GAP)
+        top = MARGIN + sum(rows[: number // 2]) + GAP * (number // 2)
+        small = picture.copy()
+        small.thumbnail((side, side))
+        sheet.paste(small, (left, top))
+        for place, text in enumerate(several):
+            draw.text((left + side + GAP, top + line * place), text, INK if place else PALE_INK, font)
+    return sheet
+
+
 def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return Pillow's own font, for the same sheet on every machine. size: in pixels."""
     return ImageFont.load_default(size)

@@ -12,23 +12,28 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from capcli.images.find import PHOTO_FOLDERS
+from capcli.images.find import PHOTO_FOLDERS, is_image
 from capcli.model.vocabulary import END, PAD, START, Vocabulary, tokenize
 from capcli.training.data.captions import METADATA, ROWS, TABLES, is_table, read_caption_row, read_rows, read_sidecars
+from capcli.training.data.packed import SHARDS, Packed, read_parquet, read_tar
 
 FLICKR30K_FOLDERS = ("flickr30k_images", "flickr30k-images")
+COCO_FOLDERS = ("train2017", "val2017")  # whose photos Karpathy's file calls COCO_val2014_….jpg
+KARPATHY = ("dataset.json", "dataset_coco.json", "dataset_flickr8k.json", "dataset_flickr30k.json")
 COCO_LISTS = ("captions_*20??.json", "annotations/captions_*20??.json")
-SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "test": "test"}
+SPLITS = {"train": "train", "restval": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev"}
+SPLITS |= {"test": "test"}
 FLICKR_SPLITS = {"train": "*trainImages.txt", "dev": "*devImages.txt", "test": "*testImages.txt"}
-SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|dev|val|test)(?![a-z])")  # of a JSON file that holds one split
+SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|dev|val|valid|validation|test)(?![a-z])")  # of a file of one split
 HELD_OUT = 20  # one photo in this many becomes a dev photo if a data set has no splits
 CAPTIONS_AT_ONCE = 5
 PLAIN_LIST = '[{"file_path": "a.jpg", "captions": ["a cat", …]}, …]'
+SHARD_PATTERNS = [[pattern] for ending in SHARDS for pattern in (f"*{ending}", f"data/*{ending}")]
 MIRRORED = {"left": "right", "right": "left"}
 
 
@@ -40,13 +45,28 @@ class DataError(Exception):
 class Photo:
     """Hold a photo and people's captions of it.
 
+    path: its file's, or its name behind that of the file that it is packed in.
     captions: one or more.
     split: train, dev, test, or "" if unknown.
+    place: in a file that holds several photos; None for a file of its own.
     """
 
     path: Path
     captions: tuple[str, ...]
     split: str
+    place: Packed | None = None
+
+    def source(self) -> Path | BinaryIO:
+        """Return what to decode. Raises OSError."""
+        return self.place.open(str(self.path)) if self.place else self.path
+
+    def stamp(self) -> tuple[str, int, int]:
+        """Return what changes when the photo does: its path, the size in bytes of its file, and when that was changed.
+
+        Raises OSError.
+        """
+        status = (self.place.file if self.place else self.path).stat()
+        return str(self.path), status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,13 @@ class DataSet:
     def split(self, name: str) -> list[Photo]:
         """Return one split's photos in listed order."""
         return [photo for photo in self.photos if photo.split == name]
+
+    def limited(self, most: int | None) -> DataSet:
+        """Return a set with at most so many photos of each split, spread evenly over it; None takes all."""
+        splits = [self.split(name) for name in dict.fromkeys(photo.split for photo in self.photos)]
+        counts = [len(photos) if most is None else min(most, len(photos)) for photos in splits]
+        kept = [photos[i * len(photos) // n] for photos, n in zip(splits, counts, strict=True) for i in range(n)]
+        return self if most is None else replace(self, photos=kept)
 
     def require(self, name: str) -> list[Photo]:
         """Return one split's photos. Raises DataError, listing the other splits, if there are none."""
@@ -109,12 +136,13 @@ def read_data_set(argument: str, hold_out: bool = True, allow_outside: bool = Fa
         photos = read_list(lists[0], check) if lists else read_captioned_folder(path, check)
     if not photos:
         raise DataError(f"{path}: no captioned photos")
-    missing = [photo.path for photo in photos if not photo.path.is_file()]
+    missing = [photo.path for photo in photos if not (photo.place or photo.path.is_file())]
     if missing:
         several = f"{len(missing)} photos are missing, the first of them" if len(missing) > 1 else "a photo is missing:"
         raise DataError(f"{path}: {several} {missing[0]}")
     for photo in photos:
-        check(photo.path)
+        if not photo.place:
+            check(photo.path)
     if hold_out and not any(photo.split for photo in photos):
         photos = [replace(p, split="dev" if i % HELD_OUT == 0 else "train") for i, p in enumerate(photos)]
     photos = [p if p.split else replace(p, split="train") for p in photos]
@@ -138,17 +166,26 @@ def stay_below(home: Path) -> Callable[[Path], None]:
 def find_lists(folder: Path) -> list[Path]:
     """Return a folder's list of photos, or one per split; empty if there is none.
 
-    The first of: `*.token.txt`; ImageFolder's metadata; Kaggle's `captions.txt` or `results.csv`; `dataset.json`;
-    COCO's own files, there or in `annotations/`; any other JSON.
+    The first of: `*.token.txt`; ImageFolder's metadata, there or in a folder for each split; Karpathy's file; Kaggle's
+    `captions.txt` or `results.csv`; shards, of which there may be many, there or in `data/`; COCO's own files, there or
+    in `annotations/`; any other JSON.
 
     Raises DataError for several JSON files that are not one per split.
     """
-    first = sorted(filter(Path.is_file, folder.glob("*.token.txt")))
+    tokens = sorted(filter(Path.is_file, folder.glob("*.token.txt")))
+    first = tokens if any(folder.glob(FLICKR_SPLITS["train"])) else []
     first += [path for name in METADATA if (path := folder / name).is_file()]
+    first += [path for name in KARPATHY if (path := folder / name).is_file()]
     first += [path for name in TABLES if is_table(path := folder / name)]
-    first += [path for name in ("dataset.json",) if (path := folder / name).is_file()]
-    if first:
-        return first[:1]
+    if first or tokens:
+        return (first or tokens)[:1]
+    holds_photos = any(is_image(entry.name) for entry in os.scandir(folder))
+    for several in (
+        [f"{split}/{name}" for split in SPLITS for name in METADATA],
+        *([] if holds_photos else SHARD_PATTERNS),
+    ):
+        if files := sorted({file for pattern in several for file in folder.glob(pattern) if file.is_file()}):
+            return files
     files = sorted(file for pattern in COCO_LISTS for file in folder.glob(pattern)) or sorted(folder.glob("*.json"))
     files = list(filter(Path.is_file, files))  # a pipe would be waited for
     splits = {split_in_name(file) for file in files} - {""}
@@ -158,13 +195,13 @@ def find_lists(folder: Path) -> list[Path]:
 
 
 def split_in_name(file: Path) -> str:
-    """Return the split in a file's name, such as `captions_val2017.json`, or ""."""
+    """Return the split in the name of a file, as `captions_val2017.json`, or else of its folder, or ""."""
     found = SPLIT_IN_NAME.search(file.stem.lower())
-    return SPLITS[found[1]] if found else ""
+    return SPLITS[found[1]] if found else SPLITS.get(file.parent.name.lower(), "")
 
 
 def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
-    """Return a list's photos: Flickr8k's, rows, or JSON.
+    """Return a list's photos: Flickr8k's, rows, shards, or JSON.
 
     check: raises DataError for a file that may not be read.
 
@@ -172,6 +209,8 @@ def read_list(file: Path, check: Callable[[Path], None]) -> list[Photo]:
     """
     if file.name.endswith(".token.txt"):
         return read_flickr(file, check)
+    if file.suffix.lower() in SHARDS:
+        return read_shard(file)
     if file.suffix.lower() in ROWS or is_table(file):
         return read_caption_rows(file, check)
     return read_photo_json(file)
@@ -235,7 +274,7 @@ def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
 
     def place(name: str, relative: bool) -> Path:
         first = path.parent / name if relative else Path(name)
-        return first if first.is_file() else locate(path.parent, name, FLICKR30K_FOLDERS)
+        return first if first.is_file() else locate(path.parent, name)
 
     try:
         rows = list(read_rows(path))
@@ -249,6 +288,28 @@ def read_caption_rows(path: Path, check: Callable[[Path], None]) -> list[Photo]:
     return divide(path, by_name, check) or join(
         path, (Photo(place(name, relative), tuple(captions), "") for name, captions, relative in rows)
     )
+
+
+def read_shard(file: Path) -> list[Photo]:
+    """Return the photos in a WebDataset shard or a Parquet file, see `packed`. Raises DataError."""
+    read = read_tar if file.suffix.lower() == ".tar" else read_parquet
+    try:
+        rows = [
+            Photo(file / name, tuple(captions), split_of(split, name), place)
+            for name, place, captions, split in read(file)
+        ]
+    except ValueError as error:
+        raise DataError(f"{file}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{file}: {(error.strerror or str(error)).lower()}") from None
+    return join(file, rows)
+
+
+def split_of(split: Any, name: str) -> str:
+    """Return the split that a row names, "" for none. name: of its photo. Raises ValueError for one that is unknown."""
+    if split and not (isinstance(split, str) and split in SPLITS):
+        raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
+    return SPLITS.get(split, "")
 
 
 def read_captioned_folder(path: Path, check: Callable[[Path], None]) -> list[Photo]:
@@ -374,19 +435,14 @@ def read_row(folder: Path, row: Any, plain: bool) -> Photo:
     for caption in captions:
         if not isinstance(caption, str) or not tokenize(caption):
             raise ValueError(f"a caption of {name} has no word: {brief(caption)}")
-    split = row.get("split", "")
-    if split and not (isinstance(split, str) and split in SPLITS):
-        raise ValueError(f"split {split!r} of {name}; known: {', '.join(SPLITS)}")
-    return Photo(locate(folder, name), tuple(captions), SPLITS.get(split, ""))
+    return Photo(locate(folder, name), tuple(captions), split_of(row.get("split", ""), name))
 
 
-def locate(folder: Path, name: str, more: Iterable[str] = ()) -> Path:
-    """Return a photo's path; if missing, the likeliest, for the error message.
-
-    folder: of the list.
-    more: folders to try first.
-    """
-    candidates = [folder / place / name for place in (*more, *PHOTO_FOLDERS)]
+def locate(folder: Path, name: str) -> Path:
+    """Return a photo's path, or where it should be, for the error. folder: the list's; name: in it."""
+    candidates = [folder / place / name for place in (*FLICKR30K_FOLDERS, *PHOTO_FOLDERS)]
+    if "COCO_" in name:
+        candidates += [folder / place / name.rpartition("_")[2] for place in COCO_FOLDERS]
     there = (path for path in candidates if path.is_file())
     return next(there, next((path for path in candidates if path.parent.is_dir()), candidates[-1]))
 

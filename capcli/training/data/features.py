@@ -58,9 +58,9 @@ def load_view(photo: Photo, view: int, size: int) -> Tensor:
     Raises ImageError.
     """
     if view < 2:
-        image = open_square(photo.path, size)
+        image = open_square(photo.source(), size)
     else:
-        image = open_square(photo.path, 2 * size)
+        image = open_square(photo.source(), 2 * size)
         left, top, right, bottom = (2 * size * edge for edge in view_box(photo.path.name, view))
         image = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
     if is_mirrored(view):
@@ -123,7 +123,7 @@ class FeatureStore:
         Raises OSError for a missing photo.
         """
         state = hash_weights(encoder)
-        listing = [(str(p.path), p.path.stat().st_size, p.path.stat().st_mtime_ns) for p in photos]
+        listing = [photo.stamp() for photo in photos]
         state.update(json.dumps([listing, views, size, encoder.stride, precision]).encode())
         base = folder / state.hexdigest()[:16]
         self.files = [base.with_suffix(suffix) for suffix in (".annotations", ".globals", ".json")]

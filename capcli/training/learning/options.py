@@ -30,6 +30,9 @@ class TrainOptions:
 
     data: tuple[str, ...]
     init: str | None = None
+    limit: int | None = setting(
+        None, "Use only N photos of each data set's splits, spread evenly, for a first try.", 1, 100_000_000
+    )
     self_critical: bool = setting(
         False,
         "Reward sampled captions by CIDEr-D; needs --init (Rennie et al. 2017).",

@@ -124,7 +124,7 @@ def set_up(
     Raises DataError, ModelError, ValueError and OSError, and ImportError without the `train` extra.
     """
     options = dataclasses.replace(options, precision=choose_training_precision(options.precision, device))
-    sets = read_data_sets(options.data, options.allow_outside)
+    sets = read_data_sets(options.data, options.allow_outside, options.limit)
     photos = [photo for data_set in sets for photo in data_set.split("train")]
     if not photos:
         raise DataError("none of the data sets has training photos")
@@ -201,14 +201,15 @@ class Lent:
         return dataclasses.replace(batch, photos=self.photos[batch.photos])
 
 
-def read_data_sets(arguments: tuple[str, ...], allow_outside: bool = False) -> list[DataSet]:
+def read_data_sets(arguments: tuple[str, ...], allow_outside: bool = False, limit: int | None = None) -> list[DataSet]:
     """Return data sets.
 
     arguments, allow_outside: see `read_data_set`.
+    limit: see `DataSet.limited`.
 
     Raises DataError, also for two sets of one name.
     """
-    sets = [read_data_set(argument, allow_outside=allow_outside) for argument in arguments]
+    sets = [read_data_set(argument, allow_outside=allow_outside).limited(limit) for argument in arguments]
     names = [data_set.name for data_set in sets]
     if len(set(names)) < len(names):
         raise DataError(f"two data sets are named {max(names, key=names.count)}; give their folders other names")

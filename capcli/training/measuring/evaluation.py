@@ -15,7 +15,7 @@ from capcli.model.vocabulary import tokenize
 from capcli.progress import progress, stderr_console
 from capcli.results import Caption, ImageError
 from capcli.settings import settings
-from capcli.training.data.datasets import DataSet
+from capcli.training.data.datasets import DataSet, Photo
 from capcli.training.measuring.bootstrap import paired
 from capcli.training.measuring.calibration import calibrate, gains_of_one_colour, least_gain
 from capcli.training.measuring.metrics import describe, diversity, score_captions
@@ -39,7 +39,7 @@ def evaluate_captioner(
     """
     photos = data_set.require(split)
     started = time.perf_counter()
-    captions = caption_photos(captioner, [str(photo.path) for photo in photos], options, batch_size, num)
+    captions = caption_photos(captioner, photos, options, batch_size, num)
     seconds = time.perf_counter() - started
     result = evaluate_captions([caption.text for caption in captions], data_set, split)
     if num > 1:
@@ -100,7 +100,7 @@ def add_other(result: dict[str, Any], other: dict[str, Any], name: str) -> None:
 
 
 def caption_photos(
-    captioner: Captioner, paths: list[str], options: DecodingOptions, batch_size: int, num: int = 1
+    captioner: Captioner, photos: Sequence[Photo], options: DecodingOptions, batch_size: int, num: int = 1
 ) -> list[Caption]:
     """Return captions of photos in order, with progress on stderr.
 
@@ -109,8 +109,8 @@ def caption_photos(
     Raises ImageError.
     """
     captions = []
-    with progress(stderr_console(), "captioning photos", len(paths), "photos") as advance:
-        for result in captioner.stream(paths, num, options, batch_size):
+    with progress(stderr_console(), "captioning photos", len(photos), "photos") as advance:
+        for result in captioner.stream((photo.source() for photo in photos), num, options, batch_size):
             if isinstance(result, ImageError):
                 raise result
             captions.append(result)

@@ -125,9 +125,10 @@ def measure_pointing(
 
     Raises DataError if there is nothing to measure, and ImageError.
     """
-    photos = {str(p.path): boxes[p.path.name] for p in data_set.require(split) if boxes.get(p.path.name)}
+    listed = data_set.require(split)
+    photos = {str(p.path): boxes[p.path.name] for p in listed if boxes.get(p.path.name)}
     areas = {path: covered(several) for path, several in photos.items()}
-    chosen = [path for path in photos if areas[path] <= LARGEST_AREA]
+    chosen = [p for p in listed if areas.get(str(p.path), 1.0) <= LARGEST_AREA]
     if not chosen:
         raise DataError(f"{data_set.name}: no photo in split {split!r} has boxes that fill no more than half of it")
     words = hits = centre = 0

@@ -142,7 +142,7 @@ class Watcher:
         if photo.path not in self.pictures:
             self.pictures[photo.path] = None
             with contextlib.suppress(ImageError):
-                small = open_upright(str(photo.path), THUMBNAIL)
+                small = open_upright(photo.source(), THUMBNAIL)
                 content = base64.b64encode(as_jpeg(small, optimize=True)).decode()
                 self.pictures[photo.path] = Picture(content, small.width, small.height)
         return self.pictures[photo.path]
