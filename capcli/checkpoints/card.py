@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from capcli import __version__
 from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
 from capcli.model.confidence import CLUES
@@ -252,6 +255,12 @@ def architecture(facts: Facts) -> list[str]:
     ]
 
 
+def made_with(device: object) -> str:
+    """Return the programs that a training runs on, with their versions. device: where it computes."""
+    versions = [f"{name} {version(package)}" for name, package in (("PyTorch", "torch"), ("NumPy", "numpy"))]
+    return f"capcli {__version__}, Python {platform.python_version()}, {', '.join(versions)}, on {device}"
+
+
 def training_section(records: dict[str, Any]) -> str:
     """Return a section with the recipe, or each run's command and options, first run first.
 
@@ -259,13 +268,16 @@ def training_section(records: dict[str, Any]) -> str:
     """
     if isinstance(recipe := records.get("recipe"), str):
         command = records.get("command") or "capcli train RECIPE.toml --output RUN"
-        return f"## Training\n\n```sh\n{command}\n```\n\n```toml\n{recipe.strip()}\n```"
+        told = f"\n\nMade with {records['made_with']}." if records.get("made_with") else ""
+        return f"## Training\n\n```sh\n{command}\n```\n\n```toml\n{recipe.strip()}\n```{told}"
     parts: list[str] = []
     for run in runs_of(records):
         command, options = run.get("command"), run.get("options")
         part = [f"```sh\n{command}\n```"] if isinstance(command, str) else []
         if isinstance(options, dict) and options:
             part.append(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items()) + ".")
+        if run.get("made_with"):
+            part.append(f"Made with {run['made_with']}.")
         parts = part + parts
     return "\n\n".join(["## Training", *parts]) if parts else ""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from capcli.cli.folders import require_vacant
 from capcli.cli.learning import failures_told
-from capcli.cli.messages import show_lines
+from capcli.cli.messages import fail, show_lines
 from capcli.cli.options import AllowOutside
 
 
@@ -35,8 +35,8 @@ def data(
         from capcli.training.data.datasets import read_data_set
         from capcli.training.data.describing import as_lines, describe_data, draw_samples
 
-        if sheet:
-            require_vacant(sheet.parent, [sheet.name], "name another file")
+        if sheet and os.path.lexists(sheet):
+            fail(f"{sheet}: exists; name another file")
         data_set = read_data_set(data, allow_outside=allow_outside)
         with progress(stderr_console(), "looking at photos", len(data_set.photos), "photos") as advance:
             found = describe_data(data_set, advance)

@@ -64,7 +64,10 @@ def train(
     tensorboard: TensorBoard = False,
     allow_outside: AllowOutside = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List a recipe's stages, and how long each once took.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Measure what a run will take, or list a recipe's stages with the time they once took."
+        ),
     ] = False,
 ) -> None:
     """Train a captioner on photos with captions.
@@ -87,16 +90,14 @@ def train(
     recipe = data[0].endswith(RECIPE) and Path(data[0]).is_file()
     if recipe and (others := [*data[1:], *settings, *([init] if init else [])]):
         fail(f"{data[0]}: a recipe holds all data and settings; {others[0]} cannot come beside it")
-    if dry_run and not recipe:
-        fail("--dry-run is for recipes: capcli train recipe.toml --output RUN --dry-run")
     run = Training(output, resume, device, feature_cache, tensorboard)
     with failures_told(run.stop):
-        if dry_run:
+        if recipe and dry_run:
             show_stages(Path(data[0]), output)
         elif recipe:
             run.follow(Path(data[0]))
         else:
-            run.train(settings | {"data": tuple(data), "allow_outside": allow_outside}, init)
+            run.train(settings | {"data": tuple(data), "allow_outside": allow_outside}, init, dry_run)
 
 
 @dataclass
@@ -118,14 +119,19 @@ class Training:
             fail(message, status)
         raise typer.Exit(status)
 
-    def train(self, settings: dict[str, Any], init: str | None) -> None:
+    def train(self, settings: dict[str, Any], init: str | None, dry_run: bool = False) -> None:
         """Train once. settings: of TrainOptions, by name; init: the checkpoint to begin with."""
         from capcli.checkpoints.hub import find_checkpoint
         from capcli.training.learning.loop import train
+        from capcli.training.learning.rehearsal import rehearse
 
         with self.together() as (place, ranks):
             self.check_folder(None if init is None else find_checkpoint(init))
             options = TrainOptions(**settings, init=init)
+            if dry_run:
+                for line in rehearse(options, self.output, place, self.cache):
+                    show_lines(line)
+                return
             command = self.command(ranks)
             with self.locked(ranks):
                 train(options, self.output, place, self.cache, self.resume, command, self.tensorboard, ranks)

@@ -226,13 +226,13 @@ def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:
     """Check records for the model card.
 
     training: "command", the command line or None; "data", a list of data sets; "license", terms of use in a few words;
-        "begun_from", the same for the earlier run. All may be missing.
+        "made_with", programs and their versions; "begun_from", the same for the earlier run. All may be missing.
     scores: figures and remarks by name, by data set.
 
     Raises ValueError for anything else.
     """
     for run in runs_of(training):
-        for name in ("command", "license"):
+        for name in ("command", "license", "made_with"):
             if not isinstance(run.get(name), str | None):
                 raise ValueError(f"training.{name} is {brief(run[name])}, not a text")
         rows = run.get("data", [])

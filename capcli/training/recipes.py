@@ -248,6 +248,7 @@ def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:
     """
     model = CaptionModel.load(last)
     record = {"command": command, "recipe": recipe, "data": data_of(model.config.training)}
+    record["made_with"] = model.config.training.get("made_with")
     if (terms := tomllib.loads(recipe).get(TERMS) or license_of(model.config.training)) is not None:
         record["license"] = terms
     model.config = dataclasses.replace(model.config, training=record)

@@ -112,5 +112,3 @@ def test_a_recipe_is_told_and_takes_no_other_settings(pair: Path, tmp_path: Path
         done = train(recipe, "--output", tmp_path / "run", *more)
         assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
         assert said in done.stderr
-    alone = train(pair, "--output", tmp_path / "run", "--dry-run")
-    assert "--dry-run is for recipes" in alone.stderr

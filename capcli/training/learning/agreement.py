@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import made_with
 from capcli.checkpoints.store import MEMORY_FILE, ModelError
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
@@ -92,6 +93,7 @@ def learn_agreement(
     model.agreement = agreement
     record = {
         "command": command,
+        "made_with": made_with(device),
         "data": data_rows(sets),
         "begun_from": model.config.training,
         "options": {

@@ -19,7 +19,15 @@ from capcli.training.data.datasets import DataError
 from capcli.training.learning.options import MIN_COUNT, TrainOptions
 from capcli.training.learning.ranks import Ranks
 from capcli.training.learning.setup import set_up
-from capcli.training.learning.snapshot import LAST_FILE, Log, best_cider, read_snapshot, write_log, write_snapshot
+from capcli.training.learning.snapshot import (
+    LAST_FILE,
+    Log,
+    best_cider,
+    is_over,
+    read_snapshot,
+    write_log,
+    write_snapshot,
+)
 from capcli.training.measuring.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
 from capcli.training.watching.curves import news_of, thin_out
 from capcli.training.watching.reports import report
@@ -67,7 +75,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         write_log(folder, log)  # marks the folder as a run's before there is anything to resume
         watcher.write(news_of(name, log, options.epochs, objective.figure, photos))
-    finished = len(log) >= options.epochs
+    finished = is_over(log, options)
     if not finished:
         several = f", in {ranks.count} processes" if ranks.count > 1 else ""
         console.print(f"training on {device} in {options.precision}{several}", markup=False)
@@ -86,7 +94,7 @@ def train(
             inputs.open(console)  # made by rank 0
 
     first, begun = len(log), time.perf_counter()
-    for epoch in range(first, options.epochs):
+    for epoch in range(first, first if finished else options.epochs):
         started = time.perf_counter()
         # Seeded by the epoch, so that a resumed run has the same dropout as an uninterrupted one; and by the rank.
         torch.manual_seed(options.seed * 7919 + epoch + 1_000_003 * ranks.rank)
@@ -137,6 +145,8 @@ def train(
             write_snapshot(folder, setup, log)
             watcher.write(news_of(name, log, options.epochs, objective.figure, photos, left))
         ranks.wait_for_leader()
+        if options.patience and ranks.total(float(ranks.leads and is_over(log, options))):
+            break
 
     if ranks.leads:
         if finished and is_measured(folder, setup.sets):

@@ -39,6 +39,13 @@ class TrainOptions:
         flags=("--self-critical",),
     )
     epochs: int = setting(10, "Go through the photos N times.", 1, 10_000)
+    patience: int | None = setting(
+        None,
+        "Stop after N epochs in which CIDEr on dev photos has not risen.",
+        1,
+        10_000,
+        told="go on to the last epoch",
+    )
     captions_per_batch: int = setting(160, "Captions per batch, up to five of a photo.", 1, 100_000)
     learning_rate: float = setting(1e-3, "Peak learning rate of the decoder.", 1e-9, 10, metavar="RATE")
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", 0, 100, metavar="DECAY")

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import made_with
 from capcli.checkpoints.hub import find_checkpoint
 from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.decoders import AttentionDecoder
@@ -130,7 +131,7 @@ def set_up(
         raise DataError("none of the data sets has training photos")
     torch.manual_seed(options.seed)
     sentences = read_sentences(options.sentences)
-    model = build_model(options, sets, photos, sentences, command)
+    model = build_model(options, sets, photos, sentences, command, device)
     if (options.attention_boxes or options.attention_regularization) and not model.config.decoder_kind.attends:
         raise DataError(f"attention_boxes and attention_regularization need attention; {model.config.decoder} has none")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -228,19 +229,25 @@ def show_order(sets: list[DataSet]) -> list[int]:
 
 
 def build_model(
-    options: TrainOptions, sets: list[DataSet], photos: list[Photo], more: Sequence[str], command: str | None
+    options: TrainOptions,
+    sets: list[DataSet],
+    photos: list[Photo],
+    more: Sequence[str],
+    command: str | None,
+    device: torch.device,
 ) -> CaptionModel:
     """Return the model to train: --init's checkpoint, or a new decoder on an ImageNet encoder.
 
     photos: give a new model its vocabulary.
     more: sentences that add to it.
-    command: for the model card, as are sets.
+    command, device: for the model card, as are sets.
 
     Raises ModelError for a damaged checkpoint, DataError for a damaged file of encoder weights, and ValueError for an
     impossible value.
     """
     record: dict[str, Any] = {
         "command": command,
+        "made_with": made_with(device),
         "data": data_rows(sets),
     }
     names = {field.name for field in dataclasses.fields(ModelConfig)}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from capcli.files import write_whole
 from capcli.training.data.datasets import DataError
+from capcli.training.learning.options import TrainOptions
 from capcli.training.learning.setup import Setup
 
 LAST_FILE = "last.safetensors"
@@ -24,6 +25,13 @@ Log = list[dict[str, Any]]  # one row per epoch, as `curves` shows it
 def best_cider(log: Log) -> float:
     """Return the highest mean dev CIDEr so far; −∞ before the first epoch."""
     return max((row["cider"] for row in log), default=-math.inf)
+
+
+def is_over(log: Log, options: TrainOptions) -> bool:
+    """Return whether a run has had its last epoch: the options' last, or `patience` epochs since the best."""
+    ciders = [row["cider"] for row in log]
+    since = ciders[::-1].index(max(ciders)) if ciders else 0  # a tie is as good: the last is kept
+    return len(log) >= options.epochs or (options.patience is not None and since >= options.patience)
 
 
 def write_log(folder: Path, log: Log) -> None:

@@ -21,6 +21,7 @@ from torch.optim import AdamW
 
 from capcli.captioner import candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
+from capcli.checkpoints.card import made_with
 from capcli.checkpoints.store import ModelError
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
@@ -146,6 +147,7 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
     captions = sum(len(photo.captions) for photo in photos)
     record = {
         "command": command,
+        "made_with": made_with("cpu"),
         "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
         "begun_from": model.config.training,
         "options": {"init": init.name, "epochs": epochs, "share": share, "seed": seed},
