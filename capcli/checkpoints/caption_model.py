@@ -18,16 +18,17 @@ from capcli.checkpoints.store import (
     CONFIG_FILE,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
+    ModelError,
     config_bytes,
     json_bytes,
     read_checkpoint,
 )
 from capcli.files import write_together
 from capcli.model.agreement import Agreement
-from capcli.model.config import ModelConfig
+from capcli.model.config import ENCODERS, ModelConfig
 from capcli.model.decoders import make_decoder
-from capcli.model.encoders import make_encoder
 from capcli.model.taught import TaughtDecoder
+from capcli.model.timm_encoders import check_network, encoder_of
 from capcli.model.vocabulary import Vocabulary
 
 
@@ -46,7 +47,7 @@ class CaptionModel(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        self.encoder = make_encoder(config.encoder, config.encoder_stride)
+        self.encoder = encoder_of(config)
         make = make_decoder if config.words_before is None else TaughtDecoder.build
         self.decoder = make(config, len(vocabulary), self.encoder)
         self.agreement: Agreement | None = None
@@ -107,12 +108,19 @@ class CaptionModel(nn.Module):
         def shapes(config: ModelConfig, vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
             nonlocal model
             # Only shapes are made here: the file's tensors replace the initial values.
-            with torch.device("meta"), NoInitialValues():
-                model = cls(config, vocabulary)
+            try:
+                check_network(config)
+                with torch.device("meta"), NoInitialValues():
+                    model = cls(config, vocabulary)
+            except ValueError as error:  # timm, or its network, is missing
+                raise ModelError(f"{folder}: {error}") from None
             named = model.state_dict().items()
             return {name: tuple(t.shape) for name, t in named if not name.endswith("num_batches_tracked")}
 
         tensors = read_checkpoint(folder, shapes).tensors
+        if model.config.encoder not in ENCODERS:  # timm computes some tensors that are in no file
+            with NoInitialValues():
+                model.encoder = encoder_of(model.config)
         model.load_state_dict({n: torch.from_numpy(a) for n, a in tensors.items()}, strict=False, assign=True)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):

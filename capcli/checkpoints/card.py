@@ -12,7 +12,7 @@ from capcli import __version__
 from capcli.checkpoints.facts import Facts
 from capcli.checkpoints.store import CHECKPOINT_FILES, replace_controls
 from capcli.model.confidence import CLUES
-from capcli.model.config import runs_of
+from capcli.model.config import ENCODERS, runs_of
 
 CARD_FILE = "README.md"
 MAX_CARD_BYTES = 1 << 20
@@ -187,12 +187,13 @@ def model_card(facts: Facts, name: str = "FOLDER") -> str:
     """
     config = facts.config
     records = config.training
+    what = "." if config.encoder in ENCODERS else "'.[timm]'"
     sections = [
         f"---\n{metadata(facts, name)}---",
         f"# Image captioner: {config.encoder} encoder, LSTM decoder ({config.decoder})",
         "Writes one English sentence about a photo, and tells for each word where in the photo it looked. Made with "
         "capcli after *Show, Attend and Tell* ([Xu et al. 2015](https://arxiv.org/abs/1502.03044)).",
-        f"```sh\npip install .    # in a checkout of capcli\ncapcli caption --model {name} photo.jpg\n```",
+        f"```sh\npip install {what}    # in a checkout of capcli\ncapcli caption --model {name} photo.jpg\n```",
         f'```python\nfrom capcli import Captioner\n\nprint(Captioner.load("{name}").caption("photo.jpg").text)\n```',
         "## Model\n\n" + "\n".join(f"- {line}" for line in architecture(facts)),
         "## Data\n\n" + "\n".join(f"- {data_line(row)}" for row in rows) if (rows := data_of(records)) else "",
@@ -243,7 +244,8 @@ def architecture(facts: Facts) -> list[str]:
     rows, columns = config.grid
     return [
         f"input: {config.image_size}×{config.image_size} px, the whole photo squashed to a square",
-        f"encoder: {config.encoder}, pretrained on ImageNet; {rows}×{columns} annotation vectors; "
+        f"encoder: {config.encoder}{', pretrained on ImageNet' * (config.encoder in ENCODERS)}; "
+        f"{rows}×{columns} annotation vectors; "
         f"{facts.encoder_parameters / 1e6:.1f} M parameters",
         f"decoder: LSTM, {config.decoder}; hidden {config.hidden_size}, embedding {config.embedding_size}, "
         f"attention {config.attention_size}{', refined' * config.refine}; "

@@ -136,7 +136,10 @@ def parse_config(values: Any, source: str) -> ModelConfig:
 
 def config_bytes(config: ModelConfig) -> bytes:
     """Return config.json's content."""
-    return json_bytes({"format_version": FORMAT_VERSION, **dataclasses.asdict(config)})
+    entries = dataclasses.asdict(config)
+    if not config.encoder_facts:  # which earlier versions do not know
+        del entries["encoder_facts"]
+    return json_bytes({"format_version": FORMAT_VERSION, **entries})
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:

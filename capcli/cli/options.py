@@ -71,7 +71,7 @@ class Changes:
             metavar = None if plain in (bool, bool | None) else declared.metavar
             if declared.choices:
                 shown = None if declared.metavar == Setting.metavar else metavar
-                option = one_of(declared.choices, text, shown, self.panel)
+                option = one_of(declared.choices, text, shown, self.panel, declared.open_end)
             else:
                 option = typer.Option(
                     *flags, help=text, show_default=False, metavar=metavar, rich_help_panel=self.panel
@@ -186,17 +186,21 @@ def option_of(name: str, default: Any, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def one_of(names: Iterable[str], help: str, metavar: str | None = None, panel: str | None = None) -> Any:
+def one_of(
+    names: Iterable[str], help: str, metavar: str | None = None, panel: str | None = None, open_end: str = ""
+) -> Any:
     """Return an option that takes one of several names, with shell completion.
 
     metavar: shown in help; None shows the names.
     panel: of help; None for options in no group.
+    open_end: what other names may begin with; empty for none.
     """
     known = tuple(names)
+    listed = ", ".join([*known, f"{open_end}NAME"] if open_end else known)
 
     def check(parameter: typer.CallbackParam, value: str | None) -> str | None:
-        if value is not None and value not in known:
-            fail(f"{parameter.opts[0]} {value}: not one of {', '.join(known)}")
+        if value is not None and value not in known and not (open_end and value.startswith(open_end)):
+            fail(f"{parameter.opts[0]} {value}: not one of {listed}")
         return value
 
     def complete(incomplete: str) -> list[str]:

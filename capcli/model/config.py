@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from reprlib import repr as brief  # an untrusted file may have megabytes for a number
@@ -42,6 +43,7 @@ ENCODERS = {
     "mobilenet_v3_large": EncoderKind((32,), 960, 960, cell_offset=-0.35),
     "convnext_tiny": EncoderKind((32,), 768, 768, whole_cells=True),
 }
+TIMM = re.compile(r"timm/[a-z0-9_]+(\.[a-z0-9_]+)?")  # other encoders: the networks of timm, see `timm_encoders`
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ class TunedDecoding:
 class ModelConfig(TunedDecoding):
     """Hold what determines the tensors' shapes, how to decode (see TunedDecoding), and records of training.
 
-    encoder: a key of ENCODERS.
+    encoder: a key of ENCODERS, or `timm/NAME`.
+    encoder_facts: of a network of timm's "layer", the feature map taken; "channels" of an annotation vector; and "mean"
+        and "std" of the pixels, 0 to 1, by channel. Empty for others.
     encoder_stride: pixels per grid cell; 32 gives 7×7 cells at 224 px, 16 gives 14×14.
     image_size: side in pixels of the square that photos are squashed to, 32 to 2048.
     decoder: a key of DECODERS.
@@ -160,6 +164,7 @@ class ModelConfig(TunedDecoding):
     """
 
     encoder: str = "efficientnet_lite2"
+    encoder_facts: dict[str, Any] = field(default_factory=dict)
     encoder_stride: int = 32
     image_size: int = setting(224, "Side of the square that photos are squashed to.", 32, 2048, metavar="PIXELS")
     decoder: str = "soft"
@@ -182,8 +187,9 @@ class ModelConfig(TunedDecoding):
             kind = str(entry.type).partition("[")[0]
             if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
                 raise ValueError(f"{name} is {brief(value)}, not of type {kind}")
-            if name in CHOICES and value not in CHOICES[name]:
+            if name in CHOICES and value not in CHOICES[name] and not (name == "encoder" and TIMM.fullmatch(value)):
                 raise ValueError(f"{name} is {brief(value)}; known: {', '.join(CHOICES[name])}")
+        check_facts(self.encoder, self.encoder_stride, self.encoder_facts)
         check_ranges(self)
         if self.encoder_stride not in self.encoder_kind.strides:
             known = " or ".join(map(str, self.encoder_kind.strides))
@@ -208,7 +214,10 @@ class ModelConfig(TunedDecoding):
     @property
     def encoder_kind(self) -> EncoderKind:
         """Return facts about the encoder."""
-        return ENCODERS[self.encoder]
+        if self.encoder in ENCODERS:
+            return ENCODERS[self.encoder]
+        channels = self.encoder_facts["channels"]
+        return EncoderKind((self.encoder_stride,), channels, channels, whole_cells=True)
 
     @property
     def decoder_kind(self) -> DecoderKind:
@@ -220,6 +229,26 @@ class ModelConfig(TunedDecoding):
         """Return the annotation grid's (rows, columns)."""
         side = -(-self.image_size // self.encoder_stride)
         return side, side
+
+
+def check_facts(encoder: str, stride: int, facts: dict[str, Any]) -> None:
+    """Check what is told of an encoder. encoder, stride, facts: see ModelConfig. Raises ValueError."""
+    if encoder in ENCODERS:
+        fits = not facts
+    else:
+        three: list[Any] = [facts.get(name) for name in ("mean", "std")]
+        fits = (
+            1 <= stride <= 1024
+            and facts.keys() == {"layer", "channels", "mean", "std"}
+            and all(type(facts[name]) is int for name in ("layer", "channels"))
+            and 0 <= facts["layer"] <= 1000
+            and 1 <= facts["channels"] <= MOST_CHANNELS
+            and all(isinstance(values, list) and len(values) == 3 for values in three)
+            and all(type(value) in (int, float) and abs(value) <= 10 for values in three for value in values)
+            and min(facts["std"]) >= 0.001
+        )
+    if not fits:
+        raise ValueError(f"encoder_facts are {brief(facts)}, which do not fit the encoder {encoder}")
 
 
 def check_records(training: dict[str, Any], scores: dict[str, Any]) -> None:

@@ -113,6 +113,8 @@ class Rounded(nn.Module):
 class Encoder(nn.Module):
     """Define the common parts of encoders: facts about their kind, a stride, and a pass to Features."""
 
+    folds = True  # whether `fold_batch_norm` may change the network
+
     def __init__(self, kind: EncoderKind, stride: int) -> None:
         """Keep the facts. stride: pixels per grid cell."""
         super().__init__()
@@ -318,10 +320,10 @@ def make_encoder(name: str, stride: int) -> Encoder:
 def fold_batch_norm(encoder: Encoder) -> Encoder:
     """Return a copy for inference with each batch normalisation folded into the convolution before it.
 
-    It computes the same but for rounding, and can no longer be trained or saved.
+    It computes the same but for rounding, and can no longer be trained or saved. One that does not fold is only copied.
     """
     folded = copy.deepcopy(encoder).eval()
-    for module in list(folded.modules()):
+    for module in list(folded.modules()) if encoder.folds else ():
         for (name, conv), (next_name, norm) in pairwise(list(module.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(conv, norm))

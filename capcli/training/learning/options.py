@@ -10,8 +10,8 @@ from capcli.settings import check_ranges, check_types, same_setting, setting
 MIN_COUNT = 4
 # Options fixed by --init's checkpoint: its shapes and vocabulary.
 FIXED_BY_INIT = (
-    "encoder encoder_stride encoder_weights decoder feed_previous_word hidden_size embedding_size attention_size "
-    "min_count"
+    "encoder encoder_stride encoder_layer encoder_weights decoder feed_previous_word hidden_size embedding_size "
+    "attention_size min_count"
 ).split()
 
 
@@ -57,9 +57,10 @@ class TrainOptions:
     )
     encoder: str | None = setting(
         None,
-        f"{', '.join(ENCODERS)}; all but the first are torchvision's.",
+        f"{', '.join(ENCODERS)}; all but the first are torchvision's. Or timm/NAME, a network of timm's.",
         metavar="NAME",
         choices=tuple(ENCODERS),
+        open_end="timm/",
         told=ModelConfig.encoder,
     )
     encoder_stride: int | None = setting(
@@ -69,11 +70,18 @@ class TrainOptions:
         1024,
         metavar="PIXELS",
     )
+    encoder_layer: int | None = setting(
+        None,
+        "Take this feature map of a network of timm's, or block of a ViT; −1 is the last.",
+        -1000,
+        1000,
+        told="the last",
+    )
     encoder_weights: str | None = setting(
         None,
-        "Begin with the encoder of this checkpoint folder, or with this state dict of torchvision's network.",
+        "Begin with the encoder of this checkpoint folder, with this state dict of the network, or random.",
         metavar="PATH",
-        told="ImageNet's, downloaded for torchvision's networks",
+        told="pretrained; downloaded for networks of torchvision and timm",
     )
     fine_tune: bool = setting(False, "Train the encoder too, on new crops in every epoch.", flags=("--fine-tune",))
     encoder_learning_rate: float = setting(

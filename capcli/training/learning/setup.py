@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import made_with
 from capcli.checkpoints.hub import find_checkpoint
-from capcli.model.config import ENCODERS, ModelConfig
+from capcli.model.config import ENCODERS, TIMM, ModelConfig
 from capcli.model.decoders import AttentionDecoder
 from capcli.model.encoders import pretrained_weights
 from capcli.model.precision import choose_training_precision
 from capcli.model.refiner import Refiner
+from capcli.model.timm_encoders import timm_config, timm_weights
 from capcli.model.vocabulary import Vocabulary, tokenize
 from capcli.progress import stderr_console
 from capcli.training.data.datasets import (
@@ -45,6 +47,8 @@ from capcli.training.learning.losses import Baseline
 from capcli.training.learning.objectives import Objective, choose_objective
 from capcli.training.learning.options import MIN_COUNT, TrainOptions
 from capcli.training.learning.ranks import Ranks
+
+RANDOM = "random"  # weights that an encoder may begin with
 
 
 @dataclass
@@ -267,12 +271,21 @@ def build_model(
             model.decoder.refiner = model.decoder.refiner or Refiner(model.config.embedding_size, 0)
         model.decoder.set_dropout(model.config.dropout)
     else:
-        if kind := ENCODERS.get(asked.get("encoder", ModelConfig.encoder)):
-            asked.setdefault("encoder_stride", kind.strides[0])
+        name = asked.get("encoder", ModelConfig.encoder)
+        if name in ENCODERS:
+            asked.setdefault("encoder_stride", ENCODERS[name].strides[0])
+        elif TIMM.fullmatch(name):
+            asked |= timm_config(name, options.encoder_layer, options.image_size)
+        if name in ENCODERS and options.encoder_layer is not None:
+            raise ValueError("encoder_layer is for networks of timm")
+        if name not in ENCODERS and options.encoder_stride is not None:
+            raise ValueError(f"encoder_stride is fixed by {name}: leave it out")
         captions = (caption for photo in photos for caption in photo.captions)
         words = Vocabulary.build([*captions, *more], MIN_COUNT if options.min_count is None else options.min_count)
         model = CaptionModel(ModelConfig(**asked), words)
-        if options.encoder_weights and Path(options.encoder_weights).is_dir():
+        if options.encoder_weights == RANDOM:
+            pass
+        elif options.encoder_weights and Path(options.encoder_weights).is_dir():
             record["begun_from"] = take_encoder(model, Path(options.encoder_weights))
         else:
             model.encoder.load_pretrained(encoder_weights(options, model.config.encoder))
@@ -304,9 +317,9 @@ def take_encoder(model: CaptionModel, folder: Path) -> dict[str, Any]:
     Raises ModelError, and DataError for an encoder of another kind.
     """
     theirs = CaptionModel.load(folder)
-    kinds = [(config.encoder, config.encoder_stride) for config in (theirs.config, model.config)]
+    kinds = [(each.encoder, each.encoder_stride, each.encoder_facts) for each in (theirs.config, model.config)]
     if kinds[0] != kinds[1]:
-        (name, stride), _ = kinds
+        (name, stride, _), _ = kinds
         raise DataError(f"{folder}: its encoder is {name} with a stride of {stride}; ask for this one")
     model.encoder.load_state_dict(theirs.encoder.state_dict())
     return theirs.config.training
@@ -321,8 +334,10 @@ def encoder_weights(options: TrainOptions, encoder: str) -> dict[str, Tensor]:
     """
     path = options.encoder_weights
     if path is None:
-        return pretrained_weights(encoder)
+        return pretrained_weights(encoder) if encoder in ENCODERS else timm_weights(encoder)
     try:
+        if path.endswith(".safetensors"):
+            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
