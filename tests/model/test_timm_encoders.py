@@ -137,6 +137,7 @@ def test_without_timm_the_message_says_how_to_install_it(tmp_path: Path, monkeyp
         CaptionModel.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_from_training_to_explaining(pair: Path, tmp_path: Path) -> None:
     run, weights = tmp_path / "run", tmp_path / "weights.pt"
     torch.save(timm.create_model("test_vit", pretrained=False).state_dict(), weights)
@@ -164,6 +165,7 @@ def test_a_run_from_training_to_explaining(pair: Path, tmp_path: Path) -> None:
     assert "has no ONNX graph" in exported.stderr
 
 
+@pytest.mark.slow
 def test_random_weights_and_weights_of_another_network(pair: Path, tmp_path: Path) -> None:
     sizes = [word for key, value in SMALLER.items() if key != "image_size" for word in ("--set", f"{key}={value}")]
     base = ["--encoder", "timm/test_resnet", "--image-size", 64, "--epochs", 1, "--device", "cpu", *sizes]

@@ -13,11 +13,14 @@ from capcli.training.learning import loop
 from capcli.training.learning.options import TrainOptions
 from capcli.training.learning.snapshot import is_over
 
+FEW = ["--set", "captions_per_batch=6"]  # so that a step takes no time
 
+
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--fine-tune", "--set", "frozen_blocks=8"]])
 def test_a_dry_run_measures_and_writes_nothing(pair: Path, tmp_path: Path, more: list[str]) -> None:
     run = tmp_path / "run"
-    done = train(f"{pair}=50", "--output", run, "--dry-run", "--epochs", 3, *SMALL, *more)
+    done = train(f"{pair}=50", "--output", run, "--dry-run", "--epochs", 3, *SMALL, *more, *FEW)
     assert done.exit_code == 0, done.stderr
     assert not run.exists()
     lines = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in done.stdout.splitlines())
@@ -32,6 +35,7 @@ def test_a_dry_run_measures_and_writes_nothing(pair: Path, tmp_path: Path, more:
     assert re.match(r"\d+ MB for the checkpoint, \d+ MB to resume$", lines["disk"])
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_patience_does(pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ciders = iter([1.0, 3.0, 2.0, 2.5, 9.0])
     monkeypatch.setattr(loop, "mean_cider", lambda scores, sets: next(ciders))
