@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pytest
 import typer.main
+from included import INCLUDED, code_of
 from PIL import Image
 
 from capcli import Caption, Captioner
@@ -237,12 +238,34 @@ def test_python_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_recipes_are_read(tmp_path: Path) -> None:
     code = [snippet for text in TOLD.values() for snippet in snippets("toml", text)]
     assert code
+    code.append((ROOT / "docs" / "family.toml").read_text("utf-8"))
     for number, snippet in enumerate(code):
         (tmp_path / f"{number}.toml").write_text(snippet, "utf-8")
         assert read_recipe(tmp_path / f"{number}.toml")
 
 
 @pytest.mark.slow
+def test_code_in_the_pages_is_that_of_the_source() -> None:
+    included = [found for text in PAGES.values() for found in INCLUDED.finditer(text)]
+    assert len(included) >= 9
+    for found in included:
+        assert found[0] == found[1] + code_of(found[2], found[3]) + found[4], "run python tests/included.py"
+        assert found[0].count("\n") < 32
+
+
+def test_rows_beside_the_methods_are_those_of_the_diary() -> None:
+    known = {row[0]: row for row in rows_of(PAGES["experiments"]) if len(row) == 13}
+    rows = [row for row in rows_of(PAGES["visual-attention"]) if row[0] in known and row[1][:1].isdigit()]
+    assert len(rows) == 7
+    for name, cider, repetition in rows:
+        assert known[name][-3:-1] == [cider, repetition], name
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of all tables' rows."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+
+
 def test_its_requests_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         pytest.importorskip(package, reason="needs the extra serve")
