@@ -39,9 +39,7 @@ STATIC = {
     "style.css": (REPORT, "text/css"),
     "heat.js": (REPORT, "text/javascript"),
     "serve.css": (PAGE, "text/css"),
-    "asking.js": (PAGE, "text/javascript"),
-    "try.js": (PAGE, "text/javascript"),
-    "folder.js": (PAGE, "text/javascript"),
+    **{script.name: (PAGE, "text/javascript") for script in PAGE.glob("*.js")},
 }
 
 
