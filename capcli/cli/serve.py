@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capcli.cli.again import command_again
 from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, Writing, grouped
@@ -83,6 +85,7 @@ class Server:
 
 @grouped
 def serve(
+    context: typer.Context,
     server: Server,
     sources: Annotated[Sources, Only("exclude", "max_pixels")],
     writing: Annotated[
@@ -117,7 +120,7 @@ def serve(
     except OSError as error:
         fail(error.strerror, 1)
     with listening:
-        run_server(listening, server, folder, sources, writing, model)
+        run_server(listening, server, folder, sources, writing, model, printed(context, folder, server, model))
 
 
 def run_server(
@@ -127,8 +130,13 @@ def run_server(
     sources: Sources,
     writing: Writing,
     model: ModelOptions,
+    commands: Sequence[str],
 ) -> None:
-    """Serve until a signal. folder: of photos; None for the page without one."""
+    """Serve until a signal.
+
+    folder: of photos; None for the page without one.
+    commands: that the page shows.
+    """
     from capcli.cli.process import one_core_per_batch
     from capcli.images.find import find_images
     from capcli.serve.access import Access
@@ -147,7 +155,7 @@ def run_server(
     api = Api(captioner, Gate(), most, BATCH_SIZE)
     page = None
     if album is not None:
-        page = FolderPage(api, album, most)
+        page = FolderPage(api, album, most, commands)
         images = find_images([album.folder], sources.selection)
         album.start(images, captioner, captioner.options, BATCH_SIZE, most)
     with contextlib.ExitStack() as until_the_end:
@@ -156,6 +164,26 @@ def run_server(
         until_the_end.callback(api.close)
         tell = functools.partial(tell_address, listening, access, server, until_the_end)
         make_server(make_app(api, access, say, page), tell).run([listening])
+
+
+def printed(context: typer.Context, folder: str | None, server: Server, model: ModelOptions) -> list[str]:
+    """Return the commands that teach a model what is saved, and serve the folder with it; none without a folder.
+
+    context: of this command, whose options the second one keeps; a token that was typed is not shown.
+    """
+    if folder is None:
+        return []
+    from capcli.serve.corrections import FILE, model_of
+
+    file = os.path.realpath(server.corrections or Path(folder, FILE))
+    taught = model_of(file)
+    # Training reads photos below the list's folder only, unless it is told to.
+    inside = Path(os.path.realpath(folder)).is_relative_to(os.path.dirname(file))
+    init = [] if model.model is None else ["--init", model.model]
+    teach = ["capcli", "teach", file, "--output", taught, *init, *([] if inside else ["--allow-outside"])]
+    given = context.get_parameter_source("token")
+    token = {"token": "TOKEN"} if given is not None and given.name == "COMMANDLINE" else {}
+    return [shlex.join(teach), command_again(context, model=taught, **token)]
 
 
 def tell_address(listening: socket.socket, access: Access, server: Server, until_the_end: contextlib.ExitStack) -> None:

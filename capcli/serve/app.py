@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ import capcli.maps.page
 from capcli.maps.overlay import color_table
 from capcli.results import ImageError
 from capcli.serve.access import Access
-from capcli.serve.album import Album
 from capcli.serve.answers import answer
 from capcli.serve.api import Api, on_image_error
 from capcli.serve.bodies import read_body
@@ -46,9 +44,11 @@ STATIC = {
 class Pages:
     """Answer browsers: the pages, and the way in."""
 
-    def __init__(self, api: Api, access: Access, album: Album | None) -> None:
-        """Read the templates. album: the folder's photos; None without a folder."""
-        self.api, self.access, self.album = api, access, album
+    def __init__(self, api: Api, access: Access, folder: FolderPage | None) -> None:
+        """Read the templates. folder: the page of a folder; None without one."""
+        self.api, self.access = api, access
+        self.album = folder.album if folder else None
+        self.commands = folder.commands if folder else ()
         self.templates = Environment(
             loader=ChoiceLoader([FileSystemLoader(PAGE), FileSystemLoader(REPORT)]),
             autoescape=True,
@@ -72,16 +72,12 @@ class Pages:
         if self.album is None:
             return await self.trying(request)
         corrections, folder = str(self.album.corrections.path), self.album.folder
-        # Training reads only photos below the list's folder unless told otherwise.
-        inside = Path(os.path.realpath(folder)).is_relative_to(os.path.dirname(corrections))
-        more = "" if inside else " --allow-outside"
         return self.render(
             "folder.html",
             colors=color_table("heat"),
             name=readable(os.path.basename(self.album.inside) or folder),
             corrections=readable(corrections),
-            teach=readable(f"capcli teach {shlex.quote(corrections)} --output MODEL{more}"),
-            again=readable(f"capcli serve {shlex.quote(folder)} --model MODEL"),
+            commands=[readable(command) for command in self.commands],
         )
 
     async def trying(self, request: Request) -> Response:
@@ -166,7 +162,7 @@ def make_app(api: Api, access: Access, report: Callable[[str], object], folder: 
         Route("/v1/explain", api.explain, methods=["POST"]),
         Route("/v1/attention", api.attention, methods=["POST"]),
         Route("/health", api.health),
-        *Pages(api, access, folder.album if folder else None).routes(),
+        *Pages(api, access, folder).routes(),
         *Trying(api).routes(),
         *(folder.routes() if folder else []),
     ]

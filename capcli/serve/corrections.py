@@ -195,6 +195,11 @@ class Corrections:
         self.state = self.look()
 
 
+def model_of(file: str | os.PathLike[str]) -> str:
+    """Return the folder of the model that is taught what a list holds. file: the list."""
+    return f"{os.path.splitext(file)[0]}-model"
+
+
 def what_is_wrong(row: Any) -> str:
     """Return why a decoded value is no row and what to do, to follow `row 3`; empty for a row."""
     if not isinstance(row, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -35,9 +35,13 @@ R = TypeVar("R")
 class FolderPage:
     """Answer the requests of a folder's page."""
 
-    def __init__(self, api: Api, album: Album, max_pixels: int | None = None) -> None:
-        """Take the photos and their captioner. max_pixels: larger photos are not shown."""
-        self.api, self.album, self.max_pixels = api, album, max_pixels
+    def __init__(self, api: Api, album: Album, max_pixels: int | None = None, commands: Sequence[str] = ()) -> None:
+        """Take the photos and their captioner.
+
+        max_pixels: larger photos are not shown.
+        commands: that teach a model what is saved, and open this page with it.
+        """
+        self.api, self.album, self.max_pixels, self.commands = api, album, max_pixels, commands
         self.saving = ThreadPoolExecutor(1, "save")  # one at a time, whatever else goes on
 
     async def photos(self, request: Request) -> Response:
