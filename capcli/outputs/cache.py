@@ -17,7 +17,7 @@ from capcli.files import OutputError
 from capcli.images.decode import STANDARD_INPUT, open_file
 from capcli.images.raw import is_raw
 from capcli.outputs.resume import check_output
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import Candidate, Caption, ImageError, Kind
 
 APPLICATION = int.from_bytes(b"capc")  # marks SQLite files as ours
 VERSION = 1  # of the table
@@ -257,7 +257,13 @@ def as_json(caption: Caption) -> str:
     """Return a caption as JSON, without path and attention."""
     candidates = [{name: getattr(candidate, name) for name in FIELDS} for candidate in caption.candidates]
     return json.dumps(
-        {"candidates": candidates, "gain": caption.gain, "unsure": caption.unsure},
+        {
+            "candidates": candidates,
+            "gain": caption.gain,
+            "confidence": caption.confidence,
+            "unsure": caption.unsure,
+            "kinds": [[kind.name, kind.probability] for kind in caption.kinds],
+        },
         ensure_ascii=False,
         separators=(",", ":"),
     )
@@ -279,8 +285,12 @@ def from_json(text: str) -> Caption | None:
         ]
         if not candidates or any(len(each.word_log_probs) < len(each.words) for each in candidates):
             return None
-        gain = None if values["gain"] is None else number_in(values["gain"])
-        return Caption("", tuple(candidates), gain, {True: True, False: False}[values["unsure"]])
+        gain, confidence = (
+            None if values[name] is None else number_in(values[name]) for name in ("gain", "confidence")
+        )
+        unsure = {True: True, False: False}[values["unsure"]]
+        kinds = tuple(Kind(line_in(name), number_in(probability)) for name, probability in list_in(values["kinds"]))
+        return Caption("", tuple(candidates), gain, confidence, unsure, kinds=kinds)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 

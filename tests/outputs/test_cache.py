@@ -17,14 +17,20 @@ ONE, OTHER = b"1" * 32, b"2" * 32
 
 def said(path: str, text: str = "a cat") -> Caption:
     best = Candidate(text, ("a", "cat"), (-0.1, -1 / 3, -1e-9), -0.1 - 1 / 3 - 1e-9, -0.123456789012345)
-    return Caption(path, (best, Candidate("un café ☕", ("un",), (-2.0,), -2.0, -2.0)), 1.5, True)
+    return Caption(path, (best, Candidate("un café ☕", ("un",), (-2.0,), -2.0, -2.0)), 1.5, 0.25, True)
 
 
 def plain(caption: Caption | ImageError) -> object:
     """What compares."""
     if isinstance(caption, ImageError):
         return caption.path, caption.reason
-    return caption.path, [vars(candidate) for candidate in caption.candidates], caption.gain, caption.unsure
+    return (
+        caption.path,
+        [vars(candidate) for candidate in caption.candidates],
+        caption.gain,
+        caption.confidence,
+        caption.unsure,
+    )
 
 
 def given(cache: CaptionCache, *images: str | ImageError) -> list[object]:
