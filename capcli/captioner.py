@@ -306,7 +306,10 @@ class Captioner:
         """
         parts = []
         if options.agreement and self.config.agreement_size is not None and words.shape[2]:
-            parts.append(options.agreement * self.engine.agree(features, words))
+            agreed = self.engine.agree(features, words)
+            if self.config.usual_agreement is not None:  # so that scores of both decoders are on one scale
+                agreed = np.where((agreed == 0).all(1, keepdims=True), self.config.usual_agreement, agreed)
+            parts.append(options.agreement * agreed)
         if options.restraint:
             parts.append(-options.restraint * cost(words, self.content))
         return sum(parts[1:], parts[0]) if parts else None

@@ -46,18 +46,16 @@ def one_core_per_batch(captioner: Captioner, options: DecodingOptions) -> None:
     captioner.engine.threads = 1
 
 
-def leave_busy_cores() -> None:
-    """Limit PyTorch to as many threads as cores are free, or to OMP_NUM_THREADS.
+def one_thread_each() -> int:
+    """Have PyTorch compute with one thread, and return how many it would have taken, for work side by side.
 
-    An operation's threads wait for each other, so one on a busy core holds up all. Not for runs that must repeat
-    exactly when resumed: sums depend on the number of threads.
+    Threads of one operation wait for each other: one on a core that is busy with something else holds up all.
     """
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "getloadavg"):
-        return
     import torch
 
-    free = (os.cpu_count() or 1) - os.getloadavg()[0]  # the last minute's
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), round(free))))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return threads
 
 
 def spare_numpy_threads() -> None:

@@ -158,6 +158,8 @@ class ModelConfig(TunedDecoding):
         `training.calibration.least_gain`; None marks only captions of single-colour images.
     confidence: fitted weights of `confidence.CLUES` and a bias, or empty.
     words_before: size of the vocabulary before teaching, see `taught.TaughtDecoder`, or None.
+    usual_agreement: of the old decoder's captions with their photos, which stands in for that of the taught one, whose
+        words may be new; None for a checkpoint that was not taught.
     training, scores: records for the model card, see `check_records`.
 
     Raises ValueError for a wrong type or a value out of range.
@@ -177,6 +179,7 @@ class ModelConfig(TunedDecoding):
     agreement_size: int | None = setting(None, "Size of the space of agreement.", 2, MOST_CHANNELS)
     unsure_below: float | None = setting(None, "The gain below which captions are unsure.", -1000, 1000)
     words_before: int | None = setting(None, "Words that were known before teaching.", 4, 1_000_000)
+    usual_agreement: float | None = setting(None, "The agreement of captions by the taught decoder.", -1, 1)
     confidence: list[float] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from capcli.cli.process import leave_busy_cores, spare_numpy_threads
+from capcli.cli.process import one_thread_each, spare_numpy_threads
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = """
@@ -59,20 +59,8 @@ def test_numpy_starts_no_threads_that_nobody_asked_for(
     assert os.environ["OPENBLAS_NUM_THREADS"] == ours
 
 
-@pytest.mark.parametrize(
-    ("load", "cores", "threads"), [(0.2, 4, 4), (1.4, 4, 3), (9.0, 4, 1), (0.0, 64, 4), (60.9, 64, 3)]
-)
-def test_only_cores_that_are_free_get_a_thread(
-    monkeypatch: pytest.MonkeyPatch, load: float, cores: int, threads: int
-) -> None:
+def test_teaching_gives_each_learner_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)  # as many cores as this process may use
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    leave_busy_cores()
-    assert asked == [threads]
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    leave_busy_cores()
-    assert asked == [threads]
+    assert (one_thread_each(), asked) == (4, [1])

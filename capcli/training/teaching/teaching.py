@@ -6,9 +6,11 @@ import copy
 import dataclasses
 import math
 import random
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -22,10 +24,12 @@ from torch.optim import AdamW
 from capcli.captioner import candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import made_with
-from capcli.checkpoints.store import ModelError
+from capcli.checkpoints.kinds import KINDS_FILE
+from capcli.checkpoints.store import MEMORY_FILE
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.engines.torch import as_arrays
+from capcli.files import write_whole
 from capcli.maps.shown import sentence
 from capcli.model.config import ModelConfig
 from capcli.model.decoders import Decoder
@@ -37,7 +41,7 @@ from capcli.training.data.datasets import Batch, DataError, DataSet, Photo, behi
 from capcli.training.data.features import encode_views, is_mirrored
 from capcli.training.learning.losses import caption_loss, summed_loss
 from capcli.training.learning.self_critical import CiderD
-from capcli.training.teaching.course import Course
+from capcli.training.teaching.course import NOTHING_KEPT, Course
 from capcli.training.teaching.memory import read_memory
 from capcli.training.watching.watching import Sentence, Watcher
 
@@ -90,20 +94,28 @@ class Lesson:
     config: ModelConfig
 
 
-def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: str | None = None) -> None:
-    """Write a checkpoint that has learnt a set's training photos, in float32 on the CPU.
+def teach(
+    data_set: DataSet,
+    init: Path,
+    folder: Path,
+    seed: int = 1,
+    command: str | None = None,
+    workers: int = 1,
+) -> bool:
+    """Write a checkpoint that has learnt a set's training photos, in float32 on the CPU; return whether it did.
 
     The taught decoder sits beside the old one, see `TaughtDecoder`. In learning, it is kept close to the old one's
     predictions for remembered photos. Photos held out in turn measure the gain, which is printed, and decide how much
-    of what was learnt is kept, see `partly`. folder/curves.html shows each pass.
+    of what was learnt is kept, see `partly`: nothing, and no checkpoint is written, if they are described worse.
+    folder/curves.html and folder/teaching.json show each pass.
 
     data_set: captioned by a person.
-    init: folder of the checkpoint to begin from.
+    init: folder of the checkpoint to begin from; one that was taught begins as what it was before.
     folder: of the new checkpoint.
     command: for the model card.
+    workers: threads that learn side by side, 1 or more; each needs PyTorch to compute with one thread.
 
-    Raises ModelError for a checkpoint without memory or already taught, DataError for fewer than two photos, ImageError
-    and OSError.
+    Raises ModelError for a checkpoint without memory, DataError for fewer than two photos, ImageError and OSError.
 
     Source: Li & Hoiem 2016 (arXiv:1606.09282), for old predictions; Rebuffi et al. 2017 (arXiv:1611.07725), for
     remembered inputs.
@@ -112,36 +124,32 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
     photos = data_set.split("train")
     if len(photos) < 2:
         raise DataError(f"{data_set.name}: one photo teaches nothing about others; correct two or more")
-    model = CaptionModel.load(init)
-    if model.config.words_before is not None:
-        raise ModelError(f"{init}: was taught already; teach what it began as, with all captions")
+    folder.mkdir(parents=True, exist_ok=True)
+    watcher = Watcher(folder, console)
+    course = Course(folder.resolve().name, held_out=len(photos) >= FEWEST)
+    course.tell(watcher)
+    model = untaught(CaptionModel.load(init))
+    remembered = {name: (init / name).read_bytes() for name in (MEMORY_FILE, KINDS_FILE) if (init / name).is_file()}
     memory = read_memory(init, model)
     model.decoder.requires_grad_(False)
     features = encode(console, model, photos)
     torch.manual_seed(seed)
     lesson = prepare(model, photos, features, memory, seed)
-    new = lesson.vocabulary.words[len(lesson.old) :]
-    listed = f": {', '.join(new[:20])}{', …' if len(new) > 20 else ''}" if new else ""
-    console.print(f"teaching {len(photos)} photos and {len(new)} new words{listed}", markup=False)
-
+    announce(console, lesson, len(photos))
     near = separate(features.global_vector, memory.global_vector)
-    epochs = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
-    folder.mkdir(parents=True, exist_ok=True)
-    watcher = Watcher(folder, console)
-    course = Course(folder.resolve().name, epochs, held_out=len(photos) >= FEWEST)
-    watcher.write(course.news())
-    share = cross_validate(console, watcher, course, lesson, photos) if course.held_out else SHARES[0]
-    taught = copy.deepcopy(lesson.decoder)
-    with progress(console, "teaching", epochs * len(photos), "photos") as advance:
-        for number, loss in enumerate(learn(lesson, taught, list(range(len(photos))), epochs), 1):
-            advance(len(photos), f"pass {number}/{epochs}, loss {loss:.3f}")
-            course.taught.append(loss)
-            watcher.write(course.news())
+    course.passes = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
+    order = random.Random(seed).sample(range(len(photos)), len(photos))
+    folds = [order[i::FOLDS] for i in range(FOLDS)] if course.held_out else []
+    taught, trial = learn_all(console, watcher, course, lesson, folds, workers)
+    share = judge(console, course, lesson, photos, trial, folds) if folds else SHARES[0]
+    course.kept, course.seconds = share > 0, time.perf_counter() - started
+    if not course.kept:
+        course.tell(watcher)
+        console.print(f"capcli: {NOTHING_KEPT}", markup=False)
+        return False
     taught = partly(lesson, taught, share)
     if not course.held_out:
-        shown = list(range(min(SHOWN, len(photos))))
-        before, after = look(lesson, lesson.before, lesson.old, shown), look(lesson, taught, lesson.vocabulary, shown)
-        course.show([photos[i] for i in shown], before, after)
+        show_some(course, lesson, photos, taught)
 
     model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught, near), lesson.vocabulary
     captions = sum(len(photo.captions) for photo in photos)
@@ -150,13 +158,54 @@ def teach(data_set: DataSet, init: Path, folder: Path, seed: int = 1, command: s
         "made_with": made_with("cpu"),
         "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
         "begun_from": model.config.training,
-        "options": {"init": init.name, "epochs": epochs, "share": share, "seed": seed},
+        "options": {"init": init.name, "epochs": course.passes, "share": share, "seed": seed},
     }
-    model.config = dataclasses.replace(model.config, training=record, scores={}, words_before=len(lesson.old))
+    usual = usual_agreement(model, lesson)
+    model.config = dataclasses.replace(
+        model.config, training=record, scores={}, words_before=len(lesson.old), usual_agreement=usual
+    )
+    for name, content in remembered.items():  # the next teaching needs them, and confidence
+        write_whole(folder / name, content)
     model.save(folder, torch.float16)
     course.seconds = time.perf_counter() - started
-    watcher.write(course.news())
-    console.print(f"taught in {course.seconds:.0f} s: capcli caption photos/ --model {folder}", markup=False)
+    course.tell(watcher)
+    place = shlex.quote(str(folder))
+    console.print(f"taught in {course.seconds:.0f} s: capcli caption photos/ --model {place}", markup=False)
+    return True
+
+
+def announce(console: Console, lesson: Lesson, photos: int) -> None:
+    """Print what is taught. photos: how many."""
+    new = lesson.vocabulary.words[len(lesson.old) :]
+    listed = f": {', '.join(new[:20])}{', …' if len(new) > 20 else ''}" if new else ""
+    console.print(f"teaching {photos} photos and {len(new)} new words{listed}", markup=False)
+
+
+def show_some(course: Course, lesson: Lesson, photos: list[Photo], taught: Decoder) -> None:
+    """Show how some of the photos that were taught are described."""
+    shown = list(range(min(SHOWN, len(photos))))
+    before, after = look(lesson, lesson.before, lesson.old, shown), look(lesson, taught, lesson.vocabulary, shown)
+    course.show([photos[i] for i in shown], before, after)
+
+
+@torch.inference_mode()
+def usual_agreement(model: CaptionModel, lesson: Lesson) -> float | None:
+    """Return the mean agreement of the old decoder's captions with the remembered photos, None without agreement."""
+    if model.agreement is None:
+        return None
+    photos = model.agreement.photos(lesson.replay.global_vector)
+    words = lesson.targets.masked_fill(lesson.targets == END, PAD)
+    return round(model.agreement(photos, words).mean().item(), 4)
+
+
+def untaught(model: CaptionModel) -> CaptionModel:
+    """Return a model as it was before it was taught, or as it is if it never was."""
+    if isinstance(model.decoder, TaughtDecoder):
+        known = model.decoder.words_before
+        model.decoder, model.vocabulary = model.decoder.before, Vocabulary(model.vocabulary.words[:known])
+        began = model.config.training.get("begun_from") or {}
+        model.config = dataclasses.replace(model.config, words_before=None, usual_agreement=None, training=began)
+    return model
 
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo]) -> Features:
@@ -276,12 +325,50 @@ def captions_of(decoder: Decoder, features: Features, vocabulary: Vocabulary, op
     return found
 
 
-def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) -> Iterator[float]:
+def learn_all(
+    console: Console, watcher: Watcher, course: Course, lesson: Lesson, folds: list[list[int]], workers: int
+) -> tuple[Decoder, list[Decoder]]:
+    """Return a decoder that has learnt all photos, and for each fold one that has learnt the photos outside it.
+
+    Teaching does not stop where the loss of photos held out is lowest: a name is not learnt by then (none of ten new
+    photos of it had it, where all ten have it now), nor a manner of speaking.
+
+    Each learner computes with one thread: threads that share an operation wait for each other, and on a machine with
+    other work that multiplied the time by hundreds.
+
+    folds: photos that are held out together.
+    workers: learners at work at the same time.
+    """
+    everything = list(range(len(lesson.captions)))
+    shown = [everything, *([i for i in everything if i not in fold] for fold in folds)]
+    decoders = [copy.deepcopy(lesson.decoder) for _ in shown]
+    learners = [
+        learn(lesson, decoder, photos, course.passes, number)
+        for number, (decoder, photos) in enumerate(zip(decoders, shown, strict=True))
+    ]
+    each = sum(map(len, shown))
+    what = "teaching, and trying it on photos held out" if folds else "teaching"
+    with ThreadPoolExecutor(workers) as pool, progress(console, what, course.passes * each, "photos") as advance:
+        for number in range(1, course.passes + 1):
+            loss, *others = pool.map(next, learners)
+            course.taught.append(loss)
+            if folds:
+                measured = number % MEASURED == 0 or number in (1, course.passes)
+                held_out = held_out_loss(lesson, decoders[1:], folds) if measured else None
+                course.tried.append((sum(others) / FOLDS, held_out))
+            advance(each, f"pass {number}/{course.passes}, loss {loss:.3f}")
+            course.tell(watcher)
+    return decoders[0], decoders[1:]
+
+
+def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int, number: int = 0) -> Iterator[float]:
     """Train a decoder, yielding the mean loss of its photos' captions after each epoch.
 
     photos: indices of the lesson's photos to show.
     epochs: over which the learning rate rises and falls once.
+    number: tells learners apart, which draw differently.
     """
+    draw_alone(decoder, lesson.seed * 101 + number)
     decoder.requires_grad_(True).train()
     optimizer = AdamW(decoder.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     draw = replays(lesson)
@@ -302,6 +389,31 @@ def learn(lesson: Lesson, decoder: Decoder, photos: Sequence[int], epochs: int) 
             optimizer.step()
             step = min(step + 1, steps - 1)
         yield total / len(batches)
+
+
+class SeededDropout(nn.Dropout):
+    """Draw from a generator of its own, as the process's is shared by all threads."""
+
+    def __init__(self, probability: float, generator: torch.Generator) -> None:
+        super().__init__(probability)
+        self.generator = generator
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return values
+        return values * (torch.rand(values.shape, generator=self.generator) >= self.p) / (1 - self.p)
+
+    def __deepcopy__(self, memo: object) -> nn.Dropout:
+        return nn.Dropout(self.p).train(self.training)
+
+
+def draw_alone(decoder: Decoder, seed: int) -> None:
+    """Have a decoder's dropout draw from one generator that nothing else draws from."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in list(decoder.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, SeededDropout(child.p, generator))
 
 
 def replays(lesson: Lesson) -> Iterator[int]:
@@ -331,27 +443,23 @@ def divergence(lesson: Lesson, decoder: Decoder, rows: Tensor) -> Tensor:
     return ((said.exp() * (said - now)).sum(-1) * mask).sum() / mask.sum()
 
 
-def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: Lesson, photos: list[Photo]) -> float:
-    """Print and show captions of photos held out in turn, and return the one of SHARES to keep."""
-    # All passes are made, even past the lowest loss of photos held out: there, no name is learnt (none of ten new
-    # photos of it had it; all ten do now) and no manner of speaking.
-    epochs = course.passes
-    order = random.Random(lesson.seed).sample(range(len(photos)), len(photos))
-    folds = [order[i::FOLDS] for i in range(FOLDS)]
-    decoders = [copy.deepcopy(lesson.decoder) for _ in folds]
-    learners = [
-        learn(lesson, decoder, [i for i in order if i not in fold], epochs)
-        for decoder, fold in zip(decoders, folds, strict=True)
-    ]
-    shown = (FOLDS - 1) * len(photos)  # per pass, each photo to all decoders but one
-    with progress(console, "trying it on photos held out", epochs * shown, "photos") as advance:
-        for number, losses in enumerate(zip(*learners, strict=True), 1):
-            mean = sum(losses) / FOLDS
-            advance(shown, f"pass {number}/{epochs}, loss {mean:.3f}")
-            measured = number % MEASURED == 0 or number in (1, epochs)
-            course.tried.append((mean, held_out_loss(lesson, decoders, folds) if measured else None))
-            watcher.write(course.news())
+def judge(
+    console: Console,
+    course: Course,
+    lesson: Lesson,
+    photos: list[Photo],
+    decoders: list[Decoder],
+    folds: list[list[int]],
+) -> float:
+    """Print and show how photos that are held out in turn are described, and return the share to keep.
+
+    It is one of SHARES, or 0 where each of them describes the photos worse than the old decoder.
+
+    photos: the lesson's.
+    decoders: for each fold the one that has not seen it.
+    """
     cider = CiderD([[tokenize(caption) for caption in photo.captions] for photo in photos])
+    order = [i for fold in folds for i in fold]
 
     def scores(captions: dict[int, str]) -> Tensor:
         return torch.tensor([100 * cider.score(tokenize(captions[i]), i) for i in order])
@@ -366,23 +474,26 @@ def cross_validate(console: Console, watcher: Watcher, course: Course, lesson: L
                 advance(len(fold))
         earlier = describe(lesson, lesson.before, lesson.old, order)
         advance(len(photos))
-    share = least_sufficient({share: scores(captions) for share, captions in described.items()})
-    later = described[share]
-    before, after = (scores(captions).mean().item() for captions in (earlier, later))
-    seen: dict[int, Sentence] = {}
-    for decoder, fold in zip(decoders, folds, strict=True):
-        if some := [i for i in fold if i in order[:SHOWN]]:
-            seen |= zip(some, look(lesson, partly(lesson, decoder, share), lesson.vocabulary, some), strict=True)
+    scored = {share: scores(captions) for share, captions in described.items()}
+    before = scores(earlier).mean().item()
+    helpful = {share: some for share, some in scored.items() if some.mean().item() >= before}
+    share = least_sufficient(helpful or scored)
+    later, after = described[share], scored[share].mean().item()
+    some = [fold[0] for fold in folds]
+    seen = [
+        look(lesson, partly(lesson, decoder, share), lesson.vocabulary, [i])[0]
+        for decoder, i in zip(decoders, some, strict=True)
+    ]
     console.print(
         f"photos held out in turn: CIDEr-D {before:.1f} before, {after:.1f} after, with {share:.0%} of what was learnt",
         markup=False,
     )
-    course.gain, some = (before, after), order[:SHOWN]
-    course.show([photos[i] for i in some], look(lesson, lesson.before, lesson.old, some), [seen[i] for i in some])
-    for i in order[:SHOWN]:
+    course.gain = before, after
+    course.show([photos[i] for i in some], look(lesson, lesson.before, lesson.old, some), seen)
+    for i in some:
         yours = photos[i].captions[0]
         console.print(f"  {photos[i].path.name}: {earlier[i]} → {later[i]}  (yours: {yours})", markup=False)
-    return share
+    return share if helpful else 0
 
 
 def partly(lesson: Lesson, taught: Decoder, share: float) -> Decoder:

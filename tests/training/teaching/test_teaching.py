@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -16,25 +17,30 @@ from photo_files import crop
 from capcli.captioner import Captioner
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.hub import bundled_checkpoint
+from capcli.checkpoints.kinds import KINDS_FILE
 from capcli.checkpoints.store import MEMORY_FILE, ModelError
 from capcli.engines.onnx import OnnxEngine
 from capcli.engines.torch import TorchEngine
 from capcli.progress import stderr_console
 from capcli.training.data.datasets import DataError, DataSet, Photo
 from capcli.training.learning.losses import summed_loss
+from capcli.training.teaching.course import Course
 from capcli.training.teaching.memory import read_memory
 from capcli.training.teaching.teaching import (
     LABEL_SMOOTHING,
     VIEWS,
     encode,
     held_out_loss,
+    learn_all,
     learn_words,
     least_sufficient,
     partly,
     prepare,
     separate,
     teach,
+    untaught,
 )
+from capcli.training.watching.watching import Watcher
 
 pytestmark = pytest.mark.slow
 
@@ -163,9 +169,28 @@ def test_one_photo_teaches_nothing(photos: list[Photo], tmp_path: Path) -> None:
         teach(DataSet("cats", photos[:1]), bundled_checkpoint(), tmp_path)
 
 
-def test_a_taught_checkpoint_is_not_taught_again(taught: Path, photos: list[Photo], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="was taught already; teach what it began as, with all captions"):
-        teach(DataSet("cats", photos), taught, tmp_path)
+def test_a_taught_checkpoint_can_become_what_it_was(taught: Path) -> None:
+    before, after = CaptionModel.load(bundled_checkpoint()), untaught(CaptionModel.load(taught))
+    assert after.vocabulary.words == before.vocabulary.words
+    assert dataclasses.replace(after.config, scores={}) == dataclasses.replace(before.config, scores={})
+    theirs = before.state_dict()
+    assert all(tensor.half().equal(theirs[name].half()) for name, tensor in after.state_dict().items())
+    for name in (MEMORY_FILE, KINDS_FILE):  # without which it could be taught, and trusted, no more
+        assert (taught / name).read_bytes() == (bundled_checkpoint() / name).read_bytes()
+
+
+def test_learners_side_by_side_learn_what_they_learn_alone(tiny_model: CaptionModel, photos: list[Photo]) -> None:
+    tiny_model.decoder.requires_grad_(False)
+    features = encode(stderr_console(), tiny_model, photos)
+    lesson = prepare(tiny_model, photos, features, features.take(torch.arange(4)), 1)
+    folds, learnt = [[0, 1, 2], [3, 4, 5], [6, 7]], []
+    for workers in (1, 4):
+        course = Course("mine", 2)
+        watcher = Watcher(photos[0].path.parent, stderr_console())
+        first, others = learn_all(stderr_console(), watcher, course, lesson, folds, workers)
+        learnt.append([weight.clone() for decoder in (first, *others) for weight in decoder.parameters()])
+        assert (len(course.taught), len(course.tried)) == (2, 2)
+    assert all(one.equal(other) for one, other in zip(*learnt, strict=True))
 
 
 def test_a_checkpoint_without_memory_is_refused(tiny_checkpoint: Path, photos: list[Photo], tmp_path: Path) -> None:
