@@ -61,7 +61,7 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
         options = replace(options, ban=check_ban(options.ban, captioner.vocabulary))
         Rules.of(options, captioner.vocabulary)
     except ValueError as error:
-        fail(error)
+        fail(f"--{error}" if str(error).startswith("ban ") else error)
     if options.diversity and num < 2:
         fail("--diversity needs --num 2 or more")
     if not options.sample and (options.temperature != 1 or options.top_p != 1):
@@ -75,13 +75,12 @@ def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> Decodin
 
 
 def check_ban(words: Sequence[str], vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return the words to ban, as typed; report those that the model never says, and fail if one is several words."""
+    """Return the words to ban, as typed; report those that the model never says."""
     from capcli.model.vocabulary import tokenize
 
     for word in words:
-        if len(several := tokenize(word)) > 1:
-            fail(f"--ban {word}: {len(several)} words to the model, {', '.join(several)}: ban one of them")
-        if not vocabulary.find([word]):
+        several = tokenize(word)
+        if len(several) <= 1 and not vocabulary.find([word]):
             known = vocabulary.find(several) and f"; it knows {several[0]}"
             say(f"--ban {word}: the model does not know this word, so it never says it{known or ''}")
     return tuple(words)

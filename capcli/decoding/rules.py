@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capcli.decoding.options import BeamOptions
-from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary
+from capcli.model.vocabulary import SPECIAL_WORDS, Vocabulary, tokenize
 
 JOINING = ("and",)
 ARTICLES = ("a", "an", "the")
@@ -33,8 +33,13 @@ class Rules:
 
         options: banned words not in the vocabulary are ignored, as no sentence can have them.
 
-        Raises ValueError if no word is left.
+        Raises ValueError if no word is left, or a banned word is several.
         """
+        for word in options.ban:
+            if len(several := tokenize(word)) > 1:
+                raise ValueError(
+                    f"ban {word}: {len(several)} words to the model, {', '.join(several)}: ban one of them"
+                )
         banned, joining, articles = map(vocabulary.find, (options.ban, JOINING, ARTICLES))
         if len(set(banned)) >= len(vocabulary) - len(SPECIAL_WORDS):
             raise ValueError("all the words of the model are banned")

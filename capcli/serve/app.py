@@ -105,14 +105,14 @@ class Pages:
         return response
 
     async def docs(self, request: Request) -> Response:
-        return self.render("docs.html", api=self.description)
+        return self.render("docs.html", api=self.description, address=f"http://{request.headers['host']}")
 
     async def openapi(self, request: Request) -> Response:
         return answer(self.description)
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
-        return describe_api()
+        return describe_api(self.api.captioner.options)
 
     async def static(self, request: Request) -> Response:
         """Answer with a file that pages load."""

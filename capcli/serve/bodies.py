@@ -22,7 +22,8 @@ from capcli.serve.limits import (
     Refusal,
 )
 
-FORM = "multipart/form-data"
+FORM, JSON = "multipart/form-data", "application/json"
+HOW = "curl --data-binary @photo.jpg ADDRESS, or as a file of a form, curl -F image=@photo.jpg ADDRESS"
 
 
 @dataclass
@@ -50,8 +51,11 @@ class FormParser(MultiPartParser):
 async def read_upload(request: Request, holding: Holding) -> Upload:
     """Return a request's images: its body, or a form's files. Raises Refusal."""
     kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() == FORM:
+    kind = kind.partition(";")[0].strip().lower()
+    if kind == FORM:
         return await read_form(request, holding)
+    if kind == JSON:
+        raise Refusal(400, f"an image is sent as it is, not as JSON: {HOW}")
     body = await read_body(request, holding)
     if not body:
         raise Refusal(400, "no image: send one as the body, or several as files of a form")

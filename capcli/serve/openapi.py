@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from capcli import __version__
+from capcli.decoding.options import DecodingOptions
 from capcli.serve.api import ATTENTION_PARAMETERS, CAPTION_PARAMETERS, EXPLAIN_PARAMETERS
 from capcli.serve.limits import MAX_BODY, MAX_FILES
 from capcli.serve.parameters import Parameter
+from capcli.serve.samples import samples
 
 TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+LARGEST = 2**31  # of a limit worth telling
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 SCORED = {"caption": {"type": ["string", "null"]}, "log_prob": {"type": "number"}, "score": {"type": "number"}}
 CANDIDATE = {"type": "object", "properties": SCORED}
@@ -41,6 +44,7 @@ RECORD = {
         "words": {"type": "array", "items": {"type": "object"}},
     },
 }
+HEALTH = {"status": "ok", "version": __version__, "waiting": 0}
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
 STATUSES = {
     "400": "An invalid parameter or form.",
@@ -55,26 +59,34 @@ STATUSES = {
 }
 
 
-def parameter(name: str, described: Parameter) -> dict[str, Any]:
+def parameter(name: str, described: Parameter, default: Any = None) -> dict[str, Any]:
     """Return a parameter's description. name: with underscores."""
     declared = described.declared
     schema: dict[str, Any] = {"type": TYPES[described.kind]}
     limits = {"minimum": declared.low, "maximum": declared.high}
-    schema |= {key: limit for key, limit in limits.items() if math.isfinite(limit)}
+    schema |= {key: limit for key, limit in limits.items() if abs(limit) <= LARGEST}
     schema |= {"enum": list(described.choices)} if described.choices else {}
     if declared.several:
         schema = {"type": "array", "items": schema}
+    if (default := described.default if default is None else default) is not None:
+        schema["default"] = default
     return {"name": name.replace("_", "-"), "in": "query", "description": declared.help, "schema": schema}
 
 
 def operation(
-    name: str, summary: str, parameters: Mapping[str, Parameter], answer: dict[str, Any], several: bool = False
+    name: str,
+    summary: str,
+    parameters: Mapping[str, Parameter],
+    answer: dict[str, Any],
+    defaults: Mapping[str, Any],
+    several: bool = False,
 ) -> dict[str, Any]:
     """Return the description of a POST that takes images.
 
     name: its id.
     parameters: in the address or as form fields.
     answer: content types and what they hold.
+    defaults: of parameters that the model says.
     several: whether a form may hold several images.
     """
     file = {"type": "string", "format": "binary"}
@@ -86,7 +98,7 @@ def operation(
     return {
         "operationId": name,
         "summary": summary,
-        "parameters": [parameter(each, described) for each, described in parameters.items()],
+        "parameters": [parameter(each, described, defaults.get(each)) for each, described in parameters.items()],
         "requestBody": {
             "required": True,
             "description": "An encoded image"
@@ -97,30 +109,43 @@ def operation(
     }
 
 
-def as_json(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON answer with this schema."""
-    return {"application/json": {"schema": schema}}
+def as_json(schema: dict[str, Any], sample: Any) -> dict[str, Any]:
+    """Return a JSON answer with this schema and sample."""
+    return {"application/json": {"schema": schema, "example": sample}}
 
 
-def describe_api() -> dict[str, Any]:
-    """Return the whole description."""
+def describe_api(options: DecodingOptions | None = None) -> dict[str, Any]:
+    """Return the whole description. options: by which captions are found unless a request says otherwise."""
+    found = asdict(options or DecodingOptions())
+    defaults = {name: value for name, value in found.items() if value not in (None, ())}
+    sample = samples()
     caption = operation(
-        "caption", "Caption images", CAPTION_PARAMETERS, as_json({"type": "array", "items": ROW}), several=True
+        "caption",
+        "Caption images",
+        CAPTION_PARAMETERS,
+        as_json({"type": "array", "items": ROW}, sample["caption"]),
+        defaults,
+        several=True,
     )
     explain = operation(
         "explain",
         "Read sentences over a photo, word by word; the one first that fits it best",
         EXPLAIN_PARAMETERS,
-        as_json({"type": "array", "items": RECORD}),
+        as_json({"type": "array", "items": RECORD}, sample["explain"]),
+        defaults,
     )
     attention = operation(
-        "attention", "Show where the model looked", ATTENTION_PARAMETERS, {"image/png": IMAGE} | as_json(RECORD)
+        "attention",
+        "Show where the model looked",
+        ATTENTION_PARAMETERS,
+        {"image/png": IMAGE} | as_json(RECORD, sample["attention"]),
+        defaults,
     )
     health = {
         "operationId": "health",
         "summary": "Ask whether the server works; needs no token",
         "security": [],
-        "responses": {"200": {"description": "It does.", "content": as_json({"type": "object"})}},
+        "responses": {"200": {"description": "It does.", "content": as_json({"type": "object"}, HEALTH)}},
     }
     return {
         "openapi": "3.1.0",

@@ -23,11 +23,13 @@ class Parameter:
     kind: int, float, bool or str.
     declared: its help and range.
     choices: of a text; empty allows any.
+    default: what holds without it; None where nothing does, or the model says.
     """
 
     kind: type
     declared: Setting
     choices: tuple[str, ...] = ()
+    default: Any = None
 
     def read(self, name: str, text: str) -> Any:
         """Return a text's value. Raises Refusal."""
@@ -61,7 +63,10 @@ def parameters_of(kind: type) -> dict[str, Parameter]:
     return {n: Parameter(plain.get(hints[n], hints[n]), declared) for n, declared in settings(kind).items()}
 
 
-DECODING = {"num": Parameter(int, Setting("Give the N best captions.", 1, 20)), **parameters_of(DecodingOptions)}
+DECODING = {
+    "num": Parameter(int, Setting("Give the N best captions.", 1, 20), default=1),
+    **parameters_of(DecodingOptions),
+}
 WRITING = {
     "min_score": Parameter(float, Setting("Leave a caption empty if its score is below S.")),
     "keywords": Parameter(int, Setting("Give up to N keywords: nouns and attributes of the best captions.", 1, 100)),
@@ -71,12 +76,12 @@ WRITING = {
     "replace": Parameter(str, Setting("OLD=NEW: write NEW wherever the caption says OLD.", several=True)),
 }
 DRAWING = {
-    "attention_size": Parameter(int, Setting("Longest side of a word's picture, in pixels.", 16, 1280)),
-    "attention_style": Parameter(str, Setting("Colour where the model looks, or darken the rest."), STYLES),
-    "attention_scale": Parameter(str, Setting("Scale heat by word or by caption."), SCALES),
-    "smooth": Parameter(bool, Setting("Interpolate between the cells of the grid.")),
+    "attention_size": Parameter(int, Setting("Longest side of a word's picture, in pixels.", 16, 1280), default=640),
+    "attention_style": Parameter(str, Setting("Colour where the model looks, or darken the rest."), STYLES, "heat"),
+    "attention_scale": Parameter(str, Setting("Scale heat by word or by caption."), SCALES, "word"),
+    "smooth": Parameter(bool, Setting("Interpolate between the cells of the grid."), default=True),
 }
-NAME = {"name": Parameter(str, Setting("What the answer calls an image that is sent as the body."))}
+NAME = {"name": Parameter(str, Setting("What the answer calls an image that is sent as the body."), default="image")}
 SENTENCES = {"sentence": Parameter(str, Setting("A description to read over the photo.", several=True))}
 
 

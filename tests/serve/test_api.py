@@ -113,3 +113,32 @@ def test_more_images_than_one_request_may_have(server: Running) -> None:
 def test_the_answer_to_head_has_no_body(server: Running) -> None:
     assert (server.ask("/health", method="HEAD").status, server.ask("/health", method="HEAD").body) == (200, b"")
     assert server.ask("/", headers=BEARER, method="HEAD").status in (200, 303)
+
+
+def test_what_is_no_picture_is_told_how_to_send_one(server: Running) -> None:
+    answer = server.ask("/v1/caption", b'{"image": "aGk="}', BEARER | {"Content-Type": "application/json"})
+    assert answer.status == 400
+    assert "an image is sent as it is, not as JSON: curl --data-binary @photo.jpg" in answer.json["error"]
+
+
+def test_a_ban_of_several_words_is_refused_as_in_the_command(server: Running) -> None:
+    answer = server.ask("/v1/caption?ban=hot%20dog", COFFEE)
+    assert answer.status == 400
+    assert answer.json == {"error": "ban hot dog: 2 words to the model, hot, dog: ban one of them"}
+
+
+def test_the_page_about_the_api_shows_the_real_address_samples_and_defaults(server: Running) -> None:
+    page = server.ask("/docs").body.decode()
+    assert f"{server.address}/v1/caption?num=3" in page
+    assert "8765" not in page
+    described = server.ask("/openapi.json").json["paths"]
+    parameters = {each["name"]: each["schema"] for each in described["/v1/caption"]["post"]["parameters"]}
+    assert parameters["beam"]["default"] == server.api.captioner.options.beam
+    assert (parameters["num"]["default"], parameters["seed"]) == (1, {"type": "integer"})
+    for path in ("caption", "explain", "attention"):
+        content = described[f"/v1/{path}"]["post"]["responses"]["200"]["content"]["application/json"]
+        sample = content["example"]
+        row = sample[0] if isinstance(sample, list) else sample
+        schema = content["schema"].get("items", content["schema"])
+        assert row["path"] == "photo.jpg"
+        assert set(schema["properties"]) >= set(row) if path == "caption" else "words" in row
