@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import http.client
 import json
+import re
+import shlex
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,9 +126,10 @@ def serving_folder(
     port: 0 takes a free one.
     """
     api = Api(captioner, Gate())
-    keeper = Keeper(sinks("skip"), sinks("overwrite"), "skip")
-    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
-    album.start(find_images([str(folder)]), captioner, captioner.options, 32, None)
+    keeper = Keeper(sinks("skip"), sinks("overwrite"))
+    readers = [Sidecars(), XmpSidecars(), Metadata()]
+    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper, readers=readers)
+    album.start(find_images([str(folder)]), captioner, 32, None)
     assert album.thread is not None
     album.thread.join(PATIENCE)
     try:
@@ -131,6 +137,51 @@ def serving_folder(
             yield here, album
     finally:
         album.close()
+
+
+class Served:
+    """`capcli serve` as somebody typed it, until the block is left."""
+
+    def __init__(self, command: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CAPCLI_TOKEN", TOKEN)
+        assert command[0] == "capcli"
+        self.process = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Served:
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if found := re.search(r"open http://127\.0\.0\.1:(\d+)/\S+", line):
+                self.port, self.open = int(found[1]), found[0].removeprefix("open ")
+                return self
+        raise AssertionError(said)
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, text, {"Authorization": f"Bearer {TOKEN}", **headers})
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        assert answer.status == 200, said
+        return said
+
+    def commands(self) -> list[list[str]]:
+        """What the page shows, as a shell would read it."""
+        shown = re.search(r'aria-label="Commands"><code>(.*?)</code>', self.ask("GET", "/"), re.DOTALL)
+        assert shown is not None
+        return [shlex.split(line) for line in html.unescape(shown[1]).splitlines()]
+
+    def save(self, text: str) -> None:
+        """Save a caption of every photo."""
+        while not (answer := json.loads(self.ask("GET", "/page/photos")))["complete"]:
+            pass
+        for photo in answer["photos"]:
+            self.ask("PUT", f"/page/photos/{photo['id']}", {"caption": text}, **{"If-Match": photo["tag"]})
 
 
 def form(
@@ -161,7 +212,7 @@ def sinks(kinds: str, existing: str) -> list[Sink]:
     return [made[kind] for kind in kinds]
 
 
-def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: int = 3) -> Album:
+def open_album(folder: Path, kinds: str = "", existing: str | None = "skip", number: int = 3) -> Album:
     """An album whose photos are captioned."""
     folder.mkdir(exist_ok=True)
     paths = []
@@ -170,14 +221,15 @@ def open_album(folder: Path, kinds: str = "", existing: str = "skip", number: in
         if not path.exists():
             path.write_bytes(photo_bytes(i))
         paths.append(str(path))
-    keeper = Keeper(sinks(kinds, existing), sinks(kinds, "overwrite"), existing)
-    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper)
+    keeper = Keeper(sinks(kinds, existing or "skip"), sinks(kinds, "overwrite"), existing)
+    readers = [Sidecars(), XmpSidecars(), Metadata()]
+    album = Album(str(folder), Corrections(folder / "corrections.json"), keeper, readers=readers)
     list(album.listing(paths))
     album.take(0, [said(path) for path in paths])
     return album
 
 
-def save(album: Album, number: int, text: str) -> Saved:
+def save(album: Album, number: int, text: str | None) -> Saved:
     photo = album.photos[number]
     return album.save([(photo, album.tag(photo), text)])
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capcli.cli.again import command_again
-from capcli.cli.loading import load_captioner
 from capcli.cli.messages import fail, say
 from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, Writing, grouped
 from capcli.installing import install_line
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.serve.access import Access
     from capcli.serve.album import Album
+    from capcli.serve.teaching import Teaching
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def run_server(
     folder: of photos; None for the page without one.
     commands: that the page shows.
     """
-    from capcli.cli.process import one_core_per_batch
+    from capcli.cli.served import first_captioner, open_cache, teaching_of
     from capcli.images.find import find_images
     from capcli.serve.access import Access
     from capcli.serve.api import Api
@@ -147,23 +147,30 @@ def run_server(
     from capcli.serve.server import make_server
 
     most = sources.max_pixels
-    captioner = load_captioner(model, most)
-    one_core_per_batch(captioner, captioner.options)
-    captioner.engine.prepare()
-    album = None if folder is None else open_album(folder, writing, server.corrections, captioner)
+    taught = None if folder is None else taught_folder(folder, server.corrections)
+    captioner, chosen = first_captioner(model, most, taught)
+    album = None if folder is None else open_album(folder, writing, server.corrections)
     access = Access(server.host, listening.getsockname()[1], server.token, server.allow_host or ())
     api = Api(captioner, Gate(), most, BATCH_SIZE)
     page = None
-    if album is not None:
-        page = FolderPage(api, album, most, commands)
+    if album is not None and taught is not None:
+        page = FolderPage(api, album, most, commands, teaching_of(album, commands[0], model, taught, chosen))
         images = find_images([album.folder], sources.selection)
-        album.start(images, captioner, captioner.options, BATCH_SIZE, most)
+        album.start(images, captioner, BATCH_SIZE, most, open_cache(album, captioner))
     with contextlib.ExitStack() as until_the_end:
         if album is not None:
             until_the_end.callback(album.close)
         until_the_end.callback(api.close)
+        if page is not None and page.teaching is not None:
+            until_the_end.callback(tell_of_teaching, page.teaching)
         tell = functools.partial(tell_address, listening, access, server, until_the_end)
         make_server(make_app(api, access, say, page), tell).run([listening])
+
+
+def tell_of_teaching(teaching: Teaching) -> None:
+    """Print that teaching goes on, if it does."""
+    if teaching.is_going():
+        say(f"teaching goes on: the page shows it again; {teaching.folder} gets the model")
 
 
 def printed(context: typer.Context, folder: str | None, server: Server, model: ModelOptions) -> list[str]:
@@ -173,10 +180,10 @@ def printed(context: typer.Context, folder: str | None, server: Server, model: M
     """
     if folder is None:
         return []
-    from capcli.serve.corrections import FILE, model_of
+    from capcli.serve.corrections import FILE
 
     file = os.path.realpath(server.corrections or Path(folder, FILE))
-    taught = model_of(file)
+    taught = str(taught_folder(folder, server.corrections))
     # Training reads photos below the list's folder only, unless it is told to.
     inside = Path(os.path.realpath(folder)).is_relative_to(os.path.dirname(file))
     init = [] if model.model is None else ["--init", model.model]
@@ -184,6 +191,13 @@ def printed(context: typer.Context, folder: str | None, server: Server, model: M
     given = context.get_parameter_source("token")
     token = {"token": "TOKEN"} if given is not None and given.name == "COMMANDLINE" else {}
     return [shlex.join(teach), command_again(context, model=taught, **token)]
+
+
+def taught_folder(folder: str, corrections: Path | None) -> Path:
+    """Return the folder of the model that the page teaches, beside the list of corrections."""
+    from capcli.serve.corrections import FILE, model_of
+
+    return Path(model_of(os.path.realpath(corrections or Path(folder, FILE))))
 
 
 def tell_address(listening: socket.socket, access: Access, server: Server, until_the_end: contextlib.ExitStack) -> None:
@@ -224,11 +238,10 @@ def folder_rules(folder: str | None, writing: Writing, corrections: Path | None)
         yield not os.path.isdir(folder), f"{folder}: {why}"
 
 
-def open_album(folder: str, writing: Writing, corrections: Path | None, captioner: Captioner) -> Album:
+def open_album(folder: str, writing: Writing, corrections: Path | None) -> Album:
     """Return a folder's photos, not yet listed, or exit with a line.
 
     corrections: their file; None for the one in the folder.
-    captioner: scores sentences where the template shows scores.
     """
     from capcli.cli.rules import uses_keywords
     from capcli.cli.writing import open_places, read_template
@@ -260,9 +273,11 @@ def open_album(folder: str, writing: Writing, corrections: Path | None, captione
     for line in opened.left:
         say(f"{line}; an interrupted save may have written there")
     shows_scores = bool({"score", "log_prob"} & set(template.fields))
-    score = functools.partial(score_of, captioner) if shows_scores else None
-    keeper = Keeper(sinks[0], sinks[1], writing.existing or "skip")
-    return Album(folder, opened, keeper, score, MOST if uses_keywords(writing, template) else 0)
+    keeper = Keeper(sinks[0], sinks[1], writing.existing)
+    everywhere = replace(writing, sidecar=True, xmp=writing.xmp is not False, write_metadata=True)
+    readers = open_places([folder], everywhere, {}, template, 1)
+    score = score_of if shows_scores else None
+    return Album(folder, opened, keeper, score, MOST if uses_keywords(writing, template) else 0, readers)
 
 
 def score_of(captioner: Captioner, path: str, text: str) -> tuple[float, float]:

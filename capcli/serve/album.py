@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from capcli.captioner import Captioner
-from capcli.decoding.options import DecodingOptions
 from capcli.model.vocabulary import tokenize
+from capcli.outputs.cache import CaptionCache, look
 from capcli.outputs.keywords import with_keywords
 from capcli.outputs.originals import LEADS_OUT
 from capcli.outputs.rows import as_candidate
+from capcli.outputs.sink import Sink
 from capcli.results import Candidate, Caption, ImageError
 from capcli.serve.corrections import Corrections, Row
-from capcli.serve.keeping import Keeper, Written
+from capcli.serve.keeping import Keeper, Known, Written
 from capcli.serve.photos import Photo, content_of
 from capcli.serve.saves import Save, Saved, Saves, Step
+from capcli.serve.texts import first_text
+from capcli.streaming import ahead
 
 CANDIDATES = 5  # captions of a photo
+LOOKED_AHEAD = 64  # photos that are looked up in the cache ahead
 
 
 class Album:
@@ -33,8 +37,9 @@ class Album:
         folder: str,
         corrections: Corrections,
         keeper: Keeper,
-        score: Callable[[str, str], tuple[float, float]] | None = None,
+        score: Callable[[Captioner, str, str], tuple[float, float]] | None = None,
         keywords: int = 0,
+        readers: Sequence[Sink] = (),
     ) -> None:
         """Begin without photos.
 
@@ -45,10 +50,14 @@ class Album:
         """
         self.folder, self.inside = folder, os.path.realpath(folder)
         self.corrections, self.keeper, self.score = corrections, keeper, score
-        self.keywords = keywords
+        self.keywords, self.readers = keywords, readers
         self.run = secrets.token_hex(4)  # tells another run's versions from this one's
         self.lock, self.saving = threading.RLock(), threading.Lock()
         self.photos: list[Photo] = []
+        self.images: list[str | ImageError] = []  # what is captioned, photo by photo
+        self.limits: tuple[int, int | None] = 32, None  # of a batch, and of an image's pixels
+        self.round: object = None  # the captioning that counts
+        self.captioner: Captioner | None = None
         self.saves = Saves()
         self.change = 0
         self.listed = self.complete = self.closed = False
@@ -60,33 +69,53 @@ class Album:
         self,
         images: Iterable[str | ImageError],
         captioner: Captioner,
-        options: DecodingOptions,
         batch_size: int,
         max_pixels: int | None,
+        cache: CaptionCache | None = None,
     ) -> None:
-        """Caption the photos in a thread.
+        """List the photos and caption them in a thread.
 
         images: paths, and ImageErrors for what cannot be listed.
-        captioner, options, batch_size, max_pixels: as in `Captioner.stream`.
+        captioner, batch_size, max_pixels: as in `Captioner.stream`.
+        cache: as `caption` takes it.
         """
+        self.limits = batch_size, max_pixels
+        self.caption(self.listing(images), captioner, cache)
+
+    def caption(
+        self, images: Iterable[str | ImageError], captioner: Captioner, cache: CaptionCache | None = None
+    ) -> None:
+        """Caption all photos in a thread; another such thread ends after its batch.
+
+        images: the photos, as `listing` yields them.
+        cache: gives captions and keeps those that are made; closed at the end. None for none.
+        """
+        with self.lock:
+            self.round = mine = object()
+            self.captioner, self.complete = captioner, False
+            for photo in self.photos:
+                photo.done = False
+                if photo.candidates:
+                    photo.before = photo.candidates[0]["caption"]
 
         def work() -> None:
-            paths = self.listing(images)
-            batches = captioner.batches(paths, CANDIDATES, options, batch_size, max_pixels)
+            given = images if cache is None else cache.recall(ahead(look, images, LOOKED_AHEAD))
+            batches = captioner.batches(given, CANDIDATES, captioner.options, *self.limits)
             number = 0
-            for batch in batches:
-                self.take(number, batch)
-                number += len(batch)
-                if self.closed:
-                    break
-            self.complete = True
+            with contextlib.closing(cache) if cache else contextlib.nullcontext():
+                for batch in batches if cache is None else cache.remember(batches):
+                    if self.closed or not self.take(number, batch, mine):
+                        return
+                    number += len(batch)
+                if self.round is mine:
+                    self.complete = True
 
         self.thread = threading.Thread(target=work, daemon=True)
         self.thread.start()
 
     def listing(self, images: Iterable[str | ImageError]) -> Iterator[str | ImageError]:
         """Make a photo of each image first, then yield them all for captioning."""
-        wanted: list[str | ImageError] = []
+        begin = len(self.images)
         for image in images:
             path = image.path if isinstance(image, ImageError) else image
             if isinstance(image, str) and not self.is_inside(image):
@@ -95,26 +124,40 @@ class Album:
             with self.lock:
                 self.change += 1
                 name = os.path.relpath(path, self.folder)
-                saved = None if row is None else row["captions"][0]
-                self.photos.append(Photo(len(self.photos), path, name, saved=saved, changed=self.change))
-            wanted.append(image)
+                photo = Photo(len(self.photos), path, name, changed=self.change)
+                photo.saved, photo.said = kept_in(row)
+                self.photos.append(photo)
+            self.images.append(image)
             if self.closed:
                 return
         self.listed = True
-        yield from wanted
+        yield from self.images[begin:]
 
-    def take(self, number: int, batch: Sequence[Caption | ImageError]) -> None:
-        """Take the captions of photos from `number` on."""
+    def take(self, number: int, batch: Sequence[Caption | ImageError], taken_in: object = None) -> bool:
+        """Take the captions of photos from `number` on; return whether they still count.
+
+        taken_in: the round in which they were made; another round's do not count.
+        """
+        photos = self.photos[number : number + len(batch)]
+        texts = [self.text_of(photo) for photo in photos]  # before the lock, as files are read
         with self.lock:
-            for photo, result in zip(self.photos[number:], batch, strict=False):
+            if taken_in is not None and taken_in is not self.round:
+                return False
+            for photo, result, (text, place) in zip(photos, batch, texts, strict=False):
                 self.change += 1
-                photo.changed = self.change
+                photo.changed, photo.done = self.change, True
                 photo.content = content_of(photo.path)
                 if isinstance(result, ImageError):
                     photo.error = result.reason
                 else:
                     photo.candidates = [as_candidate(candidate) for candidate in result.candidates]
-                    photo.unsure = result.unsure
+                    photo.unsure, photo.confidence = result.unsure, result.confidence
+                    photo.text, photo.place, photo.error = text, place, None
+            return True
+
+    def text_of(self, photo: Photo) -> tuple[str, str] | tuple[None, None]:
+        """Return what a photo's files say of it, and where; None if they say nothing."""
+        return first_text(self.readers, photo.path, self.corrections.journal.may_change) or (None, None)
 
     def close(self) -> None:
         """Stop captioning after the current batch, and release the corrections to other runs."""
@@ -139,15 +182,20 @@ class Album:
             "content": photo.content,
             "candidates": photo.candidates,
             "unsure": photo.unsure,
+            "confidence": photo.confidence,
+            "before": photo.before,
             "error": photo.error,
+            "text": photo.text,
+            "place": photo.place,
             "saved": photo.saved,
+            "said": photo.said,
         }
 
     def since(self, change: int) -> dict[str, Any]:
         """Return the photos changed since an earlier answer's `change`; 0 gives all."""
         with self.lock:
             photos = [self.shown(photo) for photo in self.photos if photo.changed > change]
-            done = sum(bool(photo.candidates or photo.error) for photo in self.photos)
+            done = sum(photo.done for photo in self.photos)
             known = {"all": len(self.photos), "done": done, "listed": self.listed, "complete": self.complete}
             return {"run": self.run, "change": self.change, "photos": photos} | known
 
@@ -177,10 +225,10 @@ class Album:
 
     # Saving
 
-    def save(self, wanted: Sequence[tuple[Photo, str, str]]) -> Saved:
+    def save(self, wanted: Sequence[tuple[Photo, str, str | None]]) -> Saved:
         """Save captions; they are on disk on return.
 
-        wanted: photos, the tags of the versions that the person saw, and captions.
+        wanted: photos, the tags of the versions that the person saw, and captions; None removes what was saved.
 
         Raises CorrectionsError, OSError naming the file, or ImageError if a photo to score can no longer be read; then
         nothing is saved.
@@ -188,7 +236,7 @@ class Album:
         saved = Saved()
         with self.saving:
             self.refresh()
-            chosen: list[tuple[Photo, str]] = []
+            chosen: list[tuple[Photo, str | None]] = []
             for photo, tag, text in wanted:
                 if tag != self.tag(photo) or any(photo is other for other, _ in chosen):
                     saved.conflicts.append(photo)
@@ -201,14 +249,15 @@ class Album:
             written = []
             with self.changing():
                 for (photo, text), row in zip(chosen, before, strict=True):
-                    rows[photo.path], files = self.write(photo, text, row, saved)
+                    change = self.remove(photo, row, saved) if text is None else self.write(photo, text, row, saved)
+                    rows[photo.path], files = change
                     written.append(files)
                 self.corrections.put(rows)
             steps = []
             with self.lock:
-                for (photo, text), row, files in zip(chosen, before, written, strict=True):
+                for (photo, _), row, files in zip(chosen, before, written, strict=True):
                     state = photo.state
-                    self.set(photo, text)
+                    self.set(photo, rows[photo.path])
                     steps.append(Step(photo, state, photo.state, row, files))
                     saved.photos.append(photo)
             saved.save = self.saves.add(Save(steps))
@@ -236,7 +285,7 @@ class Album:
             del self.saves.kept[number]
             with self.lock:
                 for step in reversed(save.steps):
-                    self.set(step.photo, None if step.row is None else step.row["captions"][0])
+                    self.set(step.photo, step.row)
                     step.photo.state = step.before
                     saved.photos.append(step.photo)
         return saved
@@ -262,15 +311,16 @@ class Album:
         with self.lock:
             for photo in self.photos:
                 row = self.corrections.row(photo.path)
-                text = None if row is None else row["captions"][0]
-                if text != photo.saved:
-                    self.set(photo, text)
+                if kept_in(row)[0] != photo.saved:
+                    self.set(photo, row)
 
-    def set(self, photo: Photo, text: str | None) -> None:
-        """Note a photo's saved text."""
+    def set(self, photo: Photo, row: Row | None) -> None:
+        """Note what is saved for a photo."""
         self.change += 1
-        photo.saved, photo.version, photo.changed = text, photo.version + 1, self.change
-        photo.state = self.change
+        photo.saved, photo.said = kept_in(row)
+        photo.version, photo.changed, photo.state = photo.version + 1, self.change, self.change
+        if row is None:
+            photo.text, photo.place = self.text_of(photo)
 
     def write(self, photo: Photo, text: str, before: Row | None, saved: Saved) -> tuple[Row, list[Written]]:
         """Write a caption to the sinks; return its new row and the files written.
@@ -286,18 +336,35 @@ class Album:
             row["said"] = photo.candidates[0]["caption"]  # so that teaching can tell corrections from agreement
         if not self.keeper.sinks:
             return row, []
-        known = self.paths(row.get("written"))
-        files, problems = self.keeper.keep(self.as_caption(photo, text), known)
+        known = self.written(row)
+        files, problems = self.keeper.keep(self.as_caption(photo, text), known, photo.text)
         saved.problems += [f"{photo.name}: {problem}" for problem in problems]
         if files:
-            digests = known | {each.path: each.digest for each in files}
-            row["written"] = {os.path.relpath(path, self.inside): digest for path, digest in digests.items()}
+            all_known = known | {each.path: each.known for each in files}
+            row["written"] = {os.path.relpath(path, self.inside): each.noted for path, each in all_known.items()}
         return row, files
 
-    def paths(self, written: Any) -> dict[str, str]:
-        """Return a row's digests by absolute path; empty if a person put something else there."""
-        known = written.items() if isinstance(written, dict) else ()
-        return {os.path.normpath(os.path.join(self.inside, str(path))): str(digest) for path, digest in known}
+    def remove(self, photo: Photo, before: Row | None, saved: Saved) -> tuple[Row | None, list[Written]]:
+        """Restore the files that saves of a photo wrote; return what is left of its row, and the files.
+
+        before: the row so far; all but its first caption stays.
+        saved: gets a line for each file that keeps the text.
+
+        Raises OSError as `Keeper.remove` does.
+        """
+        row = dict(before or {})
+        files, problems = self.keeper.remove(photo.path, self.written(row))
+        saved.problems += [f"{photo.name}: {problem}" for problem in problems]
+        row["captions"] = row.get("captions", [])[1:]
+        for name in ("said", "written"):
+            row.pop(name, None)
+        return row if row["captions"] else None, files
+
+    def written(self, row: Row) -> dict[str, Known]:
+        """Return what a row says of the files that its caption went to, by absolute path."""
+        noted = row.get("written")
+        known = noted.items() if isinstance(noted, dict) else ()  # a person may have put something else there
+        return {os.path.normpath(os.path.join(self.inside, str(path))): Known.of(each) for path, each in known}
 
     def as_caption(self, photo: Photo, text: str) -> Caption:
         """Return a saved text as a caption for the sinks."""
@@ -305,10 +372,20 @@ class Album:
         if found is not None:
             log_prob, score = found["log_prob"], found["score"]
         else:
-            log_prob, score = self.score(photo.path, text) if self.score else (0.0, 0.0)
+            log_prob, score = (0.0, 0.0)
+            if self.score is not None and self.captioner is not None:
+                log_prob, score = self.score(self.captioner, photo.path, text)
         words = tuple(tokenize(text))
         caption = Caption(photo.path, (Candidate(text, words, (0.0,) * (len(words) + 1), log_prob, score),))
         return with_keywords(caption, 1, self.keywords) if self.keywords else caption  # the person is sure of each word
+
+
+def kept_in(row: Row | None) -> tuple[str | None, str | None]:
+    """Return a row's caption, and what the model said when that was saved; None for what is not there."""
+    if row is None:
+        return None, None
+    said = row.get("said")
+    return row["captions"][0], said if isinstance(said, str) else None
 
 
 def without_waiting(path: str, flags: int) -> int:

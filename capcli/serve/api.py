@@ -35,7 +35,7 @@ from capcli.serve.parameters import DECODING, DRAWING, NAME, SENTENCES, WRITING,
 from capcli.settings import Setting
 
 SHEET_SIDE = 640  # pixels; the most for the pictures of a contact sheet
-FORMATS = {"format": Parameter(str, Setting("png for pictures, json for the weights."), ("png", "json"))}
+FORMATS = {"format": Parameter(str, Setting("png for pictures, json for the weights."), ("png", "json"), "png")}
 WORD = {"word": Parameter(int, Setting("Only the picture of this word, counted from 0.", 0))}
 SENTENCE = {"sentence": Parameter(str, Setting("A description to read over the photo, in place of the caption."))}
 CAPTION_PARAMETERS = NAME | DECODING | WRITING
@@ -64,10 +64,16 @@ class Api:
         gate: counts the work in progress.
         captioner, max_pixels, batch_size: as in `Captioner.stream`.
         """
-        self.captioner, self.gate, self.max_pixels = captioner, gate, max_pixels
-        self.batches = SharedBatches(captioner, batch_size, max_pixels)
+        self.gate, self.max_pixels, self.batch_size = gate, max_pixels, batch_size
+        self.captioner, self.batches = captioner, SharedBatches(captioner, batch_size, max_pixels)
         self.threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "serve")
         self.drawing = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+
+    def use(self, captioner: Captioner) -> None:
+        """Caption with another captioner from now on."""
+        before = self.batches
+        self.captioner, self.batches = captioner, SharedBatches(captioner, self.batch_size, self.max_pixels)
+        before.finish()
 
     def close(self) -> None:
         self.batches.close()

@@ -49,6 +49,7 @@ class Pages:
         self.api, self.access = api, access
         self.album = folder.album if folder else None
         self.commands = folder.commands if folder else ()
+        self.teaches = folder is not None and folder.teaching is not None
         self.templates = Environment(
             loader=ChoiceLoader([FileSystemLoader(PAGE), FileSystemLoader(REPORT)]),
             autoescape=True,
@@ -77,6 +78,7 @@ class Pages:
             colors=color_table("heat"),
             name=readable(os.path.basename(self.album.inside) or folder),
             corrections=readable(corrections),
+            teaches=self.teaches,
             commands=[readable(command) for command in self.commands],
         )
 

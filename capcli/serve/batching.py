@@ -115,6 +115,10 @@ class SharedBatches:
         for _ in self.workers:
             pass
 
+    def finish(self) -> None:
+        """End the threads once all jobs have been answered."""
+        self.jobs.put(None)
+
     def close(self) -> None:
         """End the threads after their current batch; waiting jobs are never answered."""
         self.jobs.put(None)

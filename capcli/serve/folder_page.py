@@ -24,10 +24,11 @@ from capcli.serve.corrections import CorrectionsError
 from capcli.serve.limits import MAX_TEXT, Holding, Refusal
 from capcli.serve.photos import Photo
 from capcli.serve.saves import Saved
+from capcli.serve.teaching import Teaching
 
 SIDES = (160, 1280)  # pixels of a photo's longest side: in the strip, and large
-MAX_ACCEPTED = 100  # photos of one request
-MAX_JSON = 100_000  # bytes
+MAX_SAVED = 100  # photos of one request
+MAX_JSON = 300_000  # bytes
 KEPT_BY_BROWSERS = "private, max-age=600"
 R = TypeVar("R")
 
@@ -35,13 +36,23 @@ R = TypeVar("R")
 class FolderPage:
     """Answer the requests of a folder's page."""
 
-    def __init__(self, api: Api, album: Album, max_pixels: int | None = None, commands: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        api: Api,
+        album: Album,
+        max_pixels: int | None = None,
+        commands: Sequence[str] = (),
+        teaching: Teaching | None = None,
+    ) -> None:
         """Take the photos and their captioner.
 
         max_pixels: larger photos are not shown.
         commands: that teach a model what is saved, and open this page with it.
+        teaching: does so from the page; None where nobody may.
         """
         self.api, self.album, self.max_pixels, self.commands = api, album, max_pixels, commands
+        self.teaching = teaching
+        self.switching = ThreadPoolExecutor(1, "switch")
         self.saving = ThreadPoolExecutor(1, "save")  # one at a time, whatever else goes on
 
     async def photos(self, request: Request) -> Response:
@@ -81,26 +92,30 @@ class FolderPage:
         if not tag:
             raise Refusal(428, "If-Match must name the version that was seen")
         self.check_run(tag)
-        text = checked((await self.json_of(request)).get("caption"))
+        text = caption_in(await self.json_of(request), photo)
         saved = await self.in_turn(lambda: self.album.save([(photo, tag, text)]))
         return self.outcome(saved, 409 if saved.conflicts else 200)
 
-    async def accept(self, request: Request) -> Response:
-        """Save the best captions of those photos that are still as the person saw them."""
+    async def save_several(self, request: Request) -> Response:
+        """Save captions of those photos that are still as the person saw them; without a caption, their best ones."""
         wanted = (await self.json_of(request)).get("photos")
-        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_ACCEPTED:
-            raise Refusal(422, f"accept 1 to {MAX_ACCEPTED} photos at a time")
-        accepted = []
+        if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_SAVED:
+            raise Refusal(422, f"save 1 to {MAX_SAVED} photos at a time")
+        chosen = []
         for each in wanted:
             number, tag = (each.get("id"), each.get("tag")) if isinstance(each, dict) else (None, None)
             photo = self.album.photo(number) if type(number) is int else None
             if photo is None or not isinstance(tag, str):
-                raise Refusal(422, "a photo is {id, tag}")
+                raise Refusal(422, "a photo is {id, tag, caption}; without a caption the model's is saved")
             self.check_run(tag)
-            if not photo.candidates or not tokenize(photo.candidates[0]["caption"]):
+            if "caption" in each:
+                text = caption_in(each, photo)
+            elif photo.candidates and tokenize(photo.candidates[0]["caption"]):
+                text = photo.candidates[0]["caption"]
+            else:
                 raise Refusal(422, f"{photo.name} has no caption yet")
-            accepted.append((photo, tag, photo.candidates[0]["caption"]))
-        return self.outcome(await self.in_turn(lambda: self.album.save(accepted)))
+            chosen.append((photo, tag, text))
+        return self.outcome(await self.in_turn(lambda: self.album.save(chosen)))
 
     async def undo(self, request: Request) -> Response:
         number = (await self.json_of(request)).get("save")
@@ -108,6 +123,45 @@ class FolderPage:
         if saved is None:
             raise Refusal(410, "this cannot be undone any more")
         return self.outcome(saved, 409 if saved.conflicts else 200)
+
+    async def teach(self, request: Request) -> Response:
+        """Tell how far teaching is; a POST starts or cancels it, or chooses a model."""
+        teaching = self.teaching
+        if teaching is None:
+            raise Refusal(404, "there is nothing here")
+        if request.method == "POST":
+            wanted = (await self.json_of(request)).get("do")
+            steps = {
+                "start": self.start_teaching,
+                "cancel": teaching.cancel,
+                "use": lambda: self.switch(True),
+                "back": lambda: self.switch(False),
+            }
+            if wanted not in steps:
+                raise Refusal(422, f"do is one of {', '.join(steps)}")
+            try:
+                await asyncio.get_running_loop().run_in_executor(self.switching, steps[wanted])
+            except OSError as error:
+                raise Refusal(500, f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
+        return answer(await asyncio.to_thread(teaching.state))
+
+    def start_teaching(self) -> None:
+        """Teach what is saved. Raises Refusal and OSError."""
+        assert self.teaching is not None
+        with self.album.lock:
+            saved = sum(photo.saved is not None for photo in self.album.photos)
+        if saved < 2:
+            raise Refusal(422, "save two captions or more first")
+        self.teaching.start()
+
+    def switch(self, taught: bool) -> None:
+        """Caption with the taught model from now on, or with the one of before. Raises Refusal."""
+        assert self.teaching is not None
+        if not self.album.listed:
+            raise Refusal(503, "the folder is still being listed; try again")
+        captioner, cache = self.teaching.choose(taught)
+        self.api.use(captioner)
+        self.album.caption(self.album.images, captioner, cache)
 
     def photo_of(self, request: Request) -> Photo:
         """Return the photo with the request's number. Raises Refusal."""
@@ -164,10 +218,20 @@ class FolderPage:
             Route("/page/photos", self.photos),
             Route("/page/photos/{number:int}", self.save, methods=["PUT"]),
             Route("/page/photos/{number:int}/read", self.read, methods=["POST"]),
-            Route("/page/accept", self.accept, methods=["POST"]),
+            Route("/page/save", self.save_several, methods=["POST"]),
+            Route("/page/teaching", self.teach, methods=["GET", "POST"]),
             Route("/page/undo", self.undo, methods=["POST"]),
             Route("/photos/{number:int}/{content}/{side:int}", self.picture),
         ]
+
+
+def caption_in(value: dict[str, Any], photo: Photo) -> str | None:
+    """Return the caption to save for a photo; None, which JSON calls null, removes what was saved. Raises Refusal."""
+    if "caption" in value and value["caption"] is None:
+        if photo.saved is None:
+            raise Refusal(422, f"nothing is saved for {photo.name}")
+        return None
+    return checked(value.get("caption"))
 
 
 def checked(text: Any) -> str:

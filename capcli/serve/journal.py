@@ -183,12 +183,19 @@ class Journal:
 def step_in(line: bytes) -> Step | None:
     """Return the step in a line of a journal, or None."""
     try:
-        values: dict[str, Any] = json.loads(line)
+        return step_of(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def step_of(values: Any) -> Step | None:
+    """Return the step that decoded JSON holds, or None."""
+    try:
         step = Step(**values)
         texts = all(isinstance(text, str) for text in (step.name, step.was, step.now, step.middle))
         numbers = all(type(number) is int and number >= 0 for number in (step.head, step.tail))
         base64.b64decode(step.middle)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     return step if texts and numbers and "\0" not in step.name else None
 

@@ -36,7 +36,7 @@ def test_an_address_that_is_not_ours() -> None:
 def test_no_sidecar_takes_the_place_of_the_corrections(tmp_path: Path) -> None:
     pytest.importorskip("uvicorn", reason="needs the extra serve")
     placing = Writing(sidecar=True, sidecar_ext=".json")
-    album = command.open_album(str(tmp_path), placing, None, None)  # type: ignore[arg-type]
+    album = command.open_album(str(tmp_path), placing, None)
     for sink in album.keeper.sinks[0]:
         with pytest.raises(ImageError, match=r"it would share its sidecar .*corrections\.json with the corrections"):
             sink.wants(str(tmp_path / "corrections.jpg"))

@@ -8,18 +8,22 @@ import os
 from pathlib import Path
 
 import pytest
-from folders import photo_bytes
+from folders import make_photos, photo_bytes
 from serving import open_album, said, save
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 
+from capcli.captioner import Captioner
 from capcli.files import WholeFile
+from capcli.images.find import find_images
+from capcli.outputs.cache import CaptionCache
 from capcli.outputs.metadata import Metadata, read_caption
 from capcli.outputs.originals import LEADS_OUT
 from capcli.outputs.sidecars import Sidecars
 from capcli.outputs.xmp_sidecars import XmpSidecars
 from capcli.results import ImageError
 from capcli.serve import saves
+from capcli.serve.album import CANDIDATES, Album
 from capcli.serve.corrections import Corrections, CorrectionsError
 from capcli.serve.keeping import Keeper
 from capcli.serve.photos import Photo
@@ -37,6 +41,7 @@ def test_a_save_is_on_the_disk(tmp_path: Path) -> None:
     album.close()
     again = open_album(tmp_path)
     assert [photo.saved for photo in again.photos] == [None, "a red boat", None]
+    assert again.photos[1].said == "a cat"
     again.close()
 
 
@@ -64,6 +69,56 @@ def test_undoing_goes_back_step_by_step(tmp_path: Path) -> None:
     assert album.undo(numbers[0]).photos[0].saved is None  # type: ignore[union-attr]
     assert rows(tmp_path) == []
     assert album.undo(numbers[0]) is None
+    album.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
+@pytest.mark.parametrize("kinds", ["", "s", "m", "sxm"])
+def test_a_save_is_removed(tmp_path: Path, kinds: str, existing: str, restarted: bool) -> None:
+    """Also one of an earlier run: files are what they were before the first save, byte for byte."""
+    if existing != "skip":
+        (tmp_path / "photo0.txt").write_text("mine\n")
+    album = open_album(tmp_path, kinds, existing, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for text in ("one", "two"):
+        assert save(album, 0, text).problems == []
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    if restarted:
+        album.close()
+        album = open_album(tmp_path, kinds, existing, 1)
+    removed = save(album, 0, None)
+    assert removed.problems == []
+    assert (album.photos[0].saved, rows(tmp_path)) == (None, [])
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert there == before | {"corrections.json": there["corrections.json"]}
+    album.undo(removed.save)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == after
+    album.close()
+
+
+def test_removing_a_save_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    album = open_album(tmp_path, "sm")
+    save(album, 0, "one")
+    save(album, 1, "one")
+    (tmp_path / "photo0.txt").write_text("mine\n")
+    assert save(album, 0, None).problems == [f"photo0.jpg: {tmp_path}/photo0.txt: changed since; left as it is"]
+    assert (tmp_path / "photo0.txt").read_text() == "mine\n"
+    assert read_caption(str(tmp_path / "photo0.jpg")) == ""
+    album.close()
+    again = open_album(tmp_path, "s")  # which has nothing to do with what is inside of photos
+    (problem,) = save(again, 1, None).problems
+    assert problem == f"photo1.jpg: {tmp_path}/photo1.jpg: written with other options; left as it is"
+    assert not (tmp_path / "photo1.txt").exists()
+    assert read_caption(str(tmp_path / "photo1.jpg")) == "one!"
+    again.close()
+
+
+def test_other_captions_of_a_row_outlive_a_removal(tmp_path: Path) -> None:
+    (tmp_path / "corrections.json").write_text('[{"file_path": "photo0.jpg", "captions": ["a", "b"], "x": 1}]')
+    album = open_album(tmp_path)
+    save(album, 0, None)
+    assert rows(tmp_path) == [{"file_path": "photo0.jpg", "captions": ["b"], "x": 1}]
     album.close()
 
 
@@ -406,4 +461,66 @@ def test_pipes_in_place_of_files_are_not_waited_for(tmp_path: Path) -> None:
     assert album.undo(saved.save).problems == [f"photo1.jpg: {tmp_path / 'photo1.txt'}: not a regular file"]  # type: ignore[union-attr]
     with pytest.raises(ImageError, match="not a regular file"):
         album.read(album.photos[1])
+    album.close()
+
+
+def test_another_start_takes_captions_from_the_cache(
+    tiny_captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photos(tmp_path / "photos", 3)
+    shown = []
+    for _ in range(2):
+        cache = CaptionCache(str(tmp_path / "cache"), tiny_captioner.fingerprint(CANDIDATES, tiny_captioner.options))
+        keeper = Keeper([], [], "skip")
+        album = Album(str(tmp_path / "photos"), Corrections(tmp_path / "corrections.json"), keeper)
+        album.start(find_images([album.folder]), tiny_captioner, 32, None, cache)
+        assert album.thread is not None
+        album.thread.join(1800)
+        assert album.complete
+        shown.append([(photo.candidates, photo.unsure, photo.confidence) for photo in album.photos])
+        album.close()
+        monkeypatch.setattr(tiny_captioner.engine, "encode", None)  # nothing is captioned any more
+    assert len(shown[0]) == 3
+    assert shown[0] == shown[1]
+
+
+def test_texts_that_are_there_are_the_start(tmp_path: Path) -> None:
+    open_album(tmp_path, number=4).close()
+    (tmp_path / "photo0.txt").write_text("mine\n")
+    for number in (1, 3):
+        Metadata("overwrite").write(said(str(tmp_path / f"photo{number}.jpg"), "inside"))
+    (tmp_path / "photo3.txt").write_text("beside\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("photo*")}
+    album = open_album(tmp_path, "sm", None, 4)
+    texts = [(photo.text, photo.place) for photo in album.photos]
+    assert texts == [("mine", "photo0.txt"), ("inside", "its metadata"), (None, None), ("beside", "photo3.txt")]
+    (tmp_path / "photo2.txt").write_text("came later\n")
+    problems = [save(album, number, "better").problems for number in range(4)]
+    assert [len(each) for each in problems] == [0, 0, 1, 1]
+    assert "photo2.txt has a text already: it stays" in problems[2][0]
+    assert "its metadata has a text already: it stays" in problems[3][0]  # which nobody was shown
+    assert [(tmp_path / f"photo{i}.txt").read_text() for i in range(4)] == ["better!\n"] * 2 + [
+        "came later\n",
+        "better!\n",
+    ]
+    inside = [read_caption(str(tmp_path / f"photo{i}.jpg")) for i in range(4)]
+    assert inside == ["better!", "better!", "better!", "inside"]
+    assert save(album, 0, "best").problems == []
+    assert (tmp_path / "photo0.txt").read_text() == "best!\n"
+    for number in range(4):
+        assert save(album, number, None).problems == []
+    there = {path.name: path.read_bytes() for path in tmp_path.glob("photo*")}
+    assert there == before | {"photo2.txt": b"came later\n"}
+    assert [photo.text for photo in album.photos] == ["mine", "inside", "came later", "beside"]
+    album.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_text_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    open_album(folder, number=1).close()
+    (tmp_path / "secret").write_text("a secret\n")
+    (folder / "photo0.txt").symlink_to(tmp_path / "secret")
+    album = open_album(folder, "s", None, 1)
+    assert album.photos[0].text is None
     album.close()

@@ -145,7 +145,7 @@ def test_a_page_of_another_run_changes_nothing(tiny_captioner: Captioner, folder
         assert put(server, photos_of(server)["photo2.jpg"], "a dog").status == 200
         for answer in (
             put(server, photo, "another"),
-            post(server, "/page/accept", {"photos": [{"id": photo["id"], "tag": photo["tag"]}]}),
+            post(server, "/page/save", {"photos": [{"id": photo["id"], "tag": photo["tag"]}]}),
             post(server, "/page/undo", {"save": save}),
         ):
             assert answer.status == 410
@@ -173,7 +173,7 @@ def test_many_are_accepted_at_once(album_served: tuple[Running, Album], folder: 
     photos = photos_of(server)
     put(server, photos["photo2.jpg"], "a boat")
     some = [{"id": photos[f"photo{i}.jpg"]["id"], "tag": photos[f"photo{i}.jpg"]["tag"]} for i in range(4)]
-    answer = post(server, "/page/accept", {"photos": some}).json
+    answer = post(server, "/page/save", {"photos": some}).json
     assert [photo["name"] for photo in answer["conflicts"]] == ["photo2.jpg"]
     best = {f"photo{i}.jpg": [photos[f"photo{i}.jpg"]["candidates"][0]["caption"]] for i in (0, 1, 3)}
     assert rows(folder) == best | {"photo2.jpg": ["a boat"]}
@@ -199,7 +199,7 @@ def test_odd_requests_are_refused(album_served: tuple[Running, Album]) -> None:
     for value in ({}, {"save": "1"}, {"save": 99}, {"save": True}):
         assert post(server, "/page/undo", value).status == 410
     for photos in (None, [], [1], [{"id": 99, "tag": "x"}], [{"id": True, "tag": "x"}], [{"id": 0}], [{}] * 101):
-        assert post(server, "/page/accept", {"photos": photos}).status == 422
+        assert post(server, "/page/save", {"photos": photos}).status == 422
     for sentences in (None, [], ["a"] * 7, [3], [""]):
         assert post(server, f"/page/photos/{photo['id']}/read", {"sentences": sentences}).status == 422
     for since in ("x", "9" * 50, "-1"):

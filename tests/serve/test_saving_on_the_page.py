@@ -158,3 +158,33 @@ def test_corrected_stays_corrected_when_a_model_has_learnt_it(
         assert page.locator("#strip button").last.get_attribute("title") == "photo1.jpg"  # saved ones come last
         page.locator("#filter").select_option("corrected")
         assert shown(page) == "photo1.jpg"
+
+
+def test_texts_that_are_there_are_shown_and_filtered(
+    page: Page, tiny_captioner: Captioner, folder: Path, complaints: list[str]
+) -> None:
+    (folder / "photo0.txt").write_text("a text of mine\n")
+    with serving_folder(tiny_captioner, folder, lambda existing: [Sidecars(existing)]) as (server, album):
+        page.goto(f"{server.address}/?token={server.access.once}")
+        page.locator("#stage").wait_for()
+        assert page.locator("#strip button").last.get_attribute("title") == "photo0.jpg"
+        assert page.locator("#accept").text_content() == "Accept shown (3)"  # not in the place of a person's text
+        page.locator("#filter").select_option("alone")
+        assert (page.locator("#place").text_content() or "").startswith("1 of 3: ")
+        for kind in ("text", "differs"):
+            page.locator("#filter").select_option(kind)
+            assert page.locator("#place").text_content() == "1 of 1: photo0.jpg"
+        assert page.locator("#mark").text_content() == "In photo0.txt: a text of mine"
+        assert page.locator("#field").input_value() == "a text of mine"
+        best = album.photos[0].candidates[0]["caption"]
+        assert best in (page.locator("#candidates").text_content() or "")
+        page.locator("#field").fill("a better text")
+        page.locator("#field").press("Enter")
+        page.get_by_text("Saved: a better text").first.wait_for()
+        assert page.locator("#problem").text_content() == ""
+        assert (folder / "photo0.txt").read_text() == "a better text\n"
+        page.locator("#remove").click()
+        page.get_by_text("Removed: a better text").wait_for()
+        assert page.locator("#field").input_value() == "a text of mine"
+    assert (folder / "photo0.txt").read_text() == "a text of mine\n"
+    assert complaints == []

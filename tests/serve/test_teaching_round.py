@@ -1,87 +1,101 @@
-"""The whole round, in a browser: correct five captions, teach, see other photos' captions change, keep them."""
+"""The whole round, in a browser: texts of three kinds, correct, teach on the page, kill, use, accept, restart."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from fakes import PHOTOS
-from PIL import Image
-from serving import Running, serving_folder
-from typer.testing import CliRunner
+from photo_files import crop
+from serving import Served
 
-from capcli.captioner import Captioner
-from capcli.checkpoints.hub import bundled_checkpoint
-from capcli.cli.app import app
-from capcli.engines.onnx import OnnxEngine
-from capcli.outputs.sidecars import Sidecars
+from capcli.outputs.metadata import Metadata, read_caption
+from capcli.results import Candidate, Caption
 
 pytestmark = pytest.mark.slow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-
-def captions_on(server: Running) -> dict[str, str]:
-    """The best caption of each photo."""
-    photos = server.ask("/page/photos", headers=server.cookie).json["photos"]
-    return {photo["name"]: photo["candidates"][0]["caption"] for photo in photos}
+BESIDE, INSIDE = "a text of mine beside it", "a text of mine inside"
 
 
-def keep(existing: str) -> list[Sidecars]:
-    return [Sidecars(existing)]
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six photos without a text, one with a sidecar, one with metadata."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(8):
+        crop("chelsea", number).save(folder / f"{number}.jpg")
+    (folder / "6.txt").write_text(f"{BESIDE}\n")
+    words = tuple(INSIDE.split())
+    Metadata("overwrite").write(Caption(str(folder / "7.jpg"), (Candidate(INSIDE, words, (), -1.0, 0.0),)))
+    return folder
 
 
-def enter(page: Page, server: Running) -> None:
-    page.goto(f"{server.address}/?token={server.access.once}")
+def enter(page: Page, server: Served) -> None:
+    page.goto(server.open)
     page.locator("#stage").wait_for()
+    page.get_by_text("8 photos").wait_for()
+
+
+def shown(page: Page) -> str:
+    return (page.locator("#place").text_content() or "").split(": ")[1]
 
 
 def test_what_is_corrected_is_learnt(
-    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
+    page: Page, folder: Path, monkeypatch: pytest.MonkeyPatch, complaints: list[str]
 ) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(3)
-    with Image.open(PHOTOS / "chelsea.jpg") as cat:
-        for number in range(8):
-            left, top = (int(rng.uniform(0, 0.2) * side) for side in cat.size)
-            cat.crop((left, top, left + int(0.75 * cat.width), top + int(0.75 * cat.height))).save(
-                folder / f"{number}.jpg"
-            )
-    before = Captioner(OnnxEngine.load(bundled_checkpoint()))
-    with serving_folder(before, folder, keep) as (server, _):
+    command = ["capcli", "serve", str(folder), "--port", "0", "--sidecar", "--write-metadata"]
+    with Served(command, monkeypatch) as server:
         enter(page, server)
-        old = captions_on(server)
-        assert not any("zorble" in caption for caption in old.values())
+        corrected = {}
         for number in range(5):
-            name = (page.locator("#place").text_content() or "").split(": ")[1]
+            name, text = shown(page), f"our zorble {'looks at us' if number % 2 else 'is lying on the couch'}"
+            corrected[name] = text
             page.keyboard.press("e")
-            page.keyboard.insert_text(f"our zorble {'looks at us' if number % 2 else 'is lying on the couch'}")
+            page.keyboard.insert_text(text)
             page.keyboard.press("Enter")
-            page.locator("#place", has_text=f"{number + 2} of 8: ").wait_for()
-            assert "zorble" in (folder / name).with_suffix(".txt").read_text()
+            page.get_by_text(f"Saved: {text}").first.wait_for()
+        (left,) = {f"{number}.jpg" for number in range(6)} - corrected.keys()
+        page.get_by_text("Teach", exact=True).first.click()
+        page.locator("#teach").click()
+        page.locator("#cancel").wait_for()
         assert complaints == []
         page.goto("about:blank")  # it would go on asking a server that is gone
-    untouched = {path.name for path in folder.glob("*.jpg") if not path.with_suffix(".txt").exists()}
-    assert len(untouched) == 3
-
-    taught = tmp_path / "mine"
-    done = CliRunner().invoke(app, ["teach", str(folder / "corrections.json"), "--output", str(taught)])
-    assert done.exit_code == 0, done.output
-
-    after = Captioner(OnnxEngine.load(taught))
-    with serving_folder(after, folder, keep) as (server, _):
+        server.process.kill()
+    with Served(command, monkeypatch) as server:
         enter(page, server)
-        new = captions_on(server)
-        for name in untouched:
-            assert "zorble" in new[name], (old[name], new[name])
-        page.locator("#filter").select_option("untouched")
-        page.locator("#accept").click()
-        page.locator("#sure").get_by_text("Accept", exact=True).click()
-        page.get_by_text("8 photos, 8 saved").wait_for()
-        for name in untouched:
-            assert (folder / name).with_suffix(".txt").read_text() == f"{new[name]}\n"
+        page.get_by_text("Teach", exact=True).first.click()
+        page.locator("#use").wait_for()  # the teaching has gone on meanwhile
+        page.locator("#use").click()
+        page.locator("#model", has_text="Model: corrections-model").wait_for()
+        page.locator("#state", has_text="photos that you captioned").wait_for()
+        page.locator("#filter").select_option("alone")
+        assert page.locator("#place").text_content() == f"1 of 1: {left}"
+        said = page.locator("#field").input_value()
+        assert "zorble" in said
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("a")
+        page.locator("#meant li").wait_for()
+        page.keyboard.press("Enter")
+        page.get_by_text("8 photos, 6 saved").wait_for()
+        page.goto("about:blank")
+    with Served(command, monkeypatch) as server:
+        enter(page, server)
+        page.locator("#model", has_text="Model: corrections-model").wait_for()
+        page.get_by_text("8 photos, 6 saved").wait_for()
+        assert shown(page) in ("6.jpg", "7.jpg")  # the first ones without a save
+        assert page.locator("#field").input_value() in (BESIDE, INSIDE)
         assert complaints == []
+        page.goto("about:blank")
+    for name, text in (corrected | {left: said}).items():
+        assert (folder / name).with_suffix(".txt").read_text() == f"{text}\n"
+        assert read_caption(str(folder / name)) == text
+    assert (folder / "6.txt").read_text() == f"{BESIDE}\n"
+    assert (read_caption(str(folder / "6.jpg")), read_caption(str(folder / "7.jpg"))) == ("", INSIDE)
+    rows = {row["file_path"]: row for row in json.loads((folder / "corrections.json").read_text())}
+    assert {name: row["captions"] for name, row in rows.items()} == {
+        name: [text] for name, text in (corrected | {left: said}).items()
+    }

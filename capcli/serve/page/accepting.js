@@ -1,35 +1,23 @@
 "use strict";
-// Accepting the model's first caption of all photos that are shown and untouched.
-const AT_A_TIME = 100;  // photos that one request accepts
+// Accepting the model's first caption of all photos that are shown, untouched and without a text.
+
+const acceptable = () => list.filter(photo => kinds.alone(photo) && !drafts.has(photo.name));
 
 async function accept() {
-  const wanted = list.filter(kinds.untouched);
+  const wanted = acceptable();
+  if (!wanted.length) return;
   at.question.textContent = `Accept the model's first caption of ${wanted.length === 1 ? "this photo" : `these ${wanted.length} photos`}?`;
+  at.meant.replaceChildren(...wanted.map(photo => make("li", {},
+    make("img", {src: picture(photo, SMALL), alt: photo.name, loading: "lazy"}), make("span", {}, best(photo)))));
   at.sure.returnValue = "";
   at.sure.showModal();
   await new Promise(resolve => at.sure.addEventListener("close", resolve, {once: true}));
+  at.meant.replaceChildren();
   if (at.sure.returnValue !== "yes") return;
-  const numbers = [], problems = [];
-  let done = 0, conflicts = 0;
-  at.problem.textContent = "";
-  try {
-    for (let begin = 0; begin < wanted.length; begin += AT_A_TIME) {
-      const some = wanted.slice(begin, begin + AT_A_TIME).map(({id, tag}) => ({id, tag}));
-      const answer = await post("/page/accept", {photos: some});
-      learn([...answer.photos, ...answer.conflicts]);
-      if (answer.photos.length) numbers.push(answer.save);
-      done += answer.photos.length;
-      conflicts += answer.conflicts.length;
-      problems.push(...answer.problems);
-      at.said.textContent = `${done} of ${wanted.length} accepted`;
-    }
-  } catch (error) {
-    complain(error);
-  }
-  if (numbers.length) saves.push(numbers);
-  if (conflicts) problems.push(`${conflicts} changed elsewhere meanwhile, and left as they are`);
-  if (problems.length) at.problem.textContent = problems.slice(0, 5).join("; ") + (problems.length > 5 ? ` and ${problems.length - 5} more` : "");
+  await saveSeveral(wanted.map(({id, tag}) => ({id, tag})));
+  redoable.length = 0;
   refresh();
+  if (at.accept.disabled) at.stage.focus({preventScroll: true});  // the focus was on it
 }
 
 at.accept.addEventListener("click", accept);

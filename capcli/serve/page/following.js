@@ -1,6 +1,8 @@
 "use strict";
 // Keeping the page up to date.
 
+let chosen = false;  // whether the person has gone to a photo; until then, the first unsaved one is shown
+
 // Bring the page up to date. place: the index to go to if the current photo is not shown any more.
 function refresh(place = 0) {
   arrange();
@@ -19,11 +21,16 @@ function refresh(place = 0) {
   at.nothing.textContent = ready.length ? "No photo is like that." : known.complete ? "There is no photo here." : "No photo has a caption yet.";
   at.nothing.hidden = list.length > 0;
   at.stage.hidden = !list.length;
-  at.accept.textContent = `Accept shown (${list.filter(kinds.untouched).length})`;
-  at.accept.disabled = !list.some(kinds.untouched);
-  at.undo.disabled = !saves.length;
-  if (!list.some(photo => photo.id === current)) go(list[Math.min(place, list.length - 1)]?.id ?? null);
-  else mark();
+  at.accept.textContent = `Accept shown (${acceptable().length})`;
+  at.accept.disabled = !acceptable().length;
+  at.undo.disabled = !undoable.length;
+  at.redo.disabled = !redoable.length;
+  const waits = !chosen && photos.get(current)?.saved != null && list.some(photo => photo.saved === null);
+  if (waits || !list.some(photo => photo.id === current)) {
+    const before = chosen;
+    go(list[Math.min(place, list.length - 1)]?.id ?? null);
+    chosen = before;
+  } else mark();
   drawStrip();
 }
 
@@ -33,7 +40,7 @@ async function follow() {
   for (;;) {
     try {
       const answer = await ask(`/page/photos?since=${change}`);
-      const before = photos.get(current)?.tag;
+      const before = photos.get(current), first = known.run === undefined;
       if (answer.run !== (known.run ?? answer.run)) {  // its numbers are of other photos
         at.problem.textContent = "capcli serve was restarted: reload this page.";
         return;
@@ -42,10 +49,12 @@ async function follow() {
       if (lost) at.problem.textContent = "";
       lost = false;
       known = answer;
+      if (first) recallDrafts();
       learn(answer.photos);
       if (answer.photos.length || answer.complete !== at.progress.hidden) {
         refresh();
-        if (before && photos.get(current)?.tag !== before && !drafts.has(current)) go(current);
+        const now = photos.get(current);
+        if (before && now?.id === before.id && (now.tag !== before.tag || best(now) !== best(before)) && !drafts.has(now.name)) go(current);
       }
     } catch (error) {
       lost = true;

@@ -1,6 +1,6 @@
 "use strict";
 // Single keys.
-const COMMANDS = {n: () => step(1), p: () => step(-1), u: undo, e: () => { at.field.focus(); at.field.select(); },
+const COMMANDS = {n: () => step(1), p: () => step(-1), u: undo, r: redo, a: accept, e: () => { at.field.focus(); at.field.select(); },
   "/": () => at.search.focus(), ArrowRight: () => step(1), ArrowLeft: () => step(-1)};
 document.addEventListener("keydown", event => {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || at.sure.open) return;

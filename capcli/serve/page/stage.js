@@ -3,35 +3,42 @@
 const LARGE = 1280;  // pixels of a photo's longest side, as the server has them
 
 const frame = at.photo.parentElement;
+const picture = (photo, side) => `/photos/${photo.id}/${photo.content}/${side}`;
 const readings = new Map();  // sentences with their heat, by id
 
 function mark() {
   const photo = photos.get(current), index = list.findIndex(each => each.id === current);
   at.place.textContent = `${index + 1} of ${list.length}: ${photo.name}`;
-  const texts = {unsure: "Unsure: more likely wrong than right.", untouched: "", accepted: "Accepted.", corrected: `Saved: ${photo.saved}`};
+  const texts = {unsure: "Unsure: more likely wrong than right.", untouched: "", described: `In ${photo.place}: ${photo.text}`, accepted: "Accepted.", corrected: `Saved: ${photo.saved}`};
   at.mark.textContent = texts[describe(photo)];
   at.mark.className = describe(photo);
+  at.remove.hidden = photo.saved === null;
 }
 
 // Show a photo.
 function go(id) {
   show(null);
   current = id;
+  chosen = true;
   conflict = false;
   at.problem.textContent = "";
   at.own.replaceChildren();
   if (id === null) return;
   const photo = photos.get(id);
-  at.photo.src = `/photos/${id}/${photo.content}/${LARGE}`;
-  at.photo.alt = photo.saved ?? best(photo);
-  at.field.value = drafts.get(id) ?? photo.saved ?? best(photo);
+  at.photo.src = picture(photo, LARGE);
+  at.photo.classList.toggle("late", !at.photo.complete);  // the one before would be taken for this one
+  at.photo.alt = start(photo);
+  at.field.value = drafts.get(photo.name)?.text ?? start(photo);
   mark();
   drawCandidates(photo);
   drawStrip();
   read(photo);
 }
 
-at.photo.addEventListener("load", () => shape(frame, at.photo.naturalWidth, at.photo.naturalHeight));
+at.photo.addEventListener("load", () => {
+  at.photo.classList.remove("late");
+  shape(frame, at.photo.naturalWidth, at.photo.naturalHeight);
+});
 
 function drawCandidates(photo) {
   const said = readings.get(photo.id);
@@ -67,12 +74,6 @@ function choose(index) {
   at.said.textContent = `Taken: ${candidate.caption}`;
 }
 
-function typed() {
-  const photo = photos.get(current);
-  if (at.field.value === (photo.saved ?? best(photo))) drafts.delete(current);
-  else drafts.set(current, at.field.value);
-}
-
 function step(by) {
   if (!list.length) return;
   const index = list.findIndex(photo => photo.id === current) + by;
@@ -95,7 +96,6 @@ async function score() {
   }
 }
 
-at.field.addEventListener("input", typed);
 at.score.addEventListener("click", score);
 at.previous.addEventListener("click", () => step(-1));
 at.next.addEventListener("click", () => step(1));

@@ -12,7 +12,7 @@ function drawStrip() {
   at.strip.dataset.shows = wanted;
   at.strip.replaceChildren(...some.map(photo => {
     const button = make("button", {type: "button", class: describe(photo), "aria-current": photo.id === current ? "true" : null, title: photo.name},
-      make("img", {src: `/photos/${photo.id}/${photo.content}/${SMALL}`, alt: `${photo.name}, ${describe(photo)}`, loading: "lazy"}));
+      make("img", {src: picture(photo, SMALL), alt: `${photo.name}, ${describe(photo) === "described" ? "has a text" : describe(photo)}`, loading: "lazy"}));
     button.dataset.id = photo.id;
     button.addEventListener("click", () => go(photo.id));
     return make("li", {}, button);
