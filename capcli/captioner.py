@@ -41,6 +41,7 @@ Pictures = tuple[Image.Image, Image.Image | None]  # the square for the model, a
 Opened = tuple[str, Pictures | Caption | ImageError]  # name and outcome
 BATCHES_AHEAD = 4  # ahead of those in progress
 RIGHT_OR_WRONG = 0.5  # the confidence below which a caption is more likely wrong than right
+CANNOT_JUDGE = "this checkpoint cannot tell how likely a caption is right"
 BLANK = 127  # the grey of a blank picture, halfway between black and white
 
 
@@ -260,9 +261,7 @@ class Captioner:
                 tuple(several[:num]),
                 gain,
                 confidence=likely,
-                unsure=plain
-                or (least is not None and gain is not None and gain < least)
-                or (likely is not None and likely < RIGHT_OR_WRONG),
+                unsure=plain or (is_less(gain, least) if likely is None else likely < RIGHT_OR_WRONG),
                 kinds=told,
             )
             for name, several, gain, likely, plain, told in zip(
@@ -363,6 +362,11 @@ class Captioner:
         """Return the engine's features of a blank picture."""
         size = self.config.image_size
         return self.engine.encode(np.full((1, size, size, 3), BLANK, np.uint8))
+
+
+def is_less(gain: float | None, least: float | None) -> bool:
+    """Return whether a gain is below the least; None is not known."""
+    return gain is not None and least is not None and gain < least
 
 
 def candidates_of(found: Hypotheses[np.ndarray], vocabulary: Vocabulary, config: ModelConfig) -> list[list[Candidate]]:

@@ -87,6 +87,10 @@ class Kind:
     name: str
     probability: float
 
+    def __str__(self) -> str:
+        """Return it as `polar bear 82%`."""
+        return f"{self.name} {self.probability:.0%}"
+
 
 class HasBest:
     """Pass on one candidate's attributes."""
@@ -145,7 +149,8 @@ class Caption(HasBest):
     candidates: best first; one at least.
     gain: in nats, of the best over a blank picture; None if the checkpoint has no threshold for it.
     confidence: how likely the best is right, 0 to 1; None if the checkpoint cannot tell.
-    unsure: whether it is likelier wrong than right, its gain too little, or the image of one colour only.
+    unsure: whether it is likelier wrong than right (if the checkpoint cannot tell: its gain too little), or the image
+        of one colour only.
     photo: upright, RGB, if asked for, or None.
     kinds: shown in the image by the encoder alone, likeliest first; empty if the checkpoint knows none, or is sure of
         none.

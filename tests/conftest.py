@@ -87,6 +87,15 @@ def tiny_copy(tiny_files: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def judging_checkpoint(tiny_checkpoint: Path) -> Path:
+    """That checkpoint, which knows by the score how likely a caption is right."""
+    config = tiny_checkpoint / "config.json"
+    known = {"unsure_below": -100.0, "confidence": [1.0, 0.0, 0.0, 0.0, 12.5]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | known))
+    return tiny_checkpoint
+
+
+@pytest.fixture
 def checkpoint_files(tiny_files: Path) -> dict[str, bytes]:
     """The three files of the tiny checkpoint."""
     return {name: (tiny_files / name).read_bytes() for name in CHECKPOINT_FILES}

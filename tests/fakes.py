@@ -16,7 +16,7 @@ from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import SPECIAL_WORDS
 from capcli.outputs.formats import FORMATS
 from capcli.outputs.rows import Layout
-from capcli.results import AttentionMap, Candidate, ImageError
+from capcli.results import AttentionMap, Candidate, ImageError, Kind
 
 PHOTOS = Path(__file__).parent / "photos"
 TINY = ModelConfig(
@@ -61,6 +61,8 @@ class Found:
     candidates: list = field(default_factory=list)
     unsure: bool = False
     keywords: tuple[str, ...] | None = None
+    confidence: float | None = None
+    kinds: tuple[Kind, ...] = ()
 
     def __post_init__(self) -> None:
         self.candidates = self.candidates or [self]

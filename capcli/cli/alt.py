@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capcli.cli.loading import load_captioner
+from capcli.cli.loading import load_captioner, require_confidence
 from capcli.cli.messages import fail, one_line, say, show_lines
-from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, grouped
+from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, finite, grouped
 
 if TYPE_CHECKING:
     from capcli.outputs.alt.pages import Page
@@ -36,7 +36,17 @@ def alt(
     max_chars: Annotated[int, typer.Option(min=1, metavar="N", help="Write no alt text of more than N characters.")] = (
         125
     ),
-    unsure: Annotated[bool, typer.Option("--unsure", help="Write captions that the model is unsure of, too.")] = False,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            callback=finite,
+            help="Write no caption that is less likely right than P, a probability; 0 writes all.  [default: 0.5]",
+            show_default=False,
+        ),
+    ] = None,
     root: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +68,7 @@ def alt(
     """
     if check and dry_run:
         fail("--check writes nothing, so it cannot be combined with --dry-run")
-    plan = AltPlan.check(AltOptions(site, sources, model, max_chars, unsure, root))
+    plan = AltPlan.check(AltOptions(site, sources, model, max_chars, min_confidence, root))
     if check:
         plan.list_missing()
     elif dry_run:
@@ -76,7 +86,7 @@ class AltOptions:
     sources: Sources
     model: ModelOptions
     max_chars: int
-    unsure: bool
+    min_confidence: float | None
     root: str | None
 
     def rules(self) -> Iterator[tuple[object, str]]:
@@ -228,6 +238,7 @@ class Texts:
         most = options.sources.max_pixels
         captioner = load_captioner(options.model, most)
         one_core_per_batch(captioner, captioner.options)
+        require_confidence(captioner, options.min_confidence)
         # Each with as many candidates as its search keeps.
         results = captioner.stream(images, captioner.options.beam, None, BATCH_SIZE, most)
         self.results = zip(images, results, strict=True)
@@ -238,23 +249,24 @@ class Texts:
         """Return all texts so far, those of these files included, or why a file has none."""
         while not self.known.keys() >= files:
             file, result = next(self.results)
-            self.known[file] = alt_text(result, self.options.max_chars, self.options.unsure)
+            self.known[file] = alt_text(result, self.options.max_chars, self.options.min_confidence)
             self.bar.update(len(self.known), 0)
         return self.known
 
 
-def alt_text(result: Caption | ImageError, max_chars: int, unsure: bool) -> str | ImageError:
+def alt_text(result: Caption | ImageError, max_chars: int, min_confidence: float | None) -> str | ImageError:
     """Return the best caption that is short enough, or why there is none.
 
     Long ones are not cut: half a sentence tells a listener less than the next best.
 
-    unsure: whether unsure captions will do.
+    min_confidence: how likely right it has to be; None wants one that is not unsure.
     """
+    from capcli.outputs.rows import is_rejected
     from capcli.results import ImageError
 
     if isinstance(result, ImageError):
         return result
-    if result.unsure and not unsure:
+    if result.unsure if min_confidence is None else is_rejected(result, min_confidence):
         return ImageError(result.path, f"left as it is; the caption is unsure: {result.text}")
     short = (candidate.text for candidate in result.candidates if len(candidate.text) <= max_chars)
     return next(short, None) or ImageError(

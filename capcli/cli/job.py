@@ -263,6 +263,5 @@ def keep(run: Run, report: Report) -> None:
     """Count a block's results, and print a line for each failure."""
     run.found += report.rows
     run.unsure += report.unsure
-    run.rejected += report.rejected
     for path, reason, kind in report.failures:
         run.fail([ImageError(path, reason, kind)])

@@ -42,6 +42,14 @@ def require_attention(captioner: Captioner, option: str) -> None:
         fail(f"{option}: this checkpoint's decoder, {config.decoder}, has no attention to show")
 
 
+def require_confidence(captioner: Captioner, asked: float | None) -> None:
+    """Exit with a line if a checkpoint cannot tell its captions' confidence. asked: the least; 0 or None for any."""
+    from capcli.captioner import CANNOT_JUDGE
+
+    if asked and not captioner.config.confidence:
+        fail(f"--min-confidence: {CANNOT_JUDGE}")
+
+
 def decoding_options(captioner: Captioner, asked: Decoding, num: int) -> DecodingOptions:
     """Return a checkpoint's decoding options with changes, or exit with status 2 and one line.
 

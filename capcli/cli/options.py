@@ -488,8 +488,15 @@ class Writing:
             "--template and --fields keywords.  [default: 5 for the last two]",
         ),
     ] = None
-    min_score: Annotated[
-        float | None, Place(metavar="S", callback=finite, help="Leave a caption empty if its score is below S.")
+    min_confidence: Annotated[
+        float | None,
+        Place(
+            min=0,
+            max=1,
+            metavar="P",
+            callback=finite,
+            help="Leave a caption empty that is less likely right than P, a probability.",
+        ),
     ] = None
     keep_unsure: Annotated[
         bool,

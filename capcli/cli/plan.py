@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capcli.cli.loading import decoding_options, load_captioner
+from capcli.cli.loading import decoding_options, load_captioner, require_confidence
 from capcli.cli.messages import fail, fail_to_open, say
 from capcli.cli.options import ModelOptions, Sources, Views, Writing, choose_format
 from capcli.cli.process import one_core_per_batch
@@ -205,7 +205,7 @@ class CaptionPlan:
         most_keywords = writing.keywords or (MOST if uses_keywords(writing, template) else 0)
         to_terminal = output is None and sys.stdout.isatty()
         layout = Layout(
-            *(num, writing.min_score, template, not options.is_one_image, to_terminal, most_keywords > 0),
+            *(num, writing.min_confidence, template, not options.is_one_image, to_terminal, most_keywords > 0),
             "\n" if writing.separator is None else writing.separator,
             writing.keep_unsure,
         )
@@ -255,6 +255,7 @@ class CaptionPlan:
         captioner = load_captioner(options.model, options.sources.max_pixels)
         decoding = decoding_options(captioner, options.decoding, options.num)
         one_core_per_batch(captioner, decoding)
+        require_confidence(captioner, writing.min_confidence)
         if options.verbose:
             say(f"captioning with {captioner.engine.name} on {captioner.device} in {captioner.precision}")
         if not sys.warnoptions:

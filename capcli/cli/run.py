@@ -40,7 +40,7 @@ class Run:
     banned: whether any word is banned.
     found: images with a result, caption or failure.
     skipped: images already captioned.
-    rejected: captions left empty for scoring below --min-score.
+    rejected: captions left out for confidence below --min-confidence.
     drawn: pictures skipped because capcli drew them.
     system_folders: folders passed over as the system's own.
     first_drawn, first_system_folder: path of the first of these, or empty.
@@ -101,7 +101,7 @@ class Run:
             reached = any(wanted.values()) or not done
             return None if reached else f"already captioned in {', '.join(sink.where(image) for sink in done)}"
         if not self.rows.has(image):
-            return "its caption scored below --min-score, and would again"
+            return "the confidence of its caption was below --min-confidence, and would be again"
         # An interrupted run may have written an image's row, but not to the other sinks.
         if any(wants and not sink.has(image) for sink, wants in wanted.items()):
             return None
@@ -175,7 +175,7 @@ class Run:
         """Hand a batch to the sinks."""
         self.found += len(batch)
         captions = [result for result in batch if not isinstance(result, ImageError)]
-        self.rejected += sum(is_rejected(caption, self.rows.layout.min_score) for caption in captions)
+        self.rejected += sum(is_rejected(caption, self.rows.layout.min_confidence) for caption in captions)
         self.unsure += sum(caption.unsure for caption in captions)
         results = [(result, [result] if isinstance(result, ImageError) else []) for result in batch]
         try:
@@ -195,7 +195,10 @@ class Run:
         """Return whether a caption is empty, or too unsure for this sink; rows get all, and decide themselves."""
         if sink is self.rows or isinstance(result, ImageError):
             return False
-        return not result.text or (result.unsure and not (sink.marks_unsure or self.rows.layout.keeps_unsure))
+        if sink.marks_unsure or not result.text:
+            return not result.text
+        layout = self.rows.layout
+        return (result.unsure and not layout.keeps_unsure) or is_rejected(result, layout.min_confidence)
 
     def in_order(self) -> list[Sink]:
         """Return the sinks in writing order.
@@ -236,7 +239,7 @@ class Run:
             "captioned": self.captioned,
             "unsure": self.unsure,
             "unsure_left_out": self.left_out,
-            "below_min_score": self.rejected,
+            "below_min_confidence": self.rejected,
             "failed": self.failed,
             "skipped": self.skipped,
             "drawn_by_capcli": self.drawn,
@@ -264,7 +267,7 @@ class Run:
         if self.replaced:
             say(f"{count(self.replaced, 'earlier caption')} replaced")
         if self.rejected:
-            say(f"{count(self.rejected, 'caption')} left empty: score below {self.rows.layout.min_score:g}")
+            say(f"{count(self.rejected, 'caption')} left empty: confidence below {self.rows.layout.min_confidence:g}")
         if self.unsure:
             left_out = "; left out where they cannot be marked: --keep-unsure writes them" if self.left_out else ""
             why = "more likely wrong than right" + (", perhaps because of --ban" if self.banned else "")

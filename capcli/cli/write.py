@@ -232,7 +232,7 @@ def open_output(output: str | None, kind: type[Rows], layout: Layout, overwrite:
 
 def as_caption(row: dict[str, Any]) -> Caption:
     """Return a row as a caption, whose numbers are NaN where the row has none."""
-    from capcli.results import Candidate, Caption
+    from capcli.results import Candidate, Caption, Kind
 
     candidates = []
     for each in row.get("candidates", [row]):
@@ -240,7 +240,14 @@ def as_caption(row: dict[str, Any]) -> Caption:
         log_prob, score = (math.nan if each[name] is None else each[name] for name in ("log_prob", "score"))
         candidates.append(Candidate(text, tuple(text.split()), (), log_prob, score))
     keywords = tuple(row["keywords"]) if "keywords" in row else None
-    return Caption(row["path"], tuple(candidates), unsure="unsure" in row, keywords=keywords)
+    kinds = tuple(Kind(**kind) for kind in row.get("kinds", ()))
+    return Caption(
+        *(row["path"], tuple(candidates)),
+        confidence=row.get("confidence"),
+        unsure="unsure" in row,
+        keywords=keywords,
+        kinds=kinds,
+    )
 
 
 def show_changes(run: Rewriting, merged: Merge) -> int:

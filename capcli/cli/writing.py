@@ -137,17 +137,11 @@ def open_places(
     if writing.sidecar:
         root = common_root(named)
         ending = writing.sidecar_ext or ENDING
-        sidecars.append(
-            Sidecars(
-                existing, template, num, writing.min_score, writing.output_dir, root, folders, ending, writing.separator
-            )
-        )
+        sidecars.append(Sidecars(existing, template, num, writing.output_dir, root, folders, ending, writing.separator))
     if writing.xmp is not None:  # before metadata, as an image that holds a caption gets no XMP sidecar
         from capcli.outputs.xmp_sidecars import XmpSidecars
 
-        sidecars.append(
-            XmpSidecars(existing, template, writing.min_score, folders, not writing.xmp, fields, writing.separator)
-        )
+        sidecars.append(XmpSidecars(existing, template, folders, not writing.xmp, fields, writing.separator))
     for each in sidecars:
         for option, name in files.items():
             if name not in (None, STANDARD_INPUT):
@@ -156,5 +150,5 @@ def open_places(
     if writing.write_metadata:
         from capcli.outputs.metadata import Metadata
 
-        places.append(Metadata(existing, template, writing.min_score, folders, fields, writing.separator))
+        places.append(Metadata(existing, template, folders, fields, writing.separator))
     return places

@@ -18,7 +18,7 @@ from capcli.distributed.reach import Reach
 from capcli.distributed.table import captioned
 from capcli.images.decode import why_unreadable
 from capcli.outputs.parquet import as_bytes
-from capcli.outputs.rows import as_row, is_rejected
+from capcli.outputs.rows import as_row
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Orders:
     version: of the capcli that gives the orders.
     model, device, precision, engine: as in `Captioner.load`.
     num, options, batch_size, max_pixels: as in `Captioner.stream`.
-    min_score: captions below it are left empty; None keeps all.
     prepare: sets up the process first.
     """
 
@@ -51,7 +50,6 @@ class Orders:
     options: DecodingOptions | None = None
     batch_size: int = 32
     max_pixels: int | None = None
-    min_score: float | None = None
     prepare: Callable[[], object] | None = None
 
 
@@ -60,7 +58,7 @@ class Report:
     """Say what became of a block.
 
     rows: how many were written.
-    unsure, rejected: how many captions are unsure, and below min_score.
+    unsure: how many captions are.
     failures: path, reason and kind for each failed image.
     trouble: why this block failed, as all others would; empty if it did not.
     """
@@ -68,7 +66,6 @@ class Report:
     number: int
     rows: int = 0
     unsure: int = 0
-    rejected: int = 0
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     trouble: str = ""
 
@@ -123,12 +120,11 @@ class Actor:
         results = self.captioner.stream(sources(), orders.num, orders.options, orders.batch_size, orders.max_pixels)
         for index, result in enumerate(results):  # in the order of the images
             path = paths[index]
-            rows.append(as_row(result, orders.num, orders.min_score) | {"path": path})
+            rows.append(as_row(result, orders.num) | {"path": path})
             if isinstance(result, ImageError):
                 report.failures.append((path, result.reason, result.kind))
             else:
                 report.unsure += result.unsure
-                report.rejected += is_rejected(result, orders.min_score)
         return rows
 
 

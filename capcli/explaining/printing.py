@@ -8,6 +8,7 @@ from typing import Any
 
 from capcli.explaining.reading import Explanation
 from capcli.maps.folders import attention_record
+from capcli.outputs.rows import kinds_in_row
 from capcli.results import Kind
 
 
@@ -28,7 +29,7 @@ def notes_on(e: Explanation) -> list[str]:
 
 def as_kinds(kinds: Sequence[Kind]) -> str:
     """Return a line of the kinds the encoder alone sees in a photo; empty if it is sure of none."""
-    named = ", ".join(f"{kind.name} {kind.probability:.0%}" for kind in kinds)
+    named = ", ".join(map(str, kinds))
     return named and f"the photo shows above all: {named}"
 
 
@@ -99,5 +100,4 @@ def as_row(e: Explanation) -> dict[str, Any]:
     }
     row |= {name: round(value, 4) for name, value in rest.items()}
     row["agreement"] = None if e.agreement is None else round(e.agreement, 4)
-    kinds = [{"name": kind.name, "probability": round(kind.probability, 4)} for kind in e.caption.kinds]
-    return row | {"kinds": kinds}
+    return row | {"kinds": kinds_in_row(e.caption.kinds)}

@@ -27,9 +27,18 @@ def shown_caption(caption: Caption) -> dict[str, Any]:
         "picture": base64.b64encode(as_jpeg(caption.photo)).decode(),
         "width": caption.photo.width,
         "height": caption.photo.height,
+        "judgement": judgement(caption),
         "unsure": caption.unsure,
+        "kinds": ", ".join(map(str, caption.kinds)),
         "sentences": [sentence(candidate) for candidate in caption.candidates],
     }
+
+
+def judgement(caption: Caption) -> str:
+    """Return how likely a caption is right, and whether it is unsure, as `Confidence: 43% (unsure)`; else nothing."""
+    if caption.confidence is None:
+        return "Unsure: more likely wrong than right." if caption.unsure else ""
+    return f"Confidence: {caption.confidence:.0%}{' (unsure)' if caption.unsure else ''}"
 
 
 def as_jpeg(photo: Image.Image, optimize: bool = False) -> bytes:

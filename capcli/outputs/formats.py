@@ -166,7 +166,8 @@ class CsvRows(Rows):
     """Write a record per image, quoted as in RFC 4180 but ending in a bare line feed.
 
     Columns: path, caption, log_prob and score; the last three again for each further candidate, numbered from 2; error;
-    unsure, `true` or empty; and keywords, if asked for, joined with `, `.
+    unsure, `true` or empty; confidence; kinds, as `polar bear 0.8215, bear 0.0622`; and keywords, if asked for, joined
+    with `, `.
     """
 
     name = "csv"
@@ -185,7 +186,8 @@ class CsvRows(Rows):
             cells += [candidate["caption"], candidate["log_prob"], candidate["score"]]
         cells += [None] * (1 + 3 * self.layout.num - len(cells))
         keywords = [SEPARATOR.join(row.get("keywords", ()))] if self.layout.keywords else []
-        cells += [row.get("error"), "true" if row.get("unsure") else None, *keywords]
+        kinds = SEPARATOR.join(f"{kind['name']} {kind['probability']}" for kind in row.get("kinds", ()))
+        cells += [row.get("error"), "true" if row.get("unsure") else None, row.get("confidence"), kinds, *keywords]
         heading, self.heading = self.heading, ""
         return heading + self.record_of(cells)
 
@@ -232,7 +234,7 @@ class CsvRows(Rows):
                 with contextlib.suppress(csv.Error, StopIteration):
                     cells = next(csv.reader(io.StringIO(record.decode(), newline=""), delimiter=delimiter))
                 if len(cells) == len(names):
-                    numbers = [name.startswith(("log_prob", "score")) for name in names]
+                    numbers = [name.startswith(("log_prob", "score", "confidence")) for name in names]
                     cells = [c.replace(",", ".") if number else c for c, number in zip(cells, numbers, strict=True)]
                     record = cls.record_of(cells).encode()
             yield record, complete
@@ -256,7 +258,9 @@ class CsvRows(Rows):
         unsure = {"": {}, "true": {"unsure": True}}[cells["unsure"].lower()]  # spreadsheets write TRUE
         several = {"candidates": candidates} if layout.num > 1 else {}
         keywords = {"keywords": cells["keywords"].split(SEPARATOR)} if cells.get("keywords") else {}
-        return {"path": cells["path"], **candidates[0], **unsure, **several, **keywords}
+        confidence = {"confidence": float(cells["confidence"])} if cells["confidence"] else {}
+        kinds = {"kinds": kinds_in(cells["kinds"])} if cells["kinds"] else {}
+        return {"path": cells["path"], **candidates[0], **confidence, **unsure, **kinds, **several, **keywords}
 
 
 class TsvRows(CsvRows):
@@ -298,7 +302,8 @@ def columns(layout: Layout) -> list[str]:
     """Return a table's column names."""
     numbers = ["", *(f"_{i}" for i in range(2, layout.num + 1))]
     candidates = [f"{name}{i}" for i in numbers for name in ("caption", "log_prob", "score")]
-    return ["path", *candidates, "error", "unsure", *(["keywords"] if layout.keywords else [])]
+    judgement = ["unsure", "confidence", "kinds"]
+    return ["path", *candidates, "error", *judgement, *(["keywords"] if layout.keywords else [])]
 
 
 def dump(value: Any, indent: int | None = None) -> str:
@@ -321,6 +326,12 @@ def on_one_line(path: str) -> str:
 def from_one_line(path: str) -> str:
     """Return the file name that `on_one_line` escaped. Raises KeyError for other escapes."""
     return path if os.sep == "\\" else re.sub(r"\\(.?)", lambda found: UNESCAPES[found[1]], path)
+
+
+def kinds_in(cell: str) -> list[dict[str, Any]]:
+    """Return the kinds in a table's cell, as rows have them. Raises ValueError."""
+    named = (kind.rpartition(" ") for kind in cell.split(SEPARATOR) if kind)
+    return [{"name": name, "probability": float(number)} for name, _, number in named]
 
 
 def number_in(cell: str) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 from capcli.files import OutputError
 from capcli.images.find import PHOTO_FOLDERS, find_images
 from capcli.outputs.existing import SEPARATOR
-from capcli.outputs.formats import FORMATS, JsonLinesRows, JsonRows, TextRows, format_by_ending, number_in
+from capcli.outputs.formats import FORMATS, JsonLinesRows, JsonRows, TextRows, format_by_ending, kinds_in, number_in
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.originals import UntouchableError
 from capcli.outputs.parquet import ParquetRows, check_parquet, parts_of
@@ -260,8 +260,12 @@ def row_of(value: Any, columns: Mapping[str, str], folder: str) -> Row:
         raise ValueError(f"no {columns.get('caption') or 'caption or text'}")
     candidates = candidates_in(value, key)
     row = {"path": path, **candidates[0]}
+    if (likely := finite(value.get("confidence"))) is not None:
+        row["confidence"] = likely
     if str(value.get("unsure") or "").strip().lower() not in FALSE:
         row["unsure"] = True
+    if kinds := kinds_of(value.get("kinds")):
+        row["kinds"] = kinds
     if len(candidates) > 1 or value.get("candidates"):
         row["candidates"] = candidates
     keywords = value.get(column_in(value, "keywords", columns) or "") or ()
@@ -270,6 +274,15 @@ def row_of(value: Any, columns: Mapping[str, str], folder: str) -> Row:
     if not all(isinstance(keyword, str) for keyword in keywords):
         raise ValueError(f"keywords that are no texts: {brief(keywords)}")
     return row | ({"keywords": list(keywords)} if keywords else {})
+
+
+def kinds_of(value: Any) -> list[Row]:
+    """Return kinds as `as_row` made them; none of anything else."""
+    try:
+        kinds = kinds_in(value) if isinstance(value, str) else value or ()
+        return [{"name": str(kind["name"]), "probability": float(kind["probability"])} for kind in kinds]
+    except (ValueError, TypeError, LookupError):
+        return []
 
 
 def candidates_in(value: Row, key: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Keywords from captions: nouns and attributes by a stop list, as captions are simple and a tagger is heavy.
+"""Keywords: nouns and attributes in captions, by a stop list, as these are simple and a tagger is heavy; and kinds.
 
 A word counts unless it is left out, or ends like a participle or adverb (-ing, -ed, -ly) and is not kept. The lists in
 keywords.toml are from the bundled vocabulary's 3,542 words, each judged by hand by its main use in captions: `swing` is
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capcli.model.english import FUNCTION_WORDS
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import Candidate, Caption, ImageError, Kind
 
+SURE_KIND = 0.7  # the probability from which a kind is a keyword too: about as often right as a caption's words
 MOST, LEAST_SCORE = 5, 0.1  # defaults: keywords per image, and the least score
 WORD = re.compile(r"[^\W\d_][^\W_]*(?:['’-][^\W_]+)*")
 PARTICIPLE = re.compile(r"[a-z-]+(?:ing|ed|ly)")
@@ -58,24 +59,27 @@ def all_with_keywords(
 
 
 def with_keywords(caption: Caption, num: int, most: int = MOST, min_score: float = LEAST_SCORE) -> Caption:
-    """Return a caption with keywords from all its candidates, but only the first `num` of these.
+    """Return a caption with keywords from its kinds and all its candidates, but only the first `num` of these.
 
     most, min_score: as in `keywords_of`.
     """
-    keywords = keywords_of(caption.candidates, most, min_score)
+    keywords = keywords_of(caption.candidates, most, min_score, caption.kinds)
     return replace(caption, candidates=caption.candidates[:num], keywords=keywords)
 
 
-def keywords_of(candidates: Sequence[Candidate], most: int = MOST, min_score: float = LEAST_SCORE) -> tuple[str, ...]:
+def keywords_of(
+    candidates: Sequence[Candidate], most: int = MOST, min_score: float = LEAST_SCORE, kinds: Sequence[Kind] = ()
+) -> tuple[str, ...]:
     """Return an image's keywords, best first.
 
     A keyword's score is the model's probability for it, the highest in each caption and 0 in captions without it,
-    averaged with the captions' probabilities, scaled to sum to 1. Of a plural in -s and its singular, or a compound and
-    its parts, only the better one counts.
+    averaged with the captions' probabilities, scaled to sum to 1; a kind's is its own. Of a plural in -s and its
+    singular, or a compound and its parts, only the better one counts.
 
     candidates: the image's captions.
     most: keywords to return, 1 or more.
     min_score: the least score, 0 … 1.
+    kinds: of the image; those from SURE_KIND on are keywords.
     """
     best = max((candidate.log_prob for candidate in candidates), default=0.0)
     weights = [math.exp(candidate.log_prob - best) for candidate in candidates]
@@ -86,6 +90,9 @@ def keywords_of(candidates: Sequence[Candidate], most: int = MOST, min_score: fl
             found[keyword] = max(found.get(keyword, 0.0), math.exp(log_prob))
         for keyword, probability in found.items():
             scores[keyword] = scores.get(keyword, 0.0) + weight / sum(weights) * probability
+    for kind in kinds:
+        if kind.probability >= SURE_KIND:
+            scores[kind.name] = max(scores.get(kind.name, 0.0), kind.probability)
     keywords: list[str] = []
     for keyword in sorted(scores, key=lambda keyword: -scores[keyword]):
         if scores[keyword] >= min_score and not any(are_alike(keyword, better) for better in keywords):

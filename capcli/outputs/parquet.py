@@ -28,9 +28,9 @@ NO_NAME = "its name is not UTF-8, which Parquet requires"
 class ParquetRows(Rows):
     """Write one file in row groups, complete when closed.
 
-    Columns as in JSON rows: path, caption and error, text; log_prob and score, double; unsure, boolean; candidates, a
-    list of structs of caption, log_prob and score, null for a single candidate; and keywords, if asked for, a list of
-    text.
+    Columns as in JSON rows: path, caption and error, text; log_prob, score and confidence, double; unsure, boolean;
+    candidates, a list of structs of caption, log_prob and score, null for a single candidate; kinds, a list of structs
+    of name and probability; and keywords, if asked for, a list of text.
     """
 
     name = "parquet"
@@ -46,7 +46,7 @@ class ParquetRows(Rows):
 
     def write(self, result: Caption | ImageError) -> None:
         if not self.has_row(result.path):
-            self.copy(as_row(result, self.layout.num, self.layout.min_score))
+            self.copy(as_row(result, self.layout.num, self.layout.min_confidence))
 
     def copy(self, row: dict[str, Any]) -> None:
         """Add a row from `as_row`. Raises ImageError if its path is not UTF-8, and OutputError."""
@@ -269,6 +269,7 @@ def schema(keywords: bool) -> Any:
 
     text, number = pyarrow.string(), pyarrow.float64()
     candidate = [("caption", text), ("log_prob", number), ("score", number)]
+    kind = [("name", text), ("probability", number)]
     return pyarrow.schema(
         [
             ("path", text),
@@ -276,6 +277,8 @@ def schema(keywords: bool) -> Any:
             ("candidates", pyarrow.list_(pyarrow.struct(candidate))),
             ("unsure", pyarrow.bool_()),
             ("error", text),
+            ("confidence", number),
+            ("kinds", pyarrow.list_(pyarrow.struct(kind))),
             *([("keywords", pyarrow.list_(text))] if keywords else []),
         ]
     )

@@ -89,7 +89,7 @@ def open_rows(
     replace stays until then, or until the first line or file.
 
     resume: continue a file, if there is one. Removes a half-written last line, and rows of images to retry: those with
-        errors, and those that min_score left empty but no longer would.
+        errors, and those that min_confidence left empty but no longer would.
     overwrite: replace a file that is not empty.
     at_once: let any format appear only once complete; not with resume.
 
@@ -99,7 +99,7 @@ def open_rows(
     finished: dict[str, bool] = {}
     try:
         if issubclass(kind, ParquetFolder):
-            return open_folder(path, layout, resume, overwrite, lambda row: is_done(row, layout.min_score))
+            return open_folder(path, layout, resume, overwrite, lambda row: is_done(row, layout.min_confidence))
         # Not pipes and devices.
         if (at_once or kind.at_once) and (os.path.isfile(path) or not os.path.exists(path)):
             place = os.path.realpath(path)
@@ -143,14 +143,14 @@ def how_to_go_on(rows: Rows | None, page: bool, places: Sequence[Sink]) -> str:
 def finished_images(path: str, kind: type[Rows], layout: Layout) -> dict[str, bool]:
     """Return an output's finished images as `read_rows` does; none without a file."""
     if issubclass(kind, ParquetFolder):
-        return finished_in(path, lambda row: is_done(row, layout.min_score))
+        return finished_in(path, lambda row: is_done(row, layout.min_confidence))
     return read_rows(path, kind, layout)[0] if os.path.isfile(path) else {}
 
 
 def read_rows(path: str, kind: type[Rows], layout: Layout) -> tuple[dict[str, bool], bool]:
     """Return a file's finished images, path → whether there is a caption, and whether it holds just their records.
 
-    A low score leaves a finished image without a caption. The records have to be as we write them.
+    Too little confidence leaves a finished image without a caption. The records have to be as we write them.
 
     kind, layout: what the file should hold.
 
@@ -171,7 +171,7 @@ def kept_records(path: str, kind: type[Rows], layout: Layout) -> Iterator[tuple[
     Records are as we write them, even if an editor or spreadsheet saved the file. Arguments and errors are those of
     `read_rows`.
     """
-    for record, row, done in read_records(path, kind, layout, lambda row: is_done(row, layout.min_score)):
+    for record, row, done in read_records(path, kind, layout, lambda row: is_done(row, layout.min_confidence)):
         if done:
             yield record, row
 
@@ -220,16 +220,16 @@ def opened(path: str) -> BinaryIO:
     return file
 
 
-def is_done(row: dict[str, Any], min_score: float | None) -> bool:
-    """Return whether an image with this row needs no retry. min_score: of the current run."""
-    return not (row.get("error") or has_another_chance(row, min_score))
+def is_done(row: dict[str, Any], min_confidence: float | None) -> bool:
+    """Return whether an image with this row needs no retry. min_confidence: of the current run."""
+    return not (row.get("error") or has_another_chance(row, min_confidence))
 
 
-def has_another_chance(row: dict[str, Any], min_score: float | None) -> bool:
-    """Return whether a row's caption was left empty for its score, and would not be with this min_score."""
-    return any(
-        not candidate["caption"]
-        and candidate.get("score") not in (None, "")  # a table's cells for missing candidates
-        and (min_score is None or float(candidate["score"]) >= min_score)
+def has_another_chance(row: dict[str, Any], min_confidence: float | None) -> bool:
+    """Return whether a row's caption was left empty for its confidence, and would not be with this min_confidence."""
+    empty = [
+        float(candidate["score"])
         for candidate in ([row] if row else []) + list(row.get("candidates", ()))
-    )
+        if not candidate["caption"] and candidate.get("score") not in (None, "")  # a table's cells for missing ones
+    ]
+    return bool(empty) and (min_confidence is None or float(row.get("confidence", 1)) >= min_confidence)

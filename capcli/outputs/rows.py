@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
@@ -17,7 +17,7 @@ from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from capcli.files import OutputFile
-    from capcli.results import Caption
+    from capcli.results import Caption, Kind
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layout:
     """Describe the content of rows.
 
     num: candidates per image, 1 or more; above 1, with scores.
-    min_score: candidates below it are left empty; None keeps all.
+    min_confidence: captions less likely right are left empty; None keeps all.
     template: words lines of text.
     names_images: whether lines of text begin with the image's path.
     marks_unsure: whether lines of text mark unsure captions, for people, not programs; other formats always do.
@@ -34,7 +34,7 @@ class Layout:
     """
 
     num: int = 1
-    min_score: float | None = None
+    min_confidence: float | None = None
     template: Template = CAPTION_ALONE
     names_images: bool = True
     marks_unsure: bool = False
@@ -133,7 +133,7 @@ class Rows(Sink):
 
     def row(self, result: Caption | ImageError) -> str:
         """Return a result's text. Raises ImageError if there can be none."""
-        return self.encode(as_row(result, self.layout.num, self.layout.min_score))
+        return self.encode(as_row(result, self.layout.num, self.layout.min_confidence))
 
     def encode(self, row: dict[str, Any]) -> str:
         """Return the text of a row from `as_row`."""
@@ -195,28 +195,38 @@ class Rows(Sink):
             yield record.removesuffix(b"\r") + b"\n", False
 
 
-def is_rejected(candidate: Any, min_score: float | None) -> bool:
-    """Return whether a candidate scores below min_score; None rejects none."""
-    return min_score is not None and candidate.score < min_score
+def is_rejected(caption: Caption, min_confidence: float | None) -> bool:
+    """Return whether a caption is less likely right than min_confidence; None rejects none."""
+    return min_confidence is not None and caption.confidence is not None and caption.confidence < min_confidence
 
 
-def as_row(result: Caption | ImageError, num: int, min_score: float | None = None) -> dict[str, Any]:
+def as_row(result: Caption | ImageError, num: int, min_confidence: float | None = None) -> dict[str, Any]:
     """Return a result as a row of JSON.
 
-    `{"path", "caption", "log_prob", "score"}`, with `"unsure": true` if it is, `"candidates"` for num above 1, and
-    `"keywords"` if asked for; for a failure, `{"path", "error"}`.
+    `{"path", "caption", "log_prob", "score"}`, with `"confidence"` and `"kinds"` if the checkpoint tells them,
+    `"unsure": true` if it is, `"candidates"` for num above 1, and `"keywords"` if asked for; for a failure,
+    `{"path", "error"}`.
 
     num: candidates per image, 1 or more.
-    min_score: captions below it are None; None keeps all.
+    min_confidence: captions less likely right are None; None keeps all.
     """
     if isinstance(result, Exception):
         return {"path": result.path, "error": result.reason}
-    row = {"path": result.path, **as_candidate(result, min_score)} | ({"unsure": True} if result.unsure else {})
+    hidden = is_rejected(result, min_confidence)
+    row = {"path": result.path, **as_candidate(result, hidden)}
+    row |= {} if result.confidence is None else {"confidence": round(result.confidence, 4)}
+    row |= {"unsure": True} if result.unsure else {}
+    row |= {"kinds": kinds_in_row(result.kinds)} if result.kinds else {}
     if num > 1:
-        row["candidates"] = [as_candidate(candidate, min_score) for candidate in result.candidates]
+        row["candidates"] = [as_candidate(candidate, hidden) for candidate in result.candidates]
     if result.keywords is not None:
-        row["keywords"] = [] if is_rejected(result, min_score) else list(result.keywords)
+        row["keywords"] = [] if hidden else list(result.keywords)
     return row
+
+
+def kinds_in_row(kinds: Iterable[Kind]) -> list[dict[str, Any]]:
+    """Return kinds as `{"name", "probability"}`."""
+    return [{"name": kind.name, "probability": round(kind.probability, 4)} for kind in kinds]
 
 
 def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[str], str] = str) -> dict[str, Any]:
@@ -226,23 +236,22 @@ def worded_row(result: Caption | ImageError, layout: Layout, escape: Callable[[s
 
     Raises ImageError as `Template.fill` does.
     """
-    row = as_row(result, layout.num, layout.min_score)
-    if not isinstance(result, Exception):
+    row = as_row(result, layout.num, layout.min_confidence)
+    if not isinstance(result, Exception) and not is_rejected(result, layout.min_confidence):
         for shown, candidate in zip(row.get("candidates", [row]), result.candidates, strict=False):
-            if not is_rejected(candidate, layout.min_score):
-                text = layout.template.fill(result.path, candidate, escape, result.keywords)
-                shown["caption"] = put_in("", text) if HOLE in text else text
+            text = layout.template.fill(result.path, candidate, escape, result.keywords)
+            shown["caption"] = put_in("", text) if HOLE in text else text
     return row
 
 
-def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, Any]:
-    """Return `{"caption", "log_prob", "score"}`; the caption is None if empty or below min_score.
+def as_candidate(candidate: Any, hidden: bool = False) -> dict[str, Any]:
+    """Return `{"caption", "log_prob", "score"}`; the caption is None if empty or hidden.
 
     Numbers are None where a caption has none, such as a person's.
     """
     numbers = {"log_prob": candidate.log_prob, "score": candidate.score}
     return {
-        "caption": None if is_rejected(candidate, min_score) else candidate.text or None,
+        "caption": None if hidden else candidate.text or None,
         **{name: None if math.isnan(number) else round(number, 4) for name, number in numbers.items()},
     }
 
@@ -250,21 +259,35 @@ def as_candidate(candidate: Any, min_score: float | None = None) -> dict[str, An
 def as_read(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row read from any format as `as_row` made it.
 
-    row: may have an empty caption, and lack log_prob, score, unsure and keywords.
+    row: may have an empty caption, and lack log_prob, score, confidence, unsure, kinds and keywords.
 
     Raises ValueError, TypeError, AttributeError or KeyError for anything else.
     """
-    known = {"path", "caption", "log_prob", "score", "unsure", "candidates", "keywords", "error"}
+    known = {"path", "caption", "log_prob", "score", "confidence", "unsure", "kinds", "candidates", "keywords", "error"}
     if not isinstance(row["path"], str) or not row.keys() <= known:
         raise ValueError
     if row.get("error"):
         return {"path": row["path"], "error": str(row["error"])}
-    read = {"path": row["path"], **candidate_as_read(row)} | ({"unsure": True} if row.get("unsure") else {})
+    read = {"path": row["path"], **candidate_as_read(row)}
+    if (confidence := row.get("confidence")) is not None:
+        read["confidence"] = probability(confidence)
+    read |= {"unsure": True} if row.get("unsure") else {}
+    kinds = [
+        {"name": str(kind["name"]), "probability": probability(kind["probability"])} for kind in row.get("kinds") or ()
+    ]
     candidates = [candidate_as_read(candidate) for candidate in row.get("candidates") or ()]
     keywords = list(row.get("keywords") or ())
     if not all(isinstance(keyword, str) for keyword in keywords):
         raise TypeError
-    return read | {name: value for name, value in (("candidates", candidates), ("keywords", keywords)) if value}
+    lists = {"kinds": kinds, "candidates": candidates, "keywords": keywords}
+    return read | {name: value for name, value in lists.items() if value}
+
+
+def probability(value: Any) -> float:
+    """Return a number in 0 … 1. Raises ValueError and TypeError for anything else."""
+    if isinstance(value, (str, bool)) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
 
 
 def candidate_as_read(candidate: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.originals import UntouchableError, folders_of, original
-from capcli.outputs.rows import is_encodable, is_rejected
+from capcli.outputs.rows import is_encodable
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
@@ -86,7 +86,6 @@ class Sidecars(Beside):
         existing: str = "skip",
         template: Template = CAPTION_ALONE,
         num: int = 1,
-        min_score: float | None = None,
         tree: str | None = None,
         root: str = "",
         folders: Iterable[str] = (),
@@ -98,7 +97,6 @@ class Sidecars(Beside):
         existing: one of EXISTING, for sidecars with text.
         template: words a candidate.
         num: candidates per image, 1 or more.
-        min_score: captions below it are not written; None writes all.
         tree: folder to write into, at images' paths relative to root; None writes beside images.
         root: absolute path of the folder that the tree mirrors.
         folders: named by the user, so links into them are followed.
@@ -107,7 +105,7 @@ class Sidecars(Beside):
             for those.
         """
         super().__init__()
-        self.existing, self.template, self.num, self.min_score = existing, template, num, min_score
+        self.existing, self.template, self.num = existing, template, num
         self.ending, self.separator = ending, separator
         self.tree, self.root = tree, root
         self.remembers = existing in KEPT
@@ -144,9 +142,8 @@ class Sidecars(Beside):
 
     def text(self, result: Caption) -> str:
         """Return the text of a caption. Raises ImageError as `Template.fill` does."""
-        shown = [c for c in result.candidates if not is_rejected(c, self.min_score)]
         between = "\n" if self.separator is None else self.separator
-        return between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in shown)
+        return between.join(self.template.fill(result.path, c, keywords=result.keywords) for c in result.candidates)
 
     def changes(self, result: Caption) -> Iterable[tuple[str, str, str]]:
         """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
@@ -160,7 +157,7 @@ class Sidecars(Beside):
 
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
-        if isinstance(result, ImageError) or is_rejected(result, self.min_score):
+        if isinstance(result, ImageError):
             return
         sidecar, new = self.sidecar(result.path), self.text(result)
         try:

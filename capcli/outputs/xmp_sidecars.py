@@ -16,7 +16,6 @@ from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.fields import Filling, changed
 from capcli.outputs.metadata.texts import NOTHING, ShownTexts
 from capcli.outputs.originals import UntouchableError, original
-from capcli.outputs.rows import is_rejected
 from capcli.outputs.sidecars import Beside
 from capcli.outputs.sink import CaptionedAlready, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
@@ -51,7 +50,6 @@ class XmpSidecars(Beside):
         self,
         existing: str = "skip",
         template: Template = CAPTION_ALONE,
-        min_score: float | None = None,
         folders: Iterable[str] = (),
         adobe: bool = False,
         fields: tuple[str, ...] = ("description",),
@@ -60,13 +58,13 @@ class XmpSidecars(Beside):
         """Set what to write, and where.
 
         existing: one of EXISTING, for images with a caption.
-        template, min_score, folders: as in `Sidecars`.
+        template, folders: as in `Sidecars`.
         adobe: whether a sidecar's name drops the image's ending.
         fields: to write, of FIELDS.
         separator: joins a caption to existing text, as in `combine`.
         """
         super().__init__()
-        self.existing, self.template, self.min_score, self.adobe = existing, template, min_score, adobe
+        self.existing, self.template, self.adobe = existing, template, adobe
         self.folders = tuple(folders)
         self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
@@ -133,7 +131,7 @@ class XmpSidecars(Beside):
 
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
-        if isinstance(result, ImageError) or is_rejected(result, self.min_score):
+        if isinstance(result, ImageError):
             return
         path = result.path
         sidecar = self.sidecar(path)

@@ -149,7 +149,9 @@ class Api:
         if most:
             results = all_with_keywords(results, num, most, wanted.get("min_keyword_score"))
         results = wanted["replace"].reword(results)
-        return answer([caption_row(result, num, wanted.get("min_score")) for result in results], status_of(results))
+        return answer(
+            [caption_row(result, num, wanted.get("min_confidence")) for result in results], status_of(results)
+        )
 
     async def explain(self, request: Request) -> Response:
         """Answer with a row for each sentence, best fit first."""

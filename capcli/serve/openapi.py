@@ -18,16 +18,22 @@ LARGEST = 2**31  # of a limit worth telling
 ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 SCORED = {"caption": {"type": ["string", "null"]}, "log_prob": {"type": "number"}, "score": {"type": "number"}}
 CANDIDATE = {"type": "object", "properties": SCORED}
+KIND = {"type": "object", "properties": {"name": {"type": "string"}, "probability": {"type": "number"}}}
 ROW = {
     "type": "object",
     "description": "What --format json writes for an image: a caption, or the error of one that cannot be read.",
     "properties": {
         "path": {"type": "string", "description": "The name that the image was sent with."},
         **SCORED,
+        "confidence": {
+            "type": "number",
+            "description": "How likely it is right, 0 to 1; absent where the checkpoint cannot tell.",
+        },
         "unsure": {
             "type": "boolean",
             "description": "True where it is more likely wrong than right, else absent.",
         },
+        "kinds": {"type": "array", "items": KIND, "description": "What the photo shows, by the encoder alone."},
         "candidates": {"type": "array", "items": CANDIDATE, "description": "With num above 1."},
         "keywords": {"type": "array", "items": {"type": "string"}, "description": "With keywords."},
         "error": {"type": "string"},

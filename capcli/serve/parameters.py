@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
-from capcli.captioner import Captioner
+from capcli.captioner import CANNOT_JUDGE, Captioner
 from capcli.decoding.options import DecodingOptions
 from capcli.decoding.rules import Rules
 from capcli.maps.overlay import SCALES, STYLES
@@ -68,7 +68,9 @@ DECODING = {
     **parameters_of(DecodingOptions),
 }
 WRITING = {
-    "min_score": Parameter(float, Setting("Leave a caption empty if its score is below S.")),
+    "min_confidence": Parameter(
+        float, Setting("Leave a caption empty that is less likely right than P, a probability.", 0, 1)
+    ),
     "keywords": Parameter(int, Setting("Give up to N keywords: nouns and attributes of the best captions.", 1, 100)),
     "min_keyword_score": Parameter(
         float, Setting("With keywords: leave out those whose probability is below P.", 0, 1)
@@ -118,6 +120,8 @@ def read_parameters(
         found["replace"] = Replacements(found.get("replace", []))
     except ValueError as error:
         raise Refusal(400, f"replace: {error}") from None
+    if found.get("min_confidence") and not captioner.config.confidence:
+        raise Refusal(400, f"min-confidence: {CANNOT_JUDGE}")
     found["options"] = decoding_options(found, captioner)
     return found
 

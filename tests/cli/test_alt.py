@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def alt(tiny_checkpoint: Path):
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, ["alt", *map(str, arguments), "--model", str(tiny_checkpoint), "--unsure"])
+        return CliRunner().invoke(
+            app, ["alt", *map(str, arguments), "--model", str(tiny_checkpoint), "--min-confidence", "0"]
+        )
 
     return run
 
@@ -109,9 +112,18 @@ def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
     assert unsure.startswith("capcli: site/index.html:1: img/plain.png: left as it is; the caption is unsure: ")
     assert drawing == "capcli: site/index.html:1: img/drawing.svg: not an image in a format that can be read"
     assert (site / "index.html").read_bytes() == before
-    done = CliRunner().invoke(app, [*command, "--unsure", "--max-chars", "1"])
+    done = CliRunner().invoke(app, [*command, "--min-confidence", "0", "--max-chars", "1"])
     assert "img/plain.png: left as it is; no caption has 1 characters or fewer" in done.stderr
-    assert len(CliRunner().invoke(app, [*command, "--unsure"]).stdout.splitlines()) == 2
+    done = CliRunner().invoke(app, [*command, "--min-confidence", "0.4"])
+    assert done.exit_code == 2
+    assert done.stderr == "capcli: --min-confidence: this checkpoint cannot tell how likely a caption is right\n"
+    assert len(CliRunner().invoke(app, [*command, "--min-confidence", "0"]).stdout.splitlines()) == 2
+    config = tiny_checkpoint / "config.json"
+    known = {"unsure_below": -100.0, "confidence": [0.0, 0.0, 0.0, 0.0, 1.0]}  # 73 %
+    config.write_text(json.dumps(json.loads(config.read_text()) | known))
+    (site / "index.html").write_text("<img src=img/coffee.jpg>\n")
+    assert "the caption is unsure" in CliRunner().invoke(app, [*command, "--min-confidence", "0.8"]).stderr
+    assert CliRunner().invoke(app, command).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -171,14 +171,14 @@ def test_another_checkpoint_has_captions_of_its_own(
     "options",
     [
         ["--format", "jsonl", "--num", 2, "--keywords", 4],
-        ["--format", "json", "--replace", "a=one", "--replace", "cat=tiger", "--min-score", -11.5],
-        ["--format", "csv", "--num", 3, "--min-score", -11.5],
+        ["--format", "json", "--replace", "a=one", "--replace", "cat=tiger", "--min-confidence", 0.731],
+        ["--format", "csv", "--num", 3, "--min-confidence", 0.731],
         ["--template", "{caption} ({score:.9f}, {keywords}), {folder}/{name}"],
     ],
     ids=str,
 )
 def test_what_is_written_does_not_depend_on_where_a_caption_is_from(
-    tiny_checkpoint: Path, photos: Path, tmp_path: Path, looked_at: list[int], options: list[object]
+    judging_checkpoint: Path, photos: Path, tmp_path: Path, looked_at: list[int], options: list[object]
 ) -> None:
     def write(number: int, *more: object) -> dict[Path, bytes]:
         shutil.rmtree(photos)
@@ -186,7 +186,7 @@ def test_what_is_written_does_not_depend_on_where_a_caption_is_from(
             os.utime(path, (i, i))
         shutil.copytree(PHOTOS, photos / "more", ignore=shutil.ignore_patterns("*.md"))
         words = [photos, "-o", tmp_path / f"out{number}", "--sidecar", "--xmp", "--write-metadata", *options, *more]
-        done = caption(tiny_checkpoint, *words, *([] if "--format" in options else ["--format", "text"]))
+        done = caption(judging_checkpoint, *words, *([] if "--format" in options else ["--format", "text"]))
         assert done.exit_code == 0, done.stderr
         files = {path.relative_to(photos): path.read_bytes() for path in photos.rglob("*") if path.is_file()}
         return files | {Path("out"): (tmp_path / f"out{number}").read_bytes()}

@@ -42,9 +42,9 @@ def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpo
     assert f"BLEU-1{result['scores']['bleu_1']:34.2f}  ({low:.1f} to {high:.1f})" in lines
     tokenizer = next(line for line in lines if line.startswith("tokenizer"))
     assert tokenizer.endswith("capcli  (no Java that works: no METEOR)")
-    assert any(line.startswith("AUC of --min-score") for line in lines)
+    assert any(line.startswith("AUC of the score") for line in lines)
     first = result["calibration"]["thresholds"][0]
-    assert f"  --min-score {first['min_score']:.2f} keeps 75%, whose CIDEr is {first['cider']:.1f}" in lines
+    assert f"  score from {first['least']:.2f} keeps 75%, whose CIDEr is {first['cider']:.1f}" in lines
     least = result["calibration"]["unsure_below"]
     assert any(line.startswith(f"gain of 98 % of the captions{least:12.2f}  (pictures of one colour") for line in lines)
     assert 0 <= result["calibration"]["one_colour_below"] <= 1
@@ -56,11 +56,21 @@ def test_scores_with_intervals_calibration_and_extremes(data: Path, tiny_checkpo
     assert [float(line.split()[0]) for line in lines[best + 1 :: 2]] == pytest.approx(ranked[::-1], abs=0.06)
 
 
+def test_confidence_is_compared_with_what_is_right(data: Path, judging_checkpoint: Path) -> None:
+    lines = evaluate(data, judging_checkpoint).splitlines()
+    result = json.loads(evaluate(data, judging_checkpoint, "--json"))
+    assert result["calibration"]["by"] == "confidence"
+    assert sum(row["captions"] for row in result["calibration"]["reliability"]) == 3
+    assert all(0 < row["confidence"] < 1 for row in result["captions"])
+    assert any(line.startswith("  --min-confidence ") for line in lines)
+    assert any(line.startswith("  confidence ") and "captions, " in line for line in lines)
+
+
 def test_cider_of_a_single_photo_is_undefined(data: Path, tiny_checkpoint: Path) -> None:
     data.write_text(json.dumps(json.loads(data.read_text())[:1]))
     lines = evaluate(data, tiny_checkpoint).splitlines()
     assert any(line.split() == "CIDEr — (takes two photos or more)".split() for line in lines)
-    assert not any("--min-score" in line or "nan" in line for line in lines)
+    assert not any("AUC" in line or "nan" in line for line in lines)
     result = json.loads(evaluate(data, tiny_checkpoint, "--json"))
     assert "cider" not in result["scores"]
     assert [row["cider"] for row in result["captions"]] == [None]

@@ -167,11 +167,10 @@ def test_keywords_and_fields(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert [{**row, "keywords": None} for row in found] == [
         {**json.loads(line), "keywords": None} for line in plain.stdout.splitlines()
     ]
-    for arguments in (("--num", 2, "--keywords", 2), ("--keywords", 1, "--min-score", 99)):
+    for arguments in (("--num", 2, "--keywords", 2), ("--keywords", 1)):
         limited = [json.loads(line) for line in capcli(*common, *arguments, "--format", "jsonl").stdout.splitlines()]
         assert all(len(row["keywords"]) <= 2 for row in limited)
         assert all(len(row.get("candidates", ())) in (0, 2) for row in limited)
-        assert "--min-score" not in arguments or not any(row["keywords"] for row in limited)
 
     options = ("--sidecar", "--xmp", "--write-metadata", "--template", "{keywords}: {caption}", "--keywords", 9)
     done = capcli(*common, *options, "--fields", "alt,keywords")
@@ -249,15 +248,17 @@ def test_captions_and_times_of_a_person_are_kept_in_images(tiny_checkpoint: Path
     assert [photo.stat().st_mtime for photo in photos] == [10**9] * 3
 
 
-def test_low_scores_and_failures(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_low_confidence_and_failures(judging_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 3)
     (tmp_path / "photos" / "photo1.jpg").write_bytes(b"")
     done = capcli(
-        tmp_path / "photos", "--model", tiny_checkpoint, "--format", "jsonl", "--min-score", "0", "--sidecar",
+        *(tmp_path / "photos", "--model", judging_checkpoint, "--format", "jsonl"),
+        *("--min-confidence", "1", "--keep-unsure", "--sidecar", "--keywords", 3),
     )  # fmt: skip
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found[0]["caption"] is None
-    assert found[0]["score"] < 0
+    assert found[0]["confidence"] < 1
+    assert found[0]["keywords"] == []
     assert found[1]["error"] == "the file is empty"
     assert len(found) == 3
     assert done.returncode == 1
@@ -265,7 +266,7 @@ def test_low_scores_and_failures(tiny_checkpoint: Path, tmp_path: Path) -> None:
     done = capcli(
         tmp_path / "photos",
         "--model",
-        tiny_checkpoint,
+        judging_checkpoint,
         "--format",
         "csv",
         "--max-pixels",

@@ -135,13 +135,13 @@ def test_resume_knows_photos_by_any_spelling(
         assert (tmp_path / name).read_bytes() == whole
 
 
-def test_resume_gives_low_scores_another_chance(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_resume_gives_low_confidence_another_chance(judging_checkpoint: Path, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 4)
     output = tmp_path / "out.csv"
-    common = (tmp_path / "photos", "--model", tiny_checkpoint, "-o", output, "--resume")
-    assert "4 captions left empty" in capcli(*common, "--min-score", "0").stderr
-    assert "4 images skipped" in capcli(*common, "--min-score", "0").stderr
-    assert capcli(*common, "--min-score", "-50").stderr == ""
+    common = (tmp_path / "photos", "--model", judging_checkpoint, "-o", output, "--resume")
+    assert "4 captions left empty: confidence below 1" in capcli(*common, "--min-confidence", "1").stderr
+    assert "4 images skipped" in capcli(*common, "--min-confidence", "1").stderr
+    assert "left empty" not in capcli(*common, "--min-confidence", "0").stderr
     found = list(csv.DictReader(output.read_text().splitlines()))
     assert len(found) == 4
     assert all(row["caption"] for row in found)

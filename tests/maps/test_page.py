@@ -13,7 +13,7 @@ from PIL import Image
 from capcli.maps.overlay import OverlayOptions
 from capcli.maps.page import HtmlReport
 from capcli.maps.shown import pack, where
-from capcli.results import AttentionMap, Candidate, Caption, ImageError
+from capcli.results import AttentionMap, Candidate, Caption, ImageError, Kind
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -106,6 +106,16 @@ def test_keywords_are_shown_and_can_be_searched(tmp_path: Path, photo: Path) -> 
     assert '<p class="keywords">Keywords: cat, R&amp;D</p>' in text
     assert 'cat R&amp;D"' in text
     assert "Keywords:" not in write_report(tmp_path / "without.html", [replace(caption, keywords=())])
+
+
+def test_confidence_and_kinds_are_shown_and_sort_the_page(tmp_path: Path, photo: Path) -> None:
+    caption = replace(make_caption(photo, "a cat"), confidence=0.43, unsure=True, kinds=(Kind("polar bear", 0.825),))
+    text = write_report(tmp_path / "r.html", [caption])
+    assert '<p class="unsure">Confidence: 43% (unsure)</p>' in text
+    assert '<p class="keywords">Kinds: polar bear 82%</p>' in text
+    assert 'data-sure="00.4300"' in text
+    assert 'id="least"' in text
+    assert "Confidence:" not in write_report(tmp_path / "without.html", [make_caption(photo, "a cat")])
 
 
 def test_a_picture_without_a_caption_is_named_after_its_file(tmp_path: Path, photo: Path) -> None:

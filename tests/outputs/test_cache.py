@@ -10,27 +10,23 @@ from folders import make_photos, photo_bytes
 
 from capcli.files import OutputError
 from capcli.outputs.cache import INSERT, CaptionCache, as_json, check_cache, from_json, look
-from capcli.results import Candidate, Caption, ImageError
+from capcli.results import Candidate, Caption, ImageError, Kind
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 
 
 def said(path: str, text: str = "a cat") -> Caption:
     best = Candidate(text, ("a", "cat"), (-0.1, -1 / 3, -1e-9), -0.1 - 1 / 3 - 1e-9, -0.123456789012345)
-    return Caption(path, (best, Candidate("un café ☕", ("un",), (-2.0,), -2.0, -2.0)), 1.5, 0.25, True)
+    more = Candidate("un café ☕", ("un",), (-2.0,), -2.0, -2.0)
+    return Caption(path, (best, more), 1.5, 0.42, True, kinds=(Kind("polar bear", 0.825),))
 
 
 def plain(caption: Caption | ImageError) -> object:
     """What compares."""
     if isinstance(caption, ImageError):
         return caption.path, caption.reason
-    return (
-        caption.path,
-        [vars(candidate) for candidate in caption.candidates],
-        caption.gain,
-        caption.confidence,
-        caption.unsure,
-    )
+    sentences = [vars(candidate) for candidate in caption.candidates]
+    return caption.path, sentences, caption.gain, caption.confidence, caption.unsure, caption.kinds
 
 
 def given(cache: CaptionCache, *images: str | ImageError) -> list[object]:
@@ -57,7 +53,9 @@ def test_a_caption_is_the_same_afterwards() -> None:
         ('["a","cat"]', '["a\\n","cat"]'), ('["a","cat"]', '["a",["cat"]]'), ('"score":-1.5', '"score":"high"'),
         ('"score":-1.5', '"score":NaN'), ('"log_prob":-3.0', '"log_prob":null'), ("[-1.0,-1.0,-1.0]", "[-1.0]"),
         ("[-1.0,-1.0,-1.0]", "[[],-1.0,-1.0]"), ('"gain":0.5', '"gain":"0.5"'), ('"unsure":false', '"unsure":"no"'),
-        ('"unsure":false', '"unsure":[]'), ('"score":-1.5', '"score":1e999'), ('"score":-1.5', f'"score":{10**400}'),
+        ('"unsure":false', '"unsure":[]'), ('"confidence":null', '"confidence":"0.9"'),
+        ('"kinds":[]', '"kinds":["cat"]'), ('"kinds":[]', '"kinds":[["a\\nb",0.5]]'),
+        ('"score":-1.5', '"score":1e999'), ('"score":-1.5', f'"score":{10**400}'),
     ],
 )  # fmt: skip
 def test_rows_that_are_not_ours_are_captioned_anew(tmp_path: Path, old: str, new: str) -> None:

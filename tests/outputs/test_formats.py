@@ -7,8 +7,10 @@ import re
 import pytest
 from fakes import BAD, CAT, DOG, STRANGE, Found, write
 
-from capcli.outputs.formats import format_by_ending
+from capcli.outputs.formats import FORMATS, format_by_ending
+from capcli.outputs.rows import Layout
 from capcli.outputs.template import Template
+from capcli.results import Kind
 
 
 def test_text() -> None:
@@ -50,7 +52,9 @@ def test_json() -> None:
 @pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
 def test_tables_read_back(name: str, delimiter: str) -> None:
     text = write(name, CAT, BAD, DOG, STRANGE)
-    assert text.startswith(delimiter.join(["path", "caption", "log_prob", "score", "error", "unsure"]) + "\n")
+    assert text.startswith(
+        delimiter.join(["path", "caption", "log_prob", "score", "error", "unsure", "confidence", "kinds"]) + "\n"
+    )
     rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     assert [row["path"] for row in rows] == [r.path for r in (CAT, BAD, DOG, STRANGE)]
     assert [row["caption"] for row in rows] == ["a cat", "", 'a "dog", brown', "a man"]
@@ -68,23 +72,43 @@ def test_tables_have_columns_for_every_candidate() -> None:
     two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
     one = Found("x.jpg", "x")  # a beam may find fewer
     rows = list(csv.reader(io.StringIO(write("csv", two, one, BAD, num=2))))
-    assert rows[0] == ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error", "unsure"]
-    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", "", ""]
-    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", "", ""]
-    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty", ""]
+    names = ["path", "caption", "log_prob", "score", "caption_2", "log_prob_2", "score_2", "error", "unsure"]
+    assert rows[0] == [*names, "confidence", "kinds"]
+    assert rows[1] == ["cat.jpg", "a cat", "-3.25", "-0.5", 'a "dog", brown', "-9.0", "-2.0", "", "", "", ""]
+    assert rows[2] == ["x.jpg", "x", "-3.25", "-0.5", "", "", "", "", "", "", ""]
+    assert rows[3] == ["bad.jpg", *[""] * 6, "the file is empty", "", "", ""]
+
+
+def test_confidence_and_kinds_are_in_every_format_that_has_room_for_them() -> None:
+    kinds = (Kind("polar bear", 0.82149), Kind("bear", 0.0622))
+    bear = Found("bear.jpg", "a bear", confidence=0.8, kinds=kinds)
+    row = json.loads(write("jsonl", bear))
+    assert row["confidence"] == 0.8
+    assert row["kinds"] == [{"name": "polar bear", "probability": 0.8215}, {"name": "bear", "probability": 0.0622}]
+    assert not {"confidence", "kinds"} & json.loads(write("jsonl", CAT)).keys()
+    for name, delimiter in (("csv", ","), ("tsv", "\t")):
+        text = write(name, bear, CAT)
+        found = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        assert [each["confidence"] for each in found] == ["0.8", ""]
+        assert [each["kinds"] for each in found] == ["polar bear 0.8215, bear 0.0622", ""]
+        record = text.splitlines(keepends=True)[1].encode()
+        assert FORMATS[name].read_row(record, Layout()) == row
 
 
 def test_keywords_are_in_every_format_that_has_room_for_them() -> None:
     cat, none = Found("cat.jpg", "a cat", keywords=("cat", "t-shirt")), Found("x.jpg", "x", -2.0, keywords=())
     rows = [json.loads(line) for line in write("jsonl", cat, none, BAD).splitlines()]
     assert [row.get("keywords") for row in rows] == [["cat", "t-shirt"], [], None]
-    assert json.loads(write("jsonl", Found("x", "x", -2.0, keywords=("x",)), min_score=-1.0))["keywords"] == []
+    assert (
+        json.loads(write("jsonl", Found("x", "x", keywords=("x",), confidence=0.4), min_confidence=0.5))["keywords"]
+        == []
+    )
     assert "keywords" not in write("jsonl", CAT)
     for name, delimiter in (("csv", ","), ("tsv", "\t")):
         text = write(name, cat, none, BAD, keywords=True, num=2)
         table = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
         assert [row["keywords"] for row in table] == ["cat, t-shirt", "", ""]
-        assert list(table[0])[-2:] == ["unsure", "keywords"]
+        assert list(table[0])[-2:] == ["kinds", "keywords"]
     assert write("text", cat, template=Template("{caption} ({keywords})")) == "cat.jpg\ta cat (cat, t-shirt)\n"
 
 
@@ -108,11 +132,16 @@ def test_what_the_model_is_unsure_of_is_said() -> None:
     )
 
 
-def test_a_score_too_low_leaves_the_caption_empty() -> None:
-    assert write("text", CAT, DOG, min_score=-1.0) == "cat.jpg\ta cat\nb/dog.jpg\t\n"
-    rows = [json.loads(line) for line in write("jsonl", CAT, DOG, min_score=-1.0).splitlines()]
-    assert [(row["caption"], row["score"]) for row in rows] == [("a cat", -0.5), (None, -2.0)]
-    assert "b/dog.jpg,,-9.0,-2.0," in write("csv", DOG, min_score=-1.0)
+def test_too_little_confidence_leaves_the_caption_empty() -> None:
+    dog, bird = Found("b/dog.jpg", "a dog", -2.0, -9.0, confidence=0.5), Found("bird.jpg", "a bird", confidence=0.6)
+    assert write("text", CAT, dog, bird, min_confidence=0.6) == "cat.jpg\ta cat\nb/dog.jpg\t\nbird.jpg\ta bird\n"
+    rows = [json.loads(line) for line in write("jsonl", CAT, dog, min_confidence=0.6).splitlines()]
+    assert [(row["caption"], row.get("confidence")) for row in rows] == [("a cat", None), (None, 0.5)]
+    assert "b/dog.jpg,,-9.0,-2.0," in write("csv", dog, min_confidence=0.6)
+    two = Found("b/dog.jpg", "a dog", candidates=[CAT, DOG], confidence=0.5)
+    assert [each["caption"] for each in json.loads(write("jsonl", two, num=2, min_confidence=0.6))["candidates"]] == [
+        None
+    ] * 2
 
 
 def test_the_ending_says_the_format() -> None:

@@ -17,9 +17,9 @@ from capcli.results import ImageError
 def test_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     two = Found("b/c/a.jpg", "a cat", candidates=[CAT, DOG])
-    rows: Any = FORMATS["imagefolder"](Text(), Layout(2, -1.0, Template("{caption}, sks"), separator=" / "))
+    rows: Any = FORMATS["imagefolder"](Text(), Layout(2, 0.6, Template("{caption}, sks"), separator=" / "))
     rows.path = "b/metadata.jsonl"
-    for result in (two, BAD, Found("b/d.jpg", "a dog", -3.0)):
+    for result in (two, BAD, Found("b/d.jpg", "a dog", confidence=0.5)):
         assert result is BAD or rows.wants(result.path) is None
         rows.write(result)
     rows.layout = Layout(2)
@@ -27,7 +27,7 @@ def test_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows.copy({"path": str(tmp_path / "b/é.jpg"), "caption": "a cup"})
     rows.close()
     assert list(map(json.loads, rows.file.getvalue().splitlines())) == [
-        {"file_name": "c/a.jpg", "text": "a cat, sks"},  # the second scores too low, and the third row has none left
+        {"file_name": "c/a.jpg", "text": 'a cat, sks / a "dog", brown, sks'},  # the confidence of the third is too low
         {"file_name": "c/a.jpg", "text": 'a cat\na "dog", brown'},
         {"file_name": "é.jpg", "text": "a cup"},
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capcli.outputs.keywords import is_keyword, keywords_of, lists, nouns_and_attributes, with_keywords
-from capcli.results import Candidate, Caption
+from capcli.results import Candidate, Caption, Kind
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -60,6 +60,18 @@ def test_a_keyword_scores_what_the_model_gave_it_in_all_captions() -> None:
     likelier = [both[0], candidate("a cat on a chair", -5.0, cat=0.6)]
     assert keywords_of(likelier, min_score=0.0) == ("cat", "table", "chair")
     assert keywords_of([]) == ()
+
+
+def test_kinds_that_are_sure_are_keywords_too() -> None:
+    said = [candidate("a bear on a rock", bear=0.6, rock=0.75)]
+    assert keywords_of(said, kinds=(Kind("polar bear", 0.7), Kind("seal", 0.69))) == ("rock", "polar bear")
+    assert keywords_of(said, kinds=(Kind("bear", 0.9),)) == ("bear", "rock")
+    assert keywords_of(said, kinds=(Kind("seal", 0.8),), most=1) == ("seal",)
+    assert with_keywords(Caption("a.jpg", tuple(said), kinds=(Kind("seal", 0.8),)), 1).keywords == (
+        "seal",
+        "rock",
+        "bear",
+    )
 
 
 def test_a_word_said_twice_counts_once_and_one_of_two_forms_is_enough() -> None:

@@ -29,7 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ONE = {"caption": "a cat", "log_prob": -3.25, "score": 0.0}
-COLUMNS = ["path", "caption", "log_prob", "score", "candidates", "unsure", "error"]
+COLUMNS = ["path", "caption", "log_prob", "score", "candidates", "unsure", "error", "confidence", "kinds"]
+JUDGED = {"confidence": 0.8, "kinds": [{"name": "polar bear", "probability": 0.8215}]}
 
 
 def caption(path: str, **more: Any) -> dict[str, Any]:
@@ -40,8 +41,8 @@ def failure(path: str) -> dict[str, Any]:
     return {"path": path, "error": "not an image"}
 
 
-def open_for(output: Path | str, resume: bool = False, overwrite: bool = False, min_score: float | None = None) -> Rows:
-    kind, layout = format_for("parquet", str(output)), Layout(min_score=min_score)
+def open_for(output: Path | str, resume: bool = False, overwrite: bool = False, least: float | None = None) -> Rows:
+    kind, layout = format_for("parquet", str(output)), Layout(min_confidence=least)
     check_rows(str(output), kind, layout, resume, overwrite)
     return open_rows(str(output), kind, layout, resume, overwrite)
 
@@ -70,7 +71,9 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ParquetFolder, "group", 2)
 
 
-@pytest.mark.parametrize("rows", [[caption("a")], [failure("a")], [caption("a", candidates=[ONE, ONE]), failure("b")]])
+@pytest.mark.parametrize(
+    "rows", [[caption("a")], [failure("a")], [caption("a", **JUDGED, candidates=[ONE, ONE]), failure("b")]]
+)
 def test_columns_have_the_same_types_whatever_the_rows(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     save(tmp_path / "o.parquet", *rows)
     table = pq.read_table(tmp_path / "o.parquet")
@@ -152,15 +155,15 @@ def test_a_killed_run_is_continued_and_failures_get_another_chance(folder: Path)
     assert {part: part.read_bytes() for part in parts_of(folder)} == before
 
 
-def test_captions_that_scored_too_low_get_another_chance_where_it_is_lower(folder: Path) -> None:
-    low = {"path": "a.jpg", "caption": None, "log_prob": -9.0, "score": -2.0}
-    save(folder, low, min_score=-1.0)
-    assert open_and_close(folder, -1.0) == {"a.jpg": False}
-    assert open_and_close(folder, -3.0) == {}
+def test_captions_of_too_little_confidence_get_another_chance_where_it_would_do(folder: Path) -> None:
+    low = {"path": "a.jpg", "caption": None, "log_prob": -9.0, "score": -2.0, "confidence": 0.4}
+    save(folder, low, least=0.6)
+    assert open_and_close(folder, 0.6) == {"a.jpg": False}
+    assert open_and_close(folder, 0.3) == {}
 
 
-def open_and_close(folder: Path, min_score: float) -> dict[str, bool]:
-    opened = open_for(folder, resume=True, min_score=min_score)
+def open_and_close(folder: Path, least: float) -> dict[str, bool]:
+    opened = open_for(folder, resume=True, least=least)
     opened.close()
     return opened.finished
 

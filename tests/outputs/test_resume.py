@@ -14,6 +14,7 @@ from capcli.outputs.incoming import rows_in
 from capcli.outputs.resume import check_output, check_rows, how_to_go_on, open_rows
 from capcli.outputs.rows import Layout, Rows
 from capcli.outputs.sidecars import Sidecars
+from capcli.results import Kind
 
 FORMATS = ["jsonl", "csv", "tsv"]
 
@@ -22,9 +23,9 @@ def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def resume_output(path: str, name: str, num: int, min_score: float | None = None) -> dict[str, bool]:
+def resume_output(path: str, name: str, num: int, min_confidence: float | None = None) -> dict[str, bool]:
     """What a run that adds nothing finds in an output."""
-    rows = open_rows(path, KINDS[name], Layout(num, min_score), True, False)
+    rows = open_rows(path, KINDS[name], Layout(num, min_confidence), True, False)
     rows.file.close()
     return rows.finished
 
@@ -103,24 +104,23 @@ def test_a_table_in_another_encoding_is_refused(tmp_path: Path, content: str) ->
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_failures_are_tried_again_and_low_scores_where_they_would_do_now(tmp_path: Path, name: str) -> None:
+def test_failures_are_tried_again_and_low_confidence_where_it_would_do_now(tmp_path: Path, name: str) -> None:
     path = tmp_path / "out"
-    for min_score, tried_again in ((-1.0, False), (-0.5, False), (-2.0, True), (None, True)):
-        path.write_bytes(as_bytes(write(name, CAT, BAD, DOG, min_score=-1.0)))
-        finished = resume_output(str(path), name, 1, min_score)
-        assert finished == {"cat.jpg": True} | ({} if tried_again else {"b/dog.jpg": False})
-        kept = write(name, CAT, *([] if tried_again else [DOG]), min_score=-1.0)
-        assert path.read_bytes() == as_bytes(kept)
+    kinds = (Kind("polar bear", 0.82149), Kind("bear", 0.0622))
+    dog = Found("b/dog.jpg", "a dog", candidates=[CAT, DOG], confidence=0.5, kinds=kinds)
+    for num in (1, 2, 3):  # with 3, a table's last cells are empty
+        for least, tried_again in ((0.6, False), (0.9, False), (0.5, True), (None, True)):
+            path.write_bytes(as_bytes(write(name, CAT, BAD, dog, num=num, min_confidence=0.6)))
+            finished = resume_output(str(path), name, num, least)
+            assert finished == {"cat.jpg": True} | ({} if tried_again else {"b/dog.jpg": False})
+            kept = write(name, CAT, *([] if tried_again else [dog]), num=num, min_confidence=0.6)
+            assert path.read_bytes() == as_bytes(kept)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_candidates_left_out_are_another_chance_too(tmp_path: Path, name: str) -> None:
+def test_captions_that_an_earlier_version_left_empty_for_their_score_are_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    two = Found("cat.jpg", "a cat", candidates=[CAT, DOG])
-    for num in (2, 3):  # with 3, a table's last cells are empty
-        path.write_bytes(as_bytes(write(name, two, num=num, min_score=-1.0)))
-        assert resume_output(str(path), name, num, -1.0) == {"cat.jpg": True}
-        assert resume_output(str(path), name, num, -3.0) == {}
+    path.write_text('{"path": "a.jpg", "caption": null, "log_prob": -9.0, "score": -2.0}\n')
+    assert resume_output(str(path), "jsonl", 1, 0.9) == {}
 
 
 @pytest.mark.parametrize(

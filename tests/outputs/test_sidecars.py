@@ -116,14 +116,12 @@ def test_keywords_have_a_place_in_the_template(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text() == "a cat, cat, sofa\n"
 
 
-def test_candidates_take_a_line_each_and_low_scores_none(tmp_path: Path) -> None:
+def test_candidates_take_a_line_each(tmp_path: Path) -> None:
     image = str(tmp_path / "a.jpg")
     one, two, three = (Found(image, text, score) for text, score in (("one", -1), ("two", -2), ("three", -3)))
     one.candidates = [one, two, three]
-    Sidecars(num=3, min_score=-2.5).write(one)  # type: ignore[arg-type]
-    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
-    Sidecars("overwrite", min_score=-0.5).write(one)  # type: ignore[arg-type]
-    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+    Sidecars(num=3).write(one)  # type: ignore[arg-type]
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\nthree\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links are of another kind here")

@@ -16,7 +16,7 @@ def test_the_description_names_every_parameter_and_needs_no_other_server(server:
         "length-penalty",
         "top-p",
         "seed",
-        "min-score",
+        "min-confidence",
         "keywords",
         "replace",
     } <= parameters.keys()

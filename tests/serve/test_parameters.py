@@ -18,7 +18,9 @@ def test_parameters_are_those_of_the_command(server: Running, tiny_captioner: Ca
     assert server.ask(f"/v1/caption?{query}", COFFEE).json == expected
     body, headers = form(("image", COFFEE), fields={name: str(value) for name, value in wanted.items()})
     assert server.ask("/v1/caption", body, headers).json == expected
-    assert server.ask("/v1/caption?min-score=9", COFFEE).json[0]["caption"] is None
+    refused = server.ask("/v1/caption?min-confidence=0.5", COFFEE)
+    reason = "min-confidence: this checkpoint cannot tell how likely a caption is right"
+    assert (refused.status, refused.json["error"]) == (400, reason)
 
 
 def test_keywords_and_replacements_are_those_of_the_command(server: Running, tiny_captioner: Captioner) -> None:

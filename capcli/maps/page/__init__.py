@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from capcli.files import OutputError, WholeFile
 from capcli.maps.overlay import OverlayOptions, color_table
 from capcli.maps.photo import photo_of
-from capcli.maps.shown import THUMBNAIL, as_jpeg, sentence
+from capcli.maps.shown import THUMBNAIL, as_jpeg, judgement, sentence
 from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
@@ -98,7 +98,10 @@ class HtmlReport(Sink):
                 own=self.show_own is not None,
                 smooth=int(self.options.smooth),
                 keywords=keywords,
+                judgement="" if self.show_own else judgement(result),
                 unsure=result.unsure,
+                confidence=result.confidence,
+                kinds=result.kinds,
                 search=" ".join([result.path, result.text, *(candidate.text for candidate in others), *keywords]),
                 path=result.path,
                 name="/".join(Path(result.path).parts[-2:]),

@@ -21,3 +21,9 @@ function filter() {
 }
 search.addEventListener("input", filter);
 filter();
+
+const least = document.getElementById("least");
+least?.addEventListener("change", () => {
+  const sorted = least.checked ? [...cards].sort((a, b) => a.dataset.sure - b.dataset.sure) : cards;
+  document.getElementById("cards").append(...sorted);
+});

@@ -19,7 +19,6 @@ from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.fields import Filling, changed
 from capcli.outputs.metadata.parsing import parse
 from capcli.outputs.originals import UntouchableError, original
-from capcli.outputs.rows import is_rejected
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
@@ -37,7 +36,6 @@ class Metadata(Sink):
         self,
         existing: str = "skip",
         template: Template = CAPTION_ALONE,
-        min_score: float | None = None,
         folders: Iterable[str] = (),
         fields: tuple[str, ...] = ("description",),
         separator: str | None = None,
@@ -45,11 +43,11 @@ class Metadata(Sink):
         """Set what to write, and where.
 
         existing: one of EXISTING, for images with a caption.
-        template, min_score, folders: as in `Sidecars`.
+        template, folders: as in `Sidecars`.
         fields: to write, of FIELDS.
         separator: joins a caption to existing text, as in `combine`.
         """
-        self.existing, self.template, self.min_score = existing, template, min_score
+        self.existing, self.template = existing, template
         self.folders = tuple(folders)
         self.filling = Filling(fields, existing, separator)
         self.remembers = existing in KEPT
@@ -99,7 +97,7 @@ class Metadata(Sink):
 
         Raises ImageError and OutputError as `Sink.write` does.
         """
-        if isinstance(result, ImageError) or is_rejected(result, self.min_score):
+        if isinstance(result, ImageError):
             return
         path = result.path
         try:

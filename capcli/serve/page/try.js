@@ -59,7 +59,8 @@ function fill(card, file, photo) {
   card.replaceChildren(
     make("div", {class: "view"}, frame),
     make("div", {class: "text"}, sentence("p", best), ...(others.length ? [list] : []),
-      ...(photo.unsure ? [make("p", {class: "unsure"}, "Unsure: more likely wrong than right.")] : []),
+      ...(photo.judgement ? [make("p", {class: photo.unsure ? "unsure" : "keywords"}, photo.judgement)] : []),
+      ...(photo.kinds ? [make("p", {class: "keywords"}, `Kinds: ${photo.kinds}`)] : []),
       form, make("p", {class: "status", "aria-hidden": "true"}), make("p", {class: "path"}, photo.name)));
 }
 

@@ -1,4 +1,4 @@
-"""Calibration: does a score tell how good a caption is, and gain whether there was anything to see?"""
+"""Calibration: does confidence tell how good a caption is, and gain whether there was anything to see?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[st
     """Return how well scores rank captions by CIDEr.
 
     "auc" is the chance that a caption of the better half by CIDEr outscores one of the worse half (0.5 is random; None
-    for a single caption). "thresholds" has, for each of SHARES, the --min-score that keeps that share of captions, and
+    for a single caption). "thresholds" has, for each of SHARES, the least score that keeps that share of captions, and
     their mean CIDEr.
 
     Source: Hanley & McNeil 1982, for the area under the ROC curve.
@@ -37,7 +37,7 @@ def calibrate(scores: Sequence[float], cider: Sequence[float | None]) -> dict[st
     for share in SHARES:
         lowest = float(ranking.quantile(1 - share))
         kept = quality[ranking >= lowest]
-        thresholds.append({"min_score": round(lowest, 3), "kept": share, "cider": float(kept.mean())})
+        thresholds.append({"least": round(lowest, 3), "kept": share, "cider": float(kept.mean())})
     return {"auc": auc(ranking, quality > quality.median()), "thresholds": thresholds}
 
 
@@ -60,6 +60,25 @@ def agrees(row: dict[str, Any]) -> bool:
     held = {stem(word) for reference in row["references"] for word in tokenize(reference)}
     content = [stem(word) for word in tokenize(row["caption"]) if word not in FUNCTION_WORDS]
     return sum(word in held for word in content) >= len(content) / 2
+
+
+def reliability(confidence: Sequence[float], right: Sequence[bool]) -> list[dict[str, Any]]:
+    """Return for each tenth of confidence with captions in it how many there are, and what share of them is right.
+
+    confidence: of captions, 0 to 1.
+    right: whether they are, in the same order.
+    """
+    tenths = [min(9, int(10 * likely)) for likely in confidence]
+    return [
+        {"from": tenth / 10, "captions": len(among), "confidence": mean(confidence, among), "right": mean(right, among)}
+        for tenth in range(10)
+        if (among := [i for i, each in enumerate(tenths) if each == tenth])
+    ]
+
+
+def mean(values: Sequence[float], among: Sequence[int]) -> float:
+    """Return the mean of some values, to four digits. among: their places."""
+    return round(sum(values[i] for i in among) / len(among), 4)
 
 
 def fit_confidence(clues: Sequence[Sequence[float]], right: Sequence[bool]) -> list[float]:

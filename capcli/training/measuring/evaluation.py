@@ -17,7 +17,7 @@ from capcli.results import Caption, ImageError
 from capcli.settings import settings
 from capcli.training.data.datasets import DataSet, Photo
 from capcli.training.measuring.bootstrap import paired
-from capcli.training.measuring.calibration import calibrate, gains_of_one_colour, least_gain
+from capcli.training.measuring.calibration import agrees, calibrate, gains_of_one_colour, least_gain, reliability
 from capcli.training.measuring.metrics import describe, diversity, score_captions
 
 EXTREMES = 10
@@ -29,8 +29,9 @@ def evaluate_captioner(
 ) -> dict[str, Any]:
     """Return a split's scores, every caption and its own scores, as `capcli evaluate --json` prints them.
 
-    To `evaluate_captions` it adds "calibration", how well scores tell good captions from bad, and gains photos from
-    pictures of one colour, and "images_per_second", for decoding, encoding and search, not loading the checkpoint.
+    To `evaluate_captions` it adds "calibration", how well confidence, or scores where it is unknown, tells good
+    captions from bad, how often captions are right when it says so, and how well gains tell photos from pictures of one
+    colour; and "images_per_second", for decoding, encoding and search, not loading the checkpoint.
 
     batch_size: images per pass through the model, 1 or more.
     num: candidates per photo, 1 or more; from two on, diversity is measured too.
@@ -52,7 +53,13 @@ def evaluate_captioner(
     for row, caption, gain in zip(result["captions"], captions, gains, strict=True):
         row["score"], row["gain"] = round(caption.score, 4), round(gain, 4)
         row["clues"] = [round(clue, 4) for clue in captioner.clues(caption.best, gain, caption.kinds)]
-    calibration = calibrate([caption.score for caption in captions], [row["cider"] for row in result["captions"]])
+        row["confidence"] = None if caption.confidence is None else round(caption.confidence, 4)
+    sure = [caption.confidence for caption in captions if caption.confidence is not None]
+    told = len(sure) == len(captions)
+    ranking = sure if told else [caption.score for caption in captions]
+    calibration = calibrate(ranking, [row["cider"] for row in result["captions"]])
+    calibration |= {"by": "confidence" if told else "score"}
+    calibration |= {"reliability": reliability(sure, list(map(agrees, result["captions"]))) if told else []}
     return result | {
         "decoding": asdict(options),
         "device": captioner.device,
@@ -162,9 +169,13 @@ def as_lines(result: dict[str, Any]) -> Iterator[str]:
 def calibration_lines(calibration: dict[str, Any]) -> Iterator[str]:
     """Yield lines on what scores and gains tell. calibration: see `evaluate_captioner`."""
     if (area := calibration["auc"]) is not None:
-        yield f"{'AUC of --min-score':32}{area:8.2f}  (better against worse half by CIDEr)"
+        yield f"{'AUC of the ' + calibration['by']:32}{area:8.2f}  (better against worse half by CIDEr)"
+    option = "--min-confidence" if calibration["by"] == "confidence" else "score from"
     for row in calibration["thresholds"]:
-        yield f"  --min-score {row['min_score']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
+        yield f"  {option} {row['least']:.2f} keeps {row['kept']:.0%}, whose CIDEr is {row['cider']:.1f}"
+    for row in calibration["reliability"]:
+        tenth, bar = f"  confidence {row['from']:.0%} to {row['from'] + 0.1:.0%}", "█" * round(20 * row["right"])
+        yield f"{tenth:30}{row['captions']:5} captions, {row['right']:4.0%} of them right  {bar}"
     least, below = calibration["unsure_below"], calibration["one_colour_below"]
     yield f"{'gain of 98 % of the captions':32}{least:8.2f}  (pictures of one colour with less: {below:.0%})"
 

@@ -88,7 +88,6 @@ def test_captions_already_there_are_respected(tmp_path: Path, name: str) -> None
         Metadata("fail").wants(str(path))
     once = path.read_bytes()
     Metadata("skip").write(Found(str(path), "a dog"))  # type: ignore[arg-type]
-    Metadata("overwrite", min_score=0).write(Found(str(path), "a dog"))  # type: ignore[arg-type]
     assert path.read_bytes() == once
     for _ in range(2):
         Metadata("append").write(Found(str(path), "a dog"))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from capcli.training.measuring.calibration import (
     fit_confidence,
     gains_of_one_colour,
     least_gain,
+    reliability,
 )
 
 
@@ -30,7 +31,7 @@ def test_thresholds_keep_the_share_they_say() -> None:
     assert found["auc"] == 1
     assert [row["kept"] for row in found["thresholds"]] == [0.75, 0.5, 0.25]
     half = found["thresholds"][1]
-    assert sum(score >= half["min_score"] - 1e-9 for score in scores) == 50
+    assert sum(score >= half["least"] - 1e-9 for score in scores) == 50
     assert half["cider"] == pytest.approx(sum(cider[:50]) / 50)
 
 
@@ -38,6 +39,14 @@ def test_scores_that_say_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     scores, cider = torch.rand(2, 2000, generator=generator).tolist()
     assert calibrate(scores, cider)["auc"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_reliability_compares_what_confidence_says_with_what_is_right() -> None:
+    assert reliability([0.0, 0.61, 0.69, 1.0], [False, True, False, True]) == [
+        {"from": 0.0, "captions": 1, "confidence": 0.0, "right": 0.0},
+        {"from": 0.6, "captions": 2, "confidence": 0.65, "right": 0.5},
+        {"from": 0.9, "captions": 1, "confidence": 1.0, "right": 1.0},
+    ]
 
 
 def test_two_photos_in_a_hundred_gain_less() -> None:
