@@ -68,23 +68,10 @@ def compare(
 
     Exit status: 0 done, 1 the photo cannot be read, or an output cannot be written, 2 usage error.
     """
-    from capcli.files import OutputError, write_whole
-    from capcli.images.decode import STANDARD_INPUT
-    from capcli.maps.comparing import comparison_page, comparison_sheet
-    from capcli.maps.sheet import encode
-    from capcli.outputs.resume import check_output
     from capcli.results import ImageError
 
     names = [*(models or []), *(others or [])]
-    if not names:
-        fail("name the checkpoints: --models MODEL MODEL ...")
-    if photo != STANDARD_INPUT and not os.path.exists(photo):
-        fail(absent(photo, "file"))
-    try:
-        for path in filter(None, (html, sheet)):
-            check_output(path, overwrite=False, how=None)
-    except OutputError as error:
-        fail_to_open(error)
+    check(photo, names, [path for path in (html, sheet) if path])
     captioners = [(name, load_captioner(ModelOptions(model=name))) for name in names]
     try:
         looks = [look for name, captioner in captioners for look in looks_of(name, captioner, photo)]
@@ -92,13 +79,39 @@ def compare(
         fail(error, 1)
     for look in looks:
         show_lines(f"{look.model}\t{look.seen}\t{look.caption.text}")
+    write(looks, html, sheet)
+
+
+def check(photo: str, names: list[str], outputs: list[Path]) -> None:
+    """Exit with status 2 and a line if there is no such photo, no name of a checkpoint, or no room for an output."""
+    from capcli.files import OutputError
+    from capcli.images.decode import STANDARD_INPUT
+    from capcli.outputs.resume import check_output
+
+    if not names:
+        fail("name the checkpoints: --models MODEL MODEL ...")
+    if photo != STANDARD_INPUT and not os.path.exists(photo):
+        fail(absent(photo, "file"))
+    try:
+        for path in outputs:
+            check_output(path, overwrite=False, how=None)
+    except OutputError as error:
+        fail_to_open(error)
+
+
+def write(looks: list[Look], html: Path | None, sheet: Path | None) -> None:
+    """Write the page and the contact sheet, or exit with status 1 and a line."""
+    from capcli.files import OutputError, write_whole
+    from capcli.maps.comparing import comparison_page, comparison_sheet
+    from capcli.maps.sheet import encode
+
     try:
         if html:
             write_whole(html, comparison_page(looks).encode("utf-8", "replace"))
         if sheet:
             write_whole(sheet, encode(comparison_sheet(looks), sheet.suffix))
     except OSError as error:
-        fail(OutputError(error.filename or photo, error), 1)
+        fail(OutputError(error.filename or "", error), 1)
 
 
 def looks_of(name: str, captioner: Captioner, photo: str) -> Iterator[Look]:
