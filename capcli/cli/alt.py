@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,8 +16,12 @@ from capcli.cli.options import BATCH_SIZE, ModelOptions, Only, Sources, finite, 
 
 if TYPE_CHECKING:
     from capcli.outputs.alt.pages import Page
+    from capcli.outputs.alt.reports import Finding
     from capcli.progress import CaptionBar
     from capcli.results import Caption, ImageError
+
+
+Format = Literal["text", "github", "sarif"]
 
 
 @grouped
@@ -28,7 +32,11 @@ def alt(
         list[str], typer.Argument(metavar="SITE", help="HTML and Markdown files, and folders with such files.")
     ],
     check: Annotated[
-        bool, typer.Option("--check", help="Only list images without an alt text, and exit with 1 if there are any.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Only list images without an alt text, then alt texts that say nothing; exit with 1 if there are any.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be changed, as a unified diff; write nothing.")
@@ -47,6 +55,10 @@ def alt(
             show_default=False,
         ),
     ] = None,
+    format: Annotated[
+        Format,
+        typer.Option(help="Print what --check finds as text, as annotations of GitHub Actions, or as SARIF 2.1."),
+    ] = "text",
     root: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +72,11 @@ def alt(
 
     In HTML these are <img> without alt, in Markdown ![](photo.jpg) and HTML. alt="" says that an image is decoration:
     it stays, and so do all your texts. Only images on this machine get an alt text; nothing else in a file changes, and
-    each file is replaced whole. Images that may get an alt text from code in the page are left alone and counted.
+    each file is replaced whole. Images that may get an alt text from code in the page are left alone and counted. Those
+    in links, and those that only fill space, are listed and left.
+
+    --check also lists alt texts that say nothing: a file's name, a word such as "photo", or a caption that another
+    image of the page has, too.
 
     The model knows photos. It gets diagrams, screenshots and logos wrong: --dry-run shows what it would write.
 
@@ -68,9 +84,11 @@ def alt(
     """
     if check and dry_run:
         fail("--check writes nothing, so it cannot be combined with --dry-run")
+    if format != "text" and not check:
+        fail(f"--format {format} is for --check")
     plan = AltPlan.check(AltOptions(site, sources, model, max_chars, min_confidence, root))
     if check:
-        plan.list_missing()
+        plan.list_findings(format)
     elif dry_run:
         plan.dry_run()
     else:
@@ -106,12 +124,14 @@ class AltPlan:
 
     pages: paths, each with the folder that /photo.jpg starts from.
     problems: how many images lack alt text or cannot be read, and unreadable pages.
+    silent: alt texts that say nothing.
     in_code: places where code in a page may give alt text.
     """
 
     options: AltOptions
     pages: list[tuple[str, str]] = field(default_factory=list)
     problems: int = 0
+    silent: list[Finding] = field(default_factory=list)
     in_code: list[str] = field(default_factory=list)
 
     @classmethod
@@ -146,13 +166,35 @@ class AltPlan:
                 continue
             yield path, root, page
 
-    def list_missing(self) -> None:
-        """Print a line for each image without alt text."""
-        for path, _, page in self.read(self.pages):
+    def look_through(self) -> Iterator[tuple[str, str, Page]]:
+        """Yield all pages with their paths and roots, noting silent alt texts, and images left to code."""
+        from capcli.outputs.alt.reports import SILENT, Finding
+
+        for path, root, page in self.read(self.pages):
             self.in_code += [f"{path}:{line}" for line in page.in_code]
+            self.silent += [Finding(path, line, address, why, SILENT) for line, address, why in page.silent]
+            yield path, root, page
+
+    def list_findings(self, format: str) -> None:
+        """Print images without alt text, then alt texts that say nothing."""
+        from capcli.outputs.alt.reports import REPORTS
+
+        for line in REPORTS[format](self.findings()):
+            show_lines(one_line(line))
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong with pages, counting it."""
+        from capcli.outputs.alt.gaps import LINKED, SPACER
+        from capcli.outputs.alt.reports import MISSING, Finding
+
+        for path, _, page in self.look_through():
             for missing in page.missing:
                 self.problems += 1
-                show_lines(one_line(f"{path}:{missing.line}: {missing.address}: no alt text"))
+                doubt = f"; {missing.gap.doubt}" if missing.gap.doubt in (LINKED, SPACER) else ""
+                yield Finding(path, missing.line, missing.address, f"no alt text{doubt}", MISSING)
+        self.problems += len(self.silent)
+        yield from self.silent
+        self.silent = []
 
     def dry_run(self) -> None:
         self.fill(write=False)
@@ -183,8 +225,7 @@ class AltPlan:
         """Return the images to caption and their pages as (path, root), reporting the rest."""
         images: dict[str, None] = {}
         lacking: dict[tuple[str, str], None] = {}
-        for path, root, page in self.read(self.pages):
-            self.in_code += [f"{path}:{line}" for line in page.in_code]
+        for path, root, page in self.look_through():
             for missing in page.missing:
                 place = f"{path}:{missing.line}: {missing.address}"
                 if missing.gap.doubt:
@@ -218,7 +259,10 @@ class AltPlan:
                     self.report(f"{place}: {text.reason}")
 
     def conclude(self) -> int:
-        """Report gaps left to code, and return the exit status."""
+        """Report what is left, and return the exit status."""
+        if self.silent:
+            texts = "alt texts say nothing, and are" if len(self.silent) > 1 else "alt text says nothing, and is"
+            say(f"{len(self.silent)} {texts} left as before; --check lists what and where")
         if self.in_code:
             count = f"{len(self.in_code)} images are" if len(self.in_code) > 1 else "1 image is"
             say(f"{count} left alone, as code in the page may give an alt text; the first is at {self.in_code[0]}")

@@ -85,6 +85,35 @@ def test_a_dry_run_and_a_check_write_nothing(site: Path, alt) -> None:
     assert alt("--check", site, "--exclude", "*.html", "--exclude", "*.md").exit_code == 0
 
 
+def test_texts_that_say_nothing_are_listed_after_missing_ones_and_left(site: Path, alt) -> None:
+    Image.new("RGB", (1, 1)).save(site / "img" / "dot.gif")
+    page = "<img src=a.jpg alt='photo'>\n<a href=b><img src=img/coffee.jpg></a>\n<img src=img/dot.gif>"
+    (site / "index.html").write_text(page)
+    (site / "readme.md").write_text("![Cup](img/coffee.jpg)")
+    done = alt(site, "--check")
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert done.stdout.splitlines() == [
+        "site/index.html:2: img/coffee.jpg: no alt text; "
+        "it is in a link, where an alt text says what the link leads to",
+        'site/index.html:3: img/dot.gif: no alt text; it only fills space, for which alt="" is right',
+        'site/index.html:1: a.jpg: its alt text says nothing: "photo"',
+    ]
+    annotations = alt(site, "--check", "--format", "github").stdout.splitlines()
+    assert [line.partition(",")[0] for line in annotations] == [
+        *["::error file=site/index.html"] * 2,
+        "::warning file=site/index.html",
+    ]
+    assert len(json.loads(alt(site, "--check", "--format", "sarif").stdout)["runs"][0]["results"]) == 3
+    done = alt(site)
+    assert done.exit_code == 1
+    assert done.stderr.endswith(
+        "capcli: 1 alt text says nothing, and is left as before; --check lists what and where\n"
+    )
+    assert (site / "index.html").read_text() == page
+    (site / "index.html").write_text("<img src=a.jpg alt='photo'>")
+    assert [alt(site, *check).exit_code for check in ([], ["--check"])] == [0, 1]
+
+
 def test_the_hook_is_that_check() -> None:
     hook = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text("utf-8")
     assert "\n  entry: capcli alt --check\n" in hook
@@ -134,6 +163,7 @@ def test_what_is_left_is_said_once(site: Path, tiny_checkpoint: Path) -> None:
         (["site", "--root", "absent"], "--root absent: no such folder"),
         (["empty", "--check"], "no HTML or Markdown in empty"),
         (["site", "empty", "--check"], "no HTML or Markdown in empty"),
+        (["site", "--format", "sarif"], "--format sarif is for --check"),
         (["site", "--check", "--dry-run"], "--check writes nothing, so it cannot be combined with --dry-run"),
     ],
 )

@@ -1,14 +1,15 @@
-"""Images without alt text in HTML."""
+"""Images in HTML that lack an alt text, or have one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from html import unescape
 
 from capcli.outputs.alt.ahead import Ahead
 from capcli.outputs.alt.code import MASK, masked
-from capcli.outputs.alt.gaps import IN_CODE, Gap
+from capcli.outputs.alt.gaps import IN_CODE, LINKED, SAID, SPACER, Gap, is_picture
 
 # Tags and their attributes as browsers read them (WHATWG HTML §13.2.5.6 ff.): a name, and a value in three spellings.
 SPACE = " \t\n\r\f"
@@ -25,6 +26,7 @@ LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy")
 LAZY_SETS = ("data-srcset", "data-lazy-srcset")
 NAMED_OTHERWISE = ("aria-label", "aria-labelledby", "title")
 DECORATION = ("none", "presentation")
+THIN = re.compile(r"\s*0*[01](?:px)?\s*")  # a width or height that shows nothing
 # Attributes that frameworks turn into others: :alt, [attr.alt], ng-attr-alt, th:alt-title, v-bind, th:attr, {...rest}.
 BOUND = re.compile(
     rf"[{MASK}{{}}$%]|^(?!(?:{'|'.join(NAMED_OTHERWISE)})$|data-(?!th-|ng-|v-|x-))"
@@ -34,7 +36,10 @@ BOUND = re.compile(
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Return images without an alt attribute, unless another attribute names them or marks them as decoration."""
+    """Return images without an alt attribute, unless another attribute names them or marks them as decoration.
+
+    Those with a text in it come with the doubt SAID.
+    """
     shown, gaps = masked(text)
     return sorted([*gaps, *gaps_in(shown)], key=lambda gap: gap.begin)
 
@@ -47,6 +52,7 @@ def gaps_in(text: str) -> list[Gap]:
     sources: list[str] | None = None  # of the picture element that is open
     xml = text.lstrip(f"\ufeff{SPACE}").startswith("<?xml")
     foreign = False  # in SVG
+    linked = False  # in a link, but for one to a picture, which an image stands for
     at = 0
     while tag := TAG.search(text, at):
         if not tag["name"]:
@@ -62,6 +68,8 @@ def gaps_in(text: str) -> list[Gap]:
         name, closed = tag["name"].lower(), ended[0].endswith("/>") and (xml or foreign)
         if name in ("svg", "img"):  # an image closes an open <svg>
             foreign = name == "svg" and not tag["closing"] and not ended[0].endswith("/>")
+        if name == "a":
+            linked = not tag["closing"] and bool(values.get("href")) and not is_picture(values["href"].strip())
         if tag["closing"]:
             sources = None if name == "picture" else sources
         elif name in TEXT_ONLY and not closed:
@@ -78,11 +86,14 @@ def gaps_in(text: str) -> list[Gap]:
         elif name == "base" and base is None and "href" in values:
             base = values["href"].strip()
         elif name.rstrip(MASK) == "img":
+            place = tag.start() + len("<img")
+            shown = (*addresses(values), *(sources or ()))
+            in_code = MASK in name or is_bound(values.keys() - {"alt"})
             if needs_alt(values):
-                place = tag.start() + len("<img")
-                doubt = IN_CODE if MASK in name or is_bound(values) else ""
-                shown = (*addresses(values), *(sources or ()))
+                doubt = IN_CODE if in_code else LINKED if linked else SPACER if is_thin(values) else ""
                 gaps.append(Gap(place, place, shown, before=' alt="', after='"', doubt=doubt))
+            elif (said := values.get("alt", "")) and MASK not in said and not in_code:
+                gaps.append(Gap(place, place, shown, doubt=SAID, said=said))
             sources = [] if sources else sources  # they belong to one image
     return [replace(gap, base=base) for gap in gaps] if base else gaps
 
@@ -142,9 +153,14 @@ def needs_alt(values: dict[str, str]) -> bool:
     return not any(values.get(name, "").strip() for name in NAMED_OTHERWISE)
 
 
-def is_bound(values: dict[str, str]) -> bool:
-    """Return whether code may name an image with these attributes."""
-    return any(BOUND.search(name) for name in values)
+def is_thin(values: dict[str, str]) -> bool:
+    """Return whether an image with these attributes is a pixel wide or high, or less."""
+    return any(THIN.fullmatch(values.get(side, "")) for side in ("width", "height"))
+
+
+def is_bound(names: Iterable[str]) -> bool:
+    """Return whether code may name an image with attributes of these names."""
+    return any(map(BOUND.search, names))
 
 
 def escape(text: str) -> str:

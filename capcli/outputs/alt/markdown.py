@@ -1,4 +1,4 @@
-"""Images without alt text in Markdown, and in its HTML.
+"""Images in Markdown, and in its HTML, that lack an alt text or have one.
 
 A CommonMark parser tells paragraphs, headings and cells, but not where in the page their characters are: so each
 possible image is marked before parsing. Paragraphs are read here, as the parser's time grows with the square of their
@@ -11,14 +11,15 @@ import re
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from capcli.images.find import is_image
 from capcli.outputs.alt import html
 from capcli.outputs.alt.ahead import Ahead
 from capcli.outputs.alt.code import MASK, masked
-from capcli.outputs.alt.gaps import Gap
+from capcli.outputs.alt.gaps import LINKED, SAID, Gap, is_picture
 
 MAYBE = re.compile(
-    rf"!\[(?P<alt>[ \t]*)\](?=[(\[])|!\[\[(?P<embedded>[^\[\]|\n]+)(?=[|\]])|<(?P<tag>img)(?=[\s/>{MASK}])", re.I
+    r"!\[(?P<alt>[ \t]*+|[^\[\]\n]{1,300}+)\](?=[(\[])"
+    rf"|!\[\[(?P<embedded>[^\[\]|\n]+)(?=[|\]])|<(?P<tag>img)(?=[\s/>{MASK}])",
+    re.I,
 )
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
 SPACES = "Markdown takes a name with spaces only as ![](<a b.jpg>) or with %20"
@@ -53,6 +54,9 @@ SPACED = re.compile(r"\((?P<name>(?:[^()<>\"\n]++|\([^()<>\"\n]*+\))++)(?:\"[^\"
 ATTRIBUTES = re.compile(r"\s?\{:?(?P<them>[^{}\n]*+)\}")  # {alt="…"}, as kramdown, Pandoc and others take it
 
 
+ANCHOR = re.compile(r"</?a(?=[\s>])", re.I)
+
+
 class Bracket(NamedTuple):
     """Describe an open bracket.
 
@@ -68,7 +72,7 @@ class Bracket(NamedTuple):
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Return images with an empty alt text, and those of HTML without one."""
+    """Return images with an empty alt text, and those of HTML without one; those with a text with the doubt SAID."""
     shown, gaps = masked(text, prose=True)
     places = list(MAYBE.finditer(shown))
     if not places:
@@ -78,13 +82,13 @@ def find_gaps(text: str) -> list[Gap]:
     for index, place in enumerate(places):
         at = place.end("tag") if place["tag"] else max(place.start("alt"), place.start("embedded"))
         marked += [shown[end:at], f"{mark}{index}x"]  # letters, which mean nothing in Markdown
-        end = max(at, place.end("alt"))
+        end = at if (place["alt"] or "").strip() else max(at, place.end("alt"))
     reader = Reader(mark)
     reader.read("".join([*marked, shown[end:]]))
-    for index, address, doubt in reader.found:
+    for index, address, doubt, said in reader.found:
         place = places[index]
         begin, end = place.span("alt") if place["alt"] is not None else place.span("embedded")
-        gaps.append(Gap(begin, end, (address,), doubt=doubt))
+        gaps.append(Gap(begin, end, (address,), doubt=doubt, said=said))
     inside, starts = reader.inside()
     for gap in html.gaps_in(inside):
         if gap.begin in starts:
@@ -96,7 +100,7 @@ def find_gaps(text: str) -> list[Gap]:
 class Reader:
     """Read a text with marks.
 
-    found: (mark, address, why no text may be put in, or "") of images without alt text.
+    found: (mark, address, why no text may be put in, or "", alt text) of images.
     """
 
     def __init__(self, mark: str) -> None:
@@ -106,7 +110,7 @@ class Reader:
         self.parser = MarkdownIt("commonmark")
         self.parser.core.ruler.enableOnly(["normalize", "block"])
         self.mark = re.compile(f"{mark}(?P<index>[0-9]+)x")
-        self.found: list[tuple[int, str, str]] = []
+        self.found: list[tuple[int, str, str, str]] = []
         self.pieces: list[str] = []  # of HTML
         self.references: dict[str, str] = {}  # where they lead
 
@@ -140,6 +144,7 @@ class Reader:
         ahead = Ahead(text)
         last_ticks = {len(ticks[0]): ticks.start() for ticks in re.finditer("`+", text)}
         brackets: list[Bracket] = []
+        anchor = 0, ""  # how many images precede <a>, and where it leads
         no_links = 0  # this many open brackets hold a link, and so are none
         at, innermost = 0, -1
         while piece := INLINE.search(text, at):
@@ -149,6 +154,9 @@ class Reader:
                     at = next(t.end() for t in re.compile("`+").finditer(text, at) if len(t[0]) == len(piece[0]))
             elif piece["tag"]:
                 self.pieces.append(piece[0])
+                if tag := ANCHOR.match(piece[0]):
+                    self.link(*anchor)
+                    anchor = len(self.found), html.attributes(piece[0], tag.end())[0].get("href", "")
             elif piece["verbatim"]:
                 closing = ahead(VERBATIM.get(piece[0], ">"), at)
                 at = closing.end() if closing else piece.start() + 1
@@ -173,7 +181,9 @@ class Reader:
         outer: the open brackets around it.
         """
         mark = self.mark.match(label)
-        empty = bracket.image and mark is not None and mark.end() == len(label)
+        said = label[mark.end() :] if mark and bracket.image else ""
+        empty = bracket.image and mark is not None and not said
+        label = said or label
         target = TARGET.match(text, at)
         address, end = "", at
         if target:
@@ -186,19 +196,30 @@ class Reader:
             if mark and empty and (spaced := SPACED.match(text, at)):
                 name = self.mark.sub("", spaced["name"].strip())
                 if is_picture(name):
-                    self.found.append((int(mark["index"]), name, SPACES))
+                    self.found.append((int(mark["index"]), name, SPACES, ""))
             elif (
                 mark and outer and outer[-1].image and outer[-1].begin == bracket.begin - 1 and text[at : at + 1] == "]"
             ):
                 embedded, _, more = self.mark.sub("", label).partition("|")
                 if is_picture(embedded.strip()) and re.fullmatch(r"\s*(?:[0-9]+(?:x[0-9]+)?)?\s*", more):
-                    self.found.append((int(mark["index"]), embedded.strip(), EMBEDDED))
+                    self.found.append((int(mark["index"]), embedded.strip(), EMBEDDED, ""))
             return None
         if bracket.image:
             del self.found[bracket.found :], self.pieces[bracket.pieces :]  # what is in it is its alt text
+        else:
+            self.link(bracket.found, address)
         if mark and empty and not self.is_named(text, end):
-            self.found.append((int(mark["index"]), address, ""))
+            self.found.append((int(mark["index"]), address, "", ""))
+        elif mark and said and MASK not in said:
+            from markdown_it.common.utils import unescapeAll
+
+            self.found.append((int(mark["index"]), address, SAID, unescapeAll(said)))
         return end
+
+    def link(self, first: int, address: str) -> None:
+        """Note that images are in a link, unless it leads to a picture. first: of those in it."""
+        if address and not is_picture(address):
+            self.found[first:] = [(*image[:2], image[2] or LINKED, image[3]) for image in self.found[first:]]
 
     def known(self, label: str) -> str | None:
         """Return a reference's address, or None."""
@@ -219,11 +240,6 @@ class Reader:
             return False
         values, _ = html.attributes(f"{found['them']}>", 0)
         return not html.needs_alt(values) or html.is_bound(values)
-
-
-def is_picture(name: str) -> bool:
-    """Return whether a name has a picture's ending."""
-    return is_image(name) or name.lower().endswith(".svg")
 
 
 def escape(text: str) -> str:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from PIL import Image
+
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import open_file, why_unreadable
 from capcli.images.find import Selection, walk
 from capcli.outputs.alt import html, markdown
 from capcli.outputs.alt.code import MASK
-from capcli.outputs.alt.gaps import IN_CODE, Gap
+from capcli.outputs.alt.gaps import IN_CODE, SAID, SPACER, Gap
+from capcli.outputs.alt.silent import Heard
 from capcli.outputs.originals import UntouchableError, original
 from capcli.results import ImageError
 
@@ -25,6 +28,8 @@ HTML, MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
 MDX = ".mdx"  # Markdown with JavaScript, which is not read
 LARGEST = 100_000_000  # bytes of a page
 LONGEST = 12_288  # characters of an address: systems' longest path, 4,096 bytes, all percent-encoded
+SPACERS = frozenset(("spacer", "blank", "pixel", "transparent", "shim", "1x1"))
+FEW = 4096  # bytes; an image a pixel wide or high rarely has more
 CONTEXT = 3  # lines around each change in a diff
 CHARSET = re.compile(rb"""charset\s*=\s*["']?([\w-]+)""", re.I)
 LATIN = "latin-1"  # has a character for every byte
@@ -52,6 +57,7 @@ class Page:
     text: its content as text, which gives back the same bytes.
     encoding: UTF-8 or LATIN.
     missing: images on this machine without alt text, in order.
+    silent: (line, address, why) of images whose alt text says nothing.
     in_code: lines of images that may lack one, as code in the page decides.
     """
 
@@ -60,6 +66,7 @@ class Page:
     text: str
     encoding: str
     missing: list[Missing] = field(default_factory=list)
+    silent: list[tuple[int, str, str]] = field(default_factory=list)
     in_code: list[int] = field(default_factory=list)
 
     @classmethod
@@ -85,14 +92,22 @@ class Page:
             text, encoding = content.decode(LATIN), LATIN
         page = cls(path, content, text, encoding)
         find_gaps = markdown.find_gaps if is_markdown(path) else html.find_gaps
+        heard = Heard()
         line, counted = 1, 0
         for gap in find_gaps(text):
             line, counted = line + text.count("\n", counted, gap.begin), gap.begin
+            if gap.doubt == SAID:
+                shown = re.sub(f"{MASK}+", "…", next(iter(gap.addresses), ""))
+                if why := heard.why_silent(gap.said, shown, line):
+                    page.silent.append((line, shown, why))
+                continue
             files = [(address, file) for address in gap.addresses if (file := page.file_of(address, gap.base, root))]
             if gap.doubt == IN_CODE:
                 page.in_code += [line] * (bool(files) or not gap.addresses)
             elif files:
                 address, file = next((each for each in files if os.path.exists(each[1])), files[0])
+                if not gap.doubt and is_spacer(file):
+                    gap = replace(gap, doubt=SPACER)
                 page.missing.append(Missing(line, address, file, gap))
         return page
 
@@ -194,6 +209,19 @@ def as_on_disk(file: str) -> str:
             return file
         done = found
     return done
+
+
+def is_spacer(file: str) -> bool:
+    """Return whether an image is there to fill space, by its name, or as it is a pixel wide or high."""
+    if os.path.splitext(os.path.basename(file))[0].lower() in SPACERS:
+        return True
+    try:
+        if os.path.getsize(file) > FEW:
+            return False
+        with open_file(file) as opened, Image.open(opened) as image:
+            return min(image.size) <= 1
+    except Exception:  # whatever is wrong with it is said when it is captioned
+        return False
 
 
 def is_markdown(path: str) -> bool:

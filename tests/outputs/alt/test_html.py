@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capcli.outputs.alt.gaps import IN_CODE
+from capcli.outputs.alt.gaps import IN_CODE, LINKED, SAID, SPACER
 from capcli.outputs.alt.html import addresses_of, escape, find_gaps
 
 ALT = '<img alt="A"'
@@ -156,3 +156,16 @@ def test_addresses_of_srcset() -> None:
 
 def test_a_text_is_escaped() -> None:
     assert escape('"a" < b & c') == "&quot;a&quot; &lt; b &amp; c"
+
+
+def test_images_in_links_and_spacers_are_left() -> None:
+    text = (
+        "<a href=b.html><img src=a.jpg></a><img src=a.jpg><a href='b.jpg?x=1'><img src=a.jpg></a><a><img src=a.jpg></a>"
+        "<img src=a.gif width=1 height=01px><img src=a.gif width=10>"
+    )
+    assert [gap.doubt for gap in find_gaps(text)] == [LINKED, "", "", "", SPACER, ""]
+
+
+def test_texts_that_are_there_are_read_but_those_from_code() -> None:
+    text = "<img alt='a &amp; b' src=c.jpg><img alt=''><img alt='{{ d }}'><img alt=e :alt=f><img alt><!--<img alt=g>-->"
+    assert [(gap.said, gap.addresses, gap.doubt) for gap in find_gaps(text)] == [("a & b", ("c.jpg",), SAID)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
+from capcli.outputs.alt.gaps import LINKED, SAID
 from capcli.outputs.alt.markdown import escape, find_gaps
 
 
@@ -19,13 +20,13 @@ def filled(text: str) -> str:
     [
         ("![](a.jpg)", "![A](a.jpg)"),
         ("# Title ![ ](a.jpg 'title')\r\n", "# Title ![A](a.jpg 'title')\r\n"),
-        ("[![](a.jpg)](b.html) [![mine](c.svg)](d)", "[![A](a.jpg)](b.html) [![mine](c.svg)](d)"),
+        ("[![](a.jpg)](b.jpg) [![mine](c.svg)](d)", "[![A](a.jpg)](b.jpg) [![mine](c.svg)](d)"),
         ("![][Id]\n\n[id]: <a b.jpg> 'title'\n", "![A][Id]\n\n[id]: <a b.jpg> 'title'\n"),
         ("|a|\n|-|\n|![](a.jpg)|\n", "|a|\n|-|\n|![A](a.jpg)|\n"),
         ("- a\n\n      ![](a.jpg)\n\n    ![](b.jpg)\n", "- a\n\n      ![](a.jpg)\n\n    ![A](b.jpg)\n"),
         ("> ![](a.jpg)", "> ![A](a.jpg)"),
         ("\ufeff![](a.jpg)", "\ufeff![A](a.jpg)"),
-        ("*a* <img src='a.jpg' width=1>", "*a* <img alt=\"A\" src='a.jpg' width=1>"),
+        ("*a* <img src='a.jpg' width=9>", "*a* <img alt=\"A\" src='a.jpg' width=9>"),
         ("<p>\n<IMG src=a.jpg>\n</p>", '<p>\n<IMG alt="A" src=a.jpg>\n</p>'),
         ("capcli0x ![](a.jpg) capcli0xx", "capcli0x ![A](a.jpg) capcli0xx"),
         ("![](<img/a b.jpg>) ![](<img >)", "![A](<img/a b.jpg>) ![A](<img >)"),
@@ -104,3 +105,17 @@ def test_a_text_says_what_it_says() -> None:
     said = "a [cat]_*#!`|<b>&amp; \\"
     (image,) = MarkdownIt("commonmark").parse(f"![{escape(said)}](a.jpg)")[1].children or ()
     assert "".join(child.content for child in image.children or ()) == said
+
+
+def test_an_image_in_a_link_is_left_but_for_a_link_to_a_picture() -> None:
+    text = "[![](a.jpg)](b.html) <a href=c>![](a.jpg)</a> <a href=c><img src=a.jpg></a> <a href=c.jpg>![](a.jpg)</a>"
+    assert [gap.doubt for gap in find_gaps(text)] == [LINKED] * 3 + [""]
+
+
+def test_texts_that_are_there_come_with_their_places() -> None:
+    text = "![A \\*photo*](a.jpg) `![no](a.jpg)` [![*b*][c]](d) ![c]\n\n<img alt='e &amp; f' src=g.jpg>\n\n[c]: <h.jpg>"
+    said = [(gap.said, gap.addresses, gap.doubt) for gap in find_gaps(text)]
+    assert said == [
+        *(("A *photo*", ("a.jpg",), SAID), ("*b*", ("h.jpg",), SAID)),
+        ("e & f", ("g.jpg",), SAID),
+    ]
