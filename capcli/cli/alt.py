@@ -126,6 +126,7 @@ class AltPlan:
     problems: how many images lack alt text or cannot be read, and unreadable pages.
     silent: alt texts that say nothing.
     in_code: places where code in a page may give alt text.
+    unread: files in languages that are not read.
     """
 
     options: AltOptions
@@ -133,6 +134,7 @@ class AltPlan:
     problems: int = 0
     silent: list[Finding] = field(default_factory=list)
     in_code: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @classmethod
     def check(cls, options: AltOptions) -> AltPlan:
@@ -142,7 +144,7 @@ class AltPlan:
 
         refuse(options.rules())
         plan = cls(options)
-        found = list(find_pages(options.site, options.sources.selection, plan.report))
+        found = list(find_pages(options.site, options.sources.selection, plan.report, plan.unread.append))
         for folder in filter(os.path.isdir, options.site):
             if folder not in {root for _, root in found} and not has_pages(folder):
                 fail(f"no HTML or Markdown in {folder}")
@@ -263,6 +265,9 @@ class AltPlan:
         if self.silent:
             texts = "alt texts say nothing, and are" if len(self.silent) > 1 else "alt text says nothing, and is"
             say(f"{len(self.silent)} {texts} left as before; --check lists what and where")
+        if self.unread:
+            files = "files are" if len(self.unread) > 1 else "file is"
+            say(f"{len(self.unread)} {files} not read, as MDX, reStructuredText and AsciiDoc are not: {self.unread[0]}")
         if self.in_code:
             count = f"{len(self.in_code)} images are" if len(self.in_code) > 1 else "1 image is"
             say(f"{count} left alone, as code in the page may give an alt text; the first is at {self.in_code[0]}")

@@ -117,7 +117,7 @@ def test_texts_that_say_nothing_are_listed_after_missing_ones_and_left(site: Pat
 def test_the_hook_is_that_check() -> None:
     hook = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text("utf-8")
     assert "\n  entry: capcli alt --check\n" in hook
-    assert "\n  types_or: [html, markdown]\n" in hook
+    assert "\n  types_or: [html, markdown, astro, nunjucks, php, svelte, vue]\n" in hook
 
 
 def test_a_name_with_a_line_end_is_one_line(site: Path, alt) -> None:
@@ -173,15 +173,16 @@ def test_what_cannot_be_followed_is_one_line(site: Path, alt, arguments: list[st
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"capcli: {said}\n")
 
 
-def test_mdx_is_not_passed_over_in_silence(site: Path, alt) -> None:
+def test_languages_that_are_not_read_are_counted(site: Path, alt) -> None:
     Path("docs").mkdir()
-    Path("docs/a.mdx").write_text("![](a.jpg)")
-    said = "capcli: docs/a.mdx: MDX is not read\n"
+    for name in ("a.mdx", "b.rst", "c.adoc"):
+        Path("docs", name).write_text("![](a.jpg)")
     done = alt("docs", "--check")
-    assert (done.exit_code, done.output) == (2, f"{said}capcli: no HTML or Markdown in docs\n")
+    assert (done.exit_code, done.output) == (2, "capcli: no HTML or Markdown in docs\n")
     Path("docs/b.md").touch()
     done = alt("docs", "--check")
-    assert (done.exit_code, done.output) == (1, said)
+    said = "capcli: 3 files are not read, as MDX, reStructuredText and AsciiDoc are not: docs/a.mdx\n"
+    assert (done.exit_code, done.output) == (0, said)
     assert alt("docs", "--check", "--exclude", "*.mdx").exit_code == 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from capcli.outputs.alt.ahead import Ahead
 from capcli.outputs.alt.gaps import IN_CODE, Gap
@@ -21,10 +22,12 @@ OPENING = re.compile(
     r"|(?P<braces>\{\{|[=$#@]\{)",
     re.I,
 )
+# Of Svelte and Astro: every brace opens code.
+COMPONENT = re.compile(r"(?P<script><(?:script|style)(?=[\s/>]))|(?P<brace>\{)", re.I)
 NOTES = {"{{!--": "--}}", "{{--": "--}}", "{{!": "}}", "{{/*": "}}", "{#": "#}", "<%--": "--%>", "<%#": "%>"}
 STRING = r"""\\.|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'|`(?:[^`\\]|\\.)*+`"""
 REMARK = r"/\*(?:[^*]|\*(?!/))*+(?:\*/)?+|(?://|\#)(?:(?!{})[^\n])*+"
-BRACES = re.compile(rf"{STRING}|[{{}}]")
+BRACES = re.compile(rf"{STRING}|/\*(?:[^*]|\*(?!/))*+\*/|[{{}}]")
 CODE = {
     "{%": ("%}", re.compile(rf"{STRING}|\{{%|%\}}")),
     "<%": ("%>", re.compile(rf"{STRING}|{REMARK.format('%>')}|<%|%>")),
@@ -35,15 +38,17 @@ PARAGRAPH_END = r"\n[ \t\r]*\n"
 IMAGE = re.compile(r"<img(?=[\s/>])(?![^<>]*\balt\b)|!\[[ \t]*\](?=\()", re.I)
 
 
-def masked(text: str, prose: bool = False) -> tuple[str, list[Gap]]:
+def masked(text: str, prose: bool = False, component: bool = False) -> tuple[str, list[Gap]]:
     """Return a text of the same length and lines with MASK for code, front matter blanked, and the images in the code.
 
     prose: whether braces still open at a paragraph's end are text, as in an article on templates.
+    component: whether all braces are code, as in Svelte and Astro: one never closed makes code of all that follows.
     """
     begin = text.startswith("\ufeff")
     pieces, gaps, done = [], [], 0
     front = FRONT_MATTER.match(text, begin)
-    for start, end in spans(text, front.end() if front else 0, prose):
+    found = component_spans if component else partial(spans, prose=prose)
+    for start, end in found(text, front.end() if front else 0):
         pieces += [text[done:start], re.sub(r"[^\r\n]", MASK, text[start:end])]
         gaps += [Gap(image.start(), image.start(), doubt=IN_CODE) for image in IMAGE.finditer(text, start, end)]
         done = end
@@ -52,6 +57,19 @@ def masked(text: str, prose: bool = False) -> tuple[str, list[Gap]]:
         shown = text[:begin] + re.sub(r"[^\r\n]", " ", front[0]) + shown[front.end() :]
         gaps += [Gap(image.start(), image.start(), doubt=IN_CODE) for image in IMAGE.finditer(text, 0, front.end())]
     return shown, gaps
+
+
+def component_spans(text: str, at: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of braces from position `at` on, but for scripts."""
+    ahead = Ahead(text)
+    while opening := COMPONENT.search(text, at):
+        at = opening.end()
+        if opening["script"]:
+            script = ahead("(?i)</(?:script|style)", at)
+            at = script.start() if script else at
+        else:
+            at = end_of_braces(text, opening.start(), len(text)) or len(text)
+            yield opening.start(), at
 
 
 def spans(text: str, at: int, prose: bool) -> Iterator[tuple[int, int]]:

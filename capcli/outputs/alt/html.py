@@ -27,6 +27,7 @@ LAZY_SETS = ("data-srcset", "data-lazy-srcset")
 NAMED_OTHERWISE = ("aria-label", "aria-labelledby", "title")
 DECORATION = ("none", "presentation")
 THIN = re.compile(r"\s*0*[01](?:px)?\s*")  # a width or height that shows nothing
+NAMED = {ord(mark): name for mark, name in (("&", "&amp;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;"))}
 # Attributes that frameworks turn into others: :alt, [attr.alt], ng-attr-alt, th:alt-title, v-bind, th:attr, {...rest}.
 BOUND = re.compile(
     rf"[{MASK}{{}}$%]|^(?!(?:{'|'.join(NAMED_OTHERWISE)})$|data-(?!th-|ng-|v-|x-))"
@@ -35,12 +36,14 @@ BOUND = re.compile(
 )
 
 
-def find_gaps(text: str) -> list[Gap]:
+def find_gaps(text: str, component: bool = False) -> list[Gap]:
     """Return images without an alt attribute, unless another attribute names them or marks them as decoration.
 
     Those with a text in it come with the doubt SAID.
+
+    component: see `code.masked`.
     """
-    shown, gaps = masked(text)
+    shown, gaps = masked(text, component=component)
     return sorted([*gaps, *gaps_in(shown)], key=lambda gap: gap.begin)
 
 
@@ -165,4 +168,4 @@ def is_bound(names: Iterable[str]) -> bool:
 
 def escape(text: str) -> str:
     """Return a text for a double-quoted attribute value."""
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.translate({ord(mark): f"&#{ord(mark)};" for mark in "{}"} | NAMED)  # braces are code in some pages

@@ -24,8 +24,9 @@ from capcli.outputs.alt.silent import Heard
 from capcli.outputs.originals import UntouchableError, original
 from capcli.results import ImageError
 
-HTML, MARKDOWN = (".html", ".htm", ".xhtml"), (".md", ".markdown")
-MDX = ".mdx"  # Markdown with JavaScript, which is not read
+HTML, MARKDOWN = (".html", ".htm", ".xhtml", ".njk", ".php", ".vue"), (".md", ".markdown")
+COMPONENT = (".astro", ".svelte")  # HTML in which all braces are code
+UNREAD = (".mdx", ".rst", ".adoc", ".asciidoc")  # whose images are found by running code, or by other rules
 LARGEST = 100_000_000  # bytes of a page
 LONGEST = 12_288  # characters of an address: systems' longest path, 4,096 bytes, all percent-encoded
 SPACERS = frozenset(("spacer", "blank", "pixel", "transparent", "shim", "1x1"))
@@ -91,10 +92,11 @@ class Page:
         except UnicodeDecodeError:
             text, encoding = content.decode(LATIN), LATIN
         page = cls(path, content, text, encoding)
-        find_gaps = markdown.find_gaps if is_markdown(path) else html.find_gaps
+        component = path.lower().endswith(COMPONENT)
+        gaps = markdown.find_gaps(text) if is_markdown(path) else html.find_gaps(text, component)
         heard = Heard()
         line, counted = 1, 0
-        for gap in find_gaps(text):
+        for gap in gaps:
             line, counted = line + text.count("\n", counted, gap.begin), gap.begin
             if gap.doubt == SAID:
                 shown = re.sub(f"{MASK}+", "…", next(iter(gap.addresses), ""))
@@ -231,7 +233,7 @@ def is_markdown(path: str) -> bool:
 
 def is_page(path: str) -> bool:
     """Return whether a file has a page's ending."""
-    return path.lower().endswith(HTML + MARKDOWN)
+    return path.lower().endswith(HTML + COMPONENT + MARKDOWN)
 
 
 def has_pages(folder: str) -> bool:
@@ -240,23 +242,27 @@ def has_pages(folder: str) -> bool:
 
 
 def find_pages(
-    sites: Iterable[str], selection: Selection, report: Callable[[ImageError], object]
+    sites: Iterable[str],
+    selection: Selection,
+    report: Callable[[ImageError], object],
+    skip: Callable[[str], object],
 ) -> Iterator[tuple[str, str]]:
     """Yield each page with its site's root, in natural order, files before subfolders.
 
     Hidden files and folders, and links to folders, are passed over.
 
     sites: pages, whose root is the working directory, and folders, their pages' root.
-    report: called for each unlistable folder and each MDX file.
+    report: called for each unlistable folder.
+    skip: called with each file in a language that is not read.
     """
     for site in sites:
         if not os.path.isdir(site):
             yield site, os.curdir
             continue
-        for found in walk(site, selection, wanted=lambda name: is_page(name) or name.lower().endswith(MDX)):
+        for found in walk(site, selection, wanted=lambda name: is_page(name) or name.lower().endswith(UNREAD)):
             if isinstance(found, ImageError):
                 report(found)
             elif not is_page(found):
-                report(ImageError(found, "MDX is not read"))
+                skip(found)
             else:
                 yield found, site

@@ -169,3 +169,24 @@ def test_images_in_links_and_spacers_are_left() -> None:
 def test_texts_that_are_there_are_read_but_those_from_code() -> None:
     text = "<img alt='a &amp; b' src=c.jpg><img alt=''><img alt='{{ d }}'><img alt=e :alt=f><img alt><!--<img alt=g>-->"
     assert [(gap.said, gap.addresses, gap.doubt) for gap in find_gaps(text)] == [("a & b", ("c.jpg",), SAID)]
+
+
+@pytest.mark.parametrize(
+    ("text", "doubts"),
+    [
+        ("---\nconst a = \"<img src='a.jpg'>\";\n---\n<img src='a.jpg'>", [IN_CODE, ""]),  # Astro
+        ("{#if a}<img src='a.jpg'>{:else}<p>{'<img>'}</p>{/if}", ["", IN_CODE]),  # Svelte
+        (
+            '{a && "}" /* don\'t } */ && `${"<img>"}` && <img>}<img {src}><img src=\'a.jpg\'>',
+            [IN_CODE, IN_CODE, IN_CODE, ""],
+        ),
+        ("<script>let a = {</script><img src=a.jpg>", [""]),
+        ("<p>{ is never closed <img src=a.jpg>", [IN_CODE]),
+    ],
+)
+def test_every_brace_of_a_component_is_code(text: str, doubts: list[str]) -> None:
+    assert [gap.doubt for gap in find_gaps(text, component=True)] == doubts
+
+
+def test_braces_in_a_text_are_no_code() -> None:
+    assert escape("a {b}") == "a &#123;b&#125;"

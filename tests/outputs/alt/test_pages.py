@@ -155,11 +155,11 @@ def test_pages_come_in_natural_order(site: Path) -> None:
         (site / name).touch()
 
     def found(selection: Selection) -> list[str]:
-        return [path.replace(os.sep, "/") for path, root in find_pages(["site", "q.md"], selection, print)]
+        return [path.replace(os.sep, "/") for path, root in find_pages(["site", "q.md"], selection, print, print)]
 
     assert found(Selection()) == [
         *("site/p2.MD", "site/p10.html", "site/sub/r.xhtml", "site/sub/s.markdown", "site/z/u.htm", "q.md")
     ]
     assert found(Selection(recursive=False, include=("*.md",))) == ["site/p2.MD", "q.md"]
     assert found(Selection(exclude=("sub", "p*"))) == ["site/z/u.htm", "q.md"]
-    assert {root for _, root in find_pages(["site", "q.md"], Selection(), print)} == {"site", os.curdir}
+    assert {root for _, root in find_pages(["site", "q.md"], Selection(), print, print)} == {"site", os.curdir}
