@@ -75,8 +75,8 @@ def alt(
     each file is replaced whole. Images that may get an alt text from code in the page are left alone and counted. Those
     in links, and those that only fill space, are listed and left.
 
-    With --check, alt texts that say nothing are listed as well: a file's name, a word such as "photo", or a caption that
-    another image of the page has, too.
+    With --check, alt texts that say nothing are listed as well: a file's name, a word such as "photo", or a caption
+    that another image of the page has.
 
     The model knows photos. It gets diagrams, screenshots and logos wrong: --dry-run shows what it would write.
 
