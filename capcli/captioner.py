@@ -346,16 +346,32 @@ class Captioner:
         import hashlib
         import json
 
-        if self.folder is None:
-            raise ValueError("this captioner was not loaded from a checkpoint folder")
         device = self.device.partition(":")[0]
         how = asdict(options) | {"seed": None}
         how |= {"num": num, "engine": self.engine.name, "precision": self.precision, "device": device}
-        digest = hashlib.sha256(json.dumps(how | {"version": __version__}, sort_keys=True).encode())
+        how |= {"version": __version__, "files": self.files_digest.hex()}
+        return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).digest()
+
+    @functools.cached_property
+    def files_digest(self) -> bytes:
+        """Return the SHA-256 of the checkpoint's files. Raises as `version` does."""
+        import hashlib
+
+        if self.folder is None:
+            raise ValueError("this captioner was not loaded from a checkpoint folder")
+        digest = hashlib.sha256()
         for name in (*CHECKPOINT_FILES, *([KINDS_FILE] if self.kinds else [])):
             with open(self.folder / name, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.digest()
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Return what tells the checkpoint from others, also of its name: 8 hexadecimal digits of its files' SHA-256.
+
+        Raises OSError for unreadable files, and ValueError if the model came from no folder.
+        """
+        return self.files_digest.hex()[:8]
 
     @functools.cached_property
     def blank(self) -> Any:

@@ -155,6 +155,7 @@ class Caption(HasBest):
     kinds: shown in the image by the encoder alone, likeliest first; empty if the checkpoint knows none, or is sure of
         none.
     keywords: from the candidates, see `outputs.keywords`; None if not asked for.
+    by: how the checkpoint signs in metadata; empty for a person's words.
     """
 
     path: str
@@ -165,6 +166,7 @@ class Caption(HasBest):
     photo: Image.Image | None = None
     keywords: tuple[str, ...] | None = None
     kinds: tuple[Kind, ...] = ()
+    by: str = ""
 
     @property
     def best(self) -> Candidate:

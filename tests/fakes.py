@@ -63,6 +63,7 @@ class Found:
     keywords: tuple[str, ...] | None = None
     confidence: float | None = None
     kinds: tuple[Kind, ...] = ()
+    by: str = ""
 
     def __post_init__(self) -> None:
         self.candidates = self.candidates or [self]

@@ -43,6 +43,12 @@ def show_lines(text: str) -> None:
     print(escape_controls(text) if sys.stdout.isatty() else text)
 
 
+def show_change(path: str, place: str, old: str, new: str) -> None:
+    """Print what changes of an image, as diff does."""
+    lines = [*(f"- {line}" for line in old.splitlines()), *(f"+ {line}" for line in new.splitlines())]
+    show_lines("\n".join([f"{one_line(path)}: {one_line(place)}", *lines]))
+
+
 def absent(path: str, what: str = "file or folder") -> str:
     """Return the line about a missing path. what: it should have been."""
     if path.startswith(("http://", "https://")):

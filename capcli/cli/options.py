@@ -449,8 +449,8 @@ class Writing:
         str | None,
         one_of(
             EXISTING,
-            "What to do with existing captions: those in a sidecar or the metadata; overwrite also replaces an "
-            "existing FILE, page or overlays.  [default: skip]",
+            "What to do with existing captions: those in a sidecar or the metadata; own replaces what capcli wrote and "
+            "nobody has changed since; overwrite also replaces an existing FILE, page or overlays.  [default: skip]",
             panel="What to write",
         ),
     ] = None
@@ -510,7 +510,7 @@ class Writing:
         Place(
             metavar="FILE",
             help="Remember captions in FILE, an SQLite database, by the content of images: renamed, moved or duplicate "
-            "ones are not captioned again.",
+            "ones are not captioned again. It also remembers which texts in rows and sidecars are capcli's.",
         ),
     ] = None
     summary: Annotated[

@@ -39,7 +39,9 @@ from capcli.cli.writing import (
     open_places,
     read_replacements,
     read_template,
+    read_written,
     recall,
+    signed,
 )
 from capcli.files import OutputError
 from capcli.images.decode import STANDARD_INPUT
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from capcli.decoding.options import DecodingOptions
     from capcli.outputs.replacements import Replacements
     from capcli.outputs.sink import Sink
+    from capcli.outputs.written import Written
     from capcli.results import Caption, ImageError
 
 Results = Iterator[list["Caption | ImageError"]]
@@ -180,6 +183,7 @@ class CaptionPlan:
     places: list[Sink]
     most_keywords: int
     replacements: Replacements
+    written: Written | None
 
     @classmethod
     def check(cls, options: CaptionOptions, dry_run: bool = False) -> CaptionPlan:
@@ -209,8 +213,9 @@ class CaptionPlan:
             "\n" if writing.separator is None else writing.separator,
             writing.keep_unsure,
         )
-        places = open_places(paths, writing, files, template, num)
-        plan = cls(options, kind, layout, Listed(paths, sources, shard), places, most_keywords, replacements)
+        written = read_written(writing.cache)
+        places = open_places(paths, writing, files, template, num, written)
+        plan = cls(options, kind, layout, Listed(paths, sources, shard), places, most_keywords, replacements, written)
         plan.check_outputs()
         return plan
 
@@ -292,7 +297,10 @@ class CaptionPlan:
         quiet, summary = self.options.quiet, self.options.writing.summary
         bar = CaptionBar(sys.stderr.isatty() and not quiet, self.listed.count if self.listed.countable else None)
         results = self.captions(run, captioner, taken, decoding)
-        status = run.execute(map(self.replacements.reword, results), bar, quiet)
+        results = map(self.replacements.reword, results)
+        if self.places or self.written:
+            results = signed(results, signature_of(captioner, self.options.model.model), self.written)
+        status = run.execute(results, bar, quiet)
         if not (status or run.found or run.skipped):
             status = self.listed.tell_nothing_found()
         if summary is not None:
@@ -320,6 +328,15 @@ class CaptionPlan:
         if self.most_keywords:
             return add_keywords(batches, options.num, self.most_keywords)
         return keep_best(batches, options.num) if taken > options.num else batches
+
+
+def signature_of(captioner: Captioner, model: str | None) -> str:
+    """Return how the checkpoint signs. model: as named by the user."""
+    from capcli.checkpoints.hub import BUNDLED
+    from capcli.outputs.ownership import signature
+
+    name = model or BUNDLED
+    return signature(os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name, captioner.version)
 
 
 def read_shard(text: str | None) -> Shard | None:

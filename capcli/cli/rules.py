@@ -96,6 +96,8 @@ def place_rules(writing: Writing, replaces: bool | None = None) -> Iterator[tupl
     yield writing.sidecar_ext is not None and not writing.sidecar, "--sidecar-ext needs --sidecar"
     yield folder is not None and not is_writable(folder), f"--output-dir {folder}: cannot create files there"
     yield fields != FIELDS[0] and not inside, f"--fields {fields} needs --write-metadata or --xmp"
+    line = "--existing own with --sidecar needs --cache FILE, which remembers the texts that capcli wrote"
+    yield existing == "own" and writing.sidecar and writing.cache is None, line
     overwrites = existing == "overwrite" and replaces is not None
     others = ", or an --output FILE, --html or --attention to replace" if overwrites else ""
     useless = existing and not (writing.into_images or (overwrites and replaces))

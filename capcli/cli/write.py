@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from capcli.cli.messages import fail, fail_to_open, one_line, say, show_lines
+from capcli.cli.messages import fail, fail_to_open, say, show_change
 from capcli.cli.options import Choice, Only, Running, Views, Writing, choose_format, grouped
 from capcli.cli.run import Run, collecting, count
 from capcli.results import ImageError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from capcli.outputs.merge import Merge
     from capcli.outputs.rows import Layout, Rows
     from capcli.outputs.sink import Sink
+    from capcli.outputs.written import Written
     from capcli.results import Caption
 
 BATCH = 64  # rows that are handed on together
@@ -35,11 +36,13 @@ class Rewriting(Run):
     moves: whether rows go to their photos, or on a page, and not just into another file.
     empty: rows without a caption.
     complete: whether all of them were read, and the output was written.
+    written: knows which captions are a checkpoint's; None if nobody does.
     """
 
     moves: bool = False
     empty: int = 0
     complete: bool = False
+    written: Written | None = None
 
     def fail(self, errors: list[ImageError]) -> None:
         """Count an image that failed, unless it did before; see `Run.fail`."""
@@ -77,7 +80,13 @@ class Rewriting(Run):
                 self.empty += 1
                 say(f"{path}: its caption is empty")
             for image in self.to_do([path]):
-                yield image if isinstance(image, ImageError) else as_caption(row)
+                yield image if isinstance(image, ImageError) else self.caption(row)
+
+    def caption(self, row: dict[str, Any]) -> Caption:
+        """Return a row as a caption, signed if a checkpoint said it; what a person wrote is not unsure."""
+        caption = as_caption(row)
+        by = self.written.signature(caption.path, caption.text) if self.written else ""
+        return replace(caption, by=by, unsure=caption.unsure and (bool(by) or self.written is None))
 
 
 @grouped
@@ -92,7 +101,18 @@ def write(
     ],
     writing: Annotated[
         Writing,
-        Only("output", "format", "sidecar", "output_dir", "write_metadata", "xmp", "fields", "existing", "keep_unsure"),
+        Only(
+            "output",
+            "format",
+            "sidecar",
+            "output_dir",
+            "write_metadata",
+            "xmp",
+            "fields",
+            "existing",
+            "keep_unsure",
+            "cache",
+        ),
     ],
     views: Annotated[Views, Only("html")],
     column: Annotated[
@@ -103,6 +123,14 @@ def write(
             "keywords=Tags.  [repeatable]",
         ),
     ] = None,
+    remove: Annotated[
+        bool,
+        Running(
+            "--remove",
+            help="ROWS are photos and folders: take out what capcli wrote there and nobody has changed; of sidecars, "
+            "what --cache knows.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, Running("--dry-run", help="Show the old text and the new one of each file; write nothing.")
     ] = False,
@@ -118,15 +146,25 @@ def write(
 
     An image with two captions that differ fails, and so does one that is gone. No model is loaded.
 
+    What a checkpoint said is signed in metadata, what a person wrote is not. Rows don't tell which is which, but the
+    --cache of the captioning run does; without it nothing is signed.
+
     Exit status: 0 if all rows were written, 1 if some of them or the output failed, 2 for a usage error or ROWS that
     cannot be read.
     """
     from capcli.cli.rules import place_rules, refuse
     from capcli.cli.views import open_views
+    from capcli.cli.writing import read_written
     from capcli.files import OutputError
     from capcli.outputs.merge import Merge
     from capcli.outputs.rows import Layout
 
+    if remove:
+        from capcli.cli.removal import take_out
+
+        others = writing.output or writing.into_images or writing.existing or views.html or column
+        refuse([(others, "--remove goes with --cache and --dry-run alone")])
+        raise typer.Exit(take_out(rows, writing.cache, dry_run))
     output, kind = output_of(writing)
     refuse(place_rules(writing, bool(output or views.html)))
     for part in rows:
@@ -140,17 +178,18 @@ def write(
         merged.check()
     except OutputError as error:
         fail(error)
+    written = read_written(writing.cache)
     layout = Layout(merged.num, keywords=merged.keywords, keeps_unsure=writing.keep_unsure)
-    places = places_of(rows, writing, views, output, merged)
+    places = places_of(rows, writing, views, output, merged, written)
     moves = bool(places or views.html)
     if dry_run:
-        raise typer.Exit(show_changes(Rewriting(no_rows(kind, layout), places, moves=moves), merged))
+        raise typer.Exit(show_changes(Rewriting(no_rows(kind, layout), places, moves=moves, written=written), merged))
     with open_views(None, views, merged.num, overwrite) as opened:
         try:
             into = open_output(output, kind, layout, overwrite, moves)
         except OutputError as error:
             fail_to_open(error)
-        run = Rewriting(into, [*places, *opened], moves=moves)
+        run = Rewriting(into, [*places, *opened], moves=moves, written=written)
         from capcli.progress import CaptionBar
 
         status = run.execute(run.batches(merged), CaptionBar(False), quiet=True)
@@ -204,13 +243,15 @@ def read_columns(pairs: list[str] | None) -> dict[str, str]:
     return found
 
 
-def places_of(rows: list[str], writing: Writing, views: Views, output: str | None, merged: Merge) -> list[Sink]:
+def places_of(
+    rows: list[str], writing: Writing, views: Views, output: str | None, merged: Merge, written: Written | None
+) -> list[Sink]:
     """Return the sinks beside the photos and inside them."""
     from capcli.cli.writing import open_places
     from capcli.outputs.template import CAPTION_ALONE
 
     files = {"--output": output, "--html": views.html, **{part: part for part in rows if os.path.isfile(part)}}
-    return open_places([merged.root] if merged.root else [], writing, files, CAPTION_ALONE, merged.num)
+    return open_places([merged.root] if merged.root else [], writing, files, CAPTION_ALONE, merged.num, written)
 
 
 def no_rows(kind: type[Rows], layout: Layout) -> Rows:
@@ -282,15 +323,6 @@ def show_changes_of(run: Rewriting, caption: Caption) -> int:
             for place, old, new in changes:
                 show_change(caption.path, place, old, new)
     return changed
-
-
-def show_change(path: str, place: str, old: str, new: str) -> None:
-    """Print what would change of a photo, as diff prints it."""
-    show_lines("\n".join([
-        f"{one_line(path)}: {one_line(place)}",
-        *(f"- {line}" for line in old.splitlines()),
-        *(f"+ {line}" for line in new.splitlines()),
-    ]))  # fmt: skip
 
 
 def others(run: Rewriting) -> list[str]:

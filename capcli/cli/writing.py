@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from capcli.outputs.replacements import Replacements
     from capcli.outputs.sink import Sink
     from capcli.outputs.template import Template
+    from capcli.outputs.written import Written
     from capcli.results import Caption, ImageError
 
 LOOKED_AHEAD = 64  # images looked up in the cache ahead of their turn
@@ -118,14 +119,44 @@ def read_replacements(pairs: list[str] | None) -> Replacements:
         fail(f"--replace: {error}")
 
 
+def read_written(path: str | None) -> Written | None:
+    """Return what remembers texts in a cache; None for no cache."""
+    if path is None:
+        return None
+    from capcli.outputs.written import Written  # loads SQLite
+
+    return Written(path)
+
+
+def signed(
+    batches: Iterable[list[Caption | ImageError]], by: str, written: Written | None
+) -> Iterator[list[Caption | ImageError]]:
+    """Yield batches with signed captions. written: remembers them."""
+    from dataclasses import replace
+
+    for batch in batches:
+        if written is not None:
+            for each in batch:
+                if not isinstance(each, Exception):
+                    written.say(each.path, each.text, by)
+            written.flush()
+        yield [each if isinstance(each, Exception) else replace(each, by=by) for each in batch]
+
+
 def open_places(
-    paths: list[str], writing: Writing, files: Mapping[str, str | Path | None], template: Template, num: int
+    paths: list[str],
+    writing: Writing,
+    files: Mapping[str, str | Path | None],
+    template: Template,
+    num: int,
+    written: Written | None = None,
 ) -> list[Sink]:
     """Return the sinks that keep captions beside images or inside them.
 
     paths: the arguments.
     files: by option; no sidecar may take one.
     num: candidates per image, 1 or more.
+    written: remembers texts beside images.
     """
     from capcli.images.decode import STANDARD_INPUT
     from capcli.outputs.originals import folders_of
@@ -137,7 +168,8 @@ def open_places(
     if writing.sidecar:
         root = common_root(named)
         ending = writing.sidecar_ext or ENDING
-        sidecars.append(Sidecars(existing, template, num, writing.output_dir, root, folders, ending, writing.separator))
+        place = (writing.output_dir, root, folders, ending)
+        sidecars.append(Sidecars(existing, template, num, *place, writing.separator, written))
     if writing.xmp is not None:  # before metadata, as an image that holds a caption gets no XMP sidecar
         from capcli.outputs.xmp_sidecars import XmpSidecars
 

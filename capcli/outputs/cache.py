@@ -108,12 +108,7 @@ class CaptionCache:
         self.order: deque[Looked | None] = deque()  # for each image given out, what its result belongs to
         self.connection = connect(path)
         try:
-            if is_empty(self.connection):
-                with self.connection:
-                    self.connection.execute("BEGIN IMMEDIATE")
-                    self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                    self.connection.execute(f"PRAGMA user_version = {VERSION}")
-                    self.connection.execute(TABLE)
+            prepare(self.connection)
         except sqlite3.Error as error:
             self.connection.close()
             raise OutputError(path, f"cannot be used as a cache: {error}") from None
@@ -232,6 +227,16 @@ def connect(path: str) -> sqlite3.Connection:
             connection.close()
         raise OutputError(path, f"cannot be used as a cache: {error}") from None
     return connection
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make an empty database a cache. Raises sqlite3.Error."""
+    if is_empty(connection):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(TABLE)
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:

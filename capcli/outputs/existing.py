@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 FIELDS = ("description", "alt", "keywords")  # of metadata and XMP sidecars
-EXISTING = ("skip", "overwrite", "append", "prepend", "fail")
+EXISTING = ("skip", "overwrite", "append", "prepend", "own", "fail")
 KEPT = ("skip", "fail")  # leave a text as it is
+KEPT_OF_OTHERS = (*KEPT, "own")  # leave a text as it is if capcli did not write it
 SEPARATOR = ", "
 HOLE = "\0"  # for {existing} of a template; no name or argument can hold it
 SENTENCE = re.compile(r"""[.!?…]["'”’»)]*$""")  # its end

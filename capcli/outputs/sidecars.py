@@ -12,12 +12,14 @@ from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
 from capcli.outputs.existing import HOLE, KEPT, combine
 from capcli.outputs.originals import UntouchableError, folders_of, original
+from capcli.outputs.ownership import Entry, digest_of
 from capcli.outputs.rows import is_encodable
 from capcli.outputs.sink import CaptionedAlready, Sink, failed_write
 from capcli.outputs.template import CAPTION_ALONE, Template
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
+    from capcli.outputs.written import Noted, Written
     from capcli.results import Caption
 
 ENDING = ".txt"
@@ -91,6 +93,7 @@ class Sidecars(Beside):
         folders: Iterable[str] = (),
         ending: str = ENDING,
         separator: str | None = None,
+        written: Written | None = None,
     ) -> None:
         """Set what to write, and where.
 
@@ -103,10 +106,11 @@ class Sidecars(Beside):
         ending: of names, with its dot.
         separator: joins a caption to existing text, and candidates; None is a line end for these, and as in `combine`
             for those.
+        written: remembers which texts are capcli's; None treats all as a person's.
         """
         super().__init__()
         self.existing, self.template, self.num = existing, template, num
-        self.ending, self.separator = ending, separator
+        self.ending, self.separator, self.written = ending, separator, written
         self.tree, self.root = tree, root
         self.remembers = existing in KEPT
         self.folders = (*folders, *([tree] if tree else []))
@@ -135,7 +139,12 @@ class Sidecars(Beside):
                 raise CaptionedAlready(image, f"{sidecar} exists", "its sidecar exists")
             return False
         self.check_writable(image, sidecar)
-        return True
+        return self.existing != "own" or self.is_ours(Path(sidecar))
+
+    def is_ours(self, sidecar: Path) -> bool:
+        """Return whether a sidecar is empty, or has capcli's text. Raises OutputError, UntouchableError and OSError."""
+        old, _ = read_text(sidecar)
+        return not old or bool(self.written and self.written.find(str(sidecar), old))
 
     def check_content(self, sidecar: Path) -> None:
         read_text(sidecar)
@@ -152,8 +161,20 @@ class Sidecars(Beside):
             old, _ = read_text(Path(sidecar))
         except (UntouchableError, OSError) as error:
             raise failed_write(result.path, sidecar, error) from None
-        new = combine(old, self.text(result), self.existing, self.separator)
+        new, _ = self.combined(Path(sidecar), old, self.text(result))
         return [(sidecar, old, new)] if new != old else []
+
+    def combined(self, sidecar: Path, old: str, new: str) -> tuple[str, Noted | None]:
+        """Return the text to write, and what is remembered of the old one. Raises OutputError."""
+        noted = self.written.find(str(sidecar), old) if self.written and old else None
+        if self.existing != "own":
+            return combine(old, new, self.existing, self.separator), noted
+        return (noted.entry.renewed(old, new, self.separator) if noted else old or new), noted
+
+    def flush(self) -> None:
+        """Remember what was written. Raises OutputError."""
+        if self.written:
+            self.written.flush()
 
     def write(self, result: Caption | ImageError) -> None:
         """Write a caption's sidecar, whole or not at all. Raises ImageError and OutputError as `Sink.write` does."""
@@ -169,11 +190,19 @@ class Sidecars(Beside):
             # the photo is untouched.
             with WholeFile(target, durable=False, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old, mark = read_text(target)
-                text = combine(old, new, self.existing, self.separator)
+                text, noted = self.combined(target, old, new)
                 if text == old:
                     return
+                before = noted.before if noted else digest_of(target.read_bytes() if like else b"")
                 file.write_bytes(encoded(text + "\n", old, mark if old and old in text else b""))
-            self.replaced += bool(old) and self.existing == "overwrite" and HOLE not in new
+            self.replaced += bool(old) and self.existing in ("overwrite", "own") and HOLE not in new
+            if self.written and result.by:
+                entry = Entry.of(old, text, noted.entry if noted else None, old)
+                from capcli.outputs.written import Noted  # which loads SQLite
+
+                self.written.note(str(target), result.path, Noted(entry, before), result.by)
+            elif self.written:
+                self.written.forget(str(target))
         except (UntouchableError, OSError) as error:
             raise failed_write(result.path, sidecar, error) from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
-from capcli.outputs.existing import KEPT
+from capcli.outputs.existing import KEPT, KEPT_OF_OTHERS
 from capcli.outputs.metadata import read_image, xmp
 from capcli.outputs.metadata.container import BlockKind, Container
 from capcli.outputs.metadata.errors import MetadataError
@@ -79,13 +79,20 @@ class XmpSidecars(Beside):
 
     def shown(self, image: str) -> ShownTexts:
         """Return what programs show of an image with its sidecar. Raises ImageError if that cannot be read."""
-        beside = self.read(image).shown
+        beside = self.filling.seen(self.read(image))
         if self.filling.has_all(beside):
             self.captioned_inside = ""
             return beside
-        shown = beside.over(inside(image))
+        shown = beside.over(self.inside(image))
         self.captioned_inside = image if self.filling.has_all(shown) else ""
         return shown
+
+    def inside(self, image: str) -> ShownTexts:
+        """Return the image's own texts, as far as readable."""
+        try:
+            return self.filling.seen(read_image(image))
+        except (ImageError, MetadataError):
+            return NOTHING
 
     def read(self, image: str) -> XmpFile:
         """Return an image's sidecar, empty if there is none. Raises ImageError if it cannot be read."""
@@ -115,7 +122,7 @@ class XmpSidecars(Beside):
         shown = self.shown(image)
         if self.existing == "fail" and self.filling.collides(shown):
             raise CaptionedAlready(image, f"{self.where(image)} holds a caption already", "it already holds a caption")
-        if self.existing in KEPT and self.filling.has_all(shown):
+        if self.existing in KEPT_OF_OTHERS and self.filling.has_all(shown):
             return False
         self.check_writable(image, sidecar)
         return True
@@ -124,7 +131,9 @@ class XmpSidecars(Beside):
         """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
         old, sidecar = self.read(result.path), self.sidecar(result.path)
         try:
-            content = self.filling.filled(old, self.template.line(result), result.keywords or (), inside(result.path))
+            content = self.filling.filled(
+                old, self.template.line(result), result.keywords or (), self.inside(result.path), result.by
+            )
         except MetadataError as error:
             raise ImageError(result.path, f"{sidecar}: {error}", str(error)) from None
         return changed(old, content, sidecar)
@@ -142,7 +151,7 @@ class XmpSidecars(Beside):
             # Locked from reading to writing. An old sidecar may hold a person's work, which is irreplaceable.
             with WholeFile(target, durable=like is not None, like=like, timeout=REPLACE_TIMEOUT) as file:
                 old = XmpFile(read_bytes(sidecar))
-                content = self.filling.filled(old, text, result.keywords or (), inside(path))
+                content = self.filling.filled(old, text, result.keywords or (), self.inside(path), result.by)
                 if content == old.content:
                     return
                 file.write_bytes(content)
@@ -151,14 +160,6 @@ class XmpSidecars(Beside):
             raise ImageError(path, f"{sidecar}: {error}", str(error)) from None
         except (UntouchableError, OSError) as error:
             raise failed_write(path, sidecar, error) from None
-
-
-def inside(image: str) -> ShownTexts:
-    """Return an image's own texts, as far as they can be read."""
-    try:
-        return read_image(image).shown
-    except (ImageError, MetadataError):
-        return NOTHING
 
 
 def read_bytes(path: str) -> bytes:

@@ -113,7 +113,8 @@ def test_exiftool_reads_all_that_was_there_and_the_caption(photo: Path, program:
 )  # fmt: skip
 def test_only_the_text_changes_where_there_is_one(old: bytes, new: bytes) -> None:
     after = xmp.with_texts(
-        XMP % old, Edit(lambda text: "a <cat>", keywords=lambda there: joined(there, ["cat"] if there else []))
+        XMP % old,
+        Edit(lambda place, text: "a <cat>", keywords=lambda place, there: joined(there, ["cat"] if there else [])),
     )
     before, _, rest = (XMP % new).partition(b"</rdf:RDF>")
     if b"<d:description/>" in old:  # nothing to be kept in it
@@ -136,7 +137,7 @@ def test_only_the_text_changes_where_there_is_one(old: bytes, new: bytes) -> Non
 )
 def test_keywords_are_added_whatever_the_list_looks_like(old: bytes) -> None:
     there = tuple(word for word in ("Grandma", "cake") if word.encode() in old)
-    edit = Edit(keywords=lambda found: joined(found, ["CAKE", "cat", "grandma"]))
+    edit = Edit(keywords=lambda place, found: joined(found, ["CAKE", "cat", "grandma"]))
     after = xmp.with_texts(XMP % old, edit)
     expected = [
         *there,
@@ -184,7 +185,7 @@ def test_a_sidecar_that_cannot_be_parsed_is_never_replaced(photo: Path, content:
 
 def test_a_byte_order_mark_moves_nothing() -> None:
     before = b"\xef\xbb\xbf" + (SAMPLES / "darktable.xmp").read_bytes()
-    after = xmp.with_texts(before, Edit(lambda old: "ein Käse"))
+    after = xmp.with_texts(before, Edit(lambda place, old: "ein Käse"))
     assert after == before.replace("Großmutters 80. Geburtstag".encode(), "ein Käse".encode())
 
 
@@ -303,4 +304,4 @@ def test_a_description_that_xml_cannot_hold_is_refused(photo: Path) -> None:
         XmpSidecars(template=Template("\b{caption}")).write(Found(str(photo), "a cat"))  # type: ignore[arg-type]
     assert os.listdir(photo.parent) == ["photo.jpg"]
     with pytest.raises(MetadataError):
-        xmp.with_texts(b"", Edit(lambda old: "\0"))
+        xmp.with_texts(b"", Edit(lambda place, old: "\0"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from capcli.files import REPLACE_TIMEOUT, WholeFile
 from capcli.images.decode import STANDARD_INPUT
-from capcli.outputs.existing import KEPT
+from capcli.outputs.existing import KEPT, KEPT_OF_OTHERS
 from capcli.outputs.metadata.container import Container
 from capcli.outputs.metadata.errors import MetadataError
 from capcli.outputs.metadata.fields import Filling, changed
@@ -73,7 +73,7 @@ class Metadata(Sink):
         content = read_image(image)
         if self.existing == "fail" and self.filling.collides(content.shown):
             raise CaptionedAlready(image, "it already holds a caption")
-        if self.existing in KEPT and self.filling.has_all(content.shown):
+        if self.existing in KEPT_OF_OTHERS and self.filling.has_all(self.filling.seen(content)):
             return False
         if content.refusal:
             raise ImageError(image, content.refusal)
@@ -87,7 +87,7 @@ class Metadata(Sink):
         """Return what writing a caption would change; see `Sink.changes`. Raises ImageError."""
         image = read_image(result.path)
         try:
-            content = self.filling.filled(image, self.template.line(result), result.keywords or ())
+            content = self.filling.filled(image, self.template.line(result), result.keywords or (), by=result.by)
         except MetadataError as error:
             raise ImageError(result.path, str(error)) from None
         return changed(image, content, "its metadata")
@@ -106,7 +106,7 @@ class Metadata(Sink):
             # Locked from reading to writing, so that another run's writing is not lost.
             with WholeFile(target, like=target, keep_times=True, timeout=REPLACE_TIMEOUT) as file:
                 image = parse(target.read_bytes(), path)
-                content = self.filling.filled(image, text, result.keywords or ())
+                content = self.filling.filled(image, text, result.keywords or (), by=result.by)
                 if content == image.content:
                     return
                 file.write_bytes(content)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from capcli.outputs.metadata.errors import MetadataError, unpack
 from capcli.outputs.metadata.texts import Edit, Found, decode_text, rewrite
 
-CHARACTER_SET, KEYWORD, CAPTION = (1, 90), (2, 25), (2, 120)  # (record, number) of a dataset
+CHARACTER_SET, KEYWORD, CAPTION, WRITER = (1, 90), (2, 25), (2, 120), (2, 122)  # (record, number) of a dataset
 UTF_8 = b"\x1b%G"  # ISO 2022's escape sequence for UTF-8
 OTHER_CODING = b"\x1b%"  # how ISO 2022 escapes encodings that do not extend ASCII
 TEXTS = range(3, 200)  # numbers of record 2's datasets between the version and the previews
@@ -58,7 +58,7 @@ def datasets(block: bytes) -> list[Dataset]:
 
 def texts(block: bytes) -> list[Found]:
     """Return a block's Caption-Abstract and Keywords. Raises MetadataError."""
-    fields = {CAPTION: "description", KEYWORD: "keywords"}
+    fields = {CAPTION: "description", KEYWORD: "keywords", WRITER: "writer", CHARACTER_SET: "declared"}
     found = [each for each in datasets(block) if each.key in fields]
     return [Found("IPTC", decode_text(each.value)[0], fields[each.key]) for each in found]
 
@@ -71,13 +71,19 @@ def with_texts(block: bytes, edit: Edit) -> bytes:
     Raises MetadataError for a damaged block, a text that is too long, and one that its encoding cannot hold.
     """
     old = datasets(block)
-    new = [each.holding(rewrite(each.value, edit.description)) if each.key == CAPTION else each for each in old]
+    new = [each.holding(rewrite(each.value, edit.description, "IPTC")) if each.key == CAPTION else each for each in old]
     keywords = tuple(decode_text(each.value)[0] for each in old if each.key == KEYWORD)
-    added = [dataset(KEYWORD, text.encode()) for text in edit.keywords(keywords)[len(keywords) :]]
-    # After existing ones, or where their number belongs.
-    last = max((place for place, each in enumerate(new, 1) if each.key == KEYWORD), default=0)
-    place = last or sum(each.key < KEYWORD for each in new)
-    new[place:place] = added
+    wanted = edit.keywords("IPTC", keywords)
+    new = [each for each in new if each.key != KEYWORD or decode_text(each.value)[0] in wanted]
+    added = [dataset(KEYWORD, text.encode()) for text in wanted if text not in keywords]
+    put(new, added)
+    if CAPTION in (each.key for each in old):
+        writer = next((decode_text(each.value)[0] for each in old if each.key == WRITER), "")
+        if (name := edit.writer("IPTC", writer)) != writer:
+            new = [each for each in new if each.key != WRITER]
+            put(new, [dataset(WRITER, name.encode())] if name else [])
+    if not edit.declared:
+        new = [each for each in new if each.key != CHARACTER_SET]
     if new == old:
         return block
     written = [each for each in new if each.key == CAPTION or each in added]
@@ -91,6 +97,14 @@ def with_texts(block: bytes, edit: Edit) -> bytes:
         if not all(each.value.isascii() for each in written):
             new = declared_utf_8(new) or [in_latin(each) if each in written else each for each in new]
     return b"".join(each.whole for each in new)
+
+
+def put(block: list[Dataset], added: list[Dataset]) -> None:
+    """Put datasets of one key into a block: after those that are there, or where their number belongs."""
+    for each in added[:1]:
+        last = max((place for place, there in enumerate(block, 1) if there.key == each.key), default=0)
+        place = last or sum(there.key < each.key for there in block)
+        block[place:place] = added
 
 
 def declared_utf_8(block: list[Dataset]) -> list[Dataset] | None:

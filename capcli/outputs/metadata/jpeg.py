@@ -76,7 +76,7 @@ class Jpeg(Container):
         pieces = [piece for _, piece in self.segments]
         for index, block in changed.items():
             kind = self.blocks[index][0]
-            pieces[index] = self.segment(kind, block)
+            pieces[index] = self.segment(kind, block) if block else b""
             if kind is photoshop:
                 for other in self.continued:
                     pieces[other] = b""

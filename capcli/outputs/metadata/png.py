@@ -35,7 +35,7 @@ class PlainText:
     def with_texts(self, block: bytes, edit: Edit) -> bytes:
         """Return the text, edited if its place is written to."""
         old = decode_text(block)[0]
-        new = edit.description(old) if self.place in WRITTEN else old
+        new = edit.description(self.place, old) if self.place in WRITTEN else old
         return block if new == old else new.encode()
 
 
@@ -87,8 +87,8 @@ class Png(Container):
         pieces = [piece for _, piece in self.chunks]
         for index, block in changed.items():
             kind, piece = self.chunks[index]
-            if kind == b"eXIf":
-                pieces[index] = chunk(kind, block)
+            if not block or kind == b"eXIf":
+                pieces[index] = chunk(kind, block) if block else b""
                 continue
             keyword = piece[8:-4].split(b"\0")[0]
             language, text = png_text(kind, piece[8:-4])

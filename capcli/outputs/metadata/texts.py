@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from capcli.outputs.metadata.errors import MetadataError
 
-Change = Callable[[str], str]  # from the text so far, "" for none, to the text to write
-Extension = Callable[[tuple[str, ...]], tuple[str, ...]]  # from the keywords so far to them and those to add
+T = TypeVar("T")
+# From a place and the text there, "" for none, to the text to write; "" leaves none.
+Change = Callable[[str, str], str]
+Listing = Callable[[str, tuple[str, ...]], tuple[str, ...]]  # from a place and the keywords there to those to write
 
 # Where captions may be, in this order. Only WRITTEN ones are changed.
 WRITTEN = ("XMP", "PNG", "EXIF", "IPTC")
@@ -53,6 +55,11 @@ PHONE_CODES = frozenset(
 PROGRAM_DATA = re.compile(r"<\?xml|<OME|ImageJ=|SCANIMAGE|\{\s*\"")
 
 
+def same(place: str, value: T) -> T:
+    """Change nothing."""
+    return value
+
+
 class Found(NamedTuple):
     """Hold a text, in one of PLACES and one of existing.FIELDS; each keyword is a text."""
 
@@ -80,14 +87,19 @@ NOTHING = ShownTexts()
 class Edit(NamedTuple):
     """Say how to change a file's texts.
 
-    description: applied to each description.
-    alt: applied to the alt text.
+    description, alt: applied to each of these texts.
     keywords: applied to each list of keywords.
+    writer: applied to the description's writer.
+    record: applied to what capcli remembers of its texts, in XMP.
+    declared: whether an IPTC block may declare UTF-8; False takes that back.
     """
 
-    description: Change = str
-    alt: Change = str
-    keywords: Extension = tuple
+    description: Change = same
+    alt: Change = same
+    keywords: Listing = same
+    writer: Change = same
+    record: Change = same
+    declared: bool = True
 
 
 def words(text: str, maker: str = "") -> str:
@@ -122,7 +134,7 @@ def decode_text(raw: bytes) -> tuple[str, str]:
     return raw.decode("latin-1").strip(), "latin-1"
 
 
-def rewrite(raw: bytes, change: Change) -> bytes:
+def rewrite(raw: bytes, change: Change, place: str) -> bytes:
     """Return a text's bytes after a change, or the same bytes if nothing changes.
 
     An extended text keeps its encoding; a replaced one becomes UTF-8.
@@ -130,11 +142,11 @@ def rewrite(raw: bytes, change: Change) -> bytes:
     Raises MetadataError if the encoding kept cannot hold the addition.
     """
     old, codec = decode_text(raw)
-    new = change(old)
+    new = change(place, old)
     if new == old:
         return raw
     try:
-        return new.encode(codec if old and old in new else "utf-8")
+        return new.encode(codec if old and (old in new or new in old) else "utf-8")
     except UnicodeEncodeError:
         raise MetadataError(f"its caption is in an encoding that cannot hold the new one ({codec})") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from capcli.outputs.metadata import iptc, photoshop, xmp
@@ -14,7 +15,9 @@ USER_COMMENT = 0x9286  # in the Exif directory
 BYTE, ASCII, LONG, UNDEFINED, UTF_8 = 1, 2, 4, 7, 129  # field types
 SIZES = {BYTE: 1, ASCII: 1, LONG: 4, UNDEFINED: 1, UTF_8: 1}
 EMPTY = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
-APPENDED = b"capcli\0\0"  # marks our appendix, to be replaced next time
+# Marks our appendix; after it come where the first directory was before, and how long the structure was.
+APPENDED = b"capcli\0\1"
+CHANGED = (IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP)
 
 
 class Directory(NamedTuple):
@@ -141,65 +144,118 @@ def with_texts(tiff: bytes, edit: Edit) -> bytes:
     """
     structure = tiff or EMPTY
     found = directory(structure)
-    fields: dict[int, Field] = {}
+    fields: dict[int, Field | None] = {}
 
     def put(tag: int, old: Field, value: bytes) -> None:
         if value != old.value:
-            fields[tag] = Field(old.kind, value + b"\0" * (-len(value) % SIZES[old.kind]))
+            fields[tag] = Field(old.kind, value + b"\0" * (-len(value) % SIZES[old.kind])) if value else None
 
     description = read_field(structure, found, IMAGE_DESCRIPTION) or Field(ASCII, b"")
     text, _, more = description.value.partition(b"\0")
-    if (new := rewrite(text, edit.description)) != text:  # a second text after NUL (a copyright, say) is kept
-        put(IMAGE_DESCRIPTION, description, new + b"\0" + (more if more.strip(b"\0") else b""))
+    if (new := rewrite(text, edit.description, "EXIF")) != text:
+        more = more if more.strip(b"\0") else b""  # a second text after NUL (a copyright, say) is kept
+        put(IMAGE_DESCRIPTION, description, new + b"\0" + more if new or more else b"")
     if old := read_field(structure, found, XMP):
         put(XMP, old, xmp.with_texts(old.value, edit))
     digests = {}
     if old := read_field(structure, found, IPTC):
         put(IPTC, old, iptc.with_texts(old.value, edit))
-        if IPTC in fields:  # programs differ in whether the digest includes the zeros at the end
-            after = fields[IPTC].value
+        if after_field := fields.get(IPTC):  # programs differ in whether the digest includes the zeros at the end
+            after = after_field.value
             digests = {
                 photoshop.digest(trim(old.value)): photoshop.digest(trim(after)) for trim in (bytes, iptc.trimmed)
             }
     if old := read_field(structure, found, PHOTOSHOP):
         put(PHOTOSHOP, old, photoshop.with_texts(old.value, edit, digests))
-    return set_fields(structure, fields) if fields else tiff
+    if not fields:
+        return tiff
+    new_structure = set_fields(structure, fields)
+    return b"" if new_structure == EMPTY else new_structure
 
 
-def set_fields(tiff: bytes, fields: dict[int, Field]) -> bytes:
-    """Return a TIFF structure with fields, by tag, of its first directory set.
+class Appendix(NamedTuple):
+    """Hold what was appended to a structure.
+
+    original: the structure before.
+    fields: that are in the appendix, by tag.
+    """
+
+    original: bytes
+    fields: dict[int, Field | None]
+
+
+def set_fields(tiff: bytes, fields: Mapping[int, Field | None]) -> bytes:
+    """Return a TIFF structure with fields, by tag, of its first directory set; None removes one.
 
     Values and a new directory are appended, and the header points there. Nothing else moves, so other offsets stay
     right, even in makers' notes, which only the makers know. The last appendix is removed first, or the file would grow
-    with each caption.
+    with each caption; if what is left says the same as before the first one, it is again what it was.
 
     Raises MetadataError.
     """
     found = directory(tiff)
-    start = tiff.rfind(APPENDED, 0, found.start)
-    before: dict[int, Field] = {}
-    for tag in (IMAGE_DESCRIPTION, XMP, IPTC, PHOTOSHOP):
-        old = read_field(tiff, found, tag)
-        if old and old.offset > start:
-            before[tag] = old
-    if start >= 0 and append(tiff[:start], found, before) == tiff:  # no other program wrote here since
-        tiff, fields = tiff[:start], before | fields
+    if last := appendix(tiff, found):
+        tiff, fields = last.original, last.fields | dict(fields)
+        if is_told_by(tiff, found, fields):
+            return tiff
     return append(tiff, found, fields)
 
 
-def append(tiff: bytes, found: Directory, fields: dict[int, Field]) -> bytes:
+def appendix(tiff: bytes, found: Directory) -> Appendix | None:
+    """Return what was appended to a structure; None if nothing was, or another program has written here since.
+
+    found: the first directory.
+    """
+    start = tiff.rfind(APPENDED, 0, found.start)
+    if start < 0:
+        return None
+    first, length = unpack(found.order + "4sI", tiff, start + len(APPENDED))
+    fields: dict[int, Field | None] = {}
+    for tag in CHANGED:
+        old = read_field(tiff, found, tag)
+        if old and old.offset > start:
+            fields[tag] = old
+    original = tiff[:4] + first + tiff[8 : min(length, start)]
+    return Appendix(original, fields) if append(original, found, fields) == tiff else None
+
+
+def is_told_by(original: bytes, found: Directory, fields: Mapping[int, Field | None]) -> bool:
+    """Return whether a structure already says what a directory and fields say. Raises MetadataError."""
+    first = directory(original)
+
+    def others(each: Directory) -> tuple[list[bytes], bytes]:
+        return [entry for entry in each.entries if each.tag(entry) not in CHANGED], each.following
+
+    def said(tag: int, field: Field | None) -> list[object]:
+        text, _, more = (field.value if field else b"").partition(b"\0")
+        return [decode_text(text)[0], more.strip(b"\0")] if tag == IMAGE_DESCRIPTION else [
+            field and field.value.rstrip(b"\0")
+        ]  # fmt: skip
+
+    same = all(
+        said(tag, fields[tag] if tag in fields else read_field(original, found, tag))
+        == said(tag, read_field(original, first, tag))
+        for tag in CHANGED
+    )
+    return same and others(first) == others(found)
+
+
+def append(tiff: bytes, found: Directory, fields: Mapping[int, Field | None]) -> bytes:
     """Return a TIFF structure with values and a new first directory appended.
 
     found: the old first directory.
-    fields: to set, by tag.
+    fields: to set, by tag; None removes one.
 
     Raises MetadataError beyond 4 GiB.
     """
+    if len(tiff) >= 1 << 32:
+        raise MetadataError("too large")
     order = found.order
     body = bytearray(tiff)
     entries = [entry for entry in found.entries if found.tag(entry) not in fields]
     body += b"\0" * (len(body) % 2) + APPENDED  # offsets have to be even
-    for tag, (kind, value, _) in sorted(fields.items()):
+    body += tiff[4:8] + struct.pack(order + "I", len(tiff))
+    for tag, kind, value in sorted((tag, field.kind, field.value) for tag, field in fields.items() if field):
         if len(value) <= 4:
             value_or_offset = value.ljust(4, b"\0")
         else:

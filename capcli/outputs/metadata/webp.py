@@ -41,15 +41,18 @@ class WebP(Container):
         chunks = list(self.chunks)
         for index, block in changed.items():
             kind, data = chunks[index]
-            chunks[index] = kind, (EXIF_START if data.startswith(EXIF_START) else b"") + block
+            chunks[index] = kind, block and (EXIF_START if data.startswith(EXIF_START) else b"") + block
         # EXIF comes before XMP, and both come after the pixels.
         if tiff in added:
             before_xmp = min((index for index, (kind, _) in self.blocks.items() if kind is xmp), default=len(chunks))
             chunks.insert(before_xmp, (b"EXIF", added[tiff]))
         if xmp in added:
             chunks.append((b"XMP ", added[xmp]))
+        chunks = [(kind, data) for kind, data in chunks if data or kind not in (b"EXIF", b"XMP ")]
         header = (b"VP8X", self.extended_header({kind for kind, _ in chunks}))
         chunks = [header, *(chunks[1:] if chunks[0][0] == b"VP8X" else chunks)]
+        if len(chunks) == 2 and chunks[1][0] in (b"VP8 ", b"VP8L"):  # nothing is left for which it was extended
+            chunks = chunks[1:]
         body = b"WEBP" + b"".join(
             kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for kind, data in chunks
         )
@@ -71,6 +74,7 @@ class WebP(Container):
             width, height, flags = webp_size(kind, data)
             header = bytearray(struct.pack("<I", flags) + (width - 1).to_bytes(3, "little"))
             header += (height - 1).to_bytes(3, "little")
+        header[0] &= ~(WEBP_EXIF | WEBP_XMP)
         header[0] |= (WEBP_EXIF if b"EXIF" in kinds else 0) | (WEBP_XMP if b"XMP " in kinds else 0)
         return bytes(header)
 

@@ -10,11 +10,13 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from capcli.outputs.metadata.errors import MetadataError
-from capcli.outputs.metadata.texts import Change, Edit, Extension, Found
+from capcli.outputs.metadata.texts import Change, Edit, Found, Listing
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
 IPTC_CORE = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
+PHOTOSHOP = "http://ns.adobe.com/photoshop/1.0/"
+CAPCLI = "urn:capcli:written/1.0/"  # of what capcli remembers of its texts
 DEFAULT = "x-default"
 LANG = "http://www.w3.org/XML/1998/namespace lang"
 EMPTY = (
@@ -22,6 +24,7 @@ EMPTY = (
     f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 ).encode()
 START_TAG = re.compile(rb"""<(?:[^<>"']|"[^"]*"|'[^']*')*>""")
+ATTRIBUTE = rb"""\s+[\w.-]+:%s\s*=\s*(?:"[^"]*"|'[^']*')"""
 UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not a Char of XML 1.0
 RETURN = {"\r": "&#13;"}  # XML parsers would turn a bare one into a line feed
 
@@ -46,8 +49,11 @@ NAMES = {
         Name("description", "dc", DC, "description"),
         Name("alt", "Iptc4xmpCore", IPTC_CORE, "AltTextAccessibility"),
         Name("keywords", "dc", DC, "subject"),
+        Name("writer", "photoshop", PHOTOSHOP, "CaptionWriter"),
+        Name("record", "capcli", CAPCLI, "Written"),
     )
 }
+SIMPLE = ("writer", "record")  # properties that hold a text alone
 CONTAINERS = (f"{RDF} Alt", f"{RDF} Bag", f"{RDF} Seq")
 
 
@@ -60,11 +66,16 @@ class Span(NamedTuple):
 
 @dataclass
 class Item:
-    """Hold an rdf:li element. inside: range of its content; None for one empty tag."""
+    """Hold an rdf:li element.
+
+    inside: range of its content; None for one empty tag.
+    whole: its range; None for a text that is in no rdf:li.
+    """
 
     language: str
     text: str = ""
     inside: Span | None = None
+    whole: Span | None = None
 
 
 @dataclass
@@ -85,11 +96,16 @@ class Element:
 
 @dataclass
 class Property:
-    """Hold a packet's values of a property. attribute: its value as an attribute, not an element."""
+    """Hold a packet's values of a property.
+
+    attribute: its value as an attribute, not an element.
+    attributes: the ranges of these, with the white space before them.
+    """
 
     name: Name
     elements: list[Element] = field(default_factory=list)
     attribute: str = ""
+    attributes: list[Span] = field(default_factory=list)
 
     @property
     def items(self) -> list[Item]:
@@ -160,13 +176,17 @@ class Packet:
         if above[-1:] == [f"{RDF} RDF"] and name == f"{RDF} Description":
             self.about = attributes.get(f"{RDF} about", self.about)
             for qualified, known in NAMES.items():
-                self.properties[known.field].attribute += attributes.get(qualified, "")
+                if qualified in attributes:
+                    self.properties[known.field].attribute += attributes[qualified]
+                    here = ATTRIBUTE % known.local.encode()
+                    for found in re.finditer(here, self.packet[: self.path[-1][1]][start:]):
+                        self.properties[known.field].attributes.append(Span(start + found.start(), start + found.end()))
         elif above == [f"{RDF} RDF", f"{RDF} Description"] and name in NAMES:
             self.element = Element(Span(start, start))
             self.item = self.plain = Item(DEFAULT)
             self.properties[NAMES[name].field].elements.append(self.element)
         elif self.element is not None and name == f"{RDF} li":
-            self.item = Item(attributes.get(LANG) or DEFAULT)
+            self.item = Item(attributes.get(LANG) or DEFAULT, whole=Span(start, start))
             self.element.items.append(self.item)
 
     def read(self, text: str) -> None:
@@ -186,6 +206,7 @@ class Packet:
             return
         if name == f"{RDF} li" and self.item is not None:
             self.item.inside = inside
+            self.item.whole = Span(self.item.whole.start if self.item.whole else here, tag.end() if tag else here)
             self.item = None  # the white space between items belongs to none
         elif name in CONTAINERS and self.path[-1][0] in NAMES and tag:
             self.element.inside = inside
@@ -208,6 +229,7 @@ def texts(packet: bytes) -> list[Found]:
         *(Found("translation", text) for text in descriptions.values()),
         *(Found("XMP", text, "alt") for language, text in properties["alt"].texts.items() if language == DEFAULT),
         *(Found("XMP", keyword, "keywords") for keyword in properties["keywords"].keywords),
+        *(Found("XMP", text, name) for name in SIMPLE if (text := properties[name].texts.get(DEFAULT))),
     ]
 
 
@@ -222,12 +244,13 @@ def with_texts(packet: bytes, edit: Edit) -> bytes:
     old = Packet(content)
     pieces: list[tuple[Span, str]] = []  # replacements
     new = ""  # elements of missing properties
-    for found in old.properties.values():
-        if found.name.field == "keywords":
-            changed = keywords_changed(found, edit.keywords)
+    for name, found in old.properties.items():
+        change = getattr(edit, name)
+        if name in SIMPLE:
+            changed = simple_changed(found, change)
         else:
-            changed = text_changed(found, edit.description if found.name.field == "description" else edit.alt)
-        if changed and found.attribute:
+            changed = keywords_changed(found, change) if name == "keywords" else text_changed(found, change, content)
+        if changed and found.attribute and name not in SIMPLE:
             raise MetadataError("its XMP holds the caption as an attribute; left as it is")
         for span, text in changed:
             if UNWRITABLE.search(text):
@@ -237,43 +260,90 @@ def with_texts(packet: bytes, edit: Edit) -> bytes:
             else:
                 pieces.append((span, text))
     if new:
-        about = quoteattr(old.about or "")
-        parent = f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={about}>{new}</rdf:Description>'
-        pieces.append((Span(old.end, old.end), parent))
+        pieces.append((Span(old.end, old.end), parent_of(new, old.about)))
     for span, text in sorted(pieces, reverse=True):
         content = content[: span.start] + text.encode() + content[span.end :]
-    return content if pieces else packet
+    if not all(text for _, text in pieces):  # something was removed
+        content = content.replace(parent_of("", old.about).encode(), b"")
+    return (b"" if content.strip() == EMPTY else content) if pieces else packet
+
+
+def parent_of(elements: str, about: str | None) -> str:
+    """Return the rdf:Description in which elements are added."""
+    return f'<rdf:Description xmlns:rdf="{RDF}" rdf:about={quoteattr(about or "")}>{elements}</rdf:Description>'
 
 
 Changes = list[tuple[Span | None, str]]  # replacements by range; None for a new element
 
 
-def text_changed(old: Property, change: Change) -> Changes:
+def text_changed(old: Property, change: Change, packet: bytes) -> Changes:
     """Return the changes to a property's default language; translations survive."""
     texts = old.texts
-    new = change(texts.get(DEFAULT, ""))
-    if new == texts.get(DEFAULT, ""):
+    before = texts.pop(DEFAULT, "")
+    new = change("XMP", before)
+    if new == before:
         return []
     only = old.elements[0] if len(old.elements) == 1 else None
+    defaults = [item for item in old.items if item.language == DEFAULT]
+    if not new:
+        wholes = [item.whole for item in defaults] if texts else [each.whole for each in old.elements]
+        return [(whole, "") for whole in wholes if whole]
     if only is not None and only.inside:
-        defaults = [item for item in only.items if item.language == DEFAULT]
         if not defaults:  # the specification wants it to be the first
             return [(Span(only.inside.start, only.inside.start), as_items({DEFAULT: new}, only.prefix))]
         if len(defaults) == 1 and defaults[0].inside:
-            return [(defaults[0].inside, escape(new, RETURN))]
-    return rewritten(old, "Alt", as_items({DEFAULT: new} | {k: v for k, v in texts.items() if k != DEFAULT}, "rdf:"))
+            return [respelt(defaults[0].inside, packet, before, new)]
+    return rewritten(old, "Alt", as_items({DEFAULT: new} | texts, "rdf:"))
 
 
-def keywords_changed(old: Property, extend: Extension) -> Changes:
-    """Return the changes that add keywords to a list."""
-    new = extend(old.keywords)
-    added = new[len(old.keywords) :]
-    if not added:
+def respelt(inside: Span, packet: bytes, old: str, new: str) -> tuple[Span, str]:
+    """Return the change from one text to another, which leaves a part that stays as it was spelt.
+
+    inside: range of the old text's element.
+    """
+    raw = packet[inside.start : inside.end].decode()
+    plain = raw.strip()
+    start = inside.start + len(raw[: raw.find(plain)].encode())
+    end = start + len(plain.encode())
+    if "<" in raw or "&#" in raw:
+        return inside, escape(new, RETURN)
+    if old and old in new:
+        before, after = (escape(each, RETURN) for each in new.split(old, 1))
+        return Span(start, end), before + plain + after
+    before, after = (escape(each, RETURN) for each in old.split(new, 1)) if new in old else ("", "")
+    if new in old and plain.startswith(before) and plain.endswith(after):
+        return Span(start, end), plain[len(before) : len(plain) - len(after)]
+    return inside, escape(new, RETURN)
+
+
+def keywords_changed(old: Property, change: Listing) -> Changes:
+    """Return the changes that add keywords to a list, and take others out."""
+    new = change("XMP", old.keywords)
+    added = [keyword for keyword in new if keyword not in old.keywords]
+    removed = [item for item in old.items if item.text.strip() and item.text.strip() not in new]
+    if not (added or removed):
         return []
+    if not new:
+        return [(each.whole, "") for each in old.elements]
     only = old.elements[0] if len(old.elements) == 1 else None
-    if only is not None and only.inside:
-        return [(Span(only.inside.end, only.inside.end), as_list(added, only.prefix))]
+    if only is not None and only.inside and all(item.whole for item in removed):
+        changes: Changes = [(item.whole, "") for item in removed]
+        return [*changes, (Span(only.inside.end, only.inside.end), as_list(added, only.prefix))]
     return rewritten(old, "Bag", as_list(new, "rdf:"))
+
+
+def simple_changed(old: Property, change: Change) -> Changes:
+    """Return the changes to a property that holds a text alone."""
+    before = old.texts.get(DEFAULT, "")
+    new = change("XMP", before)
+    if new == before:
+        return []
+    spans: list[Span | None] = [*(each.whole for each in old.elements), *old.attributes]
+    prefix, namespace, local = old.name[1:]
+    element = f'<{prefix}:{local} xmlns:{prefix}="{namespace}">{escape(new, RETURN)}</{prefix}:{local}>' if new else ""
+    if old.elements or not new:
+        return list(zip(spans, [element, *[""] * len(spans)], strict=False))  # one text more, where there are none
+    return [*((span, "") for span in spans), (None, element)]
 
 
 def rewritten(old: Property, container: str, items: str) -> Changes:

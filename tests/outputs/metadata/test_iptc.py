@@ -135,16 +135,16 @@ def test_the_character_set_is_right(
 ) -> None:
     if isinstance(after, str):
         with pytest.raises(MetadataError, match=after):
-            with_texts(block(*before), Edit(lambda old: text))
+            with_texts(block(*before), Edit(lambda place, old: text))
     else:
-        assert with_texts(block(*before), Edit(lambda old: text)) == block(*after)
+        assert with_texts(block(*before), Edit(lambda place, old: text)) == block(*after)
 
 
 def test_what_is_added_to_a_text_in_latin_1_leaves_its_bytes() -> None:
-    added = with_texts(block((2, 120, b"Gro\xdfmutter"), CITY), Edit(lambda old: f"{old}, a cat"))
+    added = with_texts(block((2, 120, b"Gro\xdfmutter"), CITY), Edit(lambda place, old: f"{old}, a cat"))
     assert added == block((2, 120, b"Gro\xdfmutter, a cat"), CITY)
     shift_jis = "猫が".encode("shift_jis")
-    added = with_texts(block((2, 120, shift_jis)), Edit(lambda old: f"{old}, a cat"))
+    added = with_texts(block((2, 120, shift_jis)), Edit(lambda place, old: f"{old}, a cat"))
     assert added == block((2, 120, shift_jis + b", a cat"))
 
 

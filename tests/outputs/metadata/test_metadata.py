@@ -114,7 +114,7 @@ def test_captions_of_other_programs_are_found(tmp_path: Path) -> None:
     ):
         image = parse(content)
         assert image.caption == caption
-        assert parse(image.with_texts(Edit(lambda old: CAPTION))).caption == CAPTION
+        assert parse(image.with_texts(Edit(lambda place, old: CAPTION))).caption == CAPTION
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are of another kind here")
@@ -256,7 +256,7 @@ def test_damaged_files_give_an_error_or_the_same_pixels() -> None:
             del damaged[rng.choice((len(damaged), rng.randrange(len(damaged)))) :]
             try:
                 image = parse(bytes(damaged))
-                after = image.with_texts(Edit(lambda old: CAPTION))
+                after = image.with_texts(Edit(lambda place, old: CAPTION))
                 assert parse(after).caption == CAPTION, name
             except MetadataError:
                 continue
