@@ -39,7 +39,7 @@ GROUPS = {
         "compare": "Compare how several checkpoints caption a photo.",
         "evaluate": "Caption a data set's photos and score the captions.",
         "bench": "Measure how fast captioning is on this machine.",
-        "info": "Describe a checkpoint: architecture, data, scores and device.",
+        "info": "Describe a checkpoint, or say whose the captions of a photo are.",
         "models": "List the bundled checkpoint and those downloaded from the Hub.",
     },
     "Train and share": {

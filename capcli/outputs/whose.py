@@ -19,10 +19,11 @@ from capcli.outputs.xmp_sidecars import XmpFile
 from capcli.results import ImageError
 
 TEXTS = (".txt", ".caption")
-# Which description is shown if there are several, as the source code of these programs has it.
+# Which description is shown if there are several. Most readers take XMP's, as a sidecar's; some, such as immich, prefer
+# ImageDescription.
 ORDERS = {
-    "digiKam, darktable": ("sidecar", "XMP", "PNG", "EXIF", "IPTC", "UserComment"),
-    "immich": ("EXIF", "sidecar", "XMP", "PNG", "IPTC"),
+    "readers that prefer XMP": ("sidecar", "XMP", "PNG", "EXIF", "IPTC", "UserComment"),
+    "readers that prefer EXIF": ("EXIF", "sidecar", "XMP", "PNG", "IPTC", "UserComment"),
 }
 
 
@@ -31,7 +32,7 @@ class Told(NamedTuple):
 
     place: the file beside the photo, or the place in its metadata.
     field: which of existing.FIELDS, or `text` of a text file.
-    whose: the signature of capcli's text; `a person`, `a camera or program`, or `not known`.
+    whose: the signature of capcli's text, with a person's words in it; otherwise in words.
     order: the place as ORDERS calls it.
     """
 
@@ -69,10 +70,10 @@ def told_by(file: Container, beside: str) -> Iterator[Told]:
         if found.field not in FIELDS or not found.text.strip():
             continue
         entry = record.entry(found.place, found.field, found.text)
-        whose = "a person"
+        whose = "not capcli's"
         if found.text in record.keywords.get(found.place, ()) if found.field == "keywords" else entry:
             kept = entry.original(found.text) if entry else ""
-            whose = f"{by}, around a person's: {kept}" if kept else by
+            whose = f"{by}, around: {kept}" if kept else by
         elif found.field == "description" and not file.description(found):
             whose = "a camera or program"
         yield Told(beside or found.place, found.field, found.text, whose, "sidecar" if beside else found.place)
