@@ -46,6 +46,26 @@ SHORT = {
             "capcli caption photos/ --sidecar --dry-run",
         ),
     ),
+    "write": Short(
+        (
+            "write_metadata",
+            "xmp",
+            "sidecar",
+            "existing",
+            "fields",
+            "output",
+            "html",
+            "column",
+            "cache",
+            "remove",
+            "dry_run",
+        ),
+        (
+            "capcli write captions.csv --write-metadata --dry-run",
+            "capcli write part-*.jsonl --output all.csv",
+            "capcli write --remove photos/",
+        ),
+    ),
     "cluster": Short(
         ("output", "address", "column", "resume", "retry_failed", "actors", "gpus_per_actor", "allow_https", "num"),
         (

@@ -23,9 +23,10 @@ def info(
     card: Annotated[bool, typer.Option("--card", help="Print the model card as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the model card.")] = False,
 ) -> None:
-    """Describe a checkpoint: architecture, data, scores and device.
+    """Describe a checkpoint, or say whose the captions of a photo are.
 
-    Of a photo: every caption in it and beside it, in which place, whose it is, and which one readers show.
+    Of a checkpoint: architecture, data, scores and device. Of a photo: every caption in it and beside it, in which place,
+    whose it is, and which one readers show.
     """
     if checkpoint is not None and os.path.isfile(checkpoint):
         typer.echo(about_photo(checkpoint, as_json))

@@ -164,6 +164,7 @@ def write(
 
         others = writing.output or writing.into_images or writing.existing or views.html or column
         refuse([(others, "--remove goes with --cache and --dry-run alone")])
+        check_database(writing.cache)
         raise typer.Exit(take_out(rows, writing.cache, dry_run))
     output, kind = output_of(writing)
     refuse(place_rules(writing, bool(output or views.html)))
@@ -173,6 +174,7 @@ def write(
                 fail(f"{option} {file}: is read by this command; name another file")
     merged = Merge(rows, read_columns(column))
     overwrite = writing.existing == "overwrite"
+    check_database(writing.cache)
     try:
         check_outputs(writing, views, output, kind)
         merged.check()
@@ -228,6 +230,19 @@ def check_outputs(writing: Writing, views: Views, output: str | None, kind: type
     if output is not None and kind is ParquetRows:
         check_parquet(output)
     check_output(views.html, overwrite)
+
+
+def check_database(path: str | None) -> None:
+    """Exit with a line for a cache that cannot be used. path: None for none."""
+    from capcli.files import OutputError
+
+    if path is not None:
+        from capcli.outputs.cache import check_cache  # loads SQLite
+
+        try:
+            check_cache(path)
+        except OutputError as error:
+            fail(error)
 
 
 def read_columns(pairs: list[str] | None) -> dict[str, str]:

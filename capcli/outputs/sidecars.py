@@ -142,7 +142,7 @@ class Sidecars(Beside):
         return self.existing != "own" or self.is_ours(Path(sidecar))
 
     def is_ours(self, sidecar: Path) -> bool:
-        """Return whether a sidecar is empty, or has capcli's text. Raises OutputError, UntouchableError and OSError."""
+        """Return whether a sidecar is empty, or has capcli's text. Raises UntouchableError and OSError."""
         old, _ = read_text(sidecar)
         return not old or bool(self.written and self.written.find(str(sidecar), old))
 
@@ -165,14 +165,14 @@ class Sidecars(Beside):
         return [(sidecar, old, new)] if new != old else []
 
     def combined(self, sidecar: Path, old: str, new: str) -> tuple[str, Noted | None]:
-        """Return the text to write, and what is remembered of the old one. Raises OutputError."""
+        """Return the text to write, and what is remembered of the old one."""
         noted = self.written.find(str(sidecar), old) if self.written and old else None
         if self.existing != "own":
             return combine(old, new, self.existing, self.separator), noted
         return (noted.entry.renewed(old, new, self.separator) if noted else old or new), noted
 
     def flush(self) -> None:
-        """Remember what was written. Raises OutputError."""
+        """Remember what was written."""
         if self.written:
             self.written.flush()
 

@@ -44,6 +44,7 @@ class Written:
         self.path = path
         self.pending: list[tuple[str, tuple[object, ...]]] = []
         self.connection: sqlite3.Connection | None = None
+        self.broken = False  # then texts count as a person's, which loses none
 
     def note(self, place: str, photo: str, noted: Noted, by: str) -> None:
         """Remember the text of a file. photo: that it is about. by: its signature."""
@@ -64,9 +65,9 @@ class Written:
         self.pending.append((DELETE, (key_of(place),)))
 
     def flush(self) -> None:
-        """Write what is to be remembered. Raises OutputError."""
+        """Write what is to be remembered, unless the database is broken, which the cache itself tells."""
         pending, self.pending = self.pending, []
-        if not pending:
+        if not pending or self.broken:
             return
         try:
             connection = self.connection = self.connection or connect(self.path)
@@ -77,11 +78,11 @@ class Written:
                     connection.execute(statement)
                 for statement, values in pending:
                     connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise OutputError(self.path, str(error)) from None
+        except (sqlite3.Error, OutputError):
+            self.broken = True
 
     def find(self, place: str, text: str) -> Noted | None:
-        """Return what is remembered of a file; None if capcli did not write this text. Raises OutputError."""
+        """Return what is remembered of a file; None if capcli did not write this text."""
         for entry, before in self.select(FIND, key_of(place), digest_of(text)):
             try:
                 return Noted(Entry.read(json.loads(entry)), before)
@@ -90,23 +91,24 @@ class Written:
         return None
 
     def signature(self, photo: str, text: str) -> str:
-        """Return how the checkpoint that said this of a photo signs; empty if none did. Raises OutputError."""
+        """Return how the checkpoint that said this of a photo signs; empty if none did."""
         return next((str(by) for (by,) in self.select(SIGNATURE, key_of(photo), digest_of(text))), "")
 
     def places(self, photo: str) -> list[str]:
-        """Return the files beside a photo that capcli wrote. Raises OutputError."""
+        """Return the files beside a photo that capcli wrote."""
         return [os.fsdecode(place) for (place,) in self.select(PLACES, key_of(photo))]
 
     def select(self, statement: str, *values: object) -> list[tuple]:
-        if self.connection is None and not os.path.exists(self.path):
+        if self.broken or (self.connection is None and not os.path.exists(self.path)):
             return []
         try:
             self.connection = self.connection or connect(self.path)
             if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'written'").fetchall():
                 return []
             return self.connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise OutputError(self.path, str(error)) from None
+        except (sqlite3.Error, OutputError):
+            self.broken = True
+            return []
 
 
 def key_of(path: str) -> bytes:

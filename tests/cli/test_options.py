@@ -102,7 +102,7 @@ def test_choices_are_those_of_what_they_choose() -> None:
     ("option", "value", "names"),
     [
         ("--format", "xml", "text, json, jsonl, csv, tsv, parquet, imagefolder, coco"),
-        ("--existing", "keep", "skip, overwrite, append, prepend, fail"),
+        ("--existing", "keep", "skip, overwrite, append, prepend, own, fail"),
         ("--precision", "fp8", "auto, fp32, bf16, fp16"),
     ],
 )
