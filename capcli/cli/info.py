@@ -25,7 +25,7 @@ def info(
 ) -> None:
     """Describe a checkpoint, or say whose the captions of a photo are.
 
-    Of a checkpoint: architecture, data, scores and device. Of a photo: each caption in it and beside it, in which place,
+    Of a checkpoint: architecture, data, scores and device. Of a photo: each caption in it and beside it, where it is,
     whose it is, and which one readers show.
     """
     if checkpoint is not None and os.path.isfile(checkpoint):
