@@ -52,6 +52,21 @@ def as_jpeg(photo: Image.Image, optimize: bool = False) -> bytes:
     return content.getvalue()
 
 
+def as_webp(photo: Image.Image, most: int) -> bytes:
+    """Return a photo as WebP, coarser, then smaller, until it takes little enough.
+
+    photo: in RGB.
+    most: bytes, 2,000 or more.
+    """
+    while True:
+        for quality in (60, 45, 30):
+            content = io.BytesIO()
+            photo.save(content, "WEBP", quality=quality, method=2)
+            if content.tell() <= most:
+                return content.getvalue()
+        photo = photo.resize((max(1, photo.width * 3 // 4), max(1, photo.height * 3 // 4)))
+
+
 def sentence(candidate: Candidate) -> dict[str, Any]:
     """Return a sentence for the card's template; without attention, only text and no words."""
     reworded = spoken(candidate.text) != spoken(" ".join(candidate.words))

@@ -36,6 +36,8 @@ REPORT = Path(capcli.maps.page.__file__).parent  # whose looks and heat the page
 STATIC = {
     "style.css": (REPORT, "text/css"),
     "heat.js": (REPORT, "text/javascript"),
+    "enlarge.js": (REPORT, "text/javascript"),
+    "theme.js": (REPORT, "text/javascript"),
     "serve.css": (PAGE, "text/css"),
     **{script.name: (PAGE, "text/javascript") for script in PAGE.glob("*.js")},
 }

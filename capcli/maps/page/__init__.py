@@ -14,13 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from capcli.files import OutputError, WholeFile
 from capcli.maps.overlay import OverlayOptions, color_table
 from capcli.maps.photo import photo_of
-from capcli.maps.shown import THUMBNAIL, as_jpeg, judgement, sentence
+from capcli.maps.shown import as_webp, judgement, sentence
 from capcli.outputs.sink import Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
     from capcli.results import Caption
 
+THUMBNAIL, MOST = 560, 14_000  # longest side in pixels, bytes: sharp on a phone, and below 25 kB with caption and heat
 CARDS = "(cards)"  # placeholder of the cards in the page
 
 
@@ -39,7 +40,7 @@ def load_templates() -> Environment:
 class HtmlReport(Sink):
     """Write a page that grows image by image, and is put in place once complete.
 
-    Pictures are embedded as small JPEGs, attention as one byte per cell.
+    Pictures are embedded as small WebPs, attention as one byte per cell.
     """
 
     path: Path
@@ -90,7 +91,7 @@ class HtmlReport(Sink):
         others, keywords = result.candidates[1 : self.num], result.keywords or ()
         self.add(
             self.card.render(
-                picture=base64.b64encode(as_jpeg(photo, optimize=True)).decode(),
+                picture=base64.b64encode(as_webp(photo, MOST)).decode(),
                 width=photo.width,
                 height=photo.height,
                 caption=sentence(result.best) if self.show_own is None else self.show_own(result),

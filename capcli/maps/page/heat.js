@@ -57,18 +57,38 @@ document.addEventListener("pointerover", event => { if (wordAt(event)) show(word
 document.addEventListener("pointerout", event => {
   if (event.pointerType === "mouse" && wordAt(event) && !event.relatedTarget?.closest?.(".caption, .others")) show(focused());
 });
-document.addEventListener("focusin", event => show(wordAt(event) ?? null));
+document.addEventListener("focusin", event => {
+  const word = wordAt(event) ?? null;
+  if (word) for (const each of word.parentElement.querySelectorAll(".w")) each.tabIndex = each === word ? 0 : -1;  // a caption is one tab stop
+  show(word);
+});
 document.addEventListener("click", event => { if (wordAt(event)) show(wordAt(event)); });
+
+// The card below (step 1) or above (-1) another in the grid.
+function beyond(card, step) {
+  const shown = card.popover ? [] : [...document.querySelectorAll(".card:not([hidden])")], last = shown.at(-1);
+  const columns = shown.filter(each => each.offsetTop === shown[0].offsetTop).length;
+  return shown[shown.indexOf(card) + step * columns] ?? (step > 0 && last?.offsetTop > card.offsetTop ? last : null);
+}
+
+// The caption below or above another: of its own card, or of the next that has words.
+function captionBeyond(caption, step) {
+  const of = card => [...card.querySelectorAll(".caption:has(.w)")];
+  let card = caption.closest(".card"), found = of(card)[of(card).indexOf(caption) + step];
+  while (!found && (card = beyond(card, step))) found = of(card).at(step > 0 ? 0 : -1);
+  return found;
+}
+
 const STEPS = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1};
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;  // these are the browser's: Alt and left arrow go back
   if (event.key === "Escape") {
     show(null);
   } else if (event.key in STEPS && event.target.matches?.(".w")) {
-    const card = event.target.closest(".card"), within = event.key === "ArrowLeft" || event.key === "ArrowRight";
-    const stops = within ? [...card.querySelectorAll(".w")]
-      : [...document.querySelectorAll(".card:not([hidden]) .text > .caption > .w:first-child")];
-    stops[stops.indexOf(within ? event.target : card.querySelector(".w")) + STEPS[event.key]]?.focus();
+    const step = STEPS[event.key], words = [...event.target.closest(".card").querySelectorAll(".w")];
+    const next = event.key === "ArrowLeft" || event.key === "ArrowRight" ? words[words.indexOf(event.target) + step]
+      : captionBeyond(event.target.parentElement, step)?.querySelector(".w");
+    next?.focus();
     event.preventDefault();
   }
 });

@@ -16,6 +16,7 @@ function sentence(tag, said) {
   said.words.forEach((word, i) => {
     if (i && !word.text.startsWith("'")) element.append(" ");
     const button = make("button", {type: "button", class: word.doubted ? "w doubted" : "w", "aria-description": word.description}, word.text);
+    if (i) button.tabIndex = -1;  // a caption is one tab stop; arrow keys go on
     Object.assign(button.dataset, {heat: word.heat, strength: word.strength});
     element.append(button);
   });
