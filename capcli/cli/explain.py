@@ -14,7 +14,9 @@ from capcli.cli.options import ModelOptions, Only, Views, grouped
 from capcli.cli.views import open_views
 
 if TYPE_CHECKING:
+    from capcli.captioner import Captioner
     from capcli.explaining.reading import Explanation
+    from capcli.outputs.sink import Sink
     from capcli.results import Caption
 
 
@@ -50,31 +52,13 @@ def explain(
 
     Exit status: 0 done, 1 the photo cannot be read, 2 usage error.
     """
-    from capcli.cli.run import collecting
-    from capcli.explaining.printing import as_kinds, as_line, as_row, as_table
-    from capcli.explaining.reading import explain as read_sentences
-    from capcli.explaining.reading import ranked
     from capcli.files import OutputError
-    from capcli.outputs.formats import dump
     from capcli.outputs.resume import check_output
-    from capcli.results import ImageError
 
     overwrite = existing == "overwrite"
     if existing and not overwrite:
         fail(f"--existing {existing}: explain only takes overwrite")
-    if (not sentence) == (text_file is None):
-        fail("give either a sentence or --text-file")
-    if sentence and len(sentence) > 1 and any(len(part.split()) > 1 for part in sentence):
-        fail(f"{len(sentence)} sentences: give one, or several with --text-file")
-    if text_file is None:
-        sentences = [" ".join(sentence or [])]
-    else:
-        try:
-            sentences = [line.strip() for line in text_file.read_text("utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeError) as error:
-            fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
-        if not sentences:
-            fail(f"{text_file}: holds no sentence")
+    sentences = read_sentences(sentence, text_file)
     if photo != "-" and not os.path.exists(photo):
         fail(absent(photo, "file"))
     try:
@@ -90,33 +74,78 @@ def explain(
         return with_table(by_caption[caption])
 
     with open_views(captioner, views, len(sentences), overwrite, show_own) as opened:
-        try:
-            photo_side = max((view.photo_side for view in opened), default=0)
-            explained = ranked(read_sentences(captioner, photo, sentences, photo_side))
-            by_caption.update((e.caption, e) for e in explained)
-        except ImageError as error:
-            fail(error, 1)
-        except ValueError as error:
-            fail(error)
-        if as_json:
-            rows = [as_row(e) for e in explained]
-            show_lines(dump(rows if text_file else rows[0]))
-        else:
-            for e in explained:
-                show_lines(as_line(e))
-                for line in () if text_file else as_table(e):
-                    show_lines(line)
-            if kinds := as_kinds(explained[0].caption.kinds):
-                (say if text_file else show_lines)(kinds)
-        wrong: list[ImageError] = []
-        try:
-            for e in explained:
-                for view in opened:
-                    with collecting(wrong, e.path, about=view.path):
-                        view.write(e.caption)
-        except OutputError as error:
-            fail(error, 1)
-        for problem in wrong:
-            say(problem)
-        if wrong:
-            raise typer.Exit(1)
+        explanations = explain_all(captioner, photo, sentences, opened)
+        by_caption.update((explanation.caption, explanation) for explanation in explanations)
+        print_explanations(explanations, as_json, is_list=text_file is not None)
+        write_views(explanations, opened)
+
+
+def read_sentences(sentence: list[str] | None, text_file: Path | None) -> list[str]:
+    """Return the sentences to explain, at least one, or exit with a line.
+
+    sentence: the words of the command line.
+    text_file: --text-file.
+    """
+    if (not sentence) == (text_file is None):
+        fail("give either a sentence or --text-file")
+    if sentence and len(sentence) > 1 and any(len(part.split()) > 1 for part in sentence):
+        fail(f"{len(sentence)} sentences: give one, or several with --text-file")
+    if text_file is None:
+        return [" ".join(sentence or [])]
+    try:
+        sentences = [line.strip() for line in text_file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeError) as error:
+        fail(f"{text_file}: {getattr(error, 'strerror', None) or error}")
+    if not sentences:
+        fail(f"{text_file}: holds no sentence")
+    return sentences
+
+
+def explain_all(captioner: Captioner, photo: str, sentences: list[str], views: list[Sink]) -> list[Explanation]:
+    """Return explanations, best first, with a photo as large as the views need, or exit with a line."""
+    from capcli.explaining.reading import explain, ranked
+    from capcli.results import ImageError
+
+    try:
+        return ranked(explain(captioner, photo, sentences, max((view.photo_side for view in views), default=0)))
+    except ImageError as error:
+        fail(error, 1)
+    except ValueError as error:
+        fail(error)
+
+
+def print_explanations(explanations: list[Explanation], as_json: bool, is_list: bool) -> None:
+    """Print explanations. is_list: whether they are of a file's sentences, a line for each."""
+    from capcli.explaining.printing import as_kinds, as_line, as_row, as_table
+    from capcli.outputs.formats import dump
+
+    if as_json:
+        rows = [as_row(explanation) for explanation in explanations]
+        show_lines(dump(rows if is_list else rows[0]))
+        return
+    for explanation in explanations:
+        show_lines(as_line(explanation))
+        for line in () if is_list else as_table(explanation):
+            show_lines(line)
+    if kinds := as_kinds(explanations[0].caption.kinds):
+        (say if is_list else show_lines)(kinds)
+
+
+def write_views(explanations: list[Explanation], views: list[Sink]) -> None:
+    """Write explanations to the page and the overlays; exit with status 1 if that fails."""
+    from capcli.cli.run import collecting
+    from capcli.files import OutputError
+    from capcli.results import ImageError
+
+    wrong: list[ImageError] = []
+    try:
+        for explanation in explanations:
+            for view in views:
+                with collecting(wrong, explanation.path, about=view.path):
+                    view.write(explanation.caption)
+    except OutputError as error:
+        fail(error, 1)
+    for problem in wrong:
+        say(problem)
+    if wrong:
+        raise typer.Exit(1)

@@ -87,17 +87,27 @@ def train(
     from capcli.cli.process import set_up_process
 
     set_up_process()
-    recipe = data[0].endswith(RECIPE) and Path(data[0]).is_file()
-    if recipe and (others := [*data[1:], *settings, *([init] if init else [])]):
-        fail(f"{data[0]}: a recipe holds all data and settings; {others[0]} cannot come beside it")
     run = Training(output, resume, device, feature_cache, tensorboard)
+    recipe = recipe_in(data, [*settings, *([init] if init else [])])
     with failures_told(run.stop):
-        if recipe and dry_run:
-            show_stages(Path(data[0]), output)
-        elif recipe:
-            run.follow(Path(data[0]))
-        else:
+        if recipe is None:
             run.train(settings | {"data": tuple(data), "allow_outside": allow_outside}, init, dry_run)
+        elif dry_run:
+            show_stages(recipe, output)
+        else:
+            run.follow(recipe)
+
+
+def recipe_in(data: list[str], others: list[str]) -> Path | None:
+    """Return the recipe among the arguments, if any, or exit with a line about what cannot be beside it.
+
+    others: settings and options that only a training without a recipe takes.
+    """
+    if not (data[0].endswith(RECIPE) and Path(data[0]).is_file()):
+        return None
+    for other in [*data[1:], *others]:
+        fail(f"{data[0]}: a recipe holds all data and settings; {other} cannot come beside it")
+    return Path(data[0])
 
 
 @dataclass

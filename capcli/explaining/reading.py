@@ -107,9 +107,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
     for begin in range(0, len(sentences), AT_ONCE):
         some = sentences[begin : begin + AT_ONCE]
         ids = [vocabulary.encode(sentence) for sentence in some]
-        words = np.full((len(ids), 1 + max(map(len, ids))), PAD)
-        for row, sentence_ids in enumerate(ids):
-            words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
+        words = padded(ids)
         reading, blank = engine.read(features, words), engine.read(captioner.blank, words)
         agreements = None if captioner.config.agreement_size is None else engine.agree(features, words[None, :, 1:])[0]
         added = captioner.added(features, words[None, :, 1:], captioner.options)
@@ -120,13 +118,6 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
             favourites = log_probs.argmax(1)
             log_prob = float(each.sum())
             gains = (each - each_blank).tolist()
-            attention_map = None
-            if reading.attention is not None:
-                attention_map = AttentionMap(
-                    reading.attention[0, row, :length].reshape(length, *captioner.config.grid).copy(),
-                    None if reading.gates is None else reading.gates[0, row, :length].copy(),
-                    captioner.config.encoder_kind.cell_offset,
-                )
             candidate = Candidate(
                 text=sentence,
                 words=tuple(tokenize(sentence)),
@@ -134,7 +125,7 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
                 log_prob=log_prob,
                 score=log_prob / (length + 1) ** captioner.options.length_penalty
                 + (0.0 if added is None else float(added[0, row])),
-                attention_map=attention_map,
+                attention_map=attention_of(captioner, reading.attention, reading.gates, row, length),
             )
             found.append(
                 Explanation(
@@ -148,6 +139,33 @@ def explain(captioner: Captioner, image: Source, sentences: Sequence[str], photo
                 )
             )
     return found
+
+
+def padded(ids: Sequence[list[int]]) -> np.ndarray:
+    """Return sentences as (sentences, 1 + words), from `<start>` on."""
+    words = np.full((len(ids), 1 + max(map(len, ids))), PAD)
+    for row, sentence_ids in enumerate(ids):
+        words[row, : 1 + len(sentence_ids)] = [START, *sentence_ids]
+    return words
+
+
+def attention_of(
+    captioner: Captioner, attention: np.ndarray | None, gates: np.ndarray | None, row: int, length: int
+) -> AttentionMap | None:
+    """Return where the model looked at each word of a sentence; None without attention.
+
+    attention: (1, sentences, words, locations).
+    gates: (1, sentences, words), or None.
+    row: the sentence's.
+    length: in words.
+    """
+    if attention is None:
+        return None
+    return AttentionMap(
+        attention[0, row, :length].reshape(length, *captioner.config.grid).copy(),
+        None if gates is None else gates[0, row, :length].copy(),
+        captioner.config.encoder_kind.cell_offset,
+    )
 
 
 def read_logits(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray]:

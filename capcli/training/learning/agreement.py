@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -74,11 +75,34 @@ def learn_agreement(
     model = CaptionModel.load(init)
     if model.config.words_before is not None:
         raise ModelError(f"{init}: was taught; do this with what it began as, and teach that")
-    if beam is not None:
-        model.config = dataclasses.replace(model.config, beam=beam)
-    if restraint is not None:
-        model.config = dataclasses.replace(model.config, restraint=restraint)
+    asked: dict[str, Any] = {"beam": beam, "restraint": restraint}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    model.config = dataclasses.replace(model.config, **changes)
     model.to(device)
+    agreement = fit(console, model, photos, device, seed)
+    weight = choose_weight(console, model, agreement, sets, device)
+    model.agreement = agreement
+    decoding = {name: getattr(model.config, name) for name in asked}
+    record = {
+        "command": command,
+        "made_with": made_with(device),
+        "data": data_rows(sets),
+        "begun_from": model.config.training,
+        "options": {"init": init.name, "epochs": EPOCHS, **decoding, "seed": seed},
+    }
+    learnt: dict[str, Any] = {"agreement": weight, "agreement_size": SIZE, "training": record}
+    forgotten: dict[str, Any] = {"scores": {}, "unsure_below": None, "confidence": []}
+    model.config = dataclasses.replace(model.config, **learnt, **forgotten)
+    model.cpu().save(folder, torch.float16)
+    memory = init / MEMORY_FILE
+    if memory.is_file():  # from the encoder, which is unchanged
+        write_whole(folder / MEMORY_FILE, memory.read_bytes())
+    measure(console, folder, sets, device, "fp32")
+    console.print(f"done in {time.perf_counter() - started:.0f} s: capcli caption --model {folder}", markup=False)
+
+
+def fit(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device, seed: int) -> Agreement:
+    """Return the agreement of captions with photos, learnt from scratch. Raises ImageError."""
     vectors = encode(console, model, photos, device)
     torch.manual_seed(seed)
     agreement = Agreement(len(model.vocabulary), vectors.shape[2], SIZE).to(device)
@@ -89,36 +113,7 @@ def learn_agreement(
     with progress(console, "learning what belongs together", EPOCHS) as advance:
         for loss in learn(agreement, vectors, captions, seed):
             advance(1, f"loss {loss:.3f}")
-    weight = choose_weight(console, model, agreement, sets, device)
-    model.agreement = agreement
-    record = {
-        "command": command,
-        "made_with": made_with(device),
-        "data": data_rows(sets),
-        "begun_from": model.config.training,
-        "options": {
-            "init": init.name,
-            "epochs": EPOCHS,
-            "beam": model.config.beam,
-            "restraint": model.config.restraint,
-            "seed": seed,
-        },
-    }
-    model.config = dataclasses.replace(
-        model.config,
-        agreement=weight,
-        agreement_size=SIZE,
-        training=record,
-        scores={},
-        unsure_below=None,
-        confidence=[],
-    )
-    model.cpu().save(folder, torch.float16)
-    memory = init / MEMORY_FILE
-    if memory.is_file():  # from the encoder, which is unchanged
-        write_whole(folder / MEMORY_FILE, memory.read_bytes())
-    measure(console, folder, sets, device, "fp32")
-    console.print(f"done in {time.perf_counter() - started:.0f} s: capcli caption --model {folder}", markup=False)
+    return agreement
 
 
 def encode(console: Console, model: CaptionModel, photos: list[Photo], device: torch.device) -> Tensor:
