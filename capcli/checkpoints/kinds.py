@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from capcli.checkpoints.store import ModelError, read_metadata, read_tensors
+from capcli.checkpoints.store import KINDS_FILE, ModelError, read_metadata, read_tensors
 from capcli.model.kinds import Kinds, Named
 
-KINDS_FILE = "kinds.safetensors"
 NAMES, CLASSES = "names", "classes"  # keys of its metadata: [name, [broader, …], [class, …]] of each kind, as JSON
 MOST_CLASSES = 100_000
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from reprlib import repr as brief  # an untrusted file may hold megabytes where a number belongs
 from typing import TYPE_CHECKING, Any
 
+from capcli.files import write_whole
 from capcli.model.config import ModelConfig
 from capcli.model.vocabulary import Vocabulary
 
@@ -22,6 +23,7 @@ FORMAT_VERSION = 1
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "config.json", "vocabulary.json", "model.safetensors"
 CHECKPOINT_FILES = (CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE)
 MEMORY_FILE = "memory.safetensors"  # only `capcli teach` reads it, see training/teaching/memory.py
+KINDS_FILE = "kinds.safetensors"  # see kinds.py
 LICENSE_FILE = "LICENSE"  # where there are terms of use
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_CONFIG_BYTES, MAX_VOCABULARY_BYTES, MAX_HEADER_BYTES = 1 << 20, 16 << 20, 4 << 20
@@ -32,6 +34,13 @@ NUMPY_TYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 class ModelError(Exception):
     """Report an unusable checkpoint; str() is one line with the file and the reason."""
+
+
+def copy_beside(source: Path, target: Path, names: Iterable[str] = (KINDS_FILE, MEMORY_FILE)) -> None:
+    """Copy files that a checkpoint may have, and that belong to its encoder, from folder to folder."""
+    for name in names:
+        if (source / name).is_file():
+            write_whole(target / name, (source / name).read_bytes())
 
 
 def check_version(version: Any, source: str) -> None:

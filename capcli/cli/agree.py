@@ -35,13 +35,13 @@ def agree(
     The last step of training: `capcli train --fine-tune` changes the encoder, and drops what was learnt here.
     """
     from capcli.checkpoints.hub import find_checkpoint
-    from capcli.checkpoints.store import MEMORY_FILE
+    from capcli.checkpoints.store import KINDS_FILE, MEMORY_FILE
     from capcli.cli.process import set_up_process
     from capcli.files import LockedFolder
 
     set_up_process()
     with failures_told():
-        require_room(output, [MEMORY_FILE])
+        require_room(output, [KINDS_FILE, MEMORY_FILE])
         from capcli.engines.torch import choose_device
         from capcli.training.learning.agreement import learn_agreement
         from capcli.training.learning.setup import read_data_sets

@@ -21,8 +21,7 @@ import torch
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import data_of, license_of
-from capcli.checkpoints.kinds import KINDS_FILE
-from capcli.checkpoints.store import MEMORY_FILE
+from capcli.checkpoints.store import copy_beside
 from capcli.files import write_whole
 from capcli.progress import stderr_console
 from capcli.training.data.datasets import DataError, DataSet
@@ -232,13 +231,6 @@ def name_kinds(sets: list[DataSet], before: Path, place: Path, device: torch.dev
     if agreeing is not None:
         console.print(f"agrees with ImageNet's classifier, where that is sure, in {agreeing:.0%}", markup=False)
     measure(console, place, sets, device, "fp32")
-
-
-def copy_beside(source: Path, target: Path) -> None:
-    """Copy a checkpoint's optional files from folder to folder."""
-    for name in (KINDS_FILE, MEMORY_FILE):
-        if (source / name).is_file():
-            write_whole(target / name, (source / name).read_bytes())
 
 
 def finish(last: Path, folder: Path, recipe: str, command: str | None) -> None:

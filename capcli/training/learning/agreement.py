@@ -17,11 +17,10 @@ from torch.optim import AdamW
 
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import made_with
-from capcli.checkpoints.store import MEMORY_FILE, ModelError
+from capcli.checkpoints.store import ModelError, copy_beside
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.decoding.restraint import content_words, cost
-from capcli.files import write_whole
 from capcli.model.agreement import Agreement
 from capcli.model.precision import choose_training_precision
 from capcli.model.vocabulary import END, PAD, Vocabulary
@@ -94,9 +93,7 @@ def learn_agreement(
     forgotten: dict[str, Any] = {"scores": {}, "unsure_below": None, "confidence": []}
     model.config = dataclasses.replace(model.config, **learnt, **forgotten)
     model.cpu().save(folder, torch.float16)
-    memory = init / MEMORY_FILE
-    if memory.is_file():  # from the encoder, which is unchanged
-        write_whole(folder / MEMORY_FILE, memory.read_bytes())
+    copy_beside(init, folder)  # from the encoder, which is unchanged
     measure(console, folder, sets, device, "fp32")
     console.print(f"done in {time.perf_counter() - started:.0f} s: capcli caption --model {folder}", markup=False)
 

@@ -24,8 +24,7 @@ from torch.optim import AdamW
 from capcli.captioner import candidates_of
 from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import made_with
-from capcli.checkpoints.kinds import KINDS_FILE
-from capcli.checkpoints.store import MEMORY_FILE
+from capcli.checkpoints.store import KINDS_FILE, MEMORY_FILE
 from capcli.decoding.beam_search import beam_search
 from capcli.decoding.options import BeamOptions
 from capcli.engines.torch import as_arrays
