@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass
 from reprlib import repr as brief  # a value from an untrusted file may hold megabytes
 from typing import Any, get_args, get_origin, get_type_hints
@@ -27,6 +26,7 @@ class Setting:
     choices: names to choose from; empty for free values.
     open_end: what other names may begin with, besides choices; empty for none.
     told: the default as help tells it; empty for the value itself.
+    panel: of the command line's help, in which it is an option; empty where --set takes it.
     """
 
     help: str
@@ -38,11 +38,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     open_end: str = ""
     told: str = ""
-
-    @property
-    def in_short(self) -> str:
-        """Return the first clause of the help."""
-        return re.split("[.;](?: |$)", self.help)[0]
+    panel: str = ""
 
 
 def setting(default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: Any) -> Any:
@@ -50,9 +46,11 @@ def setting(default: Any, help: str, low: float = -math.inf, high: float = math.
     return dataclasses.field(default=default, metadata={KEY: Setting(help, low, high, **more)})
 
 
-def same_setting(kind: type, name: str) -> Any:
-    """Return a field like another dataclass's setting, but None by default, to leave it to that. kind, name: which."""
-    return dataclasses.field(default=None, metadata={KEY: settings(kind)[name]})
+def same_setting(kind: type, name: str, panel: str = "", told: str = "") -> Any:
+    """Return a field for another dataclass's setting, None where that one's value stays. panel, told: see Setting."""
+    declared = settings(kind)[name]
+    declared = dataclasses.replace(declared, panel=panel, told=told or declared.told)
+    return dataclasses.field(default=None, metadata={KEY: declared})
 
 
 def settings(kind: type) -> dict[str, Setting]:

@@ -138,7 +138,9 @@ def test_to_add_a_command() -> None:
 
 def test_to_add_a_setting_of_decoding(tiny_checkpoint: Path) -> None:
     for command in ("caption", "cluster", "evaluate"):
-        assert "patience=P: Go on for P times as long" in " ".join(run(SETTING, command, "--help").stdout.split())
+        assert "patience=P Go on for P times as long.  [default: 1.0]" in " ".join(
+            run(SETTING, command, "--help").stdout.split()
+        ).replace(". [", ".  [")
     arguments = ["caption", COFFEE, "--model", tiny_checkpoint]
     plain, patient = run(SETTING, *arguments), run(SETTING, *arguments, "--set", "patience=2")
     assert (patient.returncode, patient.stdout) == (0, plain.stdout)  # nobody asks for it yet

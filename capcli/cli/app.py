@@ -123,7 +123,8 @@ def where_it_is(error: Any) -> str | None:
     """Return what to give instead of an option that a command has not; None if nobody knows."""
     option = getattr(error, "option_name", "")
     name = option.lstrip("-").replace("-", "_")
-    if name in getattr(error.ctx and error.ctx.command.callback, "by_set", ()):
+    rows = getattr(error.ctx and error.ctx.command.callback, "by_set", ())
+    if any(shown.partition("=")[0] == name for shown, _ in rows):
         return f"{option} is a setting: --set {name}=VALUE"
     return MOVED.get(option)
 

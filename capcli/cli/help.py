@@ -12,14 +12,7 @@ from typer.core import TyperCommand
 OTHERS = "Options"  # the panel of options that name none
 WIDEST = 24  # columns for the names of options in the short help
 NO_SURPRISE = re.compile(r"; x>=[01](?=\])|\s*\[x>=[01]\]$")  # ranges that go without saying
-TRAINING_PANELS: dict[str, tuple[str, ...]] = {
-    "The run": (
-        *("output", "resume", "init", "epochs", "device", "seed", "feature_cache", "tensorboard", "set", "dry_run"),
-    ),
-    "The model": ("encoder", "decoder", "refine"),
-    "How to learn": ("self_critical", "learning_rate", "fine_tune"),
-    "Photos": ("allow_outside", "image_size"),
-}
+ABBREVIATED = "(?<! al)(?<!e\\.g)"  # before a stop that ends no clause
 
 
 @dataclass(frozen=True)
@@ -133,8 +126,8 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then options by panel; those without one come last."""
         panels: dict[str, list[Any]] = {"Arguments": []}
-        for parameter in sorted(self.get_params(ctx), key=lambda each: panel_of(self, each) == OTHERS):
-            panels.setdefault(panel_of(self, parameter), []).append(parameter)
+        for parameter in sorted(self.get_params(ctx), key=lambda each: panel_of(each) == OTHERS):
+            panels.setdefault(panel_of(parameter), []).append(parameter)
         for title, parameters in panels.items():
             records = [record for each in parameters if (record := each.get_help_record(ctx)) is not None]
             records = [(names, NO_SURPRISE.sub("", text)) for names, text in records]
@@ -143,15 +136,15 @@ class Command(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+        if by_set := getattr(self.callback, "by_set", None):
+            with formatter.section("Settings, for --set"):
+                formatter.write_dl(by_set)
 
 
-def panel_of(command: Command, parameter: Any) -> str:
+def panel_of(parameter: Any) -> str:
     """Return the title of a parameter's panel."""
     if parameter.param_type_name == "argument":
         return "Arguments"
-    for title, names in TRAINING_PANELS.items() if command.name == "train" else ():
-        if parameter.name in names:
-            return title
     return parameter.rich_help_panel or OTHERS
 
 
@@ -192,7 +185,7 @@ def brief(parameter: Any, ctx: Any) -> tuple[str, str]:
     if len(names) > WIDEST:
         names = ", ".join(sorted(parameter.opts, key=len))
         names += "" if parameter.is_flag else " …"
-    return names, re.split("[.;:](?: |$)", text)[0]
+    return names, re.split(ABBREVIATED + "[.;:](?: |$)", text)[0]
 
 
 def fitting(text: str, width: int) -> str:

@@ -38,70 +38,85 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Changes:
     """Mark a parameter that takes a dataclass's settings as a dict of those given.
 
+    Settings that name a panel of help are options, the others go by --set.
+
     kind: the dataclass.
-    names: settings that are options.
-    more: help of --set, which takes the rest; empty for no --set.
+    more: help of --set.
     default: shown for settings in TunedDecoding, which are the checkpoint's.
-    panel: of help.
+    panel: of --set in help.
+    alone: whether --set takes all of them.
     """
 
     kind: type
-    names: tuple[str, ...]
-    more: str = ""
+    more: str
     default: str = "the checkpoint's"
     panel: str = "How to decode"
+    alone: bool = False
 
-    def taken(self) -> dict[str, Setting]:
+    def as_options(self) -> dict[str, Setting]:
         """Return the settings that are options, by name."""
-        return {name: declared for name, declared in settings(self.kind).items() if name in self.names}
+        return {name: declared for name, declared in settings(self.kind).items() if declared.panel and not self.alone}
 
-    def rest(self) -> dict[str, Setting]:
-        """Return the settings that --set takes and that have no option, by name."""
-        return {n: declared for n, declared in settings(self.kind).items() if self.more and n not in self.names}
+    def by_set(self) -> list[tuple[str, str]]:
+        """Return the settings that --set alone takes, as NAME=VALUE, with their help."""
+        hints, options = get_type_hints(self.kind), self.as_options()
+        return [
+            (f"{name}={shown_value(declared, hints[name])}", with_default(self.kind, name, self.default))
+            for name, declared in settings(self.kind).items()
+            if name not in options
+        ]
 
     def options(self) -> Iterator[inspect.Parameter]:
         """Yield an option for each setting; None where not given."""
-        hints, defaults = get_type_hints(self.kind), {f.name: f.default for f in dataclasses.fields(self.kind)}
-        for name, declared in self.taken().items():
-            told = declared.told or (self.default if name in settings(TunedDecoding) else defaults[name])
-            about = "repeatable" if declared.several else f"default: {told}"
-            text = declared.help + (f"  [{about}]" if about and told not in (None, False) else "")
-            flags = declared.flags or (f"--{name.replace('_', '-')}",)
-            plain = list[str] if declared.several else hints[name]
-            metavar = None if plain in (bool, bool | None) else declared.metavar
-            if declared.choices:
-                shown = None if declared.metavar == Setting.metavar else metavar
-                option = one_of(declared.choices, text, shown, self.panel, declared.open_end)
-            else:
-                option = typer.Option(
-                    *flags, help=text, show_default=False, metavar=metavar, rich_help_panel=self.panel
-                )
-            annotation = Annotated[plain | None, option]  # type: ignore[valid-type]
-            yield option_of(name, None, annotation)
-        if self.more:
-            told = "; ".join(
-                f"{n}={'true|false' if hints[n] in (bool, bool | None) else d.metavar}: {d.in_short}"
-                for n, d in self.rest().items()
-            )
-            option = typer.Option(
-                *("--set",),
-                metavar="NAME=VALUE",
-                help=f"{self.more}: {told}.  [repeatable]",
-                rich_help_panel=self.panel,
-            )
-            yield option_of("set", None, Annotated[list[str] | None, option])
+        for name in self.as_options():
+            yield setting_option(self.kind, name, self.default)
+        text = f"{self.more}.  [repeatable]"
+        option = typer.Option("--set", metavar="NAME=VALUE", help=text, rich_help_panel=self.panel)
+        yield option_of("set", None, Annotated[list[str] | None, option])
 
     def given(self, values: dict[str, Any]) -> dict[str, Any]:
         """Take the settings out of a command's values, and return those given; exit if one is out of range."""
-        set_ = (values.pop("set") or []) if self.more else []
-        given = {n: value for n in self.taken() if (value := values.pop(n)) is not None}
-        found = read_settings(self.kind, set_, self.taken())
-        for name, value in given.items():
-            declared = settings(self.kind)[name]
-            if isinstance(value, int | float) and not declared.low <= value <= declared.high:
-                fail(f"--{name.replace('_', '-')} {value}: not {range_of(declared)}")
-            found[name] = tuple(value) if isinstance(value, list) else value
-        return found
+        options = self.as_options()
+        found = read_settings(self.kind, values.pop("set") or [], options)
+        return found | {n: check_given(self.kind, n, value) for n in options if (value := values.pop(n)) is not None}
+
+
+def setting_option(kind: type, name: str, default: str = "") -> inspect.Parameter:
+    """Return a setting's option; None where not given. default: see `Changes`."""
+    declared, hint = settings(kind)[name], get_type_hints(kind)[name]
+    text, plain = with_default(kind, name, default), list[str] if declared.several else hint
+    if declared.choices:
+        shown = None if declared.metavar == Setting.metavar else declared.metavar
+        option = one_of(declared.choices, text, shown, declared.panel, declared.open_end)
+    else:
+        flags = declared.flags or (f"--{name.replace('_', '-')}",)
+        metavar = None if plain in (bool, bool | None) else declared.metavar
+        panel = declared.panel
+        option = typer.Option(*flags, help=text, show_default=False, metavar=metavar, rich_help_panel=panel)
+    return option_of(name, None, Annotated[plain | None, option])
+
+
+def with_default(kind: type, name: str, default: str) -> str:
+    """Return a setting's help with its default. default: of settings in TunedDecoding."""
+    declared = settings(kind)[name]
+    plain = next(field.default for field in dataclasses.fields(kind) if field.name == name)
+    told = declared.told or (default if name in settings(TunedDecoding) else plain)
+    if declared.several:
+        return f"{declared.help}  [repeatable]"
+    return declared.help if told is None or told is False or told == "" else f"{declared.help}  [default: {told}]"
+
+
+def shown_value(declared: Setting, hint: Any) -> str:
+    """Return what help shows in place of a setting's value."""
+    return "true|false" if hint in (bool, bool | None) else "|".join(declared.choices) or declared.metavar
+
+
+def check_given(kind: type, name: str, value: Any) -> Any:
+    """Return an option's value for a setting, or exit if it is out of range."""
+    declared = settings(kind)[name]
+    if isinstance(value, int | float) and not (declared.low <= value <= declared.high and math.isfinite(value)):
+        fail(f"--{name.replace('_', '-')} {value}: not {range_of(declared)}")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_settings(kind: type, pairs: Iterable[str], options: Collection[str] = ()) -> dict[str, Any]:
@@ -176,7 +191,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
         function(**made, **values)
 
     command.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
-    command.by_set = [n for mark in changes.values() for n in mark.rest()]  # type: ignore[attr-defined]
+    command.by_set = [row for mark in changes.values() for row in mark.by_set()]  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return command
 
@@ -298,22 +313,22 @@ Device = Annotated[
 ]
 AllowOutside = Annotated[
     bool,
-    typer.Option(
+    Running(
         "--allow-outside",
         help="Read photos that DATA names or links to outside its folder; not for a stranger's DATA.",
     ),
 ]
 TensorBoard = Annotated[
     bool,
-    typer.Option(
+    Running(
         "--tensorboard",
         callback=check_board,
         help="Write event files for TensorBoard too, into the subfolder tensorboard; needs the package of this name.",
     ),
 ]
 # Given settings by name.
-Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, ("beam", "ban", "sample", "diversity"), more=SET)]
-DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, (), more=SET)]
+Decoding = Annotated[dict[str, Any], Changes(DecodingOptions, SET)]
+DecodingSet = Annotated[dict[str, Any], Changes(DecodingOptions, SET, alone=True)]
 Num = Annotated[
     int,
     typer.Option(

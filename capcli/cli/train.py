@@ -13,28 +13,22 @@ import typer
 
 from capcli.cli.learning import failures_told, is_left_over, require_room, typed_command
 from capcli.cli.messages import fail, show_lines
-from capcli.cli.options import AllowOutside, Changes, Device, TensorBoard, grouped
+from capcli.cli.options import AllowOutside, Changes, Device, Running, TensorBoard, grouped
 from capcli.cli.signals import Stop
-from capcli.training.learning.options import TrainOptions
+from capcli.training.learning.options import RUN, TrainOptions
 
 if TYPE_CHECKING:
     import torch
 
     from capcli.training.learning.ranks import Ranks
 
-# Training settings that are options; the others are for recipes and --set.
-OPTIONS = (
-    *("self_critical", "epochs", "learning_rate", "encoder", "fine_tune", "decoder", "refine", "image_size", "seed"),
-)
 MORE = "Any other setting, as a recipe names it"
 RECIPE = ".toml"
 
 
 @grouped
 def train(
-    settings: Annotated[
-        dict[str, Any], Changes(TrainOptions, OPTIONS, MORE, "--init's, otherwise ours", "How to learn")
-    ],
+    settings: Annotated[dict[str, Any], Changes(TrainOptions, MORE, "--init's, otherwise ours", RUN)],
     data: Annotated[
         list[str],
         typer.Argument(
@@ -45,12 +39,12 @@ def train(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="RUN", help="Keep checkpoints and the log in this folder.")
+        Path, Running("--output", "-o", metavar="RUN", help="Keep checkpoints and the log in this folder.")
     ],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN after its last finished epoch.")] = False,
+    resume: Annotated[bool, Running("--resume", help="Continue RUN after its last finished epoch.")] = False,
     init: Annotated[
         str | None,
-        typer.Option(
+        Running(
             metavar="MODEL",
             help="Start from this checkpoint, a folder or bundled, with its architecture, vocabulary and decoding.",
             show_default=False,
@@ -59,13 +53,13 @@ def train(
     device: Device = "auto",
     feature_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not used with --fine-tune."),
+        Running(metavar="FOLDER", help="Keep encoded photos here, for other runs too; not used with --fine-tune."),
     ] = None,
     tensorboard: TensorBoard = False,
     allow_outside: AllowOutside = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        Running(
             "--dry-run", help="Measure what a run will take, or list a recipe's stages with the time they once took."
         ),
     ] = False,

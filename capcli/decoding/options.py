@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from capcli.model.config import TunedDecoding
+from capcli.model.config import DECODE, TunedDecoding
 from capcli.settings import check_ranges, setting
 
 
@@ -16,7 +16,7 @@ class BeamOptions(TunedDecoding):
     """
 
     ban: tuple[str, ...] = setting(
-        (), "Find captions without this word, spelt exactly like this.", metavar="WORD", several=True
+        (), "Find captions without this word, spelt exactly like this.", metavar="WORD", several=True, panel=DECODE
     )
 
 
@@ -39,7 +39,7 @@ class DecodingOptions(BeamOptions):
     Raises ValueError for a value out of range, and for sample with diversity.
     """
 
-    sample: bool = setting(False, "Draw words at random, by their probability, instead of searching.")
+    sample: bool = setting(False, "Draw words at random, by their probability, instead of searching.", panel=DECODE)
     temperature: float = setting(
         1.0, "With sample: below 1 favours likely words, above 1 unlikely ones.", 0.01, 100, metavar="T"
     )
@@ -56,6 +56,7 @@ class DecodingOptions(BeamOptions):
         0,
         100,
         metavar="D",
+        panel=DECODE,
     )
     attention_samples: int = setting(
         0, "With hard attention: average over N sampled locations; 0 takes the likeliest one.", 0, 10_000

@@ -72,6 +72,7 @@ FEATURE_WORDS = 3  # in a row, per feature of a sentence, see `agreement.Agreeme
 
 # Wider than anything worth training, yet too narrow for a checkpoint to ask for absurd amounts of memory.
 MOST_CHANNELS = 16384
+DECODE = "How to decode"  # panel of help
 CHOICES: dict[str, dict[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 TYPES: dict[str, Any] = {
     "int": int,
@@ -101,7 +102,7 @@ class TunedDecoding:
     restraint: deduction then from the score per content word; see `decoding.restraint`.
     """
 
-    beam: int = setting(3, "Width of the beam search, in sentences; 1 is greedy search.", 1, 100)
+    beam: int = setting(3, "Width of the beam search, in sentences; 1 is greedy search.", 1, 100, panel=DECODE)
     max_length: int = setting(20, "Stop after N words.", 1, 100)
     length_penalty: float = setting(
         1.0,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from capcli import __version__
 from capcli.cli.app import COMMANDS as SHORT_HELP
 from capcli.cli.app import GROUPS, app
-from capcli.cli.help import SHORT, TRAINING_PANELS
+from capcli.cli.help import SHORT
 from capcli.model.config import TunedDecoding
 from capcli.results import Candidate
 from capcli.serve.parameters import DECODING
@@ -84,10 +84,9 @@ def test_the_score_is_explained_with_all_that_is_in_it() -> None:
 
 @pytest.mark.parametrize("name", ["caption", "cluster", "train"])
 def test_every_option_of_commands_with_many_has_a_panel(name: str) -> None:
-    told = {option for options in TRAINING_PANELS.values() for option in options} if name == "train" else set()
     for parameter in COMMANDS[name].params:
         if parameter.param_type_name == "option" and parameter.name != "short_help":
-            assert parameter.rich_help_panel or parameter.name in told, parameter.name
+            assert parameter.rich_help_panel, parameter.name
 
 
 def test_the_list_of_commands_says_how_their_own_help_begins() -> None:

@@ -8,8 +8,9 @@ import pytest
 from fakes import SMALL, TINY, WORDS, train
 
 from capcli.checkpoints.caption_model import CaptionModel
-from capcli.cli.train import OPTIONS
 from capcli.model.vocabulary import Vocabulary
+from capcli.settings import settings
+from capcli.training.learning.options import TrainOptions
 
 
 @pytest.mark.parametrize("option", [["--self-critical"], ["--set", "init_share=0.5"]])
@@ -56,7 +57,9 @@ def test_options_that_cannot_be_are_refused(
 @pytest.mark.parametrize(
     "option",
     [
-        f"--{name}={value}" if name.replace("-", "_") in OPTIONS else f"--set={name.replace('-', '_')}={value}"
+        f"--{name}={value}"
+        if settings(TrainOptions)[name.replace("-", "_")].panel
+        else f"--set={name.replace('-', '_')}={value}"
         for name, values in {
             "learning-rate": ("-1", "0", "nan", "inf"),
             "encoder-learning-rate": ("-1", "nan"),

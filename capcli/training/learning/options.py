@@ -8,6 +8,7 @@ from capcli.model.config import DECODERS, ENCODERS, ModelConfig, TunedDecoding
 from capcli.settings import check_ranges, check_types, same_setting, setting
 
 MIN_COUNT = 4
+MODEL, LEARN, RUN = "The model", "How to learn", "Running"  # panels of help
 # Options fixed by --init's checkpoint: its shapes and vocabulary.
 FIXED_BY_INIT = (
     "encoder encoder_stride encoder_layer encoder_weights decoder feed_previous_word hidden_size embedding_size "
@@ -37,8 +38,9 @@ class TrainOptions:
         False,
         "Reward sampled captions by CIDEr-D; needs --init (Rennie et al. 2017).",
         flags=("--self-critical",),
+        panel=LEARN,
     )
-    epochs: int = setting(10, "Go through the photos N times.", 1, 10_000)
+    epochs: int = setting(10, "Go through the photos N times.", 1, 10_000, panel=RUN)
     patience: int | None = setting(
         None,
         "Stop after N epochs in which CIDEr on dev photos has not risen.",
@@ -47,7 +49,7 @@ class TrainOptions:
         told="go on to the last epoch",
     )
     captions_per_batch: int = setting(160, "Captions per batch, up to five of a photo.", 1, 100_000)
-    learning_rate: float = setting(1e-3, "Peak learning rate of the decoder.", 1e-9, 10, metavar="RATE")
+    learning_rate: float = setting(1e-3, "Peak learning rate of the decoder.", 1e-9, 10, metavar="RATE", panel=LEARN)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", 0, 100, metavar="DECAY")
     average: float = setting(
         0.0, "Measure and save a moving average of the weights, with this decay.", 0, 0.99999, metavar="DECAY"
@@ -61,6 +63,7 @@ class TrainOptions:
         metavar="NAME",
         choices=tuple(ENCODERS),
         open_end="timm/",
+        panel=MODEL,
         told=ModelConfig.encoder,
     )
     encoder_stride: int | None = setting(
@@ -83,34 +86,31 @@ class TrainOptions:
         metavar="PATH",
         told="pretrained; downloaded for networks of torchvision and timm",
     )
-    fine_tune: bool = setting(False, "Train the encoder too, on new crops in every epoch.", flags=("--fine-tune",))
+    fine_tune: bool = setting(
+        False, "Train the encoder too, on new crops in every epoch.", flags=("--fine-tune",), panel=LEARN
+    )
     encoder_learning_rate: float = setting(
         5e-5, "With fine_tune: peak learning rate of the encoder.", 1e-9, 10, metavar="RATE"
     )
     frozen_blocks: int = setting(0, "With fine_tune: leave the encoder's first N blocks as they are.", 0, 1000)
     decoder: str | None = setting(
-        None, "How the image enters the LSTM.", choices=tuple(DECODERS), told=ModelConfig.decoder
+        None, "How the image enters the LSTM.", choices=tuple(DECODERS), told=ModelConfig.decoder, panel=MODEL
     )
     refine: bool | None = setting(
         None,
         "Let annotation vectors see each other first: a layer of self-attention; needs a decoder with attention.",
         flags=("--refine/--no-refine",),
+        panel=MODEL,
         told="--init's, otherwise no-refine",
     )
     feed_previous_word: bool | None = setting(
         None,
         "Feed the previous word into the LSTM, or (for par-inject) the image alone.",
-        flags=("--feed-previous-word/--no-feed-previous-word",),
-        told="feed it",
+        told="true",
     )
     monte_carlo_samples: int = setting(1, "With hard attention: locations to draw per caption.", 1, 1000)
-    image_size: int | None = setting(
-        None,
-        "Side of the square that photos are squashed to.",
-        32,
-        2048,
-        metavar="PIXELS",
-        told=f"--init's, otherwise {ModelConfig.image_size}",
+    image_size: int | None = same_setting(
+        ModelConfig, "image_size", MODEL, f"--init's, otherwise {ModelConfig.image_size}"
     )
     views: int = setting(
         4,
@@ -118,17 +118,10 @@ class TrainOptions:
         1,
         1000,
     )
-    hidden_size: int | None = setting(None, "Size of the LSTM's state.", 1, 16384, told="512")
-    embedding_size: int | None = setting(None, "Size of the word embeddings.", 1, 16384, told="512")
-    attention_size: int | None = setting(None, "Size of attention's hidden layer.", 1, 16384, told="512")
-    dropout: float | None = setting(
-        None,
-        "Dropout probability in the decoder.",
-        0,
-        0.99,
-        metavar="P",
-        told=f"--init's, otherwise {ModelConfig.dropout}",
-    )
+    hidden_size: int | None = same_setting(ModelConfig, "hidden_size", told=str(ModelConfig.hidden_size))
+    embedding_size: int | None = same_setting(ModelConfig, "embedding_size", told=str(ModelConfig.embedding_size))
+    attention_size: int | None = same_setting(ModelConfig, "attention_size", told=str(ModelConfig.attention_size))
+    dropout: float | None = same_setting(ModelConfig, "dropout", told=f"--init's, otherwise {ModelConfig.dropout}")
     label_smoothing: float = setting(0.1, "ε of label smoothing (Szegedy et al. 2016, §7).", 0, 1, metavar="EPSILON")
     attention_regularization: float = setting(
         0.0, "λ of doubly stochastic attention (Xu et al. 2015).", 0, 1000, metavar="LAMBDA"
@@ -164,7 +157,7 @@ class TrainOptions:
         "Number format to compute in; auto chooses as `capcli caption` does.",
         choices=("auto", "fp32", "bf16"),
     )
-    seed: int = setting(1, "Seed of initial weights, batches and dropout.", 0, 2**32 - 1)
+    seed: int = setting(1, "Seed of initial weights, batches and dropout.", 0, 2**32 - 1, panel=RUN)
     allow_outside: bool = False
 
     def __post_init__(self) -> None:
