@@ -78,6 +78,24 @@ class DecodingOptions(options.DecodingOptions):
 
 options.DecodingOptions = DecodingOptions
 """
+WORDING = """
+from dataclasses import dataclass
+from capcli.outputs import wording
+from capcli.settings import setting
+
+@dataclass(frozen=True)
+class Wording(wording.Wording):
+    echo: int | None = setting(None, "Say it N times.", 1, 9, panel=wording.WRITE)
+
+wording.Wording = Wording
+"""
+WORDING_API = """
+import json
+from capcli.serve.openapi import describe_api
+from capcli.serve.parameters import WRITING
+named = [each for each in describe_api()["paths"]["/v1/caption"]["post"]["parameters"] if each["name"] == "echo"]
+print(json.dumps([WRITING["echo"].declared.help, named]))
+"""
 API = """
 import json
 from capcli.serve.openapi import describe_api
@@ -153,3 +171,15 @@ def test_to_add_a_setting_of_decoding(tiny_checkpoint: Path) -> None:
     help_there, (described,) = json.loads(done.stdout)
     assert described["description"].startswith(help_there)
     assert (described["schema"]["minimum"], described["schema"]["maximum"]) == (0.5, 10)
+
+
+def test_to_add_a_setting_of_what_is_written() -> None:
+    assert "--echo N Say it N times." in " ".join(run(WORDING, "caption", "--help").stdout.split())
+    said = run(WORDING, "caption", COFFEE, "--echo", 10).stderr
+    assert said == "capcli: --echo 10: not between 1 and 9\n"
+    pytest.importorskip("starlette", reason="needs the extra serve")
+    command = [sys.executable, "-c", WORDING + WORDING_API]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True)
+    help_there, (described,) = json.loads(done.stdout)
+    assert described["description"].startswith(help_there)
+    assert (described["schema"]["minimum"], described["schema"]["maximum"]) == (1, 9)

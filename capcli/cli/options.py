@@ -23,6 +23,7 @@ from capcli.installing import install_line
 from capcli.model.config import TunedDecoding
 from capcli.outputs.existing import EXISTING, FIELDS
 from capcli.outputs.formats import FORMATS, format_by_ending
+from capcli.outputs.wording import Wording
 from capcli.settings import Setting, range_of, settings
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ class Only:
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Return a command for Typer with its groups spread into single options.
 
-    function: each field of a dataclass parameter is an option, or those that `Only` names; so are the settings marked
-        by `Changes`.
+    function: each field of a dataclass parameter is an option, but for settings without a panel, or those that `Only`
+        names; so are the settings marked by `Changes`.
     """
     hints = get_type_hints(function, include_extras=True)
     marks = {name: [m for m in get_args(kind)[1:] if isinstance(m, Changes | Only)] for name, kind in hints.items()}
@@ -169,11 +170,16 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
         if isinstance(mark, Changes):
             changes[name] = mark
             flat += mark.options()
-        elif dataclasses.is_dataclass(group):
+        elif isinstance(group, type) and dataclasses.is_dataclass(group):
             annotations = get_type_hints(group, include_extras=True)
             defaults = {field.name: field.default for field in dataclasses.fields(group)}
-            groups[name] = group, list(mark.names if mark else defaults)
-            flat += [option_of(n, defaults[n], annotations[n]) for n in groups[name][1]]
+            declared = {n: one for n, one in settings(group).items() if one.panel}
+            names = [n for n in annotations if n not in settings(group)] + list(declared)  # in the order of help
+            groups[name] = group, [n for n in names if n in (mark.names if mark else names)]
+            flat += [
+                setting_option(group, n) if n in declared else option_of(n, defaults[n], annotations[n])
+                for n in groups[name][1]
+            ]
         else:
             flat.append(option_of(name, parameter.default, kind))
 
@@ -184,7 +190,7 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     def command(**values: Any) -> None:
         values.pop("short_help", None)  # shown by now
         made: dict[str, Any] = {
-            name: group(**{option: values.pop(option) for option in options})
+            name: group(**given_options(group, {option: values.pop(option) for option in options}))
             for name, (group, options) in groups.items()
         }
         made |= {name: mark.given(values) for name, mark in changes.items()}
@@ -194,6 +200,13 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     command.by_set = [row for mark in changes.values() for row in mark.by_set()]  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
     return command
+
+
+def given_options(group: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's options without settings that were not given; exit if one is out of range."""
+    declared = settings(group)
+    given = {name: value for name, value in values.items() if name not in declared or value is not None}
+    return {name: check_given(group, name, value) if name in declared else value for name, value in given.items()}
 
 
 def option_of(name: str, default: Any, annotation: Any) -> inspect.Parameter:
@@ -411,7 +424,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Writing:
+class Writing(Wording):
     """Hold options for where captions go, and in which form."""
 
     output: Annotated[
@@ -485,32 +498,6 @@ class Writing:
             help="Text between captions: with append and prepend, and for --num in sidecars and imagefolder; \\n is a "
             "line end.  [default: a comma or, after a sentence, a space; for --num a line end]",
             callback=lambda text: text and text.replace("\\n", "\n"),
-        ),
-    ] = None
-    replace: Annotated[
-        list[str] | None,
-        Place(
-            metavar="OLD=NEW",
-            help="Write NEW in place of the word or words OLD; without NEW, leave them out.  [repeatable]",
-        ),
-    ] = None
-    keywords: Annotated[
-        int | None,
-        Place(
-            min=1,
-            metavar="N",
-            help="Take up to N keywords from the best captions, for JSON, tables, --html, {keywords} in "
-            "--template and --fields keywords.  [default: 5 for the last two]",
-        ),
-    ] = None
-    min_confidence: Annotated[
-        float | None,
-        Place(
-            min=0,
-            max=1,
-            metavar="P",
-            callback=finite,
-            help="Leave a caption empty that is less likely right than P, a probability.",
         ),
     ] = None
     keep_unsure: Annotated[

@@ -109,12 +109,12 @@ def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[
     return cache.recall(ahead(look, images, LOOKED_AHEAD))
 
 
-def read_replacements(pairs: list[str] | None) -> Replacements:
+def read_replacements(pairs: tuple[str, ...]) -> Replacements:
     """Return the replacements for words, or exit with a line."""
     from capcli.outputs.replacements import Replacements
 
     try:
-        return Replacements(pairs or [])
+        return Replacements(pairs)
     except ValueError as error:
         fail(f"--replace: {error}")
 

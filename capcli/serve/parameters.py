@@ -12,6 +12,7 @@ from capcli.decoding.options import DecodingOptions
 from capcli.decoding.rules import Rules
 from capcli.maps.overlay import SCALES, STYLES
 from capcli.outputs.replacements import Replacements
+from capcli.outputs.wording import Wording
 from capcli.serve.limits import MAX_SENTENCES, MAX_TEXT, Refusal
 from capcli.settings import Setting, range_of, settings
 
@@ -67,16 +68,7 @@ DECODING = {
     "num": Parameter(int, Setting("Give the N best captions.", 1, 20), default=1),
     **parameters_of(DecodingOptions),
 }
-WRITING = {
-    "min_confidence": Parameter(
-        float, Setting("Leave a caption empty that is less likely right than P, a probability.", 0, 1)
-    ),
-    "keywords": Parameter(int, Setting("Give up to N keywords: nouns and attributes of the best captions.", 1, 100)),
-    "min_keyword_score": Parameter(
-        float, Setting("With keywords: leave out those whose probability is below P.", 0, 1)
-    ),
-    "replace": Parameter(str, Setting("OLD=NEW: write NEW wherever the caption says OLD.", several=True)),
-}
+WRITING = parameters_of(Wording)
 DRAWING = {
     "attention_size": Parameter(int, Setting("Longest side of a word's picture, in pixels.", 16, 1280), default=640),
     "attention_style": Parameter(str, Setting("Colour where the model looks, or darken the rest."), STYLES, "heat"),
