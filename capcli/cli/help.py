@@ -106,7 +106,7 @@ SHORT = {
         ),
     ),
     "alt": Short(
-        ("check", "dry_run", "max_chars", "unsure", "root", "exclude", "model"),
+        ("check", "dry_run", "max_chars", "min_confidence", "root", "exclude", "model"),
         (
             "capcli alt site/ --dry-run",
             "capcli alt site/",
