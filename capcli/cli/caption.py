@@ -35,6 +35,9 @@ def caption(
     batch_size: Annotated[
         int, Running(min=1, metavar="N", help="Run N images through the model at once.")
     ] = BATCH_SIZE,
+    watch: Annotated[
+        bool, Running("--watch", help="Go on with images that come into the folders, until Ctrl-C.")
+    ] = False,
     dry_run: Annotated[
         bool,
         Running(
@@ -76,6 +79,8 @@ def caption(
     """
     from capcli.cli.plan import CaptionOptions, CaptionPlan
 
-    options = CaptionOptions(paths or [], sources, decoding, writing, views, model, num, batch_size, verbose, quiet)
+    options = CaptionOptions(
+        paths or [], sources, decoding, writing, views, model, num, batch_size, verbose, quiet, watch
+    )
     plan = CaptionPlan.check(options, dry_run)
     raise typer.Exit(plan.dry_run() if dry_run else plan.run())

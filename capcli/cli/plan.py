@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import warnings
@@ -25,6 +26,7 @@ from capcli.cli.rules import (
     shard_rules,
     source_rules,
     uses_keywords,
+    watch_rules,
     wording_rules,
 )
 from capcli.cli.run import Run, tell_nothing_found
@@ -37,6 +39,7 @@ from capcli.cli.writing import (
     name_machines_texts,
     open_cache,
     open_places,
+    open_watch,
     read_replacements,
     read_template,
     read_written,
@@ -58,6 +61,7 @@ from capcli.progress import CaptionBar
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.decoding.options import DecodingOptions
+    from capcli.images.watch import Watch
     from capcli.outputs.replacements import Replacements
     from capcli.outputs.sink import Sink
     from capcli.outputs.written import Written
@@ -84,6 +88,7 @@ class CaptionOptions:
     batch_size: int
     verbose: bool
     quiet: bool
+    watch: bool = False
 
     @property
     def output(self) -> str | None:
@@ -125,16 +130,25 @@ class Listed:
     """List the images that arguments and --files-from name, as often as asked.
 
     shard: the part to take; None for all.
+    watch: waits for more; None if those that are there are all.
     elsewhere: whether other parts had images.
     """
 
     paths: list[str]
     sources: Sources
     shard: Shard | None
+    watch: Watch | None = None
     elsewhere: bool = False
 
     def images(self, pass_over: Callable[[str, str], object] = ignore) -> Iterator[str | ImageError]:
         """Yield paths, and ImageErrors for what could not be listed. pass_over: as in `find_images`."""
+        if self.watch is None:
+            return self.there(pass_over)
+        told = itertools.chain([pass_over], itertools.repeat(ignore))  # once
+        return self.watch.arrivals(lambda: self.there(next(told)))
+
+    def there(self, pass_over: Callable[[str, str], object]) -> Iterator[str | ImageError]:
+        """Yield those that are there."""
         for image in self.every(pass_over if self.shard is None else self.of_shard(pass_over)):
             if self.shard is None or self.shard.takes(image if isinstance(image, str) else image.path):
                 yield image
@@ -155,7 +169,7 @@ class Listed:
     @property
     def countable(self) -> bool:
         """Return whether images can be listed twice, unlike names from a pipe."""
-        return self.sources.files_from is None or os.path.isfile(self.sources.files_from)
+        return self.watch is None and (self.sources.files_from is None or os.path.isfile(self.sources.files_from))
 
     def count(self) -> int:
         return sum(1 for _ in self.images())
@@ -205,6 +219,7 @@ class CaptionPlan:
         replacements = read_replacements(writing.replace)
         refuse(cache_rules(writing.cache, options.decoding))
         require_presence(paths, sources.files_from)
+        refuse(watch_rules(paths, sources, dry_run) if options.watch else ())
         refuse(file_rules(files, paths, options.model.model))
         most_keywords = writing.keywords or (MOST if uses_keywords(writing, template) else 0)
         to_terminal = output is None and sys.stdout.isatty()
@@ -215,7 +230,9 @@ class CaptionPlan:
         )
         written = read_written(writing.cache)
         places = open_places(paths, writing, files, template, num, written)
-        plan = cls(options, kind, layout, Listed(paths, sources, shard), places, most_keywords, replacements, written)
+        watch = open_watch(paths, sources.recursive) if options.watch else None
+        listed = Listed(paths, sources, shard, watch)
+        plan = cls(options, kind, layout, listed, places, most_keywords, replacements, written)
         plan.check_outputs()
         return plan
 
@@ -272,10 +289,11 @@ class CaptionPlan:
         redrawn = options.overwrite or writing.resume
         with (
             open_views(captioner, options.views, options.num, redrawn) as views,
-            open_cache(writing.cache, captioner, taken, decoding, not views, record.note) as cache,
+            # When watching, an image that is renamed keeps its caption.
+            open_cache(writing.cache, captioner, taken, decoding, not views, record.note, options.watch) as cache,
         ):
             # The output is opened last, when all else is in order.
-            run = Run(self.open_rows(), [*self.places, *views], record, cache, bool(decoding.ban))
+            run = Run(self.open_rows(), [*self.places, *views], record, cache, bool(decoding.ban), self.listed.watch)
             status = self.execute(run, captioner, taken, decoding)
         if status > 128:
             going_on = how_to_go_on(run.rows if options.output else None, options.views.html is not None, self.places)

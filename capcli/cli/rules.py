@@ -44,6 +44,14 @@ def source_rules(paths: list[str], sources: Sources) -> Iterator[tuple[object, s
     yield listed == STANDARD_INPUT and STANDARD_INPUT in paths, "stdin cannot be both an image and --files-from"
 
 
+def watch_rules(paths: list[str], sources: Sources, dry_run: bool) -> Iterator[tuple[object, str]]:
+    """Yield rules about --watch."""
+    yield dry_run, "--watch goes on until it is stopped, so it cannot be combined with --dry-run"
+    yield sources.files_from is not None, "--watch cannot be combined with --files-from"
+    for path in paths:
+        yield not os.path.isdir(path), f"{path}: --watch takes folders only"
+
+
 def shard_rules(writing: Writing, views: Views, shard: Shard | None) -> Iterator[tuple[object, str]]:
     """Yield rules about each shard's output names. shard: None for the whole listing."""
     for option, name in named_outputs(writing, views).items():

@@ -22,6 +22,7 @@ from capcli.outputs.sink import FATAL_ERRORS, CaptionedAlready, Sink
 from capcli.results import ImageError
 
 if TYPE_CHECKING:
+    from capcli.images.watch import Watch
     from capcli.outputs.cache import CaptionCache
     from capcli.progress import CaptionBar
     from capcli.results import Caption
@@ -38,6 +39,7 @@ class Run:
     summary: told of each skipped or failed image.
     cache: gives and keeps captions.
     banned: whether any word is banned.
+    watch: what waits for images, if they go on coming.
     found: images with a result, caption or failure.
     skipped: images already captioned.
     rejected: captions left out for confidence below --min-confidence.
@@ -52,6 +54,7 @@ class Run:
     summary: Summary = field(default_factory=Summary)
     cache: CaptionCache | None = None
     banned: bool = False
+    watch: Watch | None = None
     found: int = 0
     failed: int = 0
     skipped: int = 0
@@ -136,7 +139,7 @@ class Run:
         """
         stopped = 0
         try:
-            with Interrupt(after_batch=True) as interrupt:
+            with Interrupt(True, self.watch.stop if self.watch else bool) as interrupt:
                 try:
                     for batch in batches:
                         with bar.aside():
@@ -146,6 +149,8 @@ class Run:
                         stopped = interrupt.number and 128 + interrupt.number
                         if stopped:
                             break
+                    if self.watch:  # which a signal ends between batches, too
+                        stopped = interrupt.number and 128 + interrupt.number
                 except Stop as stop:  # second signal
                     stopped = stop.code
                 finally:
@@ -188,8 +193,10 @@ class Run:
                         sink.write(wrong[0] if wrong and sink is self.rows else result)
                 sink.flush()
         finally:
-            for _, wrong in results:
+            for result, wrong in results:
                 self.fail(wrong)
+                if self.watch:
+                    self.watch.written(result.path)
 
     def leaves_out(self, sink: Sink, result: Caption | ImageError) -> bool:
         """Return whether a caption is empty, or too unsure for this sink; rows get all, and decide themselves."""
@@ -256,7 +263,8 @@ class Run:
         elif self.found and not isinstance(self.rows.file, StandardOutput) and sys.stderr.isatty():
             say(f"{count(self.captioned, 'caption')} in {os.fspath(self.rows.path)}")
         if self.cache and self.cache.recalled:
-            say(f"{count(self.cache.recalled, 'caption')} taken from {self.cache.path}")
+            source = self.cache.path or "images with the same content"
+            say(f"{count(self.cache.recalled, 'caption')} taken from {source}")
         if self.skipped:
             say(f"{count(self.skipped, 'image')} skipped: already captioned")
         if self.drawn:

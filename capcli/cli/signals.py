@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -27,9 +28,13 @@ class Interrupt:
 
     number = 0
 
-    def __init__(self, after_batch: bool = False) -> None:
-        """Prepare. after_batch: the first signal only sets number, to let a batch finish; the second raises Stop."""
-        self.after_batch = after_batch
+    def __init__(self, after_batch: bool = False, noted: Callable[[], object] = lambda: None) -> None:
+        """Prepare.
+
+        after_batch: the first signal only sets number, to let a batch finish; the second raises Stop.
+        noted: called when a signal is only noted.
+        """
+        self.after_batch, self.noted = after_batch, noted
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -52,6 +57,7 @@ class Interrupt:
         if self.number or not self.after_batch:
             raise Stop(128 + number)
         self.number = number
+        self.noted()
         again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
         with contextlib.suppress(OSError):  # bypasses sys.stderr, which may be in use
             os.write(sys.stderr.fileno(), f"\ncapcli: stopping after this batch; {again} stops at once\n".encode())

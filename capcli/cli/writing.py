@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from capcli.cli.messages import fail
 from capcli.cli.options import Writing
+from capcli.installing import install_line
 
 if TYPE_CHECKING:
     from capcli.captioner import Captioner
     from capcli.decoding.options import DecodingOptions
+    from capcli.images.watch import Watch
     from capcli.outputs.cache import CaptionCache
     from capcli.outputs.replacements import Replacements
     from capcli.outputs.sink import Sink
@@ -62,14 +64,16 @@ def open_cache(
     options: DecodingOptions,
     reads: bool,
     tell: Callable[[str], object],
+    in_memory: bool = False,
 ) -> Iterator[CaptionCache | None]:
     """Open the cache, if any, for the block, or exit with a line.
 
     num, options: of the captions.
     reads: whether to take captions from it.
     tell: gets a line about later failures.
+    in_memory: whether to have one without a path, too.
     """
-    if path is None:
+    if path is None and not in_memory:
         yield None
         return
     from capcli.files import OutputError
@@ -99,6 +103,16 @@ def name_machines_texts(
             for text in read_image(image).machines_texts if isinstance(image, str) else ():
                 note(f"{image}: written by a camera or a program, not by a person: {textwrap.shorten(text, 80)}")
         yield image
+
+
+def open_watch(folders: list[str], recursive: bool) -> Watch:
+    """Return what waits for images in folders, or exit with a line."""
+    from capcli.images.watch import Watch
+
+    try:
+        return Watch(folders, recursive)
+    except ImportError:
+        fail(f"--watch needs an extra package: {install_line('watch')}")
 
 
 def recall(cache: CaptionCache, images: Iterator[str | ImageError]) -> Iterator[str | Caption | ImageError]:

@@ -91,10 +91,11 @@ class CaptionCache:
     """
 
     def __init__(
-        self, path: str, model: bytes, reads: bool = True, tell: Callable[[str], object] = lambda line: None
+        self, path: str | None, model: bytes, reads: bool = True, tell: Callable[[str], object] = lambda line: None
     ) -> None:
         """Open a cache, or make one where the file is missing or empty.
 
+        path: None to keep it in memory.
         model: identifies what captions depend on besides images, by `Captioner.fingerprint`.
         reads: whether to take captions from it, which have no attention.
         tell: gets a line if the file breaks down.
@@ -111,7 +112,7 @@ class CaptionCache:
             prepare(self.connection)
         except sqlite3.Error as error:
             self.connection.close()
-            raise OutputError(path, f"cannot be used as a cache: {error}") from None
+            raise OutputError(path or "", f"cannot be used as a cache: {error}") from None
 
     def recall(self, images: Iterable[Looked]) -> Iterator[str | Caption | ImageError]:
         """Yield images in order, with Captions for known ones.
@@ -207,8 +208,10 @@ def check_cache(path: str) -> None:
         connect(path).close()
 
 
-def connect(path: str) -> sqlite3.Connection:
-    """Return an open cache or an empty database. Raises OutputError for anything else."""
+def connect(path: str | None) -> sqlite3.Connection:
+    """Return an open cache or an empty database. Raises OutputError for anything else. path: None for one in memory."""
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(path, "cannot be used as a cache: not a regular file")
     connection = None
