@@ -27,7 +27,8 @@ COMPONENT = re.compile(r"(?P<script><(?:script|style)(?=[\s/>]))|(?P<brace>\{)",
 NOTES = {"{{!--": "--}}", "{{--": "--}}", "{{!": "}}", "{{/*": "}}", "{#": "#}", "<%--": "--%>", "<%#": "%>"}
 STRING = r"""\\.|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)*+'|`(?:[^`\\]|\\.)*+`"""
 REMARK = r"/\*(?:[^*]|\*(?!/))*+(?:\*/)?+|(?://|\#)(?:(?!{})[^\n])*+"
-BRACES = re.compile(rf"{STRING}|/\*(?:[^*]|\*(?!/))*+\*/|[{{}}]")
+BRACES = re.compile(rf"{STRING}|[{{}}]")
+BRACES_AND_REMARKS = re.compile(rf"{STRING}|/\*(?:[^*]|\*(?!/))*+(?:\*/)?+|[{{}}]")
 CODE = {
     "{%": ("%}", re.compile(rf"{STRING}|\{{%|%\}}")),
     "<%": ("%>", re.compile(rf"{STRING}|{REMARK.format('%>')}|<%|%>")),
@@ -68,7 +69,7 @@ def component_spans(text: str, at: int) -> Iterator[tuple[int, int]]:
             script = ahead("(?i)</(?:script|style)", at)
             at = script.start() if script else at
         else:
-            at = end_of_braces(text, opening.start(), len(text)) or len(text)
+            at = end_of_braces(text, opening.start(), len(text), BRACES_AND_REMARKS) or len(text)
             yield opening.start(), at
 
 
@@ -124,10 +125,10 @@ def end_of_code(text: str, start: int, opening: str, ahead: Ahead) -> int | None
     return max(first.start(), text.rfind(closing, start + 2, looked)) + 2
 
 
-def end_of_braces(text: str, start: int, limit: int) -> int | None:
-    """Return where the braces open at `start` end; None if not before the limit."""
+def end_of_braces(text: str, start: int, limit: int, pieces: re.Pattern[str] = BRACES) -> int | None:
+    """Return where the braces open at `start` end; None if not before the limit. pieces: what is read as one."""
     depth = 0
-    for piece in BRACES.finditer(text, start, limit):
+    for piece in pieces.finditer(text, start, limit):
         if piece[0] == "{":
             depth += 1
             if depth > DEPTH:

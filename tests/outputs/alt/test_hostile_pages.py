@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,9 @@ HOSTILE = {
     "braces": lambda n: "={" * n + "{{" * n + "}" * n,
     "strings in braces": lambda n: "{{ ' }} ' " * n,
     "strings in code": lambda n: "{% ' %} ' " * n + '<% " %> " ' * n,
+    "texts of images": lambda n: "![a" * n + "![a](b)" * n + "<a href=b>![](c)" * n + "[" * n + "![](d)](e)" * n,
+    "remarks in braces": lambda n: "{ /* } */ " * n + "{ /* " * n,
+    "open strings in braces": lambda n: "{ a ` ' " * n,
     "remarks in code": lambda n: "<?php /* ?>" * n + "<%/*%>" * n,
     "code in code": lambda n: "<%/*" * n + '*/ ""' * n + "<% %>",
     "code to show": lambda n: "{% highlight %}" * n + "{#" * n + "{{!" * n,
@@ -177,7 +181,11 @@ def seconds(finder: Callable[[str], object], text: str) -> float:
     return min(times)
 
 
-@pytest.mark.parametrize("finder", [html.find_gaps, markdown.find_gaps], ids=["html", "markdown"])
+@pytest.mark.parametrize(
+    "finder",
+    [html.find_gaps, partial(html.find_gaps, component=True), markdown.find_gaps],
+    ids=["html", "component", "markdown"],
+)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_time_grows_with_the_length(kind: str, finder: Finder) -> None:
     grows_with_length(HOSTILE[kind], finder)
