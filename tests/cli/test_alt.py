@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,34 @@ def test_the_hook_is_that_check() -> None:
     hook = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text("utf-8")
     assert "\n  entry: capcli alt --check\n" in hook
     assert "\n  types_or: [html, markdown, astro, nunjucks, php, svelte, vue]\n" in hook
+
+
+@pytest.mark.slow
+def test_pre_commit_runs_the_hook(site: Path, tmp_path: Path) -> None:
+    if not (shutil.which("pre-commit") and shutil.which("git") and shutil.which("capcli")):
+        pytest.skip("no pre-commit, git or capcli on the PATH")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost"]
+
+    def commit(folder: Path) -> str:
+        for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
+            subprocess.run([*git, *words], cwd=folder, check=True)
+        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=folder, text=True).strip()
+
+    (tmp_path / "hooks").mkdir()
+    shutil.copy(Path(__file__).parents[2] / ".pre-commit-hooks.yaml", tmp_path / "hooks")
+    hooks = {"repo": str(tmp_path / "hooks"), "rev": commit(tmp_path / "hooks"), "hooks": [{"id": "capcli-alt"}]}
+    (site / ".pre-commit-config.yaml").write_text(json.dumps({"repos": [hooks]}))  # which is YAML as well
+    (site / "a.vue").write_text("<img src=a.jpg alt=photo>")
+    commit(site)
+    run = ["pre-commit", "run", "--all-files"]
+    environment = os.environ | {"PRE_COMMIT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(run, cwd=site, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'a.vue:1: a.jpg: its alt text says nothing: "photo"\n' in done.stdout
+    for page in ("a.vue", "index.html", "readme.md"):
+        (site / page).write_text("")
+    done = subprocess.run(run, cwd=site, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_name_with_a_line_end_is_one_line(site: Path, alt) -> None:
