@@ -173,7 +173,7 @@ class WholeFile:
         be copied.
         """
         self.path, self.durable, self.like, self.keep_times = Path(path), durable, like, keep_times
-        self.begun = False
+        self.has_begun = False
         mode = 0o666 if like is None else 0o600  # a private file must not be readable while written
         with errors_name(self.path), contextlib.ExitStack() as undo:
             with defer_signals():
@@ -195,7 +195,7 @@ class WholeFile:
 
     def write_bytes(self, content: bytes) -> None:
         """Add bytes. Raises OSError with the file's name."""
-        self.begun = True
+        self.has_begun = True
         with errors_name(self.path):
             self.file.write(content)
 
@@ -207,7 +207,7 @@ class WholeFile:
 
         With errno EEXIST, another program made or changed that one meanwhile; then both are kept.
         """
-        if not self.begun:
+        if not self.has_begun:
             self.discard()
             return
         with discarding(self), errors_name(self.path):

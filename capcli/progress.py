@@ -170,16 +170,16 @@ def progress(console: Console, what: str, total: int, unit: str = "") -> Iterato
         finally:
             bars.stop()
         return
-    done, begun = 0, time.monotonic()
-    said = begun
+    done, started = 0, time.monotonic()
+    said = started
 
     def say(count: int, remark: str = "") -> None:
         nonlocal done, said
         done, now = done + count, time.monotonic()
         if now - said >= SECONDS_BETWEEN_LINES and done < total:
             said = now
-            left = timedelta(seconds=round((now - begun) / done * (total - done)))
-            rate = f"{done / (now - begun):.1f} {unit}/s" if unit else ""
+            left = timedelta(seconds=round((now - started) / done * (total - done)))
+            rate = f"{done / (now - started):.1f} {unit}/s" if unit else ""
             counted = f"{what}: {done:,} of {total:,} {unit}".rstrip()
             line = ", ".join(filter(None, [counted, remark, rate, f"{left} left"]))
             console.print(line, markup=False)

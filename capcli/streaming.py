@@ -56,7 +56,7 @@ class LookAhead(Generic[T, R]):
         self.tasks: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
         self.changed = threading.Condition()
         self.done: dict[int, R | Exception] = {}
-        self.listed = self.taken = 0
+        self.listed = self.handed_out = 0
         self.complete = self.closed = False
         self.failure: BaseException | None = None
         working = min(THREADS, limit)
@@ -111,7 +111,7 @@ class LookAhead(Generic[T, R]):
             self.changed.wait_for(lambda: self.ready(count if self.in_order else 1))
             self.changed.wait_for(lambda: self.ready(count), self.patience)
             batch = [(index, self.done.pop(index)) for index in sorted(self.done)[:count]]
-            self.taken += len(batch)
+            self.handed_out += len(batch)
             if not batch and self.failure:
                 raise self.failure
         return batch
@@ -119,10 +119,10 @@ class LookAhead(Generic[T, R]):
     def ready(self, count: int) -> bool:
         """Return whether count results, or all that are left, can be taken; with in_order, the next ones."""
         if self.in_order:
-            here = next(i for i in itertools.count(self.taken) if i not in self.done) - self.taken
+            here = next(i for i in itertools.count(self.handed_out) if i not in self.done) - self.handed_out
         else:
             here = len(self.done)
-        return self.closed or here >= count or (self.complete and self.listed == self.taken + here)
+        return self.closed or here >= count or (self.complete and self.listed == self.handed_out + here)
 
     def release(self, count: int) -> None:
         """Allow count more items to be read."""

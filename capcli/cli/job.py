@@ -178,7 +178,7 @@ class Job:
         """
         from capcli.distributed.cluster import Cluster, ClusterError
 
-        gpus, begun = self.cluster.gpus_per_actor, False
+        gpus, has_captions = self.cluster.gpus_per_actor, False
         try:
             with Cluster(self.cluster.address, say) as connected:
                 actors = connected.count_actors(self.cluster.actors, gpus)
@@ -186,13 +186,13 @@ class Job:
                     if report.trouble:
                         say(report.trouble)
                         return 1
-                    begun = True
+                    has_captions = True
                     with bar.aside():
                         keep(run, report)
                     bar.update(run.found + run.skipped, run.failed)
         except ClusterError as error:
             say(error)
-            return 1 if begun else 2
+            return 1 if has_captions else 2
         except Stop as stop:
             say("interrupted; to continue, run the same command with --resume")
             return stop.code

@@ -283,18 +283,18 @@ class CaptionPlan:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # Pillow's, about files that capcli reports itself
         # Keywords use all captions found anyway, and a cache keeps them.
-        taken = decoding.found(options.num) if self.most_keywords or writing.cache is not None else options.num
+        decoded = decoding.found(options.num) if self.most_keywords or writing.cache is not None else options.num
         record = Summary(options.verbose, kept=writing.summary is not None)
         # With --resume too, as a stopped run may have drawn overlays without their row.
         redrawn = options.overwrite or writing.resume
         with (
             open_views(captioner, options.views, options.num, redrawn) as views,
             # When watching, an image that is renamed keeps its caption.
-            open_cache(writing.cache, captioner, taken, decoding, not views, record.note, options.watch) as cache,
+            open_cache(writing.cache, captioner, decoded, decoding, not views, record.note, options.watch) as cache,
         ):
             # The output is opened last, when all else is in order.
             run = Run(self.open_rows(), [*self.places, *views], record, cache, bool(decoding.ban), self.listed.watch)
-            status = self.execute(run, captioner, taken, decoding)
+            status = self.execute(run, captioner, decoded, decoding)
         if status > 128:
             going_on = how_to_go_on(run.rows if options.output else None, options.views.html is not None, self.places)
             say("interrupted" + going_on)
@@ -310,11 +310,11 @@ class CaptionPlan:
         except OutputError as error:
             fail_to_open(error)
 
-    def execute(self, run: Run, captioner: Captioner, taken: int, decoding: DecodingOptions) -> int:
-        """Caption, write the summary, and return the exit status. taken: candidates to decode."""
+    def execute(self, run: Run, captioner: Captioner, decoded: int, decoding: DecodingOptions) -> int:
+        """Caption, write the summary, and return the exit status. decoded: candidates to decode."""
         quiet, summary = self.options.quiet, self.options.writing.summary
         bar = CaptionBar(sys.stderr.isatty() and not quiet, self.listed.count if self.listed.countable else None)
-        results = self.captions(run, captioner, taken, decoding)
+        results = self.captions(run, captioner, decoded, decoding)
         results = map(self.replacements.reword, results)
         if self.places or self.written:
             results = signed(results, signature_of(captioner, self.options.model.model), self.written)
@@ -329,7 +329,7 @@ class CaptionPlan:
                 status = status or 1
         return status
 
-    def captions(self, run: Run, captioner: Captioner, taken: int, decoding: DecodingOptions) -> Results:
+    def captions(self, run: Run, captioner: Captioner, decoded: int, decoding: DecodingOptions) -> Results:
         """Return batches of captions with the candidates and keywords asked for."""
         options, writing, cache = self.options, self.options.writing, run.cache
         listed = self.listed.images(run.pass_over)
@@ -339,13 +339,13 @@ class CaptionPlan:
         wanted = to_do if cache is None else recall(cache, to_do)
         photo_side = max((sink.photo_side for sink in run.others), default=0)
         batches: Results = captioner.batches(
-            wanted, taken, decoding, options.batch_size, options.sources.max_pixels, photo_side
+            wanted, decoded, decoding, options.batch_size, options.sources.max_pixels, photo_side
         )
         if cache is not None:
             batches = cache.remember(batches)
         if self.most_keywords:
             return add_keywords(batches, options.num, self.most_keywords)
-        return keep_best(batches, options.num) if taken > options.num else batches
+        return keep_best(batches, options.num) if decoded > options.num else batches
 
 
 def signature_of(captioner: Captioner, model: str | None) -> str:

@@ -160,8 +160,8 @@ def block_repeats(log_probs: Tensor, history: Tensor, length: int) -> None:
     if time < length:
         return
     sequences = history.unfold(2, length, 1)
-    begun = history[:, :, time - length + 1 :].unsqueeze(2)
-    again = (sequences[..., :-1] == begun).all(3)
+    last_words = history[:, :, time - length + 1 :].unsqueeze(2)
+    again = (sequences[..., :-1] == last_words).all(3)
     log_probs.scatter_add_(
         2, sequences[..., -1], torch.zeros_like(again, dtype=log_probs.dtype).masked_fill(again, -torch.inf)
     )

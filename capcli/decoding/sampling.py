@@ -127,10 +127,10 @@ def diverse_beams(
 
     def choose(log_probs: Tensor, going: Tensor) -> Tensor:
         chosen: list[Tensor] = []
-        taken = torch.zeros_like(log_probs[:, 0])
+        said = torch.zeros_like(log_probs[:, 0])
         for group in range(log_probs.shape[1]):
-            chosen.append((log_probs[:, group] - diversity * taken).argmax(1))
-            taken += F.one_hot(chosen[-1], taken.shape[1]) * going[:, group].unsqueeze(1)
+            chosen.append((log_probs[:, group] - diversity * said).argmax(1))
+            said += F.one_hot(chosen[-1], said.shape[1]) * going[:, group].unsqueeze(1)
         return torch.stack(chosen, 1)
 
     return roll_out(decoder, features, count, options, vocabulary, choose)

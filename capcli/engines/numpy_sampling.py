@@ -80,11 +80,11 @@ def diverse_beams(
 
     def choose(log_probs: np.ndarray, going: np.ndarray) -> np.ndarray:
         chosen = np.zeros(going.shape, np.int64)
-        taken = np.zeros_like(log_probs[:, 0])
+        said = np.zeros_like(log_probs[:, 0])
         rows = np.arange(len(going))
         for group in range(going.shape[1]):
-            chosen[:, group] = (log_probs[:, group] - diversity * taken).argmax(1)
-            taken[rows, chosen[:, group]] += going[:, group]
+            chosen[:, group] = (log_probs[:, group] - diversity * said).argmax(1)
+            said[rows, chosen[:, group]] += going[:, group]
         return chosen
 
     return roll_out(advance, state, count, options, vocabulary, choose)

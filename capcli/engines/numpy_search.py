@@ -227,8 +227,8 @@ def block_repeats(log_probs: np.ndarray, history: np.ndarray, length: int) -> No
     if time < length:
         return
     sequences = np.lib.stride_tricks.sliding_window_view(history, length, 2)
-    begun = history[:, :, None, time - length + 1 :]
-    image, beam, place = np.nonzero((sequences[..., :-1] == begun).all(3))
+    last_words = history[:, :, None, time - length + 1 :]
+    image, beam, place = np.nonzero((sequences[..., :-1] == last_words).all(3))
     log_probs[image, beam, sequences[image, beam, place, -1]] = -np.inf
 
 

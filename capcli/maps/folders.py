@@ -86,7 +86,7 @@ class AttentionFolders(Sink):
         Raises OSError, also if another run writes into it.
         """
         self.path, self.options, self.replace, self.photo_side = folder, options, replace, options.size
-        self.taken: set[str] = set()
+        self.names_used: set[str] = set()
         self.numbers: dict[str, int] = {}
         self.lock = LockedFolder(folder)
 
@@ -110,7 +110,7 @@ class AttentionFolders(Sink):
         base = "stdin" if path == STANDARD_INPUT else safe_name(Path(path).stem)
         for number in itertools.count(self.numbers.get(base.casefold(), 1)):
             folder = self.path / (base if number == 1 else f"{base}-{number}")
-            if folder.name.casefold() in self.taken:
+            if folder.name.casefold() in self.names_used:
                 continue
             try:
                 folder.mkdir()
@@ -120,7 +120,7 @@ class AttentionFolders(Sink):
                 if not self.replace and (folder / SHEET).exists():  # or they were never finished
                     raise ImageError(path, "its overlays exist; use --existing overwrite, or another folder") from None
             self.numbers[base.casefold()] = number + 1
-            self.taken.add(folder.name.casefold())
+            self.names_used.add(folder.name.casefold())
             return folder
         raise AssertionError  # count() has no end
 

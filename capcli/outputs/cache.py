@@ -105,7 +105,7 @@ class CaptionCache:
         self.path, self.model, self.tell = path, model, tell
         self.reads, self.writes, self.failed, self.recalled = reads, True, False, 0
         self.lock = threading.Lock()
-        self.begun: dict[bytes, Looked] = {}  # images in work, by content
+        self.in_work: dict[bytes, Looked] = {}  # images in work, by content
         self.order: deque[Looked | None] = deque()  # for each image given out, what its result belongs to
         self.connection = connect(path)
         try:
@@ -132,12 +132,12 @@ class CaptionCache:
             return image, None
         if not self.reads:
             return image, looked
-        if content in self.begun:
-            return Caption(image, ()), self.begun[content]
+        if content in self.in_work:
+            return Caption(image, ()), self.in_work[content]
         if known := self.find(content):
             self.recalled += 1
             return replace(known, path=image), None
-        self.begun[content] = looked
+        self.in_work[content] = looked
         return image, looked
 
     def find(self, content: bytes) -> Caption | None:
@@ -187,7 +187,7 @@ class CaptionCache:
                 self.writes = False
                 self.fail(f"{error}; no more captions are kept there")
             for looked in new:
-                self.begun.pop(looked.content or b"", None)
+                self.in_work.pop(looked.content or b"", None)
 
     def fail(self, reason: str) -> None:
         """Report trouble with the file."""

@@ -188,10 +188,10 @@ def follow(
         ranks.wait_for_leader()
         if place.name not in done:
             console.print(f"{place}: {stage.kind}", markup=False)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             run_stage(stage, place, before, device, cache or folder / FEATURES, ranks)
             if ranks.leads:
-                done[place.name] = round((time.perf_counter() - begun) / 60, 1)
+                done[place.name] = round((time.perf_counter() - started) / 60, 1)
                 write_whole(folder / DONE_FILE, json.dumps(done, indent=1).encode())
             ranks.wait_for_leader()
         before = place

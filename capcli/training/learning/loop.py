@@ -31,7 +31,7 @@ from capcli.training.learning.snapshot import (
     write_snapshot,
 )
 from capcli.training.measuring.validation import is_measured, mean_cider, measure_checkpoint, shown_photos, validate
-from capcli.training.watching.curves import news_of, thin_out
+from capcli.training.watching.curves import describe_run, thin_out
 from capcli.training.watching.reports import Example, report
 from capcli.training.watching.watching import Watcher
 
@@ -116,7 +116,7 @@ class Page:
     def write(self, log: Log, left: timedelta | None = None) -> None:
         """Write the page. left: estimated time for other epochs, or None."""
         epochs, figure = self.setup.options.epochs, self.setup.objective.figure
-        self.watcher.write(news_of(self.name, log, epochs, figure, self.photos, left))
+        self.watcher.write(describe_run(self.name, log, epochs, figure, self.photos, left))
 
 
 def tell_beginning(setup: Setup) -> None:

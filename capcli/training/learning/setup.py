@@ -59,7 +59,7 @@ class Setup:
     photos: training photos of all sets, indexed by batches.
     order: indices of photos, one per showing in an epoch.
     captions: ids of the photos' captions, see `encode_captions`.
-    lent: sentences with photos lent to them.
+    paired: sentences with photos lent to them.
     inputs: serve photos as the model takes them.
     optimizer: of the trained weights.
     average: of the weights, measured and kept; None keeps the weights themselves.
@@ -76,7 +76,7 @@ class Setup:
     order: list[int]
     model: CaptionModel
     captions: list[list[tuple[list[int], ...]]]
-    lent: Lent
+    paired: PairedSentences
     inputs: StoredFeatures | FreshCrops
     optimizer: Optimizer
     average: WeightAverage | None
@@ -105,13 +105,13 @@ class Setup:
         """Yield this rank's part of an epoch's batches, the same each time. epoch: from 0."""
         views = [is_mirrored(view) for view in range(self.inputs.views)]
         seed, samples = self.options.seed * 100_003 + epoch, self.objective.samples
-        captions, order = self.captions + self.lent.captions, self.shown(epoch)
+        captions, order = self.captions + self.paired.captions, self.shown(epoch)
         batches = epoch_batches(captions, order, views, self.options.captions_per_batch, seed, samples)
-        return map(self.ranks.part, map(self.lent.with_photos, batches))
+        return map(self.ranks.part, map(self.paired.with_photos, batches))
 
     def shown(self, epoch: int) -> list[int]:
-        """Return an epoch's indices of photos, then of groups of lent sentences, see `Lent`. epoch: from 0."""
-        return self.order + self.lent.part(epoch)
+        """Return an epoch's indices of photos, then of groups of sentences, see `PairedSentences`. epoch: from 0."""
+        return self.order + self.paired.part(epoch)
 
 
 def set_up(
@@ -153,7 +153,7 @@ def set_up(
         order=show_order(sets),
         model=model,
         captions=encode_captions(photos, model.vocabulary, model.config.max_length),
-        lent=Lent.of(options, sentences, photos, model),
+        paired=PairedSentences.of(options, sentences, photos, model),
         inputs=FreshCrops(model, sets, options, device)
         if options.fine_tune
         else StoredFeatures(model, sets, options, device, cache or folder / "features"),
@@ -169,7 +169,7 @@ def set_up(
 
 
 @dataclass(frozen=True)
-class Lent:
+class PairedSentences:
     """Hold sentences with photos lent to them, in groups that share a photo as its captions do.
 
     photos: (photos + groups,), the photo of each index: each photo itself, then each group's.
@@ -184,7 +184,9 @@ class Lent:
     epochs: int
 
     @classmethod
-    def of(cls, options: TrainOptions, sentences: Sequence[str], photos: list[Photo], model: CaptionModel) -> Lent:
+    def of(
+        cls, options: TrainOptions, sentences: Sequence[str], photos: list[Photo], model: CaptionModel
+    ) -> PairedSentences:
         """Make the groups. sentences, photos: see `lend_photos`; model: gives the vocabulary."""
         groups = [
             (index, Photo(photo.path, tuple(own[begin : begin + CAPTIONS_AT_ONCE]), "train"))

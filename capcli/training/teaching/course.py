@@ -14,7 +14,7 @@ from typing import Any
 from capcli.files import write_whole
 from capcli.training.data.datasets import Photo
 from capcli.training.watching.charts import Chart, Line
-from capcli.training.watching.watching import News, Said, Sentence, Shown, Table, Watcher
+from capcli.training.watching.watching import CaptionedPhoto, News, Said, Sentence, Table, Watcher
 
 STATE_FILE = "teaching.json"
 NOTHING_KEPT = "photos held out in turn are described worse than before, so nothing of it is kept"
@@ -45,7 +45,7 @@ class Course:
     tried: list[tuple[float, float | None]] = field(default_factory=list)
     taught: list[float] = field(default_factory=list)
     gain: tuple[float, float] | None = None
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[CaptionedPhoto] = field(default_factory=list)
     held_out: bool = True
     kept: bool | None = None
     seconds: float | None = None
@@ -91,7 +91,7 @@ class Course:
     def show(self, photos: Sequence[Photo], before: list[Sentence], after: list[Sentence]) -> None:
         """Set the photos to show, with captions before and after."""
         self.shown = [
-            Shown(photo, [Said("after", later), Said("before", earlier)])
+            CaptionedPhoto(photo, [Said("after", later), Said("before", earlier)])
             for photo, earlier, later in zip(photos, before, after, strict=True)
         ]
 

@@ -55,7 +55,7 @@ REPLAY_WEIGHT = 0.3
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 GRADIENT_NORM = 1.0
 FOLDS = 3
-SHARES = (0.6, 0.8, 1.0)  # of what was learnt; photos held out choose one, see `partly`
+SHARES = (0.6, 0.8, 1.0)  # of what was learnt; photos held out choose one, see `blend`
 MANY = 100  # photos, from which all is kept: choosing, which chance may mislead, would cost more than it gains
 MIN_COUNT = 2  # captions that must have a word for it to be learnt
 FEWEST = 6  # photos, to hold some out in turn
@@ -105,7 +105,7 @@ def teach(
 
     The taught decoder sits beside the old one, see `TaughtDecoder`. In learning, it is kept close to the old one's
     predictions for remembered photos. Photos held out in turn measure the gain, which is printed, and decide how much
-    of what was learnt is kept, see `partly`: nothing, and no checkpoint is written, if they are described worse.
+    of what was learnt is kept, see `blend`: nothing, and no checkpoint is written, if they are described worse.
     folder/curves.html and folder/teaching.json show each pass.
 
     data_set: captioned by a person.
@@ -146,7 +146,7 @@ def teach(
         course.tell(watcher)
         console.print(f"capcli: {NOTHING_KEPT}", markup=False)
         return False
-    taught = partly(lesson, taught, share)
+    taught = blend(lesson, taught, share)
     if not course.held_out:
         show_some(course, lesson, photos, taught)
 
@@ -469,7 +469,7 @@ def judge(
         for share in shares:
             described[share] = {}
             for decoder, fold in zip(decoders, folds, strict=True):
-                described[share] |= describe(lesson, partly(lesson, decoder, share), lesson.vocabulary, fold)
+                described[share] |= describe(lesson, blend(lesson, decoder, share), lesson.vocabulary, fold)
                 advance(len(fold))
         earlier = describe(lesson, lesson.before, lesson.old, order)
         advance(len(photos))
@@ -480,7 +480,7 @@ def judge(
     later, after = described[share], scored[share].mean().item()
     some = [fold[0] for fold in folds]
     seen = [
-        look(lesson, partly(lesson, decoder, share), lesson.vocabulary, [i])[0]
+        look(lesson, blend(lesson, decoder, share), lesson.vocabulary, [i])[0]
         for decoder, i in zip(decoders, some, strict=True)
     ]
     console.print(
@@ -495,7 +495,7 @@ def judge(
     return share if helpful else 0
 
 
-def partly(lesson: Lesson, taught: Decoder, share: float) -> Decoder:
+def blend(lesson: Lesson, taught: Decoder, share: float) -> Decoder:
     """Return a decoder for inference, with weights between those before and those taught.
 
     Lessons of few photos hold for others only in part. A new word, taught by nothing else, is kept whole.

@@ -112,8 +112,8 @@ class Chart:
         told = [self.title]
         for line in self.lines:
             (first, begin), (last, end) = line.finite[0], line.finite[-1]
-            begun = f"{line.name}: {figure(begin)} in {self.steps} {first}"
-            told.append(f"{begun}, {figure(end)} in {self.steps} {last}" if last > first else begun)
+            beginning = f"{line.name}: {figure(begin)} in {self.steps} {first}"
+            told.append(f"{beginning}, {figure(end)} in {self.steps} {last}" if last > first else beginning)
         return "; ".join(told)
 
 

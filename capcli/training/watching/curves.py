@@ -8,7 +8,7 @@ from typing import Any
 
 from capcli.training.data.datasets import Photo
 from capcli.training.watching.charts import Chart, Line
-from capcli.training.watching.watching import News, Said, Shown, Table
+from capcli.training.watching.watching import CaptionedPhoto, News, Said, Table
 
 Rows = list[dict[str, Any]]  # one per epoch
 MOST_SHOWN = 24  # epochs whose captions are kept; even, so that the first and last stay
@@ -35,7 +35,7 @@ def thin_out(log: Rows) -> None:
             del row["examples"]
 
 
-def news_of(
+def describe_run(
     name: str, log: Rows, epochs: int, objective: str, photos: Sequence[Photo], left: timedelta | None = None
 ) -> News:
     """Return a run's page content.
@@ -63,7 +63,7 @@ def news_of(
         charts=charts_of(log, columns, epochs, objective, sets),
         note=NOTE,
         table=Table(list(columns), list(zip(*columns.values(), strict=True))),
-        shown=shown_of(log, photos),
+        shown=captioned_photos(log, photos),
         what="Some dev photos",
     )
 
@@ -73,7 +73,7 @@ def charts_of(
 ) -> list[Chart]:
     """Return charts of figures.
 
-    log, epochs, objective: see `news_of`.
+    log, epochs, objective: see `describe_run`.
     columns: the table's.
     sets: with dev photos.
     """
@@ -100,12 +100,12 @@ def charts_of(
     return [chart for chart in charts if chart.lines]
 
 
-def shown_of(log: Rows, photos: Sequence[Photo]) -> list[Shown]:
+def captioned_photos(log: Rows, photos: Sequence[Photo]) -> list[CaptionedPhoto]:
     """Return photos with their captions, latest first."""
     told = [row for row in reversed(log) if "examples" in row]
     if not told:
         return []
     return [
-        Shown(photo, [Said(f"epoch {row['epoch']}", row["examples"][i]) for row in told])
+        CaptionedPhoto(photo, [Said(f"epoch {row['epoch']}", row["examples"][i]) for row in told])
         for i, photo in enumerate(photos)
     ]

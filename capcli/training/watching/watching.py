@@ -47,7 +47,7 @@ class Said(NamedTuple):
     sentence: Sentence
 
 
-class Shown(NamedTuple):
+class CaptionedPhoto(NamedTuple):
     """Hold a photo with its captions, latest first."""
 
     photo: Photo
@@ -84,7 +84,7 @@ class News:
     charts: Sequence[Chart]
     note: str
     table: Table
-    shown: Sequence[Shown]
+    shown: Sequence[CaptionedPhoto]
     what: str
     person: str = "a person"
 

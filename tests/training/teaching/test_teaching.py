@@ -29,12 +29,12 @@ from capcli.training.teaching.memory import read_memory
 from capcli.training.teaching.teaching import (
     LABEL_SMOOTHING,
     VIEWS,
+    blend,
     encode,
     held_out_loss,
     learn_all,
     learn_words,
     least_sufficient,
-    partly,
     prepare,
     separate,
     teach,
@@ -134,7 +134,7 @@ def test_new_words_are_learnt_whole_and_the_rest_in_part(photos: list[Photo], sh
     learnt, old = copy.deepcopy(lesson.decoder), len(lesson.old)
     for weight in learnt.parameters():
         weight.data += 1
-    for name, weight in partly(lesson, learnt, share).named_parameters():
+    for name, weight in blend(lesson, learnt, share).named_parameters():
         moved = weight - lesson.decoder.get_parameter(name)
         if name in ("embedding.weight", "output_bias"):
             assert len(moved) > old

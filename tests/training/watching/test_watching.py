@@ -24,7 +24,7 @@ from capcli.results import AttentionMap, Candidate
 from capcli.training.data.datasets import Photo
 from capcli.training.learning import loop
 from capcli.training.learning.options import TrainOptions
-from capcli.training.watching.curves import MOST_SHOWN, SCORES, news_of, thin_out
+from capcli.training.watching.curves import MOST_SHOWN, SCORES, describe_run, thin_out
 from capcli.training.watching.watching import News, Watcher
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class WellFormed(HTMLParser):
 
 def test_the_page_is_whole_escaped_and_needs_nothing_else(tmp_path: Path, photos: list[Photo]) -> None:
     log = make_log(3, NASTY, "coco", caption=f"a {NASTY} {{}}")
-    text = write(tmp_path / "run", news_of(NASTY, log, 10, "loss", photos, timedelta(seconds=90)))
+    text = write(tmp_path / "run", describe_run(NASTY, log, 10, "loss", photos, timedelta(seconds=90)))
     parser = WellFormed()
     parser.feed(text)
     assert parser.open == []
@@ -135,7 +135,7 @@ def test_its_figures_are_those_of_the_log(tmp_path: Path, photos: list[Photo]) -
         ]
         for row in log
     ]
-    news = news_of("run", log, 5, "loss", photos)
+    news = describe_run("run", log, 5, "loss", photos)
     assert figures(write(tmp_path / "run", news)) == expected
     loss, *_, rate = news.charts
     assert [line.name for line in loss.lines] == ["training", "pets dev", "coco dev"]
@@ -145,7 +145,7 @@ def test_its_figures_are_those_of_the_log(tmp_path: Path, photos: list[Photo]) -
 
 
 def test_rewards_have_a_chart_of_their_own(photos: list[Photo]) -> None:
-    news = news_of("run", make_log(2, "pets", objective="reward"), 2, "reward", photos)
+    news = describe_run("run", make_log(2, "pets", objective="reward"), 2, "reward", photos)
     assert [chart.title for chart in news.charts] == ["Reward", "Loss", "Scores of pets dev, %", "Learning rate"]
 
 
@@ -154,11 +154,11 @@ def test_a_run_that_has_just_begun_or_has_no_dev_photos_has_a_page(tmp_path: Pat
     log = make_log(epochs)
     for row in log:
         row["examples"] = []
-    text = write(tmp_path / "run", news_of("run", log, 4, "loss", []))
+    text = write(tmp_path / "run", describe_run("run", log, 4, "loss", []))
     assert ("The first figures are still being worked on." in text) == (epochs == 0)
     assert ("epoch 1 of 4" in text) == ("reload every half minute" in text) is True
     assert "compare words" not in text
-    assert "reload every" not in write(tmp_path / "run", news_of("run", log, 1, "loss", [])) or not epochs
+    assert "reload every" not in write(tmp_path / "run", describe_run("run", log, 1, "loss", [])) or not epochs
 
 
 def test_captions_of_many_epochs_do_not_pile_up() -> None:
@@ -174,7 +174,7 @@ def test_captions_of_many_epochs_do_not_pile_up() -> None:
 
 def test_a_photo_that_is_gone_leaves_its_captions(tmp_path: Path, photos: list[Photo]) -> None:
     photos[0].path.unlink()
-    text = write(tmp_path / "run", news_of("run", make_log(2, "pets"), 2, "loss", photos))
+    text = write(tmp_path / "run", describe_run("run", make_log(2, "pets"), 2, "loss", photos))
     assert "one.png, which can’t be read any more" in text
     assert text.count('<li class="card">') == 2
     assert text.count("<img ") == 1
@@ -182,7 +182,7 @@ def test_a_photo_that_is_gone_leaves_its_captions(tmp_path: Path, photos: list[P
 
 def test_what_cannot_be_written_costs_a_line(tmp_path: Path, photos: list[Photo]) -> None:
     console = Console(file=io.StringIO(), soft_wrap=True, width=40)
-    watcher, news = Watcher(tmp_path, console), news_of("run", make_log(1, "pets"), 2, "loss", photos)
+    watcher, news = Watcher(tmp_path, console), describe_run("run", make_log(1, "pets"), 2, "loss", photos)
     (tmp_path / "curves.html").mkdir()
     watcher.write(news)
     watcher.write(news)
@@ -230,7 +230,7 @@ def test_a_run_goes_on_without_its_page_and_later_has_all_epochs_on_it(
 def test_in_a_browser(
     tmp_path: Path, photos: list[Photo], page: Page, complaints: list[str], requests: list[str]
 ) -> None:
-    write(tmp_path / "run", news_of("run", make_log(3, "pets"), 10, "loss", photos))
+    write(tmp_path / "run", describe_run("run", make_log(3, "pets"), 10, "loss", photos))
     address = (tmp_path / "run" / "curves.html").as_uri()
     page.goto(address)
     assert page.evaluate("document.querySelector('.card img').decode().then(() => true)")
@@ -266,7 +266,7 @@ def test_in_a_browser(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_barrier(tmp_path: Path, photos: list[Photo], page: Page, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    write(tmp_path / "run", news_of("run", make_log(3, *"abcdef"), 10, "loss", photos))
+    write(tmp_path / "run", describe_run("run", make_log(3, *"abcdef"), 10, "loss", photos))
     page.emulate_media(color_scheme=scheme)
     page.goto((tmp_path / "run" / "curves.html").as_uri())
     page.locator(".card .w").first.focus()
