@@ -12,7 +12,7 @@ from capcli.maps.shown import sentence
 def shown_explanation(explained: Explanation) -> dict[str, Any]:
     """Return a page's content for a sentence: a caption's, with the photo's verdict on each word.
 
-    `note` is a line about it all.
+    `note` is a line about it all, and `fit` the figure by which sentences can be compared.
     """
     shown = sentence(explained.best)
     notes = [f"{factor(explained.gain)} as likely as over a blank picture", f"fit {explained.fit:+.3f}"]
@@ -23,7 +23,7 @@ def shown_explanation(explained: Explanation) -> dict[str, Any]:
         word["description"] += f", {factor(explained.gains[index])} by the photo"
         if note := note_on(explained, index):
             word["description"] += f", {note}"
-    return shown | {"note": "; ".join(notes)}
+    return shown | {"note": "; ".join(notes), "fit": explained.fit}
 
 
 def with_table(explained: Explanation) -> dict[str, Any]:

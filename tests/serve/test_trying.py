@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.server
+import json
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,3 +196,88 @@ def test_narrow_windows_need_no_sideways_scrolling(at_home: Page, path: str, tex
     at_home.set_viewport_size({"width": 320, "height": 640})
     at_home.evaluate(f"document.documentElement.style.fontSize = '{text_size}'")
     assert at_home.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def dropping(page: Page, items: str, photo: Path) -> None:
+    """Drop what an expression makes of a photo's File."""
+    page.evaluate(
+        f"""data => {{
+            const content = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+            const file = new File([content], "inside.jpg", {{type: "image/jpeg"}});
+            const event = new Event("drop", {{bubbles: true, cancelable: true}});
+            event.dataTransfer = {{items: {items}}};
+            document.getElementById("drop").dispatchEvent(event);
+        }}""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+
+
+FOLDER = """[{kind: "file", webkitGetAsEntry: () => ({isDirectory: true, name: "holiday", createReader: () => {
+    const notes = {isFile: true, name: "notes.txt", file: take => take(new File(["x"], "notes.txt"))};
+    const left = [[{isFile: true, name: "inside.jpg", file: take => take(file)}, notes], []];
+    return {readEntries: take => take(left.shift())};
+}})}]"""
+
+
+def test_the_photos_of_a_dropped_folder_are_captioned(at_home: Page) -> None:
+    dropping(at_home, FOLDER, PHOTOS / "coffee.jpg")
+    at_home.get_by_text("1 photo captioned").wait_for()
+    assert at_home.locator(".path").all_text_contents() == ["inside.jpg"]
+
+
+def test_a_folder_without_photos_is_told(at_home: Page) -> None:
+    dropping(at_home, FOLDER.replace("take(file)", 'take(new File(["x"], "a.txt"))'), PHOTOS / "coffee.jpg")
+    at_home.get_by_text("There is no photo in what was dropped.").wait_for()
+
+
+def test_an_empty_file_is_told_in_a_persons_words(at_home: Page, tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    give(at_home, tmp_path / "empty.jpg")
+    assert at_home.locator(".problem").text_content() == ("This file is empty. Was it copied or downloaded to its end?")
+
+
+def test_results_survive_a_reload_and_can_be_cleared(at_home: Page, complaints: list[str]) -> None:
+    give(at_home, PHOTOS / "chelsea.jpg", PHOTOS / "coffee.jpg")
+    before = at_home.locator(".caption").all_text_contents()
+    at_home.reload()
+    assert at_home.locator("#count").text_content() == "2 photos captioned"
+    assert sorted(at_home.locator(".caption").all_text_contents()) == sorted(before)
+    card = at_home.locator(".card").first
+    card.get_by_label("Your own sentence").fill("a dog")
+    at_home.keyboard.press("Enter")
+    card.locator(".note").wait_for()
+    at_home.get_by_role("button", name="Clear").click()
+    assert at_home.locator(".card").count() == 0
+    at_home.reload()
+    assert at_home.locator(".card").count() == 0
+    assert complaints == []
+
+
+def test_captions_and_ones_own_sentence_are_on_one_scale(at_home: Page) -> None:
+    give(at_home, PHOTOS / "chelsea.jpg")
+    best = at_home.locator("p.caption").first.text_content() or ""
+    at_home.get_by_label("Your own sentence").fill(best)
+    at_home.keyboard.press("Enter")
+    at_home.locator(".note").wait_for()
+    scores = at_home.locator(".score").all_text_contents()
+    assert len(scores) == 6
+    assert all(score.startswith("fit ") for score in scores)
+    assert scores[0] == scores[-1]  # the same sentence
+
+
+def test_captions_are_copied_and_downloaded(at_home: Page, tmp_path: Path) -> None:
+    at_home.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    give(at_home, PHOTOS / "chelsea.jpg")
+    best = at_home.locator("p.caption").first.text_content()
+    at_home.get_by_role("button", name="Copy").first.click()
+    at_home.get_by_role("button", name="Copied").wait_for()
+    assert at_home.evaluate("navigator.clipboard.readText()") == best
+    texts = {}
+    for kind in ("CSV", "JSON"):
+        with at_home.expect_download() as waiting:
+            at_home.get_by_role("button", name=f"Download {kind}").click()
+        waiting.value.save_as(tmp_path / kind)
+        texts[kind] = (tmp_path / kind).read_bytes().decode()
+    assert texts["CSV"] == f'\ufeff"file_path","caption"\r\n"chelsea.jpg","{best}"\r\n'
+    assert json.loads(texts["JSON"])[0]["file_path"] == "chelsea.jpg"
+    assert json.loads(texts["JSON"])[0]["captions"][0] == best

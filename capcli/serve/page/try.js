@@ -2,6 +2,7 @@
 const AT_ONCE = 4;  // photos that are on their way
 const cards = document.getElementById("cards"), count = document.getElementById("count");
 const chooser = document.getElementById("files"), drop = document.getElementById("drop");
+const takeAlong = document.getElementById("take");
 const waiting = [];
 let running = 0, done = 0, failed = 0, number = 0;
 
@@ -10,6 +11,7 @@ function tell() {
   if (left) parts.push(`${left} to go`);
   if (failed) parts.push(`${failed} failed`);
   count.textContent = parts.join(", ");
+  takeAlong.hidden = !done;
 }
 
 function take(files) {
@@ -31,7 +33,10 @@ async function work() {
 
 async function caption(file, card) {
   try {
-    fill(card, file, await ask(`/page/caption?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file}));
+    if (!file.size) throw new Refused(0, {error: "This file is empty. Was it copied or downloaded to its end?"});
+    const photo = await ask(`/page/caption?name=${encodeURIComponent(file.name)}`, {method: "POST", body: file});
+    fill(card, file, photo);
+    keep(photo);
     done++;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -47,6 +52,7 @@ function fill(card, file, photo) {
   const frame = make("div", {class: "frame"}, make("img", {
     src: `data:image/jpeg;base64,${photo.picture}`, alt: best.text || photo.name, width: photo.width, height: photo.height}));
   shape(frame, photo.width, photo.height);
+  const bestScore = make("span", {class: "score"}, best.score.toFixed(2));
   const list = make("ul", {class: "others", role: "list", "aria-label": "other captions, each after its score"});
   for (const other of others) list.append(make("li", {}, make("span", {class: "score"}, other.score.toFixed(2)), sentence("span", other)));
   const field = make("input", {id, class: "field", maxlength: 1000, autocomplete: "off", spellcheck: "true"});
@@ -54,22 +60,27 @@ function fill(card, file, photo) {
   const form = make("form", {class: "mine"}, make("label", {for: id}, "Your own sentence"), make("div", {class: "row"}, field, make("button", {}, "Score")), own);
   form.addEventListener("submit", event => {
     event.preventDefault();
-    score(file, field.value.trim(), own);
+    score(file, field.value.trim(), photo, card, own);
   });
   card.replaceChildren(
     make("div", {class: "view"}, frame),
-    make("div", {class: "text"}, sentence("p", best), ...(others.length ? [list] : []),
+    make("div", {class: "text"}, make("div", {class: "best"}, bestScore, sentence("p", best), copier(() => best.text)), ...(others.length ? [list] : []),
       ...(photo.judgement ? [make("p", {class: photo.unsure ? "unsure" : "keywords"}, photo.judgement)] : []),
       ...(photo.kinds ? [make("p", {class: "keywords"}, `Kinds: ${photo.kinds}`)] : []),
       form, make("p", {class: "status", "aria-hidden": "true"}), make("p", {class: "path"}, photo.name)));
 }
 
-async function score(file, text, place) {
+// Score a person's sentence, and the captions anew: what one is to be compared with is on its scale.
+async function score(file, text, photo, card, place) {
   if (!text) return;
   try {
-    const [read] = await ask(`/page/explain?sentence=${encodeURIComponent(text)}`, {method: "POST", body: file});
+    const query = new URLSearchParams([text, ...photo.sentences.map(said => said.text)].filter(Boolean).map(said => ["sentence", said]));
+    const [read, ...captions] = await ask(`/page/explain?${query}`, {method: "POST", body: file});
+    const fit = said => `fit ${said.fit < 0 ? "" : "+"}${said.fit.toFixed(2)}`;
     show(null);
-    place.replaceChildren(sentence("p", read), make("p", {class: "note"}, read.note));
+    card.querySelectorAll(".best > .score, .others .score").forEach((place, i) => { if (captions[i]) place.textContent = fit(captions[i]); });
+    place.replaceChildren(make("div", {class: "best"}, make("span", {class: "score"}, fit(read)), sentence("p", read), copier(() => text)),
+      make("p", {class: "note"}, read.note));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     place.replaceChildren(make("p", {class: "problem"}, error.message));
@@ -91,8 +102,30 @@ document.addEventListener("dragover", event => {
   drop.classList.add("over");
 });
 document.addEventListener("dragleave", event => { if (!event.relatedTarget) drop.classList.remove("over"); });
-document.addEventListener("drop", event => {
+document.addEventListener("drop", async event => {
   event.preventDefault();
   drop.classList.remove("over");
-  take(event.dataTransfer.files);
+  const dropped = await filesOf(event.dataTransfer);
+  if (dropped.length) take(dropped);
+  else count.textContent = "There is no photo in what was dropped.";
 });
+
+document.getElementById("csv").addEventListener("click", () => download("captions.csv", "text/csv",
+  asCsv([["file_path", "caption"], ...tried.map(photo => [photo.name, photo.sentences[0].text])])));
+document.getElementById("json").addEventListener("click", () => download("captions.json", "application/json",
+  JSON.stringify(tried.map(photo => ({file_path: photo.name, captions: photo.sentences.map(said => said.text)})), null, 1)));
+document.getElementById("clear").addEventListener("click", () => {
+  forget();
+  show(null);
+  cards.replaceChildren();
+  done = failed = 0;
+  tell();
+});
+for (const photo of recall()) {
+  const card = make("li", {class: "card"});
+  cards.prepend(card);
+  fill(card, fileOf(photo), photo);
+  tried.push(photo);
+  done++;
+}
+if (done) tell();
