@@ -489,3 +489,16 @@ def test_narrow_windows_need_no_sideways_scrolling(opened: Page, text_size: str)
     opened.set_viewport_size({"width": 320, "height": 640})
     opened.evaluate(f"document.documentElement.style.fontSize = '{text_size}'")
     assert opened.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_accepted_and_corrected_look_different_without_colour(opened: Page) -> None:
+    opened.keyboard.press("Enter")
+    opened.locator("#strip .accepted").wait_for()
+    opened.keyboard.press("e")
+    opened.keyboard.insert_text("a red boat")
+    opened.keyboard.press("Enter")
+    opened.locator("#strip .corrected").wait_for()
+    content = "e => getComputedStyle(e, '::after').content"
+    marks = [opened.locator(f"#strip .{kind}").evaluate(content) for kind in ("accepted", "corrected")]
+    assert "✓" in marks[0]
+    assert "✎" in marks[1]
