@@ -112,19 +112,24 @@ def show_pointing(
     from capcli.outputs.formats import dump
     from capcli.training.measuring.pointing import as_lines, measure_pointing, read_boxes
 
-    captioner, options = open_captioner(model, asked, num, len(data_set.require(split)))
-    require_attention(captioner, "--pointing")
+    captioner, options = open_captioner(model, asked, num, len(data_set.require(split)), "--pointing")
     points = measure_pointing(captioner, data_set, split, read_boxes(boxes), options, BATCH_SIZE)
     show_lines(dump(points, indent=1) if as_json else "\n".join(as_lines(points)))
 
 
 def open_captioner(
-    model: ModelOptions, asked: dict[str, Any], num: int, photos: int
+    model: ModelOptions, asked: dict[str, Any], num: int, photos: int, attentive: str = ""
 ) -> tuple[Captioner, DecodingOptions]:
-    """Return a captioner and how it decodes, and say that it begins. photos: how many it captions."""
+    """Return a captioner and how it decodes, and say that it begins.
+
+    photos: how many it captions.
+    attentive: the option that needs a decoder with attention, if any.
+    """
     from capcli.cli.process import one_core_per_batch
 
     captioner = load_captioner(model)
+    if attentive:
+        require_attention(captioner, attentive)
     options = decoding_options(captioner, asked, num)
     one_core_per_batch(captioner, options)
     typer.echo(f"captioning {photos} photos on {captioner.device} in {captioner.precision}", err=True)
