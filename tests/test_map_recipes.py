@@ -53,7 +53,7 @@ class Curious(decoders.AttentionDecoder):
 
 config.ENCODERS["pooled"] = config.EncoderKind((16, 32), 8, 8)
 encoders.ENCODER_CLASSES["pooled"] = Pooled
-config.DECODERS["curious"] = config.DecoderKind(attends=True)
+config.DECODERS["curious"] = config.DecoderKind("as nobody else does", attends=True)
 decoders.DECODER_CLASSES["curious"] = Curious
 """
 COMMAND = """

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
-from capcli.images.find import coco_id
 from capcli.outputs.existing import SEPARATOR
 from capcli.outputs.imagefolder import ImageFolderRows
 from capcli.outputs.parquet import ParquetFolder, ParquetRows, is_folder
@@ -122,6 +121,8 @@ class CocoRows(JsonRows):
 
     def wants(self, image: str) -> bool | None:
         """Return None. Raises ImageError if the image's name does not end in a number, its id."""
+        from capcli.images.find import coco_id  # here, as help needs no Pillow
+
         if coco_id(image) is None:
             raise ImageError(image, "its name does not end in a number, which COCO's form needs")
         return None
@@ -130,6 +131,8 @@ class CocoRows(JsonRows):
         """Return an element of the array, nothing for a failure. Raises ImageError as `wants` does."""
         if "error" in row:
             return ""
+        from capcli.images.find import coco_id
+
         self.wants(row["path"])
         return super().encode({"image_id": coco_id(row["path"]), "caption": row["caption"] or ""})
 

@@ -101,6 +101,8 @@ class Course:
             parts = [NOTHING_KEPT]
         elif self.seconds is not None:
             parts = [f"taught in {self.seconds:.0f} s"]
+        elif self.tried and not (self.taught or self.gain):
+            parts = [f"trying it on photos held out: pass {len(self.tried)} of {self.passes} is over"]
         elif self.passes:
             parts = [f"teaching: pass {len(self.taught)} of {self.passes} is over"]
         else:
