@@ -47,7 +47,7 @@ def info(
 
 
 def about_photo(path: str, as_json: bool) -> str:
-    """Return what `info` says of a photo, or exit with a line."""
+    """Return the texts kept for a photo, with place, field, author and which readers show them; or exit with a line."""
     from capcli.outputs.whose import shown_by_readers, texts_of
     from capcli.results import ImageError
 

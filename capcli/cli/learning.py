@@ -25,7 +25,7 @@ def typed_command(name: str, *before: str) -> str | None:
 def require_room(folder: Path, names: Iterable[str] = (), stop: Callable[[object], NoReturn] = fail) -> None:
     """Stop with a line if a folder holds a checkpoint, or files that the new one would replace.
 
-    Leftovers of a run without a checkpoint do not count.
+    What a run left that made no checkpoint does not count.
 
     folder: need not exist.
     names: files written besides the checkpoint.

@@ -45,12 +45,12 @@ def make_ready(captioner: Captioner) -> None:
 
 
 def teaching_of(album: Album, command: str, options: ModelOptions, taught: Path, chosen: bool) -> Teaching:
-    """Return what teaches on a page.
+    """Return a page's teaching, whose loader opens either model.
 
-    command: that teaches what the album saves.
-    options: for the model of before.
+    command: teaches what the album saves; run in a process of its own.
+    options: name the model as it was before.
     taught: folder of the taught model.
-    chosen: whether the server begins with that.
+    chosen: whether the server begins with the taught model.
     """
     from capcli.captioner import Captioner
     from capcli.checkpoints.store import ModelError

@@ -148,7 +148,7 @@ class Training:
 
     @contextmanager
     def together(self) -> Iterator[tuple[torch.device, Ranks]]:
-        """Yield a run's device and processes, for a `with` block."""
+        """Yield a run's device and its processes, joined, for a `with` block; exit with status 1 if one is lost."""
         from capcli.engines.torch import choose_device
         from capcli.training.learning.ranks import RankLost, Ranks
 

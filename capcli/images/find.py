@@ -77,7 +77,7 @@ def ignore(path: str, reason: str) -> None:
 def find_images(
     arguments: Iterable[str], selection: Selection = EVERYTHING, pass_over: Callable[[str, str], object] = ignore
 ) -> Iterator[str | ImageError]:
-    """Yield the image files that arguments name, lazily and in natural order.
+    """Yield the image files that arguments name, lazily: in the arguments' order, and in natural order within each.
 
     An ImageError replaces a folder that cannot be listed, and an argument that names nothing.
 

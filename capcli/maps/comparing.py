@@ -80,7 +80,7 @@ def rows_of(count: int, columns: int) -> list[range]:
 
 
 def comparison_sheet(looks: Sequence[Look]) -> Image.Image:
-    """Return a contact sheet: the photo, then for each look its words, with heat over the photo if it has any."""
+    """Return a contact sheet: the photo, then a row per look at it, a tile and a probability for each word."""
     photo = looks[0].caption.photo
     assert photo is not None
     tile = photo.copy()

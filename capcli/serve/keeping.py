@@ -216,9 +216,9 @@ class Keeper:
         sink.write(caption)
 
     def take_back(self, done: Sequence[Written]) -> list[str]:
-        """Undo a save's changes; return a line for each file left, as it has changed since.
+        """Undo a save's changes, last first; return a line for each file left, as it changed since or is unreadable.
 
-        Raises OSError for a file that cannot be changed.
+        Raises OSError for a file that cannot be written; those undone before stay so.
         """
         problems = []
         for written in reversed(done):

@@ -241,7 +241,7 @@ def is_told_by(original: bytes, found: Directory, fields: Mapping[int, Field | N
 
 
 def append(tiff: bytes, found: Directory, fields: Mapping[int, Field | None]) -> bytes:
-    """Return a TIFF structure with values and a new first directory appended.
+    """Return a whole TIFF structure with values and a new first directory appended, behind what `appendix` reads back.
 
     found: the old first directory.
     fields: to set, by tag; None removes one.

@@ -277,7 +277,7 @@ Changes = list[tuple[Span | None, str]]  # replacements by range; None for a new
 
 
 def text_changed(old: Property, change: Change, packet: bytes) -> Changes:
-    """Return the changes to a property's default language; translations survive."""
+    """Return the edits that change a property's default language, or remove it if empty; translations survive."""
     texts = old.texts
     before = texts.pop(DEFAULT, "")
     new = change("XMP", before)

@@ -94,7 +94,10 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def read_caption_row(row: Any) -> tuple[str, list[str], bool]:
-    """Return a row's photo name, captions, and whether the name is relative. Raises ValueError."""
+    """Return a row's photo name, its captions, and whether the name is relative, which all but `path` columns hold.
+
+    A row with an error has no captions; empty ones are dropped. Raises ValueError for a row without a name or captions.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"{brief(row)} where a photo should be")
     column = next((column for column in ("file_name", *IMAGES) if column in row), "path")

@@ -352,7 +352,9 @@ def read_photo_json(path: Path) -> list[Photo]:
 
 
 def read_coco(path: Path, images: list[Any], annotations: list[Any]) -> Iterator[Photo]:
-    """Yield the photos of COCO's own file, also sought in the folder in its name, such as `train2017/`.
+    """Yield the captioned photos of COCO's own file.
+
+    They lie in the folder that its name ends in, such as `train2017/`, beside it or one level up, or else beside it.
 
     images, annotations: decoded rows, unchecked.
 

@@ -70,7 +70,7 @@ def write_snapshot(folder: Path, setup: Setup, log: Log) -> None:
 
 
 def read_snapshot(folder: Path, setup: Setup) -> Log:
-    """Restore a run to its last finished epoch, and return its log.
+    """Restore a run's weights, optimizer, average and baseline after its last finished epoch, and return its log.
 
     folder: the run's.
     setup: with the same options, before the first epoch.
