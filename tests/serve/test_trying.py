@@ -29,6 +29,7 @@ def at_home(page: Page, server: Running) -> Page:
     """The page, entered by the address that is printed."""
     page.goto(f"{server.address}/?token={server.access.once}")
     page.locator("#drop").wait_for()
+    page.wait_for_load_state()  # of the page behind the one that enters: its scripts have come
     return page
 
 

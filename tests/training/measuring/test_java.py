@@ -59,7 +59,7 @@ def test_meteor_whatever_the_language_and_without_a_file_of_ours(monkeypatch: py
 def test_a_signal_ends_meteor_too(fake_java: Path, name: str) -> None:
     pipe = fake_java.parent / "pipe"
     os.mkfifo(pipe)
-    fake_java.write_text(f"#!/bin/sh\necho $$ > {pipe}\nexec cat > /dev/null\n")  # never answers
+    fake_java.write_text(f"#!/bin/sh\necho $$ > {pipe}\nexec cat 3>&1 > /dev/null\n")  # silent, its output open
     script = (
         "from capcli.cli.signals import Interrupt\n"
         "from capcli.training.measuring.java import meteor_scores\n"
