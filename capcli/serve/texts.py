@@ -29,6 +29,11 @@ def text_in(sink: Sink, image: str) -> str:
     return " ".join(text.encode(errors="replace").decode().split())
 
 
+def is_inside(sink: Sink, image: str) -> bool:
+    """Return whether the text that `text_in` has just returned is in the image itself."""
+    return isinstance(sink, Metadata) or (isinstance(sink, XmpSidecars) and sink.captioned_inside == image)
+
+
 def first_text(sinks: Iterable[Sink], image: str, may_read: Callable[[str], bool]) -> tuple[str, str] | None:
     """Return the first text that an image has, and the name of its place, or None.
 
@@ -38,5 +43,5 @@ def first_text(sinks: Iterable[Sink], image: str, may_read: Callable[[str], bool
     for sink in sinks:
         place = sink.target(image)
         if place is not None and may_read(os.path.realpath(place)) and (text := text_in(sink, image)):
-            return text, sink.where(image) if sink.where(image) == "its metadata" else os.path.basename(place)
+            return text, sink.where(image) if is_inside(sink, image) else os.path.basename(place)
     return None
