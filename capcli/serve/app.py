@@ -39,6 +39,7 @@ STATIC = {
     "enlarge.js": (REPORT, "text/javascript"),
     "theme.js": (REPORT, "text/javascript"),
     "serve.css": (PAGE, "text/css"),
+    "grid.css": (PAGE, "text/css"),
     **{script.name: (PAGE, "text/javascript") for script in PAGE.glob("*.js")},
 }
 

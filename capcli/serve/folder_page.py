@@ -26,7 +26,7 @@ from capcli.serve.photos import Photo
 from capcli.serve.saves import Saved
 from capcli.serve.teaching import Teaching
 
-SIDES = (160, 1280)  # pixels of a photo's longest side: in the strip, and large
+SIDES = (160, 480, 1280)  # pixels of a photo's longest side: in the strip, in the grid, and large
 MAX_SAVED = 100  # photos of one request
 MAX_JSON = 300_000  # bytes
 KEPT_BY_BROWSERS = "private, max-age=600"

@@ -21,8 +21,6 @@ function refresh(place = 0) {
   at.nothing.textContent = ready.length ? "No photo is like that." : known.complete ? "There is no photo here." : "No photo has a caption yet.";
   at.nothing.hidden = list.length > 0;
   at.stage.hidden = !list.length;
-  at.accept.textContent = `Accept shown (${acceptable().length})`;
-  at.accept.disabled = !acceptable().length;
   at.undo.disabled = !undoable.length;
   at.redo.disabled = !redoable.length;
   const waits = !chosen && photos.get(current)?.saved != null && list.some(photo => photo.saved === null);
@@ -32,6 +30,8 @@ function refresh(place = 0) {
     chosen = before;
   } else mark();
   drawStrip();
+  drawBar();
+  drawGrid();
 }
 
 // Ask again and again what has changed: more often while photos are captioned.
