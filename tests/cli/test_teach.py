@@ -91,7 +91,7 @@ def test_what_describes_photos_held_out_worse_is_not_kept(tmp_path: Path, monkey
     def describe(lesson: Any, decoder: object, vocabulary: object, photos: list[int]) -> dict[int, str]:
         return {i: rows[i]["captions"][0] if decoder is lesson.before else "on" for i in photos}
 
-    monkeypatch.setattr("capcli.training.teaching.teaching.describe", describe)
+    monkeypatch.setattr("capcli.training.teaching.judging.describe", describe)
     done = run(*arguments)
     assert done.exit_code == 1
     assert "photos held out in turn are described worse than before, so nothing of it is kept" in done.output

@@ -24,22 +24,15 @@ from capcli.engines.torch import TorchEngine
 from capcli.progress import stderr_console
 from capcli.training.data.datasets import DataError, DataSet, Photo
 from capcli.training.learning.losses import summed_loss
+from capcli.training.teaching.blending import blend, least_sufficient
 from capcli.training.teaching.course import Course
+from capcli.training.teaching.gate import separate
+from capcli.training.teaching.learning import LABEL_SMOOTHING, held_out_loss, learn_all
+from capcli.training.teaching.lesson import prepare
 from capcli.training.teaching.memory import read_memory
-from capcli.training.teaching.teaching import (
-    LABEL_SMOOTHING,
-    VIEWS,
-    blend,
-    encode,
-    held_out_loss,
-    learn_all,
-    learn_words,
-    least_sufficient,
-    prepare,
-    separate,
-    teach,
-    untaught,
-)
+from capcli.training.teaching.teaching import teach, untaught
+from capcli.training.teaching.views import VIEWS, encode
+from capcli.training.teaching.words import learn_words
 from capcli.training.watching.watching import Watcher
 
 pytestmark = pytest.mark.slow
