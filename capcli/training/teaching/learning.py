@@ -38,6 +38,11 @@ GRADIENT_NORM = 1.0
 MEASURED = 3  # passes between measurements of the held-out loss, each of which takes a tenth of a pass
 
 
+def passes_over(photos: int) -> int:
+    """Return how often to show the photos."""
+    return max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(photos / BATCH)))
+
+
 def learn_all(
     console: Console, watcher: Watcher, course: Course, lesson: Lesson, folds: list[list[int]], workers: int
 ) -> tuple[Decoder, list[Decoder]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,6 +16,7 @@ from capcli.checkpoints.caption_model import CaptionModel
 from capcli.checkpoints.card import made_with
 from capcli.checkpoints.store import KINDS_FILE, MEMORY_FILE
 from capcli.files import write_whole
+from capcli.model.config import ModelConfig
 from capcli.model.decoders import Decoder
 from capcli.model.taught import TaughtDecoder
 from capcli.model.vocabulary import END, PAD, Vocabulary
@@ -26,7 +27,7 @@ from capcli.training.teaching.course import NOTHING_KEPT, Course
 from capcli.training.teaching.describing import look
 from capcli.training.teaching.gate import separate
 from capcli.training.teaching.judging import SHARES, judge
-from capcli.training.teaching.learning import BATCH, EPOCHS, LEAST_STEPS, learn_all
+from capcli.training.teaching.learning import learn_all, passes_over
 from capcli.training.teaching.lesson import Lesson, prepare
 from capcli.training.teaching.memory import read_memory
 from capcli.training.teaching.views import encode
@@ -80,9 +81,8 @@ def teach(
     lesson = prepare(model, photos, features, memory, seed)
     announce(console, lesson, len(photos))
     near = separate(features.global_vector, memory.global_vector)
-    course.passes = max(EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(photos) / BATCH)))
-    order = random.Random(seed).sample(range(len(photos)), len(photos))
-    folds = [order[i::FOLDS] for i in range(FOLDS)] if course.held_out else []
+    course.passes = passes_over(len(photos))
+    folds = deal(len(photos), seed) if course.held_out else []
     taught, trial = learn_all(console, watcher, course, lesson, folds, workers)
     share = judge(console, course, lesson, photos, trial, folds) if folds else SHARES[0]
     course.kept, course.seconds = share > 0, time.perf_counter() - started
@@ -95,18 +95,8 @@ def teach(
         show_some(course, lesson, photos, taught)
 
     model.decoder, model.vocabulary = TaughtDecoder(lesson.before, taught, near), lesson.vocabulary
-    captions = sum(len(photo.captions) for photo in photos)
-    record = {
-        "command": command,
-        "made_with": made_with("cpu"),
-        "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
-        "begun_from": model.config.training,
-        "options": {"init": init.name, "epochs": course.passes, "share": share, "seed": seed},
-    }
-    usual = usual_agreement(model, lesson)
-    model.config = dataclasses.replace(
-        model.config, training=record, scores={}, words_before=len(lesson.old), usual_agreement=usual
-    )
+    options = {"init": init.name, "epochs": course.passes, "share": share, "seed": seed}
+    model.config = taught_config(model, lesson, data_set, options, command)
     for name, content in remembered.items():  # the next teaching needs them, and confidence
         write_whole(folder / name, content)
     model.save(folder, torch.float16)
@@ -115,6 +105,29 @@ def teach(
     place = shlex.quote(str(folder))
     console.print(f"taught in {course.seconds:.0f} s: capcli caption photos/ --model {place}", markup=False)
     return True
+
+
+def deal(photos: int, seed: int) -> list[list[int]]:
+    """Return photos' indices dealt at random into FOLDS folds, each of which is held out in turn."""
+    order = random.Random(seed).sample(range(photos), photos)
+    return [order[i::FOLDS] for i in range(FOLDS)]
+
+
+def taught_config(
+    model: CaptionModel, lesson: Lesson, data_set: DataSet, options: dict[str, Any], command: str | None
+) -> ModelConfig:
+    """Return a taught model's config. options, command: for the model card."""
+    photos = data_set.split("train")
+    captions = sum(len(photo.captions) for photo in photos)
+    record = {
+        "command": command,
+        "made_with": made_with("cpu"),
+        "data": [{"name": data_set.name, "photos": len(photos), "captions": captions}],
+        "begun_from": model.config.training,
+        "options": options,
+    }
+    words, usual = len(lesson.old), usual_agreement(model, lesson)
+    return dataclasses.replace(model.config, training=record, scores={}, words_before=words, usual_agreement=usual)
 
 
 def announce(console: Console, lesson: Lesson, photos: int) -> None:

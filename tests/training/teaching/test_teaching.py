@@ -50,7 +50,7 @@ def said() -> io.StringIO:
 def taught(photos: list[Photo], said: io.StringIO, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr("capcli.training.teaching.teaching.LEAST_STEPS", 64)  # for time
+        patch.setattr("capcli.training.teaching.learning.LEAST_STEPS", 64)  # for time
         teach(DataSet("cats", photos), bundled_checkpoint(), folder)
     return folder
 
