@@ -82,7 +82,8 @@ class Rewriting(Run):
         """Return a row as a caption, signed if a checkpoint said it; what a person wrote is not unsure."""
         caption = as_caption(row)
         by = self.written.signature(caption.path, caption.text) if self.written else ""
-        return replace(caption, by=by, unsure=caption.unsure and (bool(by) or self.written is None))
+        unsure = caption.unsure and bool(caption.text) and (bool(by) or self.written is None)
+        return replace(caption, by=by, unsure=unsure)
 
 
 def as_caption(row: dict[str, Any]) -> Caption:
@@ -117,6 +118,7 @@ def show_changes(run: Rewriting, merged: Merge) -> int:
                 if isinstance(result, ImageError):
                     run.fail([result])
                     continue
+                run.unsure += result.unsure
                 wrong: list[ImageError] = []
                 with collecting(wrong, result.path):
                     changed += show_changes_of(run, result)
@@ -124,6 +126,7 @@ def show_changes(run: Rewriting, merged: Merge) -> int:
     except OutputError as error:
         fail(error, 1)
     say(", ".join([f"{count(changed, 'file')} would change", *others(run)]) + "; nothing was written")
+    tell_left_out(run)
     return 1 if run.failed else 0
 
 
@@ -154,6 +157,11 @@ def summarise(run: Rewriting, merged: Merge) -> None:
         say(", ".join([f"{count(written, 'photo')} written", *others(run)]))
     if run.replaced:
         say(f"{count(run.replaced, 'earlier caption')} replaced")
+    tell_left_out(run)
+
+
+def tell_left_out(run: Rewriting) -> None:
+    """Print on stderr how many captions are left out as they are unsure, if any."""
     unsure = 0 if run.moves and run.left_out == 0 else run.unsure
     if unsure and (run.left_out or run.rows.leaves_out({"unsure": True})):
         say(f"{count(unsure, 'unsure caption')} left out: --keep-unsure writes them")

@@ -238,7 +238,8 @@ class Run:
     @property
     def left_out(self) -> int:
         """Return how many unsure captions were left out where they could not be marked."""
-        marked = all(sink.marks_unsure for sink in (self.rows, *self.others))
+        rows = [] if isinstance(self.rows.file, NoOutput) else [self.rows]
+        marked = all(sink.marks_unsure for sink in (*rows, *self.others))
         return 0 if marked or self.rows.layout.keeps_unsure else self.unsure
 
     def counts(self) -> dict[str, int]:

@@ -285,6 +285,22 @@ def test_a_dry_run_shows_old_and_new_texts(photos: list[Path]) -> None:
     assert {path: path.read_bytes() for path in Path("photos").iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("options", "left_out"),
+    [(["--write-metadata"], 1), (["--write-metadata", "--keep-unsure"], 0), (["--html", "p.html"], 0)],
+)
+def test_a_dry_run_counts_unsure_captions_as_the_real_one(
+    photos: list[Path], options: list[str], left_out: int
+) -> None:
+    rows = [caption(str(photos[0]), unsure=True), caption(str(photos[1])), caption(str(photos[2]), None, unsure=True)]
+    write(Path("c.jsonl"), *rows)
+    said = [f"capcli: {left_out} unsure caption left out: --keep-unsure writes them"] * left_out
+    for more in (["--dry-run"], []):
+        errors = run("c.jsonl", *options, *more)[2].splitlines()
+        assert [line for line in errors if "left out:" in line] == said
+    assert f"capcli: {2 - left_out} photo{'s' * (not left_out)} written, 1 without a caption" in errors
+
+
 def test_what_cannot_be_written_is_named_and_counted(photos: list[Path]) -> None:
     first, second, third, fourth = map(str, photos)
     rows = [caption("gone.jpg"), caption(first, None), failure(second), caption(third), caption(third)]
