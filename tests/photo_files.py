@@ -213,7 +213,9 @@ def png_with(iptc: bytes, name: bytes = b"8bim") -> bytes:
 
 
 def png_with_profile(keyword: bytes, name: bytes, raw: bytes) -> bytes:
-    return png_with_text(keyword, b"\n" + name + b"\n%8d\n" % len(raw) + raw.hex().encode() + b"\n")
+    digits = raw.hex().encode()
+    lines = b"\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))  # as ImageMagick breaks them
+    return png_with_text(keyword, b"\n" + name + b"\n%8d\n" % len(raw) + lines + b"\n")
 
 
 def png_with_text(keyword: bytes, text: bytes) -> bytes:

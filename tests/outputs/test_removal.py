@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import exiftool
 import pytest
 from fakes import Found
 from photo_files import KURZ, all_formats, block, encode, files, human, two_captions
+from PIL import Image
 
 from capcli.outputs.metadata import Metadata, read_image
+from capcli.outputs.metadata.png import chunk
 from capcli.outputs.metadata.record import Record, without_ours
 from capcli.outputs.ownership import Entry, digest_of, signature
 from capcli.outputs.removal import LOST, STAYS, Removal, Removed
@@ -21,6 +24,7 @@ from capcli.outputs.xmp_sidecars import XmpSidecars
 from capcli.results import ImageError
 
 BY = signature("bundled", "1234abcd")
+PLAIN_PNG = files()["plain.png"]
 FIELDS = ("description", "alt", "keywords")
 UMLAUT = {f"umlaut-{name}": content for name, content in all_formats(block((2, 120, "Größe".encode()))).items()}
 SAMPLES = {
@@ -58,10 +62,28 @@ def test_what_was_written_is_taken_out(tmp_path: Path, name: str, existing: str)
         assert removed.notes == [LOST.format("description")]
         return
     assert read_image(str(path)).shown == shown
-    # A text of a PNG's own is stored in another form once it was changed.
-    assert removed.exact == (path.read_bytes() == before)
-    assert removed.exact or path.suffix == ".png"
+    assert removed.exact
+    assert path.read_bytes() == before
     assert take_out(path) == []
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"packed iTXt"])
+@pytest.mark.parametrize(("text", "exact"), [("Größe", True), ("Tom’s 日本", False), ("My cat", True)])
+def test_a_png_s_text_keeps_its_form(tmp_path: Path, kind: bytes, text: str, exact: bool) -> None:
+    """Unless it is UTF-8 where the standard has Latin-1."""
+    path, form = tmp_path / "a.png", {b"zTXt": b"\0", b"iTXt": b"\0" * 4, b"packed iTXt": b"\1\0\0\0"}.get(kind, b"")
+    raw = text.encode("latin-1" if exact and b"i" not in kind else "utf-8")
+    raw = zlib.compress(raw) if kind in (b"zTXt", b"packed iTXt") else raw
+    piece = chunk(kind[-4:], b"Description\0" + form + raw)
+    path.write_bytes(PLAIN_PNG[:33] + piece + PLAIN_PNG[33:])
+    before = path.read_bytes()
+    Metadata("append").write(said(path))
+    assert read_image(str(path)).caption == f"{text}, a cät on a sofa"
+    with Image.open(path) as image:
+        assert image.text["Description"] == f"{text}, a cät on a sofa"  # type: ignore[attr-defined]
+    (removed,) = take_out(path)
+    assert read_image(str(path)).caption == text
+    assert removed.exact == (path.read_bytes() == before) == (exact or b"i" in kind)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

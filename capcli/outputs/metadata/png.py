@@ -90,13 +90,9 @@ class Png(Container):
             if not block or kind == b"eXIf":
                 pieces[index] = chunk(kind, block) if block else b""
                 continue
-            keyword = piece[8:-4].split(b"\0")[0]
-            language, text = png_text(kind, piece[8:-4])
             if index in self.beginnings:
-                packed = zlib.compress(raw_profile(text, self.beginnings[index] + block))
-                pieces[index] = chunk(b"zTXt", keyword + b"\0\0" + packed)
-            else:
-                pieces[index] = international_text(keyword, block, language)
+                block = raw_profile(png_text(kind, piece[8:-4])[1], self.beginnings[index] + block)
+            pieces[index] = with_text(kind, piece[8:-4], block)
         pixels = [kind for kind, _ in self.chunks].index(b"IDAT")
         for block_kind, keyword in self.keywords.items():
             if block_kind in added:
@@ -109,14 +105,32 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def international_text(keyword: bytes, text: bytes, language: bytes = b"\0\0") -> bytes:
-    """Return an uncompressed iTXt chunk.
+def international_text(keyword: bytes, text: bytes, language: bytes = b"\0\0", compressed: bool = False) -> bytes:
+    """Return an iTXt chunk.
 
     keyword: says what the text is.
     text: in UTF-8.
     language: tag, and the keyword translated, each ending in NUL.
     """
-    return chunk(b"iTXt", keyword + b"\0\0\0" + language + text)
+    form = b"\1\0" if compressed else b"\0\0"
+    return chunk(b"iTXt", keyword + b"\0" + form + language + (zlib.compress(text) if compressed else text))
+
+
+def with_text(kind: bytes, data: bytes, text: bytes) -> bytes:
+    """Return a chunk with another text: in its own form if that can hold it, otherwise as iTXt.
+
+    kind, data: of the old chunk, as for `png_text`.
+    text: in UTF-8.
+    """
+    keyword, _, form = data.partition(b"\0")
+    language, old = png_text(kind, data)
+    words, (_, codec) = text.decode(), decode_text(old)
+    if kind == b"iTXt":
+        return international_text(keyword, text, language, form[:1] == b"\1")
+    latin = words.encode("latin-1", "replace")  # which tEXt and zTXt are in, though some programs write UTF-8
+    if (codec == "utf-8" and not old.isascii()) or decode_text(latin)[0] != words.strip():
+        return international_text(keyword, text)
+    return chunk(kind, keyword + b"\0" + (b"\0" + zlib.compress(latin) if kind == b"zTXt" else latin))
 
 
 def png_text(kind: bytes, data: bytes) -> tuple[bytes, bytes]:
